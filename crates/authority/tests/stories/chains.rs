@@ -1,4 +1,5 @@
-//! The chain of a CA is proved from its certificates alone, and its profiles are tried on copies under throw-away keys.
+//! The chain of a CA is verified from its certificates alone, and its profiles are tried on copies with throw-away
+//! keys.
 
 #![allow(clippy::disallowed_methods, reason = "files are how the program openssl gets its input")]
 
@@ -22,7 +23,7 @@ const CA_PATH_LEN_0: &[u8] = &[0x30, 0x06, 0x01, 0x01, 0xff, 0x02, 0x01, 0x00];
 const CERT_SIGN: &[u8] = &[0x03, 0x02, 0x01, 0x06];
 const CRL_SIGN: &[u8] = &[0x03, 0x02, 0x01, 0x02];
 
-/// A CA certificate field by field, for what `pki::make` does not make.
+/// A CA certificate field by field, for contents that `pki::make` does not produce.
 struct Spec {
     name: &'static str,
     validity: Validity,
@@ -46,7 +47,7 @@ impl Spec {
     }
 }
 
-/// A key with the certificate that says whose it is.
+/// A key with its certificate.
 struct Authority {
     certificate: Arc<Certificate>,
     key: SigningKey,
@@ -182,7 +183,7 @@ fn e49_a_root_whose_own_signature_is_broken_is_refused() {
     let random = Derived::new(1);
     let [root, middle, issuing] = plain();
     let mut chain = three(&random, &root, &middle, &issuing);
-    // Another key signs in the root's name: what a root that was swapped looks like when its name and key are kept.
+    // Another key signs in the root's name, as if the root had been replaced by one with the same name.
     let other = make(&random, &root, None);
     let root_key = secure(&random, |r| pki::make::copy(&chain[2], chain[2].public_key(), &other.key, r)).unwrap();
     chain[2] = Arc::new(root_key);
@@ -206,7 +207,7 @@ fn e49_path_lengths_key_usages_purposes_and_dates_are_those_of_the_certificate_a
         three(&random, &root, &middle, &issuing)
     };
     let zero = |spec: Spec| spec.with(oid::BASIC_CONSTRAINTS, true, CA_PATH_LEN_0);
-    assert!(ca(with(0, &zero)).is_ok(), "nothing but devices below it");
+    assert!(ca(with(0, &zero)).is_ok(), "only devices below it");
     assert_eq!(fault(with(1, &zero)), (1, ChainRule::PathLength { allowed: 0, below: 1 }));
     assert_eq!(fault(with(2, &zero)), (2, ChainRule::PathLength { allowed: 0, below: 2 }));
     let server_auth = purpose(oid::SERVER_AUTH);
@@ -260,7 +261,7 @@ fn e49_name_constraints_are_held_against_what_the_profile_would_issue() {
     }
 }
 
-/// A profile whose CA may issue some names of a kind issues these alone, first and again.
+/// A profile whose CA may issue only some names of a kind issues only these, in a first request and in a renewal.
 #[test]
 fn e49_a_name_outside_the_constraints_of_the_ca_is_not_issued() {
     let (world, random) = (World::new(), Derived::new(1));
@@ -281,7 +282,7 @@ fn e49_a_name_outside_the_constraints_of_the_ca_is_not_issued() {
         let outside = Refusal::SanConstrained(SanKind::Dns);
         assert_eq!(refused(enroll(&["7.meters.example", "7.example"])), outside);
         assert_eq!(refused(enroll(&["meters.example.org"])), outside);
-        // The other CA's key is not with this signer: that it is asked at all says that the names were let through.
+        // This signer does not have the other CA's key: that it is asked shows that the names were accepted.
         assert!(matches!(enroll(&["7.meters.example"]), Outcome::Later { .. }));
         assert_eq!(ledger.issued_count(), 0);
     }
@@ -309,7 +310,7 @@ fn e49_what_no_rule_here_names_is_found_by_path_validation() {
     assert!(matches!(fault, ProbeFault { index: 1 | 2, rule: ProbeRule::Chain(_) }), "{fault}");
 }
 
-/// Writes the probe down and has OpenSSL verify each certificate of it to the copied root.
+/// Writes the probe's certificates to files and has OpenSSL verify each of them up to the copied root.
 fn openssl_accepts(probe: &Probe, seconds: u64) {
     let folder = tempfile::tempdir().unwrap();
     let write = |file: &str, certificates: &[Arc<Certificate>]| {
@@ -364,11 +365,11 @@ fn e49_e61_a_ca_that_has_expired_is_tried_at_a_time_when_it_was_valid() {
     issuing.validity.not_after = at(START - DAY);
     let profile = profile(&world, three(&random, &root, &middle, &issuing), |_| ());
     let made = probe(&rules(&profile), at(START), &*random).unwrap();
-    // OpenSSL leaves the last second out, which RFC 5280 §4.1.2.5 includes.
+    // OpenSSL excludes the last second, which RFC 5280 §4.1.2.5 includes.
     openssl_accepts(&made, START - DAY - 1);
 }
 
-/// Notes what the CA's own key is asked to sign.
+/// Records what the CA's own key is asked to sign.
 struct Noting {
     inner: RingSigner,
     signed: Mutex<Vec<Vec<u8>>>,

@@ -1,4 +1,5 @@
-//! What a client may have: each refusal, and that nothing of a CSR reaches a certificate unless the profile names it.
+//! The decision about a request: each refusal, and that nothing of a CSR reaches a certificate unless the profile
+//! lists it.
 
 use std::sync::Arc;
 
@@ -63,7 +64,8 @@ fn e07_a_renewal_asks_for_subject_and_names_of_the_certificate_it_renews() {
     assert!(matches!(refused(run_one(&issuer, START + DAY, renew(other_subject))), Refusal::SubjectMismatch(_)));
     let with_name = device.csr_with(device.idevid.subject(), &dns(&["meter.example"]), None);
     assert_eq!(refused(run_one(&issuer, START + DAY, renew(with_name))), Refusal::SanNotListed(SanKind::Dns));
-    // Case and string type do not make another subject (RFC 5280 §7.1); what is issued keeps the approved encoding.
+    // Case and string type do not make another subject (RFC 5280 §7.1); the issued certificate keeps the approved
+    // encoding.
     let same = device.csr_with(&name("METER-1", "000001"), &none, None);
     let second = issued(run_one(&issuer, START + DAY, renew(same)));
     let subject = |der: &[u8]| Certificate::parse(der).unwrap().subject().der().to_vec();
@@ -83,7 +85,7 @@ fn e07_under_a_template_too() {
     assert!(matches!(refused(run_one(&issuer, START + DAY, renew(device.csr()))), Refusal::SubjectMismatch(_)));
     let csr = device.csr_with(certificate.subject(), &GeneralNames::empty(), None);
     let second = issued(run_one(&issuer, START + DAY, renew(csr)));
-    assert_eq!(second.device, first.device, "the ledger says who it is; the new subject has no serialNumber");
+    assert_eq!(second.device, first.device, "the ledger knows the device; the new subject has no serialNumber");
     assert_eq!(Certificate::parse(&second.certificate).unwrap().subject().der(), certificate.subject().der());
 }
 
@@ -129,7 +131,7 @@ fn e11_a_certificate_that_expires_within_its_session_opens_nothing() {
     issued(run_one(&issuer, end, renew()));
 }
 
-/// A CSR of device 1 with whatever extensions: made by rcgen, a second implementation.
+/// A CSR of device 1 with arbitrary extensions, made by rcgen, a second implementation.
 fn csr_with_extensions(world: &World, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let (_, pkcs8) = key(&world.random);
     let key_pair = rcgen::KeyPair::try_from(pkcs8.pkcs8()).unwrap();
@@ -181,7 +183,7 @@ fn e15_what_else_a_csr_asks_for_is_dropped_and_never_copied() {
     let csr = csr_with_extensions(&world, |params| {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::CodeSigning];
-        // Policies, an authority and a subject key identifier of its own choice, and something nobody knows.
+        // Policies, authority and subject key identifiers that the client chose, and an unknown extension.
         let policies = [0x30, 8, 0x30, 6, 6, 4, 0x55, 0x1d, 0x20, 0];
         params.custom_extensions.push(extension(&[2, 5, 29, 32], &policies));
         params.custom_extensions.push(extension(&[2, 5, 29, 35], &[0x30, 6, 0x80, 4, 1, 2, 3, 4]));

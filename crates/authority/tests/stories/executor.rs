@@ -1,4 +1,4 @@
-//! Where an issuance goes on when the ledger completes on a thread of its own.
+//! Where an issuance continues when the ledger completes on a separate thread.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -18,7 +18,7 @@ use crate::support::{DAY, Derived, START, World, at, issued, run_one};
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// A thread that does what it is given, until it is dropped.
+/// A thread that runs the tasks that it is given, until it is dropped.
 struct Worker {
     tasks: Option<Sender<Task>>,
     thread: Option<JoinHandle<()>>,
@@ -47,7 +47,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.tasks.take();
-        // What it does last may be to drop itself.
+        // Its last task may be to drop itself.
         if let Some(thread) = self.thread.take().filter(|_| thread::current().id() != self.id) {
             thread.join().unwrap();
         }
@@ -64,7 +64,7 @@ impl Executor for Worker {
     }
 }
 
-/// A ledger in memory that completes on a thread of its own.
+/// A ledger in memory that completes on a separate thread.
 struct Elsewhere {
     inner: Arc<MemoryLedger>,
     writer: Arc<Worker>,
@@ -95,7 +95,7 @@ impl LedgerOver for Elsewhere {
     }
 }
 
-/// Signs, and remembers on which threads, and how many at once.
+/// Signs, and records the thread of each call and its number of certificates.
 struct Observed {
     inner: RingSigner,
     calls: Mutex<Vec<(ThreadId, usize)>>,
@@ -120,7 +120,7 @@ impl Deliver<usize> for Outcomes {
     }
 }
 
-/// Panics on the second serial that it is to draw.
+/// Panics when the second serial is drawn.
 struct PanicsOnSecond(Arc<Derived>, AtomicUsize);
 
 impl Random for PanicsOnSecond {
@@ -134,7 +134,7 @@ impl Random for PanicsOnSecond {
     }
 }
 
-/// A world whose ledger has a thread of its own, and the jobs of one batch: a renewal, so that the ledger is asked three times, and two
+/// A world whose ledger has a separate thread, and the jobs of one batch: a renewal, so that the ledger is asked three times, and two
 /// enrolments.
 struct Stage {
     world: World,
@@ -172,13 +172,13 @@ fn outcomes(pool: &Worker, authority: CaAuthority, jobs: Vec<(usize, Job)>) -> V
     let (sender, receiver) = mpsc::channel();
     let authority = Arc::new(authority);
     pool.give(Box::new(move || authority.submit(at(START + DAY), jobs, Arc::new(Outcomes(sender)))));
-    // Until the last batch is gone.
+    // Wait until the last batch has been dropped.
     let mut outcomes: Vec<_> = receiver.into_iter().collect();
     outcomes.sort_by_key(|(index, _)| *index);
     outcomes
 }
 
-/// How many there are; each of these outcomes is one.
+/// Number of certificates; every outcome must be one.
 fn certificates(outcomes: Vec<(usize, Outcome)>) -> usize {
     let certificates: Vec<_> = outcomes.into_iter().map(|(_, outcome)| issued(outcome)).collect();
     certificates.len()
@@ -195,8 +195,8 @@ fn a_ledger_that_completes_on_its_own_thread_signs_nothing_there_and_a_batch_hop
     assert_eq!(*stage.signer.calls.lock().unwrap(), [(pool.id, 3)], "three certificates, in one call, on the pool");
     let completed = stage.ledger.writer.given.load(Ordering::SeqCst);
     assert_eq!(completed, 3, "standing, intend, record");
-    // The first one is the submission.
-    assert_eq!(pool.given.load(Ordering::SeqCst) - 1, completed, "each brought the whole batch in one hop");
+    // The first task is the submission.
+    assert_eq!(pool.given.load(Ordering::SeqCst) - 1, completed, "each completion moved the whole batch in one hop");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Ledger and signer are late, out of order, wrong or away: no job is lost, none is answered twice, and nothing is
-//! released that is not in the ledger.
+//! Ledger and signer answer late, out of order, wrongly or not at all: no job is lost, none is answered twice, and every
+//! released certificate is in the ledger.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -54,14 +54,14 @@ impl Stage {
 fn later(outcome: Outcome) -> Busy {
     match outcome {
         Outcome::Later { max_age, why } => {
-            assert!(!max_age.is_zero(), "a Max-Age of zero would be a storm");
+            assert!(!max_age.is_zero(), "a Max-Age of zero would cause a storm of repeats");
             why
         }
         other => panic!("expected later, got {other:?}"),
     }
 }
 
-/// Fates of the calls of one enrolment: standing, intend, sign, record; what the client is told; whether a row may stand there.
+/// Fates of the calls of one enrolment (standing, intend, sign, record), the client's answer, and whether a row may exist.
 #[test]
 fn every_fault_of_a_single_enrolment_ends_in_later_and_a_repeat_gets_one_certificate() {
     use Fate::{Dropped, FaultAfter, FaultBefore, Good, Short};
@@ -96,7 +96,7 @@ fn every_fault_of_a_single_enrolment_ends_in_later_and_a_repeat_gets_one_certifi
         assert_eq!(later(answers_of(&collect, 1).remove(0)), *expected, "{fates:?}");
         assert_eq!(stage.issuer.in_flight(), 0);
         stage.queue.run_in_order();
-        // A completion that was dropped leaves the intent to its lifetime.
+        // After a dropped completion the intent stays until its lifetime ends.
         let collect = stage.submit(START + 61, enroll());
         stage.queue.run_in_order();
         let certificate = issued(answers_of(&collect, 1).remove(0));
@@ -117,7 +117,7 @@ fn a_ledger_that_cannot_say_who_its_clients_are_stops_the_jobs_of_that_question_
         let renewal = stage.world.with_issued(Function::SimpleReenroll, &profile, &first, one.csr());
         let collect = stage.submit(START + DAY, vec![renewal, stage.world.enroll(&profile, &two, two.csr())]);
         let other = stage.submit(START + DAY, vec![stage.world.enroll(&profile, &two, two.csr())]);
-        assert_eq!(stage.queue.len(), 2, "one question a batch, for clients of the factory too");
+        assert_eq!(stage.queue.len(), 2, "one inquiry per batch, for clients with factory certificates too");
         stage.queue.step(0, fate);
         stage.queue.run_in_order();
         assert_eq!(answers_of(&collect, 2).into_iter().map(later).collect::<Vec<_>>(), [expected; 2]);
@@ -135,7 +135,7 @@ fn c05_a_repeat_while_the_first_is_in_flight_waits_for_its_outcome() {
     stage.queue.step(0, Fate::Good);
     let second = stage.submit(START + 5, enroll());
     stage.queue.step(1, Fate::Good);
-    // The intent of the first.
+    // The first request's intent.
     stage.queue.step(0, Fate::Good);
     let third = stage.submit(START + 10, enroll());
     assert_eq!(stage.issuer.in_flight(), 1);
@@ -159,7 +159,7 @@ fn a_request_with_another_certificate_does_not_wait_for_what_it_wants_to_renew()
     let renew = |with: &Issued| stage.world.with_issued(Function::SimpleReenroll, &profile, with, csr.clone());
     let first = run(START, stage.world.enroll(&profile, &device, csr.clone()));
     let second = run(START + 1, renew(&first));
-    // A straggler of that renewal, and the next renewal, at the same time.
+    // A late repeat of that renewal, and the next renewal, at the same time.
     let straggler = stage.submit(START + 2, vec![renew(&first)]);
     let next = stage.submit(START + 2, vec![renew(&second)]);
     stage.queue.step(0, Fate::Good);
@@ -212,7 +212,7 @@ fn e25_a_serial_that_is_taken_is_drawn_again_a_few_times() {
     }
 }
 
-/// Draws the same serial for everyone until the ledger turns it away.
+/// Draws the same serial for every request until the ledger refuses it.
 struct Colliding {
     inner: Arc<Derived>,
     same: std::sync::atomic::AtomicUsize,
@@ -272,7 +272,7 @@ fn e27_an_abandoned_serial_is_never_used_for_another_content() {
     assert_eq!(signed.iter().map(serial).collect::<BTreeSet<_>>().len(), 3, "and its own serial");
 }
 
-/// Signs with another key than the CA's.
+/// Signs with a key other than the CA's.
 struct WrongKey(pki::SigningKey, Arc<Derived>, Custody);
 
 impl Signer for WrongKey {
@@ -334,8 +334,8 @@ fn a_full_ledger_is_said_to_be_full() {
     assert_eq!(ledger.issued(), [first]);
 }
 
-/// Many devices, each repeating its one request until it has a certificate, against calls that happen in any order and
-/// fail in any way.
+/// Many devices, each repeating its only request until it has a certificate, while calls complete in any order and fail in any
+/// way.
 #[test]
 fn whatever_fails_each_device_ends_with_one_certificate_that_is_in_the_ledger() {
     const DEVICES: u32 = 6;
@@ -350,7 +350,7 @@ fn whatever_fails_each_device_ends_with_one_certificate_that_is_in_the_ledger() 
             let jobs = || devices.iter().map(|(csr, it)| stage.world.enroll(&profile, it, csr.clone())).collect();
             let now = START + round * 40;
             let collects = [stage.submit(now, jobs()), stage.submit(now + 1, jobs())];
-            // The last rounds are quiet: by then every device must be served.
+            // The last rounds have no faults: by then every device must be served.
             stage.queue.run(&chance, (round < ROUNDS - 5).then_some(3));
             for collect in collects {
                 for (device, outcome) in answers_of(&collect, devices.len()).into_iter().enumerate() {
@@ -363,7 +363,7 @@ fn whatever_fails_each_device_ends_with_one_certificate_that_is_in_the_ledger() 
         }
         let recorded: BTreeSet<Digest> = stage.recorded().iter().map(|it| it.digest).collect();
         for certificates in &held {
-            assert_eq!(certificates.len(), 1, "seed {seed}: one certificate a device");
+            assert_eq!(certificates.len(), 1, "seed {seed}: one certificate per device");
             assert!(certificates.is_subset(&recorded), "seed {seed}: what was released is in the ledger");
         }
         assert_eq!(recorded.len(), devices.len(), "seed {seed}: no other was recorded");
@@ -389,7 +389,7 @@ fn e45_two_nodes_with_one_ledger_issue_one_certificate() {
     assert_eq!(issued(answers_of(&there, 1).remove(0)), first, "both answer it");
 }
 
-/// A ledger that panics where it is asked.
+/// A ledger that panics in every call.
 struct Panics;
 
 impl Ledger for Panics {
@@ -454,7 +454,7 @@ fn e56_a_panic_below_answers_its_jobs_and_frees_their_keys() {
     assert_eq!(issuer.in_flight(), 0);
 }
 
-/// Panics on the second serial that it is to draw.
+/// Panics when the second serial is drawn.
 struct PanicsOnce(Arc<Derived>, std::sync::atomic::AtomicUsize);
 
 impl Random for PanicsOnce {

@@ -1,4 +1,4 @@
-//! Devices without a subject: a critical hardwareModuleName (RFC 4108 §5) is all that names them.
+//! Devices without a subject: only a critical hardwareModuleName (RFC 4108 §5) names them.
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ fn e65_its_name_is_issued_where_it_is_listed_critical_beside_an_empty_subject() 
     let first = issued(run_one(&issuer, START, enroll(&world, &profile, &device, &held, &held)));
     let certificate = Certificate::parse(&first.certificate).unwrap();
     assert!(certificate.subject().is_empty() && certificate.san().matches(&held));
-    // RFC 5280 §4.2.1.6: critical where the subject is empty.
+    // RFC 5280 §4.2.1.6: critical if the subject is empty.
     let mut head = Writer::default();
     head.oid(oid::SUBJECT_ALT_NAME);
     head.true_value();

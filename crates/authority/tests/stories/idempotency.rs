@@ -1,4 +1,4 @@
-//! One request, one certificate: inside its window whatever the network does, and a new one outside of it.
+//! One request, one certificate: within its window, whatever the network does; outside of it, a new one.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Barrier, mpsc};
@@ -8,7 +8,8 @@ use pki::Digest;
 
 use crate::support::{DAY, START, World, YEAR, at, issued, run, run_one};
 
-/// Mbed TLS and others sign deterministically (RFC 6979): every request with the same key and subject is the same bytes.
+/// Mbed TLS and others sign deterministically (RFC 6979): every request with the same key and subject has the same
+/// bytes.
 #[test]
 fn a_device_that_signs_deterministically_gets_three_certificates_and_never_a_fourth() {
     let world = World::new();
@@ -86,10 +87,10 @@ fn a_certificate_never_renews_itself() {
     let renew = |with: &Issued| world.with_issued(Function::SimpleReenroll, &profile, with, csr.clone());
     let first = issued(run_one(&issuer, START, world.enroll(&profile, &device, csr.clone())));
     let second = issued(run_one(&issuer, START + 1, renew(&first)));
-    // Minutes later, with the same bytes, but now it is the second that is to be renewed.
+    // Minutes later, with the same bytes, but now to renew the second certificate.
     let third = issued(run_one(&issuer, START + 300, renew(&second)));
     assert_ne!(third, second);
-    // A straggler of the first renewal gets the newest answer to that request, not a fourth certificate.
+    // A late repeat of the first renewal gets the newest answer to that request, not a fourth certificate.
     assert_eq!(issued(run_one(&issuer, START + 301, renew(&first))), third);
     assert_eq!(ledger.issued_count(), 3);
 }
@@ -121,7 +122,7 @@ fn profiles_and_functions_are_part_of_a_request() {
     let third =
         issued(run_one(&issuer, START, world.with_issued(Function::SimpleReenroll, &meters, &first, csr.clone())));
     let fourth = issued(run_one(&issuer, START, world.with_issued(Function::SimpleEnroll, &meters, &third, csr)));
-    assert_eq!(fourth, first, "the same device asks the same thing, whichever certificate it shows");
+    assert_eq!(fourth, first, "the same request of the same device, whichever certificate it presents");
     assert_eq!(ledger.issued(), [first, second, third].into_iter().fold(Vec::new(), insert_sorted));
 }
 
@@ -131,7 +132,8 @@ fn insert_sorted(mut sorted: Vec<Arc<Issued>>, next: Arc<Issued>) -> Vec<Arc<Iss
     sorted
 }
 
-/// Shards submit the same requests at the same moment; each device gets one certificate, and everyone gets that one.
+/// Shards submit the same requests at the same moment; each device gets one certificate, and every repeat of its request
+/// gets the same.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the test is about threads that meet in the map of flights")]
 fn many_threads_with_the_same_requests_get_one_certificate_a_device() {

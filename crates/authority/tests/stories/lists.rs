@@ -1,4 +1,5 @@
-//! Each job asks the ledger who the client is and what the lists say of its device, and its answer decides; what was decided stands in the row.
+//! Each job asks the ledger for the client's identity and for its device's place in the lists; the answer decides, and the decision is recorded
+//! in the row.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,7 @@ impl Desk {
         self.world.enroll(&self.profile, device, device.csr())
     }
 
-    /// The questions since the last call, batch by batch.
+    /// The inquiries since the last call, batch by batch.
     fn asked(&self) -> Vec<Vec<Inquiry>> {
         std::mem::take(&mut *self.ledger.asked.lock().unwrap())
     }
@@ -76,7 +77,7 @@ fn every_job_asks_and_the_jobs_of_a_batch_share_one_question() {
     let renewal = desk.world.with_issued(Function::SimpleReenroll, &desk.profile, &first, one.csr());
     let outcomes = desk.run(START + DAY, vec![renewal, desk.enroll(&two)]);
     let second = issued(outcomes.into_iter().nth(1).unwrap());
-    // Who the holder is, is for the ledger to say.
+    // The ledger identifies the holder.
     let serial = Some(row(&desk.ledger.inner, &first).intent.serial);
     let of_holder = Inquiry { client: first.digest, serial, device: None, profile: Arc::clone(&profile) };
     assert_eq!(desk.asked(), [[of_holder, of_factory(&two, second.device.clone())]]);
@@ -89,7 +90,7 @@ fn a_device_that_is_denied_neither_enrols_nor_renews() {
     let first = issued(desk.run_one(START, desk.enroll(&one)));
     desk.ledger.says("000001", Registration::Denied);
     let renewal = |function| desk.world.with_issued(function, &desk.profile, &first, one.csr());
-    // Whatever it asks for: the answer says nothing about the request.
+    // Whatever the request contains: the answer says nothing about it.
     let strange = Job { csr: one.csr_with(two.idevid.subject(), &GeneralNames::empty(), None), ..desk.enroll(&one) };
     for job in [desk.enroll(&one), renewal(Function::SimpleReenroll), renewal(Function::SimpleEnroll), strange] {
         assert_eq!(refused(desk.run_one(START + DAY, job)), Refusal::DeviceDenied);
@@ -123,7 +124,7 @@ fn a_device_that_waits_is_told_so_unless_its_request_is_refused_in_any_case() {
     issued(desk.run_one(START + 99, desk.enroll(&device)));
 }
 
-/// The answer was lost, and the device asks for it again: that is no new certificate, and no limit or list stands in its way.
+/// The answer was lost, and the device asks for it again: that needs no new certificate, and no limit or list prevents it.
 #[test]
 fn a_repeat_is_answered_although_its_device_waits_by_now() {
     let desk = Desk::new();
@@ -139,7 +140,7 @@ fn a_repeat_is_answered_although_its_device_waits_by_now() {
     for (said, why) in waits {
         desk.ledger.says("000001", said);
         assert_eq!(issued(desk.run_one(START + 10, enroll(&csr))).digest, first.digest);
-        // Both in one batch, so that one of them may find the other in flight.
+        // Both are in one batch, so that one of them may find the other in flight.
         let both = desk.run(START + 10, vec![enroll(&csr), enroll(&csr)]);
         assert!(both.into_iter().all(|outcome| issued(outcome).digest == first.digest));
         // Signed with randomness, the same request is another CSR.
@@ -172,7 +173,7 @@ fn a_repeat_joins_its_twin_in_flight_although_its_device_waits_by_now() {
     assert_eq!((desk.issuer.in_flight(), desk.queue.len()), (1, 1), "its intent is with the ledger");
     desk.ledger.says("000001", Registration::OverLimit { until: at(START + 600) });
     submit(1);
-    // The question of the second, then the rest.
+    // The inquiry of the second, then the rest.
     desk.queue.step(1, Fate::Good);
     desk.queue.run_in_order();
     let digests: Vec<Digest> = answers_of(&collect, 2).into_iter().map(|it| issued(it).digest).collect();
@@ -199,14 +200,14 @@ fn the_device_of_an_unrecorded_certificate_is_asked_about_once_it_is_known() {
     after.ledger.says("000001", Registration::Registered);
     let renewed = issued(after.run_one(START + DAY, renewal()));
     assert_eq!(renewed.device, first.device);
-    // Now it is recorded, and asked about once.
+    // Now it is in the ledger, and one inquiry suffices.
     after.asked();
     let next = after.world.with_issued(Function::SimpleReenroll, &after.profile, &renewed, device.csr());
     issued(after.run_one(START + 2 * DAY, next));
     assert_eq!(after.asked().len(), 1);
 }
 
-/// A CA of this server that is another profile's manufacturer: what it issued stands in the same ledger.
+/// A CA of this server that is another profile's manufacturer: the certificates that it issued are in the same ledger.
 #[test]
 fn a_revoked_certificate_opens_no_profile_that_has_its_ca_for_a_manufacturer() {
     let (factory, other) = (World::new(), World::seeded(2, authority::VerifySignatures::External));
@@ -230,7 +231,7 @@ fn a_revoked_certificate_opens_no_profile_that_has_its_ca_for_a_manufacturer() {
     assert_eq!(refused(run_one(&second, START + 2, job())), Refusal::ClientRevoked);
 }
 
-/// How many rows there are, whatever their stage.
+/// Number of rows, whatever their state.
 fn rows_of(ledger: &MemoryLedger) -> u64 {
     let (sender, receiver) = std::sync::mpsc::channel();
     ledger.health(Box::new(move |answer| sender.send(answer).unwrap()));

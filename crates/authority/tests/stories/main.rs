@@ -1,4 +1,4 @@
-//! Stories of what is decided and issued, one file per subject, and what they share.
+//! Stories of decisions and issuance, one file per subject, and their shared support.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
 mod chains;

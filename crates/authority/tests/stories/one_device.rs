@@ -1,4 +1,4 @@
-//! What one device can take from others, and what a profile's certificate is good for.
+//! What one device can take from others, and what a profile's certificate gives access to.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use pki::{Certificate, GeneralNames};
 
 use crate::support::{DAY, Device, START, World, answers_of, at, issued, key, refused, run_one};
 
-/// A request with a key of its own.
+/// A request with a new key.
 fn fresh(world: &World, device: &Device) -> Vec<u8> {
     device.csr_for(&key(&world.random).0, device.idevid.subject(), &GeneralNames::empty(), None)
 }
@@ -36,10 +36,11 @@ fn e55_a_device_that_holds_its_share_is_refused_and_another_is_not() {
         assert_eq!(refused(more), Refusal::DeviceFull(5), "the rows of all profiles count");
     }
     let repeat = issued(run_one(&issuer, START + 9, world.enroll(&profile, &greedy, first_csr)));
-    assert_eq!(repeat, first, "a repeat takes no room");
+    assert_eq!(repeat, first, "a repeat uses no room");
     issued(run_one(&issuer, START + 9, world.enroll(&profile, &honest, fresh(&world, &honest))));
     assert_eq!(ledger.issued_count(), 6);
-    // Its own certificates make room as they expire; until then nothing of others went.
+    // Its own certificates make room as they expire; until then no row of another device was
+    // removed.
     let over = first.validity.not_after.as_secs() + 1;
     issued(run_one(&issuer, over, world.enroll(&profile, &greedy, fresh(&world, &greedy))));
 }
@@ -48,7 +49,7 @@ fn e55_a_device_that_holds_its_share_is_refused_and_another_is_not() {
 fn e55_a_device_that_renews_in_time_is_never_near_the_bound() {
     let world = World::new();
     let (issuer, _) = world.plain();
-    // The narrowest bound there is, a key of its own each time, and every answer lost once.
+    // The lowest limit, a new key each time, and every answer lost once.
     let profile = world.profile_with(|spec| {
         spec.certificates_per_device_max = CERTIFICATES_PER_DEVICE_MIN;
         spec.validity = std::time::Duration::from_secs(365 * DAY);
@@ -81,7 +82,7 @@ fn e55_a_profile_without_a_sensible_bound_is_not_compiled() {
 
 type Held = (Vec<ToSign>, Completion<Vec<Result<pki::Signature, SignerFault>>>);
 
-/// A signer that keeps what it was asked until it is told to fail.
+/// A signer that holds its calls until a test makes them fail.
 #[derive(Default)]
 struct Holding(Mutex<Vec<Held>>);
 

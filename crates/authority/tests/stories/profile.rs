@@ -1,4 +1,4 @@
-//! What does not fit together is said when a profile is compiled, not when a device asks.
+//! Contradictions are reported when a profile is compiled, not when a device asks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +77,7 @@ fn a_profile_knows_its_anchors_and_not_the_root() {
     let profile = world.profile();
     assert_eq!(profile.origin(&world.manufacturer.anchor_id()), Some(Origin::Manufacturer));
     assert_eq!(profile.origin(&world.ca.certificate().anchor_id()), Some(Origin::ThisCa));
-    assert_eq!(profile.origin(&world.root.anchor_id()), None, "the server's own certificate hangs there");
+    assert_eq!(profile.origin(&world.root.anchor_id()), None, "the server's own certificate is below it");
     assert_eq!(profile.anchors().count(), 2);
 }
 

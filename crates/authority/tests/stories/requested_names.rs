@@ -1,4 +1,4 @@
-//! Alternative names that a device asks for: of which kind, of which form, and one by one.
+//! Alternative names that a device asks for: their kind, their form, and each of them by itself.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use pki::{Certificate, GeneralName, GeneralNames};
 use crate::support;
 use crate::support::{START, World, issued, refused, run_one};
 
-/// Names as a CSR may hold them, whether or not they may be issued.
+/// Names as a CSR may contain them, whether or not they may be issued.
 fn names(write: impl FnOnce(&mut Writer)) -> GeneralNames {
     let mut out = Writer::default();
     out.sequence(write);
@@ -59,7 +59,7 @@ fn e16_each_kind_is_issued_only_where_it_is_listed_and_the_others_never() {
     assert_eq!(ledger.issued_count(), LISTED.len());
 }
 
-/// That the client's own certificate bears such a name makes it no better.
+/// Such a name is refused even if the client's own certificate contains it.
 #[test]
 fn e16_a_name_that_may_not_be_issued_is_refused_whoever_has_it() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! One device is one device however its factory writes its name (RFC 5280 §7.1).
+//! A device has one identity however its factory writes its name (RFC 5280 §7.1).
 
 use std::sync::Arc;
 
@@ -36,13 +36,14 @@ fn e80_a_device_whose_certificate_is_made_again_in_other_case_is_the_same_device
         let (device, again) = (world.device(1), world.device(1));
         let (first, second) = (named("Meter 7", "Wt-7"), named("METER  7", "wT-7"));
         let one = issued(run_one(&issuer, START, enroll(&world, &profile, &device, &first)));
-        // The same key under the other spelling: it would be another device's, were this another device.
+        // The same key with the other spelling: it would be refused as another device's key if this counted as another
+        // device.
         let other = issued(run_one(&issuer, START + 1, enroll(&world, &profile, &device, &second)));
         assert_eq!(one.device, other.device, "{text}");
         assert_eq!(one.device.id.as_str(), id);
         issued(run_one(&issuer, START + 2, enroll(&world, &profile, &again, &second)));
         assert_eq!(ledger.issued_count(), 3);
-        // And another device is another one.
+        // Another device still counts as another one.
         let stranger = named("Meter 8", "Wt-8");
         let job = Job {
             csr: device.csr_with(&stranger, &GeneralNames::empty(), None),
@@ -52,7 +53,7 @@ fn e80_a_device_whose_certificate_is_made_again_in_other_case_is_the_same_device
     }
 }
 
-/// The certificate says what the factory says: the identity is an index key.
+/// The certificate contains the name as the factory wrote it: the identity is only an index key.
 #[test]
 fn e80_a_template_writes_the_name_as_the_factory_spells_it() {
     let world = World::new();
@@ -63,7 +64,7 @@ fn e80_a_template_writes_the_name_as_the_factory_spells_it() {
     let result = issued(run_one(&issuer, START, enroll(&world, &profile, &world.device(1), &subject)));
     assert_eq!(subject_of(&result).to_string(), "CN=meter Wt-0042 B,serialNumber=Wt-0042 B");
     assert_eq!(result.device.id.as_str(), "wt-0042 b");
-    // What is longer than an identity may be is written as the identity.
+    // A name longer than an identity may be is issued as the identity.
     let subject = named("Any", &"Long ".repeat(20));
     let profile = world.profile_with(|spec| spec.subject = "serialNumber={device_id}".parse().unwrap());
     let result = issued(run_one(&issuer, START, enroll(&world, &profile, &world.device(2), &subject)));
@@ -71,7 +72,8 @@ fn e80_a_template_writes_the_name_as_the_factory_spells_it() {
     assert_eq!(subject_of(&result).to_string(), format!("serialNumber={}", result.device.id));
 }
 
-/// After a restart the ledger in memory knows nobody, and a certificate that was issued before is still the same device's.
+/// After a restart the in-memory ledger is empty, and a certificate that was issued before still belongs to the same
+/// device.
 #[test]
 fn e80_e47_what_was_issued_before_a_restart_reads_as_the_device_that_it_was_issued_to() {
     let world = World::new();

@@ -1,5 +1,5 @@
-//! What the stories share: a PKI and a profile from derived randomness, clients, and a way to run jobs and see that each
-//! is answered exactly once.
+//! Shared by the tests: a PKI and a profile from derived randomness, clients, and functions that run jobs and check that
+//! each is answered exactly once.
 
 pub(crate) mod faulty;
 
@@ -19,7 +19,7 @@ use pki::{Certificate, Curve, GeneralName, GeneralNames, Name, PrivateKey, Signi
 use ring::digest::{SHA256, digest};
 use ring::rand::SecureRandom;
 
-/// The stories begin in January 2027.
+/// The tests begin in January 2027.
 pub(crate) const START: u64 = 1_800_000_000;
 pub(crate) const DAY: u64 = 86_400;
 /// The node that issues.
@@ -58,12 +58,12 @@ impl Random for Derived {
 
     #[allow(deprecated, reason = "ring seals SecureRandom; its own test source is the way to feed it derived bytes")]
     fn with_secure(&self, operation: &mut dyn FnMut(&dyn SecureRandom)) {
-        // 32 bytes are what every operation on P-256 draws.
+        // Every operation on P-256 draws 32 bytes.
         operation(&ring::test::rand::FixedSliceRandom { bytes: &self.next() });
     }
 }
 
-/// A CA, a manufacturer and what makes clients of them.
+/// A CA, a manufacturer, and functions that make their clients.
 pub(crate) struct World {
     pub(crate) random: Arc<Derived>,
     pub(crate) ca: Arc<Ca>,
@@ -83,7 +83,7 @@ impl World {
         Self::seeded(1, verify)
     }
 
-    /// Worlds of two seeds have the same names and other keys.
+    /// Worlds with different seeds have the same names and different keys.
     pub(crate) fn seeded(seed: u64, verify: VerifySignatures) -> Self {
         let random = Derived::new(seed);
         let long = Validity { not_before: at(START - YEAR), not_after: at(START + 20 * YEAR) };
@@ -162,7 +162,7 @@ impl World {
         Device { idevid: Arc::new(idevid), identity_key, key, random: Arc::clone(&self.random) }
     }
 
-    /// A certificate of the device's manufacturer with alternative names in it, which `make` does not put there.
+    /// A certificate of the device's manufacturer with alternative names, which `make` does not add.
     pub(crate) fn with_names(&self, device: &Device, san: &GeneralNames) -> Certificate {
         self.named(device, device.idevid.subject(), san)
     }
@@ -189,7 +189,7 @@ impl World {
         Arc::new(self.certified(&authority, &authority_key, device, subject, &GeneralNames::empty()))
     }
 
-    /// A certificate that somebody makes with the key of the issuing CA beside this server: `hand` says what it is like.
+    /// A certificate that another program makes with the key of the issuing CA; `hand` describes it.
     pub(crate) fn by_hand(&self, device: &Device, subject: &Name, hand: &Hand) -> Arc<Certificate> {
         let by = (self.ca.certificate(), &self.signing_key());
         Arc::new(self.certified_as(by, device, (subject, &GeneralNames::empty()), hand))
@@ -237,18 +237,18 @@ impl World {
         self.root_again("Maker", &self.manufacturer_key)
     }
 
-    /// The same with its name in other case and with other white space.
+    /// The same with different case and white space in its name.
     pub(crate) fn manufacturer_spelt_otherwise(&self) -> Arc<Certificate> {
         self.root_again(" MAKER", &self.manufacturer_key)
     }
 
-    /// The issuing CA under a certificate of its own making, for the same name and key.
+    /// The issuing CA under a self-signed certificate, for the same name and key.
     pub(crate) fn ca_again(&self) -> Arc<Ca> {
         let chain = vec![self.root_again("Issuing", &self.signing_key())];
         Arc::new(Ca::new("main", chain, Urls::default(), VerifySignatures::External).unwrap())
     }
 
-    /// The certificate of the issuing CA with its name in other case.
+    /// The certificate of the issuing CA with different case in its name.
     pub(crate) fn ca_spelt_otherwise(&self) -> Arc<Certificate> {
         self.root_again("ISSUING", &self.signing_key())
     }
@@ -310,7 +310,7 @@ impl World {
     }
 }
 
-/// What a certificate that is made by hand is like: by default as the template of a profile writes it.
+/// A description of a hand-made certificate: by default as the template of a profile writes it.
 pub(crate) struct Hand {
     pub(crate) template: TemplateSpec,
     pub(crate) node: u16,
@@ -324,7 +324,7 @@ impl Default for Hand {
     }
 }
 
-/// Where every job comes from.
+/// The peer of every job.
 pub(crate) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 40_000);
 
 pub(crate) const TLS_UNIQUE: TlsUnique = *b"twelve bytes";
@@ -337,7 +337,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// The CSR that a plain device sends: its own subject, its operational key, nothing else.
+    /// The CSR of a plain device: its own subject and its operational key, nothing else.
     pub(crate) fn csr(&self) -> Vec<u8> {
         self.csr_with(self.idevid.subject(), &GeneralNames::empty(), None)
     }
@@ -373,7 +373,7 @@ pub(crate) fn secure<T>(random: &Derived, mut operation: impl FnMut(&dyn SecureR
     result.unwrap()
 }
 
-/// The outcomes in the order of submission; each of `count` jobs is there once.
+/// The outcomes in the order of submission; checks that each of `count` jobs has exactly one.
 pub(crate) fn answers_of(collected: &Collected<usize>, count: usize) -> Vec<Outcome> {
     let mut outcomes = collected.take();
     outcomes.sort_by_key(|(index, _)| *index);
@@ -397,7 +397,7 @@ pub(crate) fn run_one(issuer: &Arc<CaAuthority>, seconds: u64, job: Job) -> Outc
     run(issuer, seconds, vec![job]).remove(0)
 }
 
-/// The subject of what was issued.
+/// The subject of the issued certificate.
 pub(crate) fn subject_of(issued: &Issued) -> Name {
     Certificate::parse(&issued.certificate).unwrap().subject().clone()
 }
@@ -407,7 +407,7 @@ pub(crate) fn locator(issued: &Issued) -> Locator {
     Locator::of(&Certificate::parse(&issued.certificate).unwrap()).unwrap()
 }
 
-/// Revokes what was issued, now that it is good.
+/// Revokes the issued certificate, which must be good.
 pub(crate) fn revoke(ledger: &dyn Ledger, issued: &Issued) {
     let revocation = Revocation { reason: RevocationReason::KeyCompromise, at: at(START), actor: Actor::server() };
     let row = locator(issued);

@@ -1,4 +1,5 @@
-//! What a certificate of this CA opens, and to whom it belongs: by the ledger's word, never by its own subject.
+//! What a certificate of this CA gives access to, and which device it belongs to: the ledger decides, never the certificate's own
+//! subject.
 
 use std::sync::Arc;
 
@@ -77,7 +78,7 @@ fn e47_without_a_row_nothing_is_guessed_unless_the_rule_gives_the_names_back() {
         assert_eq!(held(&renewed).subject().der(), held(&first).subject().der());
         assert_eq!(renewed.device, first.device);
     }
-    // A certificate that another template made is none that this rule gives back.
+    // This rule cannot read a device back from a certificate of another template.
     let other = template("serialNumber={device_id},O=Others");
     // After the window, in which the same key and names are the same request.
     let first = issued(run_one(&before, START + DAY, world.enroll(&other, &device, device.csr())));
@@ -103,7 +104,7 @@ fn e54_a_certificate_of_an_authority_below_our_ca_is_nobody() {
     let first = issued(run_one(&before, START, world.enroll(&profile, &device, device.csr())));
     let ours = Certificate::parse(&first.certificate).unwrap();
     let anchor = world.ca.certificate().anchor_id();
-    // The names of the first certificate, by an authority that our CA has certified: its chain ends in our CA too.
+    // The names of the first certificate, issued by an authority that our CA has certified: its chain ends at our CA too.
     let theirs = world.below_the_ca(&device, ours.subject());
     let csr = || device.csr_with(ours.subject(), &GeneralNames::empty(), None);
     for function in BOTH {
@@ -112,14 +113,14 @@ fn e54_a_certificate_of_an_authority_below_our_ca_is_nobody() {
         assert_eq!(refused(run_one(&after, START + DAY, job)), Refusal::ClientNotInLedger, "{function:?}");
     }
     assert_eq!(ledger.issued_count(), 0);
-    assert!(profile.device_shown(&theirs, &anchor).is_none(), "a line does not call it by the name of a device");
+    assert!(profile.device_shown(&theirs, &anchor).is_none(), "a log line does not show it as a device");
     assert!(profile.device_shown(&ours, &anchor).is_some());
     for function in BOTH {
         issued(run_one(&after, START + DAY, world.with_issued(function, &profile, &first, csr())));
     }
 }
 
-/// What somebody else has signed with the key of the CA, under a profile that reads devices back after a restart.
+/// Certificates that another program has signed with the key of the CA, in a profile that reads devices back after a restart.
 #[test]
 fn e54_what_the_template_does_not_write_is_nobody_by_rule_too() {
     let world = World::new();
@@ -155,7 +156,7 @@ fn e54_what_the_template_does_not_write_is_nobody_by_rule_too() {
         ("as the template writes it", &profile, hand(|_| ()), true),
         ("no purpose", &profile, hand(|template| template.client_auth = false), false),
         ("an extension more", &profile, hand(|template| template.basic_constraints = true), false),
-        // Its URLs are the configuration's, which may have changed since.
+        // Its URLs come from the configuration, which may have changed since.
         ("a URL more", &profile, hand(|template| template.crl_url = crl_url("http://ca.example/crl")), true),
         (
             "the URL of a shard",
@@ -175,7 +176,7 @@ fn e54_what_the_template_does_not_write_is_nobody_by_rule_too() {
     }
 }
 
-/// It gets a certificate, or it is nobody and nothing is issued.
+/// The client gets a certificate, or it is not identified and nothing is issued.
 #[track_caller]
 fn assert_device_or_nobody(outcome: Outcome, is_device: bool, ledger: &MemoryLedger, what: &str) {
     if is_device {
@@ -198,7 +199,7 @@ fn e54_what_this_ledger_would_hold_if_we_had_issued_it_is_nobody_by_rule_too() {
     for (what, client, is_device) in [
         ("after the ledger began", by_hand(NODE, START + 1), false),
         ("now", by_hand(NODE, now), false),
-        // What is left: these cannot be told from certificates that an earlier process or another node issued.
+        // The remaining ones cannot be distinguished from certificates that an earlier process or another node issued.
         ("when the ledger began", by_hand(NODE, START), true),
         ("before the ledger began", by_hand(NODE, START - DAY), true),
         ("by another node", by_hand(NODE + 1, now), true),
@@ -212,7 +213,7 @@ fn e54_what_this_ledger_would_hold_if_we_had_issued_it_is_nobody_by_rule_too() {
     }
 }
 
-/// A clock that ran ahead before the restart, and a CA as young as its certificate, which cuts off the backdating.
+/// A clock that was ahead before the restart, and a CA as new as its certificate, which limits the backdating.
 #[test]
 fn e54_a_forgotten_certificate_is_not_taken_for_one_that_was_never_issued() {
     let world = World::new();
@@ -245,7 +246,7 @@ fn e54_a_ledger_that_has_forgotten_rows_knows_since_when_it_is_complete() {
     };
     let first = enroll(1, &one);
     enroll(3, &two);
-    assert_eq!(ledger.issued_count(), 1, "the first one is forgotten");
+    assert_eq!(ledger.issued_count(), 1, "the ledger has forgotten the first one");
     let by_hand = Hand { node: NODE, not_before: START + 2 * DAY, ..Hand::default() };
     let by_hand = world.by_hand(&one, one.idevid.subject(), &by_hand);
     for function in BOTH {
@@ -281,7 +282,7 @@ fn e53_a_forgotten_device_of_a_removed_manufacturer_counts_as_one_of_its_success
         run_one(issuer, START + DAY, world.with_issued(Function::SimpleReenroll, profile, &first, csr))
     };
     let by_rule = profile(Unrecorded::ByRule, &other.manufacturer);
-    // The ledger that issued it knows better than the rule, and a profile without the rule guesses nothing.
+    // The ledger that issued it takes precedence over the rule, and a profile without the rule does not guess.
     assert_eq!(refused(renew(&before, &by_rule)), Refusal::ManufacturerRemoved);
     assert_eq!(refused(renew(&after, &profile(Unrecorded::Refused, &other.manufacturer))), Refusal::ClientNotInLedger);
     assert_eq!(ledger.issued_count(), 0);
@@ -334,7 +335,7 @@ fn e50_the_factory_key_is_refused_whatever_the_client_shows() {
         let job = world.with_issued(function, &profile, &first, identity());
         assert_eq!(refused(run_one(&issuer, START + DAY, job)), Refusal::IdentityKey, "{function:?}");
     }
-    // A second certificate of the factory, with a key of its own, does not make the first key a fresh one.
+    // A second factory certificate, with another key, does not make the first key acceptable.
     let mut second = world.device(1);
     second.key = world.device(2).key;
     issued(run_one(&issuer, START, world.enroll(&profile, &second, second.csr())));
@@ -360,7 +361,7 @@ fn e50_the_factory_key_of_a_forgotten_device_is_refused_once_its_idevid_is_seen_
         let (after, _) = world.plain();
         issued(run_one(&after, START + DAY, world.enroll(&profile, &device, device.csr())));
         assert_eq!(refused(run_one(&after, START + DAY, with_identity_key())), Refusal::IdentityKey, "{function:?}");
-        // Whatever was forgotten, the certificate of the factory shows its own key.
+        // Whatever was forgotten, the factory certificate contains its own key.
         let (after, _) = world.plain();
         assert_eq!(
             refused(run_one(&after, START + DAY, world.enroll(&profile, &device, identity()))),
@@ -444,7 +445,7 @@ fn e52_two_manufacturers_with_one_serial_number_make_two_devices() {
     assert_eq!(first.device.id, second.device.id);
     assert_ne!(first.device, second.device);
     assert_eq!(ledger.issued_count(), 2);
-    // In a line both stand with their manufacturer; with one manufacturer, the id is enough.
+    // A log line shows both with their manufacturer; with one manufacturer, the id is enough.
     let shown = |anchor: AnchorId| format!("{}@{}", first.device.id, &anchor.to_string()[..8]);
     assert_eq!(profile.shown(&first.device).to_string(), shown(world.manufacturer.anchor_id()));
     assert_eq!(profile.shown(&second.device).to_string(), shown(other.manufacturer.anchor_id()));

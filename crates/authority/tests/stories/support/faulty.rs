@@ -17,13 +17,13 @@ use crate::support::Derived;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Good,
-    /// A fault, and nothing has happened.
+    /// A fault without any effect.
     FaultBefore,
-    /// A fault, but it has happened all the same.
+    /// A fault after the effect.
     FaultAfter,
-    /// It has happened, and the completion is dropped.
+    /// The effect, but the completion is dropped.
     Dropped,
-    /// It has happened, and the answer has a row too few.
+    /// The effect, but the answer has one row too few.
     Short,
 }
 
@@ -43,13 +43,13 @@ impl Queue {
         self.0.lock().unwrap().len()
     }
 
-    /// Lets the call at this index happen; it may queue more.
+    /// Runs the call at this index; it may queue more.
     pub(crate) fn step(&self, index: usize, fate: Fate) {
         let call = self.0.lock().unwrap().remove(index);
         call(fate);
     }
 
-    /// Lets everything happen, in the order that the seed says, with a fault in one of so many calls.
+    /// Runs all calls, in an order derived from the seed, with a fault in one of `fault_in` calls.
     pub(crate) fn run(&self, random: &Derived, fault_in: Option<u8>) {
         while self.len() > 0 {
             let mut bytes = [0; 3];
@@ -72,11 +72,11 @@ impl Queue {
 pub(crate) struct FaultyLedger {
     pub(crate) inner: Arc<MemoryLedger>,
     pub(crate) queue: Queue,
-    /// Serials of the next intents that are said to be taken.
+    /// Number of next intents whose serials are reported as taken.
     pub(crate) taken: Mutex<usize>,
-    /// What the lists say of devices, by identity.
+    /// What the lists say about devices, by identity.
     pub(crate) lists: Arc<Mutex<HashMap<String, Registration>>>,
-    /// Every batch of questions that was asked.
+    /// Every batch of inquiries.
     pub(crate) asked: Mutex<Vec<Vec<Inquiry>>>,
 }
 
@@ -91,7 +91,7 @@ impl FaultyLedger {
         }
     }
 
-    /// From now on the lists say this of the device with this identity.
+    /// Sets what the lists say about the device with this identity.
     pub(crate) fn says(&self, device: &str, registration: Registration) {
         self.lists.lock().unwrap().insert(device.to_owned(), registration);
     }
