@@ -59,7 +59,7 @@ fn refuse_shards(reader: &mut SectionReader, section: &mut Section<'_>) {
     }
 }
 
-/// RFC 5280 §4.2.1.13 wants HTTP or LDAP; https would need the very PKI that is being checked.
+/// RFC 5280 §4.2.1.13 wants HTTP or LDAP; HTTPS would need the same PKI that is being checked.
 fn is_fetched(url: &str) -> bool {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("ldap://"));
     rest.is_some_and(|rest| !rest.is_empty())
