@@ -28,6 +28,7 @@ use crate::algorithm::{AlgorithmError, SignatureAlgorithm};
 use crate::certificate::{Certificate, CertificateError};
 use crate::der::{Tag, Writer, element_len};
 use crate::digest::Digest;
+use crate::extension::KeyUsage;
 use crate::general_name::GeneralNamesError;
 use crate::key::Signature;
 use crate::time::Validity;
@@ -70,6 +71,12 @@ impl IssuerCertificate {
     #[must_use]
     pub const fn certificate(&self) -> &Arc<Certificate> {
         &self.certificate
+    }
+
+    /// Whether its key may sign revocation lists: keyUsage has cRLSign, or is absent (RFC 5280 §4.2.1.3).
+    #[must_use]
+    pub fn may_sign_crls(&self) -> bool {
+        self.certificate.key_usage().is_none_or(KeyUsage::crl_sign)
     }
 
     /// The signature algorithm of its key.

@@ -77,6 +77,10 @@ oids! {
     SUBJECT_ALT_NAME = [0x55, 0x1d, 17];
     /// basicConstraints, 2.5.29.19
     BASIC_CONSTRAINTS = [0x55, 0x1d, 19];
+    /// cRLNumber, 2.5.29.20
+    CRL_NUMBER = [0x55, 0x1d, 20];
+    /// issuingDistributionPoint, 2.5.29.28
+    ISSUING_DISTRIBUTION_POINT = [0x55, 0x1d, 28];
     /// nameConstraints, 2.5.29.30
     NAME_CONSTRAINTS = [0x55, 0x1d, 30];
     /// cRLDistributionPoints, 2.5.29.31

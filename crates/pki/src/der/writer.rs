@@ -37,6 +37,11 @@ impl Writer {
         self.out.is_empty()
     }
 
+    /// Makes room for `bytes` more bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.out.reserve(bytes);
+    }
+
     /// Appends existing DER.
     pub fn raw(&mut self, der: &[u8]) {
         self.out.extend_from_slice(der);

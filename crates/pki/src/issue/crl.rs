@@ -2,14 +2,27 @@
 //!
 //! ```text
 //! crl_url --CrlUrl::new--> CrlUrl --of(serial)--> the URL in a certificate: `{shard}` replaced by `shard_of(serial)`
+//!                             | scopes()
+//!                             v
+//! CrlSpec { scope, number, times } + CrlEntry, CrlEntry, .. --CrlBuilder--> CrlToBeSigned   (linted: every field is what was asked for)
+//!                                                                                 | a signer, in this process or outside
+//!                                                                                 v
+//!                                                        Crl <--assemble(Signature)-- (linted: exactly these bytes)
 //! ```
 //!
 //! This module decides nothing, holds no key and reads no list: the server does not check the revocation lists of other authorities.
 
+mod lint;
+mod list;
 mod shard;
 mod url;
 
+pub use lint::CrlFlaw;
+pub use list::{CRL_ENTRIES_MAX, Crl, CrlBuilder, CrlEntry, CrlError, CrlSpec, CrlToBeSigned};
 pub(super) use shard::ShardDigits;
 pub use shard::{CrlShard, CrlShards, shard_of};
 pub(super) use url::distribution_point;
 pub use url::{CrlScope, CrlUrl, CrlUrlError, ShardScope};
+
+#[cfg(test)]
+mod tests;

@@ -258,7 +258,7 @@ impl<'a> SanExtension<'a> {
 }
 
 /// RFC 5280 §4.2.1.1: keyIdentifier alone, "derived from the [...] subject key identifier extension" of the issuer.
-fn authority_key_identifier(issuer: &IssuerCertificate) -> Vec<u8> {
+pub(super) fn authority_key_identifier(issuer: &IssuerCertificate) -> Vec<u8> {
     let mut out = Writer::default();
     out.sequence(|out| out.element(Tag::context(0), issuer.certificate().subject_key_id().unwrap_or_default()));
     out.into_vec()

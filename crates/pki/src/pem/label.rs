@@ -7,6 +7,8 @@ pub enum Label {
     Certificate,
     /// A PKCS #10 request (RFC 7468 §7)
     CertificateRequest,
+    /// A certificate revocation list (RFC 7468 §6)
+    RevocationList,
     /// A PKCS #8 private key, not encrypted (RFC 7468 §10)
     PrivateKey,
 }
@@ -16,6 +18,7 @@ impl Label {
         match self {
             Self::Certificate => "CERTIFICATE",
             Self::CertificateRequest => "CERTIFICATE REQUEST",
+            Self::RevocationList => "X509 CRL",
             Self::PrivateKey => "PRIVATE KEY",
         }
     }
@@ -24,6 +27,7 @@ impl Label {
         match self {
             Self::Certificate => "a certificate",
             Self::CertificateRequest => "a certificate request",
+            Self::RevocationList => "a certificate revocation list",
             Self::PrivateKey => "a private key",
         }
     }

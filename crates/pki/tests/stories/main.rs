@@ -4,6 +4,7 @@
 mod allocations;
 mod chain;
 mod common;
+mod crl;
 mod csr;
 mod foreign;
 mod hostile;

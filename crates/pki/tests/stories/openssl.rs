@@ -21,19 +21,19 @@ use tempfile::TempDir;
 use crate::common::*;
 
 /// A folder in which `openssl` runs.
-struct OpenSsl(TempDir);
+pub(crate) struct OpenSsl(TempDir);
 
 impl OpenSsl {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> &Self {
+    pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> &Self {
         fs::write(self.0.path().join(name), contents).unwrap();
         self
     }
 
-    fn write_certificate(&self, name: &str, certificate: &Certificate) -> &Self {
+    pub(crate) fn write_certificate(&self, name: &str, certificate: &Certificate) -> &Self {
         self.write(name, pem::encode(Label::Certificate, certificate.der()))
     }
 
@@ -41,7 +41,7 @@ impl OpenSsl {
         fs::read(self.0.path().join(name)).unwrap()
     }
 
-    fn output(&self, arguments: &str) -> Output {
+    pub(crate) fn output(&self, arguments: &str) -> Output {
         Command::new("openssl")
             .args(arguments.split_whitespace())
             .current_dir(self.0.path())
@@ -50,7 +50,7 @@ impl OpenSsl {
     }
 
     /// Runs `openssl`, which must succeed; returns both outputs.
-    fn run(&self, arguments: &str) -> String {
+    pub(crate) fn run(&self, arguments: &str) -> String {
         let output = self.output(arguments);
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         assert!(output.status.success(), "openssl {arguments}\n{text}");
@@ -59,7 +59,7 @@ impl OpenSsl {
 }
 
 #[track_caller]
-fn assert_contains(text: &str, parts: &[&str]) {
+pub(crate) fn assert_contains(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
