@@ -1,23 +1,23 @@
-//! Which source address a device has.
+//! The source addresses of the devices.
 //!
-//! Towards a server on IPv4 loopback one socket bound to 0.0.0.0 plays every device: datagrams leave from, and answers are told apart by, an
-//! address of 127.0.0.0/8 of its own. Elsewhere a device has a socket, and with it a port, of its own.
+//! For a server on IPv4 loopback, one socket bound to 0.0.0.0 plays every device: each device sends from its own address of 127.0.0.0/8, and
+//! the destination of an answer identifies the device. For other servers each device has its own socket and port.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// How devices are told apart.
+/// How devices are distinguished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AddressPlan {
     /// Device `n` is the `n`th address from [`FIRST`] on, at the one socket's port.
     Loopback,
-    /// A socket a device.
+    /// One socket per device.
     Ports,
 }
 
-/// 127.1.0.0: leaves 127.0.0.0/16, where services of this machine listen, alone.
+/// 127.1.0.0: services of this machine listen in 127.0.0.0/16, which is left out.
 const FIRST: u32 = 0x7F01_0000;
 
-/// Devices that 127.1.0.0 to 127.254.255.255 hold; 127.255.255.255 is a broadcast address.
+/// The number of addresses from 127.1.0.0 to 127.254.255.255; 127.255.255.255 is a broadcast address.
 pub const LOOPBACK_DEVICES_MAX: usize = 254 << 16;
 
 impl AddressPlan {

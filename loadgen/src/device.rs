@@ -3,11 +3,11 @@
 //! ```text
 //!   Handshake ──Connected──► /crts ──2.05──► /sen ──2.04──► certificate for its key ──► Enrolled
 //!       ▲                      │               │
-//!       └─────── Again ◄───────┴───────────────┘   nothing came back, the session was lost, or "later": `est::Client` goes on by itself
+//!       └─────── Again ◄───────┴───────────────┘   no answer, a lost session, or "later": `est::Client` repeats by itself
 //!   refused, not trusted, out of time or attempts ──► GaveUp
 //! ```
 //!
-//! The protocol and its persistence belong to `est::Client`; this module has what is asked and what is measured. Driven by `fleet`.
+//! `est::Client` has the protocol and its persistence; this module decides what to request and what to measure. Driven by `fleet`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::run::{Patience, Run};
 use crate::seed::{DeviceRandom, Purpose, Stream};
 use crate::stats::{MeasuredStage, Stats};
 
-/// What all devices of a run share.
+/// The shared part of all devices of a run.
 pub(crate) struct RunScript {
     client: Arc<ClientConfig>,
     verifier: Arc<ServerVerifier>,
@@ -42,7 +42,7 @@ enum Farewell {
 }
 
 impl Farewell {
-    /// Of device `index` in the run of `seed`, when so many of 1,000 vanish.
+    /// Draws the farewell of device `index` in the run of `seed` if `vanish_per_mille` of 1,000 devices vanish.
     fn drawn(seed: u64, index: usize, vanish_per_mille: u16) -> Self {
         let mut stream = Stream::new(seed, Purpose::Farewell(u32::try_from(index).unwrap_or(u32::MAX)));
         if stream.next_u64() % 1_000 >= u64::from(vanish_per_mille) {
@@ -77,7 +77,7 @@ pub(crate) struct FleetDevice {
     deadline: Instant,
     csr: Box<[u8]>,
     farewell: Farewell,
-    /// It sends nothing any more.
+    /// Whether it has stopped sending.
     off: bool,
 }
 
@@ -165,7 +165,7 @@ impl FleetDevice {
         if self.off { None } else { self.client.poll_transmit() }
     }
 
-    /// When [`FleetDevice::timeout`] has something to do.
+    /// The time of the next call of [`FleetDevice::timeout`].
     pub(crate) fn poll_timeout(&self) -> Instant {
         self.client.poll_timeout().map_or(self.deadline, |at| at.min(self.deadline))
     }
@@ -194,7 +194,7 @@ impl FleetDevice {
                     self.leave(now, stats);
                     Some(DeviceEnd::Enrolled(certificate.into()))
                 }
-                // Nobody asked for links.
+                // No device requests links.
                 ClientEvent::Done(Answer::Links(_)) => None,
                 ClientEvent::Again { after: Failure::Later { .. }, .. } => {
                     stats.later_answers += 1;
@@ -253,7 +253,7 @@ impl FleetDevice {
     }
 }
 
-/// What the statistics call it when a device's time is over.
+/// The reason in the statistics if a device runs out of time.
 const OUT_OF_TIME: &str = "out of time";
 
 fn reason(failure: &Failure) -> String {
@@ -272,7 +272,7 @@ mod tests {
     use crate::identities::tests::{authority, fleet, manufacturer};
     use crate::schedule::Arrivals;
 
-    /// What the device says first in the run of `seed`, before anybody answers.
+    /// The device's first datagram in the run of `seed`, before any answer.
     fn first_words(anchor: &Arc<Certificate>, devices: &[FleetIdentity], seed: u64, index: usize) -> Vec<u8> {
         let server = "127.0.0.1:5684".parse().unwrap();
         let run = Run {
@@ -317,7 +317,7 @@ mod tests {
         let manufacturer = manufacturer();
         let (anchor, devices) = (Arc::new(authority(&manufacturer)), fleet(&manufacturer, 2, 3));
         let words = |seed, index| first_words(&anchor, &devices, seed, index);
-        assert_eq!(words(1, 0), words(1, 0), "one source stands behind the hello and behind the waits");
+        assert_eq!(words(1, 0), words(1, 0), "the hello derives from the seed");
         assert_ne!(words(1, 0), words(2, 0));
         assert_ne!(words(1, 0), words(1, 1));
     }

@@ -7,8 +7,8 @@
 //!                                 └──► end: statistics, certificate kept, schedule.finished
 //! ```
 //!
-//! On loopback one socket plays all devices, told apart by source address; elsewhere a device has a socket of its own (`addresses`). The clock
-//! is read once a turn. What the devices say is `device`'s business.
+//! On loopback one socket plays all devices, distinguished by source address; elsewhere each device has its own socket (`addresses`). The clock
+//! is read once per turn. `device` decides what the devices send.
 
 use std::fmt;
 use std::io;
@@ -142,13 +142,13 @@ struct Fleet<'r> {
     now: Now,
 }
 
-/// The one socket, or one a device at work.
+/// One socket for all devices, or one for each device at work.
 enum Sockets {
     Shared(Box<Socket>),
     PerDevice(Vec<Option<Box<Socket>>>),
 }
 
-/// What a device is told.
+/// An input of a device.
 enum Cue<'b> {
     Datagram(&'b mut [u8]),
     Timeout,
@@ -277,7 +277,7 @@ impl<'r> Fleet<'r> {
             let Some(socket) = self.sockets.get(token) else { return Ok(()) };
             match socket.receive(batch) {
                 Ok(()) => {}
-                // Nothing listens there yet, or one router has no way there at the moment: the devices' own retransmission goes on.
+                // Nothing listens there yet, or a router has no route at the moment: the devices retransmit.
                 Err(fault) if is_report(&fault) => continue,
                 Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {
                     emptied = true;
@@ -308,7 +308,7 @@ impl<'r> Fleet<'r> {
             Delivery::Lost => Ok(()),
             Delivery::Arrives => self.tell(index, Cue::Datagram(bytes)),
             Delivery::Twice => {
-                // Records are opened in place: the second copy is taken before.
+                // Records are decrypted in place, so the second copy is made before.
                 let mut again = bytes.to_vec();
                 self.tell(index, Cue::Datagram(bytes))?;
                 self.tell(index, Cue::Datagram(&mut again))
@@ -348,7 +348,7 @@ impl<'r> Fleet<'r> {
             None => self.timers.arm(index, device.poll_timeout()),
             Some(end) => self.let_go(index, end),
         }
-        // A socket of one device has nothing to wait for; the shared one is flushed once a turn.
+        // The socket of one device is flushed immediately; the shared one is flushed once per turn.
         if self.plan == AddressPlan::Ports { self.flush_one(index) } else { Ok(()) }
     }
 
@@ -371,7 +371,7 @@ impl<'r> Fleet<'r> {
         self.schedule.finished();
     }
 
-    /// Gives the kernel what the shared socket gathered in this turn.
+    /// Sends the datagrams that the shared socket has gathered in this turn.
     fn flush(&mut self) -> Result<(), FleetFault> {
         match self.plan {
             AddressPlan::Loopback => self.flush_one(0),
@@ -388,7 +388,7 @@ impl<'r> Fleet<'r> {
     }
 }
 
-/// A device has a handful of datagrams under way, not a server's thousands.
+/// A device has a few datagrams in flight; a server has thousands.
 const DEVICE_SOCKET: SocketOptions =
     SocketOptions { sharing: net::udp::Sharing::Exclusive, receive_buffer_bytes: 1 << 16, send_buffer_bytes: 1 << 16 };
 
@@ -405,11 +405,11 @@ impl Sockets {
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // If it cannot be raised, opening a socket will say so.
+    // If the limit cannot be raised, opening a socket reports it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// CPU that this thread has used.
+/// The CPU time that this thread has used.
 fn thread_cpu() -> Duration {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(spent.tv_sec).unwrap_or(0), u32::try_from(spent.tv_nsec).unwrap_or(0))

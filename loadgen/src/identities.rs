@@ -1,7 +1,7 @@
 //! The fleet's identities: an IDevID, a new key and a request for each device, made before the run so that the run measures the server.
 //!
-//! Names and keys follow from the seed: one seed is one fleet, and a device's key can be made again when its certificate is written
-//! down. Signatures are randomised all the same. The keys are as good as the seed: for playing a fleet, for nothing else.
+//! Names and keys derive from the seed: a seed determines a fleet, and a device's key can be made again when its certificate is written
+//! to a file. Signatures are randomised nevertheless. The keys are no more secret than the seed: use them only to play a fleet.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -15,7 +15,7 @@ use ring::rand::SystemRandom;
 
 use crate::seed::{Purpose, Stream};
 
-/// Who makes the devices: the manufacturer CA of a folder of `muster init`.
+/// The maker of the devices: the manufacturer CA of a folder of `muster init`.
 #[derive(Debug)]
 pub struct Manufacturer {
     certificate: Certificate,
@@ -72,7 +72,7 @@ impl From<make::MakeError> for FleetIdentityFault {
 }
 
 impl Manufacturer {
-    /// A manufacturer by its CA certificate and the key of it.
+    /// A manufacturer with its CA certificate and that certificate's key.
     ///
     /// # Errors
     /// [`FleetIdentityFault::ManufacturerKey`]: the key cannot sign, or belongs to another certificate.
@@ -86,7 +86,7 @@ impl Manufacturer {
     }
 }
 
-/// Makes devices `0..devices` of `seed`, on all cores. `made` counts along, for a progress bar; `stop` ends it early.
+/// Makes devices `0..devices` of `seed`, on all cores. `made` counts the finished ones, for a progress bar; `stop` ends the work early.
 ///
 /// # Errors
 /// The first fault of any thread.
@@ -134,10 +134,10 @@ pub fn common_name(seed: u64, index: usize) -> String {
     format!("load-{}", serial_number(seed, index))
 }
 
-/// The key that device `index` asks a certificate for.
+/// The key for which device `index` requests a certificate.
 ///
 /// # Errors
-/// [`KeyError::NoRandomness`], which the chance of 2^-32 a draw makes unheard of.
+/// [`KeyError::NoRandomness`], with a probability of 2^-32 per draw.
 pub fn operational_key(seed: u64, index: usize) -> Result<PrivateKey, KeyError> {
     seeded_key(&mut stream(seed, index, 1))
 }
@@ -170,11 +170,11 @@ fn make_device(manufacturer: &Manufacturer, index: usize, seed: u64) -> Result<F
     Ok(FleetIdentity { certificate: certificate.der().into(), key, csr: csr.into() })
 }
 
-/// The devices left the factory on 2024-01-01, before any manufacturer CA that a test makes today would say so: chains are checked at the
-/// present, not against one another's dates.
+/// 2024-01-01, when the devices left the factory. A manufacturer CA that a test makes today is younger, which does no harm: each certificate of a
+/// chain is checked at the present time, not against the dates of the others.
 const NOT_BEFORE: u64 = 1_704_067_200;
 
-/// Each device has two keys: 0 of its IDevID, 1 of its request.
+/// The stream for a key of device `index`: `which` is 0 for the key of its IDevID, 1 for that of its request.
 fn stream(seed: u64, index: usize, which: u32) -> Stream {
     let index = u32::try_from(index).unwrap_or(u32::MAX);
     Stream::new(seed, Purpose::Key(index.wrapping_mul(2).wrapping_add(which)))
@@ -185,7 +185,7 @@ fn stream(seed: u64, index: usize, which: u32) -> Stream {
     reason = "ring's SecureRandom is sealed: its test module is the only way to derive a key from a seed"
 )]
 fn seeded_key(stream: &mut Stream) -> Result<PrivateKey, KeyError> {
-    /// A draw fails with a chance of 2^-32, when it is not below the group order.
+    /// A draw fails with a probability of 2^-32, if it is not below the group order.
     const DRAWS: usize = 4;
     let mut last = KeyError::NoRandomness;
     for _ in 0..DRAWS {

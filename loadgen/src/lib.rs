@@ -1,8 +1,8 @@
 //! A fleet of devices that enrols: the library behind `muster load` and `muster demo`.
 //!
 //! Every device is an `est::Client` with an identity and a source address of its own; datagrams are real, byte for byte what a device
-//! sends. One thread drives them all: see [`fleet`]. More load than one core gives is a second process with another seed. Nothing here is
-//! protocol: that is `est`'s, the same code that the server's other half is tested with.
+//! sends. One thread drives them all: see [`fleet`]. For more load than one core can generate, run a second process with another seed. The
+//! protocol is not implemented here: it is `est::Client`, which also tests the server.
 #![allow(clippy::disallowed_methods, reason = "a shell: clocks, sockets, files and threads are its business")]
 
 mod addresses;

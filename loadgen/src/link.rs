@@ -1,14 +1,14 @@
-//! A bad link between some devices and the server: a share of the datagrams lost, answers repeated, all decided by a seed.
+//! A bad link between some devices and the server: a share of the datagrams is lost, answers are repeated; a seed decides which.
 //!
-//! It sits in the generator's socket layer, on real datagrams of real DTLS. The model is [`::link::Weather`], shared with the simulator and the proxy;
-//! delay and reordering are asked of neither direction here: the generator has no queue of datagrams in flight. Driven by `fleet`, for each datagram of a
-//! device that the link was put before.
+//! It is part of the generator's socket layer and works on real DTLS datagrams. The model is [`::link::Weather`], shared with the simulator and the
+//! proxy; neither direction has delay or reordering, because the generator has no queue of datagrams in flight. `fleet` calls it for each datagram of a
+//! device behind the link.
 
 use std::ops::Range;
 
 use link::{Conditions, Weather};
 
-/// What the link does, and to whom.
+/// The faults of the link, and the devices that it affects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkSpec {
     /// The devices behind it.
@@ -19,14 +19,14 @@ pub struct LinkSpec {
     pub answers_twice: bool,
 }
 
-/// What becomes of one datagram.
+/// The delivery of one datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
     /// It never arrives.
     Lost,
     /// It arrives.
     Arrives,
-    /// It arrives, and once more.
+    /// It arrives twice.
     Twice,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct FleetLink {
 }
 
 impl FleetLink {
-    /// A link whose luck `seed` decides.
+    /// A link whose faults `seed` decides.
     pub(crate) fn new(spec: &LinkSpec, seed: u64) -> Self {
         let questions = Conditions { loss: spec.loss_per_mille, ..Conditions::PERFECT };
         let answers = Conditions { duplication: if spec.answers_twice { 1_000 } else { 0 }, ..questions };

@@ -1,4 +1,4 @@
-//! Progress of long work: a bar in a terminal, a line now and then elsewhere.
+//! Progress of long work: a bar in a terminal, otherwise a line every few seconds.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use net::Terminal;
 
-/// Without a terminal, a line at most this often: a log of an hour stays readable.
+/// Without a terminal, the interval between two lines: the log of an hour stays readable.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// How far a piece of work is.
+/// Shows the progress of a piece of work.
 pub struct ProgressDisplay {
     label: String,
     total: usize,
@@ -29,7 +29,7 @@ impl ProgressDisplay {
         let stderr = std::io::stderr();
         let shown = if Terminal::of_stderr().redraws {
             let bar = ProgressBar::with_draw_target(Some(as_u64(total)), ProgressDrawTarget::stderr());
-            // The template is a constant; were it wrong, the default bar is no worse.
+            // The template is a constant; if it were invalid, the default bar would be shown.
             if let Ok(style) = ProgressStyle::with_template("{msg:24} {bar:32} {pos}/{len} {per_sec:>10} {eta:>5} left")
             {
                 bar.set_style(style);
@@ -48,7 +48,7 @@ impl ProgressDisplay {
         Self { label: String::new(), total: 0, shown: Rendering::Nothing }
     }
 
-    /// So many are done. Call as often as you like.
+    /// Shows that `done` are done. Frequent calls are fine.
     pub fn set(&mut self, done: usize, now: Instant) {
         match &mut self.shown {
             Rendering::Bar(bar) => bar.set_position(as_u64(done)),
@@ -56,7 +56,7 @@ impl ProgressDisplay {
                 let due = next.get_or_insert(now + LINE_EVERY);
                 if now >= *due {
                     *due = now + LINE_EVERY;
-                    // Nobody is left to tell.
+                    // If stderr is closed, there is no reader.
                     let _ = writeln!(out, "{}: {done} of {}", self.label, self.total);
                 }
             }
@@ -64,7 +64,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(self) {
         if let Rendering::Bar(bar) = self.shown {
             bar.finish_and_clear();

@@ -10,12 +10,12 @@
 //! enrolled, failed     devices that hold a certificate; devices that gave up
 //! vanished             devices among the enrolled that went away without close_notify
 //! later_answers        answers 5.03 and 4.29
-//! repeated_attempts    attempts that failed and were made again by the same device
+//! repeated_attempts    attempts that failed and were repeated by the same device
 //! seconds              length of the run
 //! enrolled_per_second  enrolled / seconds
 //! arrivals             {"mode": "rate", "per_second": N} or {"mode": "concurrency", "devices": N}
 //! schedule             {"asked_per_second", "offered_per_second", "offered_share", "void"}, or null in closed loop: void if less than
-//!                      98 % of the rate was offered, so that no figure of the run says anything about the server at that rate
+//!                      98 % of the rate was offered: no figure of such a run describes the server at that rate
 //! block, suite, seed   block size in bytes, IANA name of the suite, seed
 //! stages               [{"stage", "count", "p50_us", "p90_us", "p99_us", "max_us"}]: handshake, crts, enrol, total
 //! errors               [{"stage", "reason", "count"}]: failed attempts, repeated ones included
@@ -32,12 +32,12 @@ use serde::Serialize;
 use crate::schedule::{Arrivals, LastStart};
 use crate::stats::{MeasuredStage, Percentiles, Stats};
 
-/// A finished run.
+/// The report of a finished run.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoadReport {
     /// `muster-load/1`.
     pub schema: &'static str,
-    /// Whom the fleet dialled.
+    /// The server's URI.
     pub server: String,
     /// Devices of the run.
     pub devices: u64,
@@ -49,7 +49,7 @@ pub struct LoadReport {
     pub vanished: u64,
     /// Answers 5.03 and 4.29.
     pub later_answers: u64,
-    /// Attempts that failed and were made again.
+    /// Attempts that failed and were repeated.
     pub repeated_attempts: u64,
     /// Length of the run.
     pub seconds: f64,
@@ -57,7 +57,7 @@ pub struct LoadReport {
     pub enrolled_per_second: f64,
     /// How the devices arrived.
     pub arrivals: ArrivalsRow,
-    /// Whether they arrived as asked; nothing in closed loop, which asks for no rate.
+    /// Whether they arrived at the requested rate; `None` in closed loop, which has no rate.
     pub schedule: Option<ScheduleRow>,
     /// Block size in bytes.
     pub block: u16,
@@ -71,16 +71,16 @@ pub struct LoadReport {
     pub errors: Vec<ErrorRow>,
     /// Datagrams and bytes.
     pub traffic: TrafficRow,
-    /// What the generator itself took.
+    /// The cost of the generator itself.
     pub generator: GeneratorRow,
-    /// What the lossy link did, if there was one.
+    /// The counts of the lossy link, if there was one.
     pub link: Option<LinkRow>,
 }
 
-/// What the run was asked to do, for the head of the report.
+/// The parameters and circumstances of a run, for the report.
 #[derive(Debug, Clone)]
 pub(crate) struct RunFacts {
-    /// Whom the fleet dialled.
+    /// The server's URI.
     pub(crate) server: String,
     /// Devices of the run.
     pub(crate) devices: usize,
@@ -98,7 +98,7 @@ pub(crate) struct RunFacts {
     pub(crate) cpu: Duration,
     /// The last start.
     pub(crate) starts: LastStart,
-    /// What the lossy link did, if there was one.
+    /// The counts of the lossy link, if there was one.
     pub(crate) link: Option<LinkRow>,
 }
 
@@ -108,7 +108,7 @@ pub(crate) struct RunFacts {
 pub enum ArrivalsRow {
     /// Open loop.
     Rate {
-        /// Starts a second.
+        /// Starts per second.
         per_second: f64,
     },
     /// Closed loop.
@@ -118,20 +118,20 @@ pub enum ArrivalsRow {
     },
 }
 
-/// The rate asked for, and the rate offered.
+/// The requested rate, and the rate offered.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ScheduleRow {
-    /// Starts a second, as asked.
+    /// Starts per second, as requested.
     pub asked_per_second: f64,
-    /// Starts a second that the generator made.
+    /// Starts per second that the generator made.
     pub offered_per_second: f64,
-    /// The second by the first, at most 1.
+    /// The offered rate divided by the requested rate, at most 1.
     pub offered_share: f64,
     /// The share is below [`OFFERED_SHARE_MIN`].
     pub void: bool,
 }
 
-/// A run that offered less measured the generator, not the server.
+/// A run that offered a smaller share has measured the generator, not the server.
 pub const OFFERED_SHARE_MIN: f64 = 0.98;
 
 impl ScheduleRow {
@@ -172,7 +172,7 @@ pub struct StageRow {
 /// Percentiles in microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct PercentilesRow {
-    /// How many were measured.
+    /// The number of measured durations.
     pub count: u64,
     /// The median.
     pub p50_us: u64,
@@ -187,11 +187,11 @@ pub struct PercentilesRow {
 /// Failed attempts of one kind.
 #[derive(Debug, Clone, Serialize)]
 pub struct ErrorRow {
-    /// In which stage.
+    /// The stage in which they failed.
     pub stage: &'static str,
     /// A reason code, or what the client saw.
     pub reason: String,
-    /// How often.
+    /// The number of failed attempts.
     pub count: u64,
 }
 
@@ -208,10 +208,10 @@ pub struct TrafficRow {
     pub bytes_received: u64,
 }
 
-/// What the generator itself took.
+/// The cost of the generator itself.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct GeneratorRow {
-    /// CPU of its thread, user and system together.
+    /// CPU time of its thread, user and system together.
     pub cpu_seconds: f64,
     /// How much later than scheduled the devices started.
     pub send_lag: PercentilesRow,
@@ -219,7 +219,7 @@ pub struct GeneratorRow {
     pub stray_datagrams: u64,
 }
 
-/// What the lossy link did.
+/// The counts of the lossy link.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct LinkRow {
     /// Datagrams lost.
@@ -229,7 +229,7 @@ pub struct LinkRow {
 }
 
 impl LoadReport {
-    /// Puts the measurements of a run together.
+    /// Builds the report from the measurements of a run.
     pub(crate) fn new(facts: RunFacts, stats: &Stats) -> Self {
         let seconds = facts.took.as_secs_f64();
         let traffic = stats.traffic;
@@ -307,7 +307,7 @@ impl fmt::Display for LoadReport {
         writeln!(f, "{:<10} {:>9} {:>10} {:>10} {:>10} {:>10}", "stage", "count", "p50", "p90", "p99", "max")?;
         for StageRow { stage, took } in &self.stages {
             let cells = [took.p50_us, took.p90_us, took.p99_us, took.max_us];
-            // A stage that no device came through has no percentiles.
+            // A stage that no device completed has no percentiles.
             let [p50, p90, p99, max] =
                 cells.map(|us| if took.count == 0 { "-".to_owned() } else { Micros(us).to_string() });
             writeln!(f, "{stage:<10} {:>9} {p50:>10} {p90:>10} {p99:>10} {max:>10}", took.count)?;
@@ -358,7 +358,7 @@ impl LoadReport {
     }
 }
 
-/// Microseconds in the unit that reads best.
+/// Microseconds, shown in a fitting unit.
 struct Micros(u64);
 
 impl fmt::Display for Micros {
@@ -377,7 +377,7 @@ fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
-/// For display: what is above 2^53 loses digits that nobody reads.
+/// For display only: numbers above 2^53 lose digits.
 #[allow(clippy::cast_precision_loss, reason = "a ratio for a table; counts stay far below 2^53")]
 fn float(n: u64) -> f64 {
     n as f64

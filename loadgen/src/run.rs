@@ -1,6 +1,6 @@
-//! What a run is given: the server, the devices, and how patient they are.
+//! The parameters of a run: the server, the devices, and their patience.
 //!
-//! `fleet` plays it, and `device` takes from it what all devices share.
+//! `fleet` plays the run, and `device` derives the shared part of all devices from it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub struct Run<'r> {
 pub struct Patience {
     /// A device that holds no certificate this long after its start gives up.
     pub timeout: Duration,
-    /// Sessions that a device opens before it gives up: what got no answer is tried anew, as real devices do.
+    /// Sessions that a device opens before it gives up: it repeats a request without an answer, as real devices do.
     pub attempts: u32,
     /// CoAP's ACK_TIMEOUT (RFC 7252 §4.8).
     pub ack_timeout: Duration,
@@ -73,7 +73,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// As the client takes it. A refusal is a finding of the run, not an accident to be repaired; "later" is obeyed until the time is over.
+    /// The persistence of the client. A refusal is a result of the run and is not repeated; "later" is obeyed until the time is over.
     pub(crate) fn persistence(&self) -> Persistence {
         Persistence {
             deadline: self.timeout,

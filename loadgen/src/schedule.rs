@@ -1,10 +1,10 @@
-//! When each device begins: open loop (a rate that the server cannot slow down) or closed loop (so many at once).
+//! The start time of each device: open loop (a rate that the server cannot slow down) or closed loop (a number at the same time).
 //!
-//! Open loop is the honest measure of a service: the fleet does not wait for the server, so a stall shows in the latency of every
-//! arrival that fell into it. The latency of an open-loop arrival counts from its *scheduled* start, not from when the generator came
-//! round to it (the "coordinated omission" of closed-loop measurements).
+//! Only open loop measures a service correctly: the fleet does not wait for the server, so a stall increases the latency of every
+//! arrival during it. The latency of an open-loop arrival counts from its *scheduled* start, not from the time at which the generator
+//! started it (which would be the "coordinated omission" of closed-loop measurements).
 //!
-//! Driven by `fleet`, which asks [`Schedule::due`] each turn and tells [`Schedule::finished`].
+//! Driven by `fleet`, which calls [`Schedule::due`] in each turn and [`Schedule::finished`] for each device that is done.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::seed::{Purpose, Stream};
 /// How the devices arrive.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arrivals {
-    /// Open loop: so many starts a second on average, as a Poisson process (independent devices do not take turns).
+    /// Open loop: this many starts per second on average, as a Poisson process (independent devices do not take turns).
     Rate(f64),
-    /// Closed loop: as many as this are at work at any moment.
+    /// Closed loop: this many devices are at work at any moment.
     Concurrency(usize),
 }
 
@@ -26,11 +26,11 @@ pub(crate) struct LastStart {
     pub(crate) actual: Duration,
 }
 
-/// What a busy machine's scheduler may take from the generator: a short run is not void for one late turn.
+/// The lateness that a busy machine's scheduler may cause: one late turn does not void a short run.
 const LATENESS_FORGIVEN: Duration = Duration::from_millis(100);
 
 impl LastStart {
-    /// The part of the asked rate at which the devices started: 1 if the last one was in time.
+    /// The share of the requested rate at which the devices started: 1 if the last one was in time.
     pub(crate) fn offered_share(self) -> f64 {
         let actual = self.actual.saturating_sub(LATENESS_FORGIVEN);
         if actual <= self.scheduled { 1.0 } else { self.scheduled.as_secs_f64() / actual.as_secs_f64() }
@@ -102,13 +102,13 @@ impl Schedule {
         Some(Start { device, scheduled })
     }
 
-    /// A device is done, well or badly.
+    /// Notes that a device is done, with or without a certificate.
     pub(crate) fn finished(&mut self) {
         debug_assert!(self.at_work > 0, "more devices finished than started");
         self.at_work = self.at_work.saturating_sub(1);
     }
 
-    /// When [`Schedule::due`] will next have something, if that depends on time alone.
+    /// The time of the next start, if it depends on time alone.
     pub(crate) fn next(&self) -> Option<Duration> {
         match self.arrivals {
             Arrivals::Rate(_) if self.next_device < self.devices => Some(self.next_due),
@@ -116,7 +116,7 @@ impl Schedule {
         }
     }
 
-    /// Every device has started and finished.
+    /// Whether every device has started and finished.
     pub(crate) fn is_over(&self) -> bool {
         self.next_device == self.devices && self.at_work == 0
     }
@@ -133,7 +133,7 @@ mod tests {
         while let Some(start) = schedule.due(Duration::from_secs(3600)) {
             starts.push(start);
         }
-        assert_eq!(starts.len(), 500, "nobody finished, all started");
+        assert_eq!(starts.len(), 500, "all started, although none has finished");
         assert!(starts.windows(2).all(|pair| pair[0].scheduled <= pair[1].scheduled));
         let last = starts[499].scheduled.as_secs_f64();
         assert!((0.4..0.6).contains(&last), "500 arrivals at 1000/s take about 0.5 s, not {last}");

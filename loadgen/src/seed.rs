@@ -1,7 +1,7 @@
 //! Random numbers that a seed decides, one stream per purpose.
 //!
-//! They shape a run (arrival gaps, the devices' keys, what devices draw while they talk) so that two runs of one seed play the same fleet. They are
-//! no secret: what protects a handshake comes from `net`'s system randomness.
+//! They determine a run (arrival gaps, the devices' keys, what devices draw during their conversations), so that two runs of one seed play the same
+//! fleet. They are not secret: the randomness that protects a handshake is `net`'s system randomness.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,16 +14,16 @@ use splitmix::SplitMix64;
 #[derive(Debug, Clone)]
 pub(crate) struct Stream(SplitMix64);
 
-/// What a stream is drawn for; streams of one seed and different purposes are independent.
+/// The purpose of a stream; streams of one seed and different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// The gaps between arrivals.
     Arrivals,
     /// The private key of device `n`.
     Key(u32),
-    /// Whether device `n` goes away without a word, and when.
+    /// Whether and how device `n` leaves without close_notify.
     Farewell(u32),
-    /// What device `n` draws while it talks: how long it waits before it tries again, message ids, tokens, hello randoms.
+    /// The draws of device `n` during its conversation: waits before it tries again, message ids, tokens, hello randoms.
     Talk(u32),
 }
 
@@ -69,8 +69,8 @@ impl Stream {
     }
 }
 
-/// The randomness of one device: what shows on the wire and how long it waits are the run's seed's, so that a run can be repeated; its keys and
-/// signatures are the system's, since a real server at the other end takes them for real.
+/// The randomness of one device: visible values and waits derive from the run's seed, so that a run can be repeated; keys and signatures use the
+/// system's randomness, because they protect a connection to a real server.
 pub(crate) struct DeviceRandom {
     start: u64,
     /// The place of the next draw.

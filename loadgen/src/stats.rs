@@ -1,6 +1,6 @@
-//! What a run measured: a histogram per stage, failures by stage and reason, datagrams and bytes.
+//! The measurements of a run: a histogram per stage, failures by stage and reason, datagrams and bytes.
 //!
-//! Driven by `fleet`; read by `report`. It keeps no clock: durations come in.
+//! `fleet` records them and `report` reads them. This module reads no clock: durations are arguments.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub enum MeasuredStage {
 }
 
 impl MeasuredStage {
-    /// All of them, in the order of a run.
+    /// All stages, in the order of a run.
     pub const ALL: [Self; 4] = [Self::Handshake, Self::CaCertificates, Self::Enrol, Self::Total];
 
     /// Its name in tables and in JSON.
@@ -45,7 +45,7 @@ impl MeasuredStage {
     }
 }
 
-/// Datagrams and bytes of UDP payload, each way.
+/// Datagrams and bytes of UDP payload, in each direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DatagramTotals {
     /// Datagrams from the devices.
@@ -75,9 +75,9 @@ impl DatagramTotals {
 /// Percentiles of one histogram.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Percentiles {
-    /// How many were measured.
+    /// The number of measured durations.
     pub count: u64,
-    /// Half of them were at most this.
+    /// Half of the durations were at most this.
     pub p50: Duration,
     /// Nine of ten.
     pub p90: Duration,
@@ -101,11 +101,11 @@ pub struct Stats {
     pub vanished: u64,
     /// Answers that asked a device to come back later (5.03, 4.29).
     pub later_answers: u64,
-    /// Attempts that failed and were made again.
+    /// Attempts that failed and were repeated.
     pub repeated_attempts: u64,
     /// Datagrams and bytes.
     pub traffic: DatagramTotals,
-    /// Datagrams for nobody: late answers to devices that are done.
+    /// Datagrams without a device: late answers to devices that are done.
     pub stray_datagrams: u64,
 }
 
@@ -127,19 +127,19 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// A stage took so long.
+    /// Records the duration of a stage.
     pub fn record(&mut self, stage: MeasuredStage, took: Duration) {
         self.stages[stage.index()].saturating_record(micros(took));
     }
 
-    /// A device started this much after its scheduled time: the generator's own delay, not the server's.
+    /// Records how long after its scheduled time a device started: the generator's own delay, not the server's.
     pub fn record_send_lag(&mut self, lag: Duration) {
         self.send_lag.saturating_record(micros(lag));
     }
 
-    /// An attempt failed in `stage` for `reason` (a reason code, or what the client saw).
+    /// Counts an attempt that failed in `stage` for `reason` (a reason code, or what the client saw).
     pub fn record_failure(&mut self, stage: MeasuredStage, reason: &str) {
-        /// Reasons are a closed set; a server that invents codes gets one row for all the rest.
+        /// Reasons are a closed set; if a server invents codes, all further ones share one row.
         const REASONS_MAX: usize = 200;
         let full = self.failures.len() >= REASONS_MAX;
         let key = (stage, reason.to_owned());
@@ -168,7 +168,7 @@ impl Stats {
     }
 }
 
-/// Microseconds up to an hour at three significant digits: what does not fit is a device that hung.
+/// Microseconds up to an hour with three significant digits; a longer duration means that a device hung.
 fn histogram() -> Histogram<u64> {
     const HOUR_US: u64 = 3_600_000_000;
     Histogram::new_with_bounds(1, HOUR_US, 3).expect("1 to an hour at three digits is a valid range")

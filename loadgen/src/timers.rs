@@ -1,7 +1,7 @@
 //! The devices' deadlines in one heap.
 //!
-//! A device's deadline moves with every datagram, mostly to later. The heap keeps one early entry a device and looks again when it
-//! comes up, so that it stays as small as the fleet at work.
+//! A device's deadline changes with every datagram, and usually moves to later. The heap keeps one early entry per device, and the fleet
+//! checks the real deadline when the entry is due, so the heap stays as small as the fleet at work.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,12 +16,12 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// For devices `0..devices`.
+    /// Empty timers for devices `0..devices`.
     pub(crate) fn new(devices: usize) -> Self {
         Self { heap: BinaryHeap::new(), earliest: vec![None; devices] }
     }
 
-    /// Makes sure that `device` comes up at `deadline` or before.
+    /// Ensures that `device` has an entry that is due at `deadline` or earlier.
     pub(crate) fn arm(&mut self, device: usize, deadline: Instant) {
         let earliest = &mut self.earliest[device];
         if earliest.is_none_or(|at| deadline < at) {
@@ -30,7 +30,7 @@ impl Timers {
         }
     }
 
-    /// A device whose entry is due; its deadline may have moved: then it is armed again.
+    /// A device whose entry is due. If its deadline has moved, the caller arms it again.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<usize> {
         while let Some(&Reverse((at, device))) = self.heap.peek() {
             if at > now {
@@ -46,7 +46,7 @@ impl Timers {
         None
     }
 
-    /// When the next entry comes up.
+    /// The time of the next entry.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(timers.pop(at(4)), None);
         let order: Vec<_> = std::iter::from_fn(|| timers.pop(at(100))).collect();
         assert_eq!(order, [2, 1, 0]);
-        assert_eq!(timers.pop(at(100)), None, "overtaken entries are silent");
+        assert_eq!(timers.pop(at(100)), None, "replaced entries are ignored");
     }
 
     #[test]
