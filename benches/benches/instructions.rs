@@ -1,6 +1,6 @@
 //! Instruction counts: the server's side of a handshake, of an issuance, of a whole enrolment. Gated by `cargo xtask bench gate` against
 //! `baselines/instructions.json`.
-#![allow(missing_docs, unreachable_pub, unused_qualifications, reason = "gungraun generates modules that nobody reads")]
+#![allow(missing_docs, unreachable_pub, unused_qualifications, reason = "gungraun generates modules that break them")]
 
 use std::hint::black_box;
 

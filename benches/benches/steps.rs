@@ -1,5 +1,5 @@
 //! Wall-clock times of the hot steps, for work on one of them: `cargo bench -p benches --bench steps`. They are not gated.
-#![allow(missing_docs, reason = "criterion generates a function that nobody reads the documentation of")]
+#![allow(missing_docs, reason = "criterion generates an undocumented function")]
 
 use std::hint::black_box;
 

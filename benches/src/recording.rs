@@ -20,7 +20,7 @@ pub struct Case {
     pub block: usize,
 }
 
-/// See the module.
+/// The recorded enrolment.
 pub struct Recording {
     ca: TestCa,
     now: Now,

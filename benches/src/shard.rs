@@ -14,7 +14,7 @@ const SEED: u64 = 9148;
 /// Rows of the ledger: each benchmark issues once.
 const ROWS_MAX: usize = 16;
 
-/// See the module.
+/// One shard and its authority.
 pub(crate) struct Shard {
     server: Server,
     authority: Arc<dyn Authority<JobId>>,

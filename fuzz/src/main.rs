@@ -1,7 +1,7 @@
-//! Hands every input of libFuzzer to the target that `MUSTER_FUZZ_TARGET` names.
+//! Passes every input of libFuzzer to the target that `MUSTER_FUZZ_TARGET` names.
 //!
-//! What it is not: a home of checks. Those are in the bodies, which are functions of the libraries, so that `cargo xtask check`
-//! replays them over the committed seeds without this program. `cargo xtask fuzz` builds and drives it; README.md says how.
+//! It contains no checks. Those are in the bodies of the targets, which are functions of the libraries, so that `cargo xtask check`
+//! can run them over the committed seeds without this program. `cargo xtask fuzz` builds and drives it; README.md describes how.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -9,7 +9,7 @@
 //! or kernel. A running server's additional time is spent in those three.
 //!
 //! Prints one JSON object; `cargo xtask bench floor` runs it and makes a table, `cargo xtask bench e2e` runs it between its own runs.
-#![allow(clippy::print_stdout, reason = "its result goes to whoever started it")]
+#![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
 use std::error::Error;
 use std::hint::black_box;

@@ -1,10 +1,10 @@
 //! A bad link, determined by a seed: it loses, duplicates, damages, delays and holds back datagrams.
 //!
 //! ```text
-//!   Link::send(now, to, bytes) ──► Weather::judge(length) ──► Lost
-//!                                          │ Once, Twice
-//!                                          ▼
-//!                                 queue by time of arrival ──► Link::receive(now) ──► (to, bytes)
+//!   EmulatedLink::send(now, to, bytes) ──► Weather::judge(length) ──► Lost
+//!                                                  │ Once, Twice
+//!                                                  ▼
+//!                                         queue by time of arrival ──► EmulatedLink::receive(now) ──► (to, bytes)
 //! ```
 //!
 //! [`Weather`] decides the fate of each datagram and moves none; [`EmulatedLink`] is a weather and the queue of datagrams in flight. The simulator drives an

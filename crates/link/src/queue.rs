@@ -12,7 +12,7 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// The overhead counted for each datagram in flight: its queue entry, its headers on a real wire. It bounds the number of empty datagrams.
 const OVERHEAD_BYTES: usize = 64;
 
-/// A link; `To` is the type of a destination.
+/// A link with its datagrams in flight; `To` is the type of a destination.
 #[derive(Debug)]
 pub struct EmulatedLink<To> {
     weather: Weather,

@@ -76,6 +76,6 @@ mod tests {
         let drawn: Vec<Duration> = (0..1_000).map(|place| stream.between(place, least, most)).collect();
         assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&least), Some(&most)));
         assert_eq!(stream.between(0, most, most), most);
-        assert_eq!(stream.between(0, most, least), most, "bounds in the wrong order are no panic");
+        assert_eq!(stream.between(0, most, least), most, "bounds in the wrong order do not panic");
     }
 }

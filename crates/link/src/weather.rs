@@ -226,7 +226,7 @@ mod tests {
         let calm = fates(Conditions { duplication: 0, corruption: 0, ..STORM }, 1);
         assert_eq!(lost(&before), lost(&calm));
         assert_eq!(delays(&before), delays(&calm));
-        // Less loss: what arrives in both arrives alike.
+        // Less loss: a datagram that arrives in both runs arrives in the same way.
         let less = fates(Conditions { loss: 20, ..STORM }, 1);
         assert!(before.iter().zip(&less).all(|(before, less)| *before == Fate::Lost || before == less));
     }

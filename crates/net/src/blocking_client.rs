@@ -1,7 +1,7 @@
 //! One device on a command line: drives one `est::Client` over one socket, and blocks until the requested operation is done.
 //!
 //! ```text
-//!   Device::connect ──► Connected ──► Device::ask ──► Answer ──► ask again … ──► Device::close
+//!   BlockingClient::connect ──► Connected ──► ask ──► Answer ──► ask again … ──► close
 //! ```
 //!
 //! A fleet is not driven like this: the load generator has an event loop of its own.

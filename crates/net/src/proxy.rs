@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!              ┌───────────────────────────── Proxy ─────────────────────────────┐
-//!   clients ──►│ listener ──► Link towards the server ──► a socket per client ──►│ server
-//!           ◄──│ listener ◄── Link towards the clients ◄── a socket per client ◄─│
+//!   clients ──►│ listener ──► link towards the server ──► a socket per client ──►│ server
+//!           ◄──│ listener ◄── link towards the clients ◄── a socket per client ◄─│
 //!              └─────────────────────────────────────────────────────────────────┘
 //! ```
 //!

@@ -140,8 +140,8 @@ fn shards_share_an_address_and_a_stranger_is_refused() {
     }
 }
 
-/// Two servers that let the system choose must not share a port. The kernel prefers random ports of its range of 28,232: were SO_REUSEPORT set
-/// before the port is chosen, two of 500 sockets would share one in 98 of 100 runs for each family.
+/// Two servers that let the system choose must not share a port. The kernel draws from 28,232 ports: if SO_REUSEPORT were set before the port is
+/// chosen, two of 500 sockets would share one in 98 of 100 runs, for each family.
 #[test]
 fn no_two_servers_are_given_one_port() {
     let shards = SocketOptions { sharing: Sharing::Shards, receive_buffer_bytes: 4_096, send_buffer_bytes: 4_096 };
@@ -152,7 +152,7 @@ fn no_two_servers_are_given_one_port() {
     }
 }
 
-/// The option is set after the port is chosen; the kernel spreads peers all the same.
+/// SO_REUSEPORT is set after the port is chosen; the kernel spreads peers over the shards nevertheless.
 #[test]
 fn shards_of_a_chosen_port_each_get_peers() {
     for loopback in loopbacks() {
