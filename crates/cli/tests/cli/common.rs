@@ -1,10 +1,11 @@
-//! What the tests of the command line share: running the binary, a folder of `init`, a server that goes away.
+//! Shared by the tests of the command line: running the binary, a folder of `init`, a server that ends with
+//! its test.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// The binary, without overrides from the environment of whoever runs the tests.
+/// The binary, without overrides from the environment of the tests.
 pub(crate) fn muster() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
     for (name, _) in std::env::vars_os() {
@@ -15,7 +16,7 @@ pub(crate) fn muster() -> Command {
     command
 }
 
-/// Runs it to its end.
+/// Runs it until it ends.
 pub(crate) fn run<I, S>(arguments: I) -> Output
 where
     I: IntoIterator<Item = S>,
@@ -32,13 +33,13 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The exit status; on a mismatch both outputs are shown.
+/// Checks the exit status; on a mismatch it shows both outputs.
 #[track_caller]
 pub(crate) fn expect_status(output: &Output, status: i32) {
     assert_eq!(output.status.code(), Some(status), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
 }
 
-/// Both families on loopback, any port: what a story about the network is told over.
+/// Loopback in both address families, on any port: what tests with a network listen on.
 pub(crate) fn loopbacks() -> [&'static str; 2] {
     if let Err(error) = std::net::UdpSocket::bind("[::1]:0") {
         panic!("IPv6 is switched off on this machine ([::1]: {error}): these tests need it beside IPv4");
@@ -67,17 +68,18 @@ impl Pki {
         self.dir().join(inside)
     }
 
-    /// A place beside the PKI.
+    /// A path next to the PKI.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
 
-    /// A server of this PKI on a free port of both families' loopback, unless the arguments say where else.
+    /// A server of this PKI on free ports of loopback in both address families, unless the arguments give
+    /// other addresses.
     pub(crate) fn serve(&self, arguments: &[&str]) -> Serving {
         self.serve_with(arguments, &[])
     }
 
-    /// The same with variables that override its configuration.
+    /// Like `serve`, with variables that override its configuration.
     pub(crate) fn serve_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Serving {
         let given = arguments.iter().filter(|argument| **argument == "--listen").count();
         let listen: Vec<&str> =
@@ -108,7 +110,7 @@ impl Pki {
         Serving { uris, running: Running(child) }
     }
 
-    /// A verb of the device's side against `server`, with the identity and the trust of the PKI.
+    /// A command of the device's side for `server`, with the identity and the trust anchors of the PKI.
     pub(crate) fn device(&self, verb: &str, server: &str) -> Command {
         let mut command = muster();
         command.args([verb, "--server", server, "--trust"]).arg(self.path("ca/root.pem"));
@@ -117,7 +119,7 @@ impl Pki {
     }
 }
 
-/// A program that runs beside the test; killed when it goes out of scope.
+/// A program that runs during the test; killed when it goes out of scope.
 pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
@@ -126,7 +128,7 @@ impl Running {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// Waits for its end: its exit status, and the rest of what it said on stderr.
+    /// Waits until it ends; returns its exit status and the rest of its stderr.
     pub(crate) fn rest(mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -148,27 +150,27 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// The one address that it was told to listen on.
+    /// The only address that it listens on.
     pub(crate) fn uri(&self) -> &str {
         let [uri] = &self.uris[..] else { panic!("it listens on {:?}", self.uris) };
         uri
     }
 
-    /// Where it listens by itself, with a name for each that files can bear.
+    /// The addresses that it listens on by default, each with a name that is valid for files.
     pub(crate) fn families(&self) -> [(&str, &'static str); 2] {
         let [four, six] = &self.uris[..] else { panic!("it listens on {:?}", self.uris) };
         assert!(four.starts_with("coaps://127.0.0.1:") && six.starts_with("coaps://[::1]:"), "{four} {six}");
         [(four, "four"), (six, "six")]
     }
 
-    /// Asks it to end, and waits: its exit status and what it said.
+    /// Asks it to end, and waits; returns its exit status and its output.
     pub(crate) fn terminate(self) -> (Option<i32>, String) {
         self.running.signal("TERM");
         self.running.rest()
     }
 }
 
-/// Runs `openssl`. A machine without it fails the test: a peer that is missing proves nothing.
+/// Runs `openssl`. The test fails if it is missing: a missing peer proves nothing.
 pub(crate) fn openssl<I, S>(arguments: I) -> Output
 where
     I: IntoIterator<Item = S>,

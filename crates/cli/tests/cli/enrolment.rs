@@ -1,4 +1,5 @@
-//! The device's side against a running server, as an operator types it: certificates, files, exit statuses.
+//! The device's commands with a running server, as an operator types them: certificates, files, exit
+//! statuses.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -134,7 +135,7 @@ fn a_refusal_exits_3_and_names_the_reason() {
         let refused = device_of(pki.device("enroll", uri).arg("--csr").arg(&csr).arg("--out").arg(&out));
         expect_status(&refused, 3);
         assert!(stderr(&refused).contains("est.sen.subject_mismatch"), "{}", stderr(&refused));
-        assert!(!out.exists(), "nothing is half-written");
+        assert!(!out.exists(), "no partial output remains");
     }
 }
 
@@ -165,7 +166,7 @@ fn a_device_of_another_manufacturer_is_refused_with_an_alert() {
 fn nobody_there_exits_5() {
     for listen in loopbacks() {
         let pki = Pki::new();
-        // A socket that is bound and never answers.
+        // A bound socket that never answers.
         let silent = std::net::UdpSocket::bind(listen).unwrap();
         let uri = format!("coaps://{}", silent.local_addr().unwrap());
         let out = pki.beside("nothing");
@@ -227,7 +228,7 @@ fn a_small_fleet_enrols_and_keeps_what_it_received() {
         assert!(stdout(&output).contains("20 of 20 devices enrolled"), "{}", stdout(&output));
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
         assert_eq!((&report["schema"], &report["enrolled"]), (&"muster-load/1".into(), &20.into()));
-        assert_eq!(std::fs::read_dir(&certificates).unwrap().count(), 40, "a certificate and a key each");
+        assert_eq!(std::fs::read_dir(&certificates).unwrap().count(), 40, "a certificate and a key per device");
         verify_with_openssl(&pki, &certificates.join("1-0000007.pem"));
         same_key(&certificates.join("1-0000007.pem"), &certificates.join("1-0000007.key"));
     }
@@ -309,7 +310,7 @@ fn an_unknown_label_is_refused_and_a_host_name_is_checked() {
         expect_status(&refused, 3);
         assert!(stderr(&refused).contains("est.path.unknown_label"), "{}", stderr(&refused));
     }
-    // `localhost` is either family first; the server listens on another port of each.
+    // `localhost` may resolve to either family first; the server listens on different ports in the two.
     let first = "localhost:0".to_socket_addrs().unwrap().next().unwrap().ip();
     let host = if first.is_ipv4() { first.to_string() } else { format!("[{first}]") };
     let (uri, _) = server.families().into_iter().find(|(uri, _)| uri.contains(&host)).unwrap();
@@ -364,7 +365,7 @@ fn a_fleet_of_an_unknown_manufacturer_fails_with_the_reason() {
     let (pki, other) = (Pki::new(), Pki::new());
     let server = pki.serve(&[]);
     for (uri, _) in server.families() {
-        // The fleet trusts the server, but the server does not know its manufacturer.
+        // The fleet trusts the server, but the server does not know the fleet's manufacturer.
         std::fs::copy(pki.path("ca/root.pem"), other.path("ca/root.pem")).unwrap();
         let mut command = crate::common::muster();
         command.args(["load", "--server", uri, "--devices", "3", "--pki"]).arg(other.dir());
@@ -374,7 +375,7 @@ fn a_fleet_of_an_unknown_manufacturer_fails_with_the_reason() {
     }
 }
 
-/// Of IPv4 alone: the demo is its own server, on 127.0.0.1, and gives each device an address of 127.0.0.0/8.
+/// Only IPv4: the demo starts its own server on 127.0.0.1, and gives each device an address of 127.0.0.0/8.
 #[test]
 fn the_demo_proves_what_it_says() {
     let scratch = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Identities, keys, requests and files as other people's tools make them, on the command line.
+//! Identities, keys, requests and files as third-party tools make them, on the command line.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Output;
 use crate::common::{Pki, expect_status, muster, stderr, stdout};
 use crate::enrolment::verify_with_openssl;
 
-/// A folder of `init` in which OpenSSL makes what is to be read.
+/// A folder of `init` in which OpenSSL makes the files to be read.
 struct Factory {
     pki: Pki,
 }
@@ -20,12 +20,12 @@ impl Factory {
     fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.pki.path(name);
         std::fs::write(&path, contents).unwrap();
-        // Keys are read only where nobody else reads them.
+        // Keys are accepted only if no other user can read them.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         path
     }
 
-    /// Runs OpenSSL to success in the folder.
+    /// Runs OpenSSL in the folder; it must succeed.
     fn openssl(&self, arguments: &str) -> Output {
         let mut command = std::process::Command::new("openssl");
         command.args(arguments.split_whitespace()).current_dir(self.pki.dir());
@@ -34,7 +34,7 @@ impl Factory {
         output
     }
 
-    /// Puts other text into the configuration.
+    /// Replaces text of the configuration.
     fn configure(&self, from: &str, to: &str) {
         let path = self.pki.path("muster.toml");
         let text = std::fs::read_to_string(&path).unwrap();
@@ -54,7 +54,7 @@ impl Factory {
         command.arg("--out").arg(out).args(more).output().unwrap()
     }
 
-    /// What OpenSSL prints of a certificate.
+    /// What OpenSSL prints about a certificate.
     fn text_of(&self, certificate: &Path) -> String {
         stdout(&self.openssl(&format!("x509 -noout -text -in {}", certificate.display())))
     }
@@ -88,7 +88,7 @@ fn e65_a_device_without_a_subject_enrols_and_openssl_verifies_what_it_gets() {
     expect_status(&nothing, 1);
     assert!(stderr(&nothing).contains("the identity has no subjectAltName"), "{}", stderr(&nothing));
     {
-        // The profile copies the subject, which is empty, and lists no other name: a refusal with a reason, and not "later".
+        // The profile copies the empty subject and lists no other name: the request is refused with a reason, not put off.
         let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
         for (san, reason) in [(&[][..], "est.csr.san_not_listed"), (&["--san", "none"], "est.csr.no_name")] {
             let refused = factory.enroll_with(server.uri(), ["module.pem", "module.key"], &out, san);
@@ -98,7 +98,7 @@ fn e65_a_device_without_a_subject_enrols_and_openssl_verifies_what_it_gets() {
     }
     factory.configure("issue.subject = \"csr\"", "issue.subject = \"CN={device_id}\"");
     {
-        // A template names the device: nothing has to be asked for.
+        // A template names the device: the request needs no name.
         let (server, out) = (factory.pki.serve(&["--listen", "127.0.0.1:0"]), factory.pki.beside("named"));
         let enrolled = factory.enroll_with(server.uri(), ["module.pem", "module.key"], &out, &["--san", "none"]);
         expect_status(&enrolled, 0);
@@ -111,14 +111,14 @@ fn e65_a_device_without_a_subject_enrols_and_openssl_verifies_what_it_gets() {
     assert!(stdout(&enrolled).contains("1.3.6.1.4.1.99999.1:Wt-0042"), "{}", stdout(&enrolled));
     verify_with_openssl(&factory.pki, &out.join("device.pem"));
 
-    // The name of the factory, asked for without an option and issued as it stands there, critical and without a subject.
+    // The factory's name, requested without an option and issued unchanged: critical, without a subject.
     factory.configure("issue.subject = \"CN={device_id}\"", "issue.subject = \"csr\"");
     drop(server);
     let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
     let asked = factory.pki.beside("asked");
     expect_status(&factory.enroll(server.uri(), ["module.pem", "module.key"], &asked), 0);
     verify_with_openssl(&factory.pki, &asked.join("device.pem"));
-    // It renews under the very names, with no option either.
+    // It renews with the same names, also without an option.
     let mut renew = muster();
     renew.args(["reenroll", "--server", server.uri(), "--identity"]).arg(&asked);
     let renewed = factory.pki.beside("renewed");
@@ -127,7 +127,7 @@ fn e65_a_device_without_a_subject_enrols_and_openssl_verifies_what_it_gets() {
         assert!(text.contains("Subject Alternative Name: critical") && text.contains("Subject: \n"), "{text}");
     }
 
-    // The same by a request of OpenSSL's.
+    // The same with a request that OpenSSL made.
     factory.write("request.cnf", "[req]\nprompt = no\ndistinguished_name = none\nreq_extensions = idevid\n[none]\n");
     let config = std::fs::read_to_string(factory.pki.path("request.cnf")).unwrap()
         + &std::fs::read_to_string(factory.pki.path("module.cnf")).unwrap();
@@ -145,7 +145,8 @@ fn e65_a_device_without_a_subject_enrols_and_openssl_verifies_what_it_gets() {
     assert!(text.contains("Subject Alternative Name: critical"), "{text}");
 }
 
-/// Burnt-in certificates and requests that are not strict DER. Whatever is issued for them, OpenSSL accepts it under `-x509_strict`.
+/// Factory-installed certificates and requests that are not strict DER. OpenSSL accepts every certificate that is issued for them
+/// under `-x509_strict`.
 #[test]
 fn e63_the_switch_of_a_profile_lets_burnt_in_identities_enrol() {
     let factory = Factory::new();
@@ -160,7 +161,7 @@ fn e63_the_switch_of_a_profile_lets_burnt_in_identities_enrol() {
     }
     factory.write("anchors.pem", std::fs::read(vectors.join("anchors.pem")).unwrap());
     factory.configure("[\"manufacturer/ca.pem\"]", "[\"manufacturer/ca.pem\", \"anchors.pem\"]");
-    // One of the requests has both attributes in one relative name: the template leaves it at that.
+    // One of the requests has both attributes in one relative name; the template copies only the common name.
     factory.configure("issue.subject = \"csr\"", "issue.subject = \"CN={subject.CN}\"");
     let requests = [
         ("null-parameters.csr", "est.csr.algorithm"),
@@ -196,7 +197,7 @@ fn e63_the_switch_of_a_profile_lets_burnt_in_identities_enrol() {
         expect_status(&enrolled, 0);
         verify_with_openssl(&factory.pki, &factory.write("issued.pem", stdout(&enrolled)));
     }
-    // The same certificate for the devices whose subject is copied.
+    // The same for devices whose subject is copied.
     drop(server);
     factory.configure("issue.subject = \"CN={subject.CN}\"", "issue.subject = \"csr\"");
     let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
@@ -208,13 +209,13 @@ fn e63_the_switch_of_a_profile_lets_burnt_in_identities_enrol() {
     assert!(stdout(&printed).contains("identity_encoding = \"as_issued\""), "{}", stdout(&printed));
 }
 
-/// What stands between the two backticks of the remedy.
+/// The command between the two backticks of the remedy.
 fn command_in(said: &str) -> &str {
     let end = said.find("` writes a file that can be read").unwrap_or_else(|| panic!("no command in {said}"));
     said[..end].rsplit('`').next().unwrap()
 }
 
-/// The command that was printed, as somebody pastes it into a shell; OpenSSL would ask for the pass phrase.
+/// Runs the printed command in a shell, with the pass phrase that OpenSSL would ask for.
 fn paste(command: &str) {
     let command = command.replace("openssl pkey ", "openssl pkey -passin pass:abcd ");
     let output = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
@@ -232,7 +233,7 @@ fn e64_keys_without_their_public_key_serve_issue_and_enrol() {
         factory.openssl(&format!("{as_what} -in {key} -out {key}.sec1"));
         std::fs::copy(factory.pki.path(&format!("{key}.sec1")), factory.pki.path(key)).unwrap();
     }
-    // PKCS #8 as OpenSSL makes it of a key that has no public key.
+    // PKCS #8 as OpenSSL makes it from a key without its public key.
     factory.openssl("pkcs8 -topk8 -nocrypt -in ca/issuing.key.sec1 -out ca/issuing.p8");
     std::fs::copy(factory.pki.path("ca/issuing.p8"), factory.pki.path("ca/issuing.key")).unwrap();
     let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
@@ -241,7 +242,7 @@ fn e64_keys_without_their_public_key_serve_issue_and_enrol() {
     expect_status(&enrolled, 0);
     verify_with_openssl(&factory.pki, &out.join("device.pem"));
 
-    // The key of somebody else is told from one that cannot be read.
+    // A key of another certificate is reported differently from one that cannot be read.
     factory.openssl("ecparam -name prime256v1 -genkey -noout -out other.key");
     let other = factory.enroll(server.uri(), ["device/idevid.pem", "other.key"], &factory.pki.beside("no"));
     expect_status(&other, 1);
@@ -265,7 +266,7 @@ fn e71_a_file_in_another_form_is_named_with_the_command_that_converts_it() {
     for (index, (argument, make, said)) in cases.into_iter().enumerate() {
         let made = factory.pki.path(&format!("made-{index}"));
         factory.openssl(&format!("{make} made-{index}"));
-        // A name that a shell would take apart.
+        // A name that a shell would split.
         let file = factory.pki.path(&format!("it's file {index}"));
         std::fs::rename(made, &file).unwrap();
         let ask = |file: &Path| {
@@ -282,7 +283,7 @@ fn e71_a_file_in_another_form_is_named_with_the_command_that_converts_it() {
         assert!(text.contains(said) && text.contains(&file.display().to_string()), "{text}");
         let command = command_in(&text);
         paste(&command.replace("openssl pkcs12 ", "openssl pkcs12 -passin pass: "));
-        // What it makes is read: nobody is there to answer.
+        // Its output can be read; no server answers.
         expect_status(&ask(&PathBuf::from(format!("{}.new", file.display()))), 5);
     }
 }
@@ -310,7 +311,7 @@ fn e71_der_byte_order_marks_and_older_labels_are_read() {
         expect_status(&enrolled, 0);
         verify_with_openssl(&factory.pki, &factory.write("issued.pem", stdout(&enrolled)));
     }
-    // What is no request is called what it is.
+    // A file that is not a request is reported as what it is.
     for (file, said) in [
         ("idevid.der", "the DER of a certificate"),
         ("device/idevid.pem", "PEM block `CERTIFICATE`"),

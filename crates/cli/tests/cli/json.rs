@@ -1,10 +1,10 @@
-//! What `--json` prints however a verb ends: one object on stdout, with the number that the process exits with.
+//! The output of `--json`, however a command ends: one object on stdout, with the exit status of the process.
 
 use std::process::Output;
 
 use crate::common::{Pki, expect_status, muster, run, stderr, stdout};
 
-/// The one object on stdout.
+/// The only object on stdout.
 #[track_caller]
 fn object(output: &Output, status: i32, word: &str) -> serde_json::Value {
     expect_status(output, status);
@@ -35,7 +35,7 @@ fn e77_a_command_line_that_is_none_is_refused_by_one_object() {
         let message = json["message"].as_str().unwrap();
         assert!(message.contains(names) && !message.starts_with("error"), "{words:?}: {json}");
         assert!(json["remedy"].is_string(), "{words:?}: {json}");
-        assert!(stderr(&output).contains(names), "a person reads it too: {}", stderr(&output));
+        assert!(stderr(&output).contains(names), "stderr has it too: {}", stderr(&output));
     }
     let json = object(&run(["check", "muster.toml", "--json", "--strickt"]), 2, "usage");
     assert!(json["remedy"].as_str().unwrap().contains("--strict"), "clap's tip is the remedy: {json}");
@@ -84,7 +84,7 @@ fn e77_each_status_of_a_refusal_is_in_its_object() {
         }
         let json = object(&command.output().unwrap(), status, word);
         assert!(json.to_string().contains(names), "{verb} {at}: {json}");
-        assert!(!pki.beside("none").exists(), "{verb}: nothing is half-written");
+        assert!(!pki.beside("none").exists(), "{verb}: no partial output remains");
     }
     for verb in ["crts", "enroll", "discover"] {
         let mut command = muster();

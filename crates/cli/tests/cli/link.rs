@@ -1,4 +1,4 @@
-//! `muster link` between a device and a server, as an operator puts it there.
+//! `muster link` between a device and a server, as an operator uses it.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{ChildStdout, Stdio};
@@ -25,7 +25,7 @@ impl Forwarding {
     fn start(arguments: &[&str]) -> Self {
         let mut child =
             muster().arg("link").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // With --json the standard output is one object, and the line that says where the link listens goes to stderr.
+        // With --json, stdout is one object, and the line with the link's address goes to stderr.
         let (line, rest) = if arguments.contains(&"--json") {
             let (line, errors) = first_line(child.stderr.take().unwrap());
             child.stderr = Some(errors.into_inner());
@@ -42,7 +42,7 @@ impl Forwarding {
         Self { address: address.to_owned(), to: to.to_owned(), running: Running(child), rest }
     }
 
-    /// Sends a signal, and waits: its exit status and what it printed since it was ready.
+    /// Sends a signal, and waits; returns its exit status and its output since it was ready.
     fn end(mut self, signal: &str) -> (Option<i32>, String) {
         self.running.signal(signal);
         let mut said = String::new();
@@ -51,8 +51,8 @@ impl Forwarding {
     }
 }
 
-/// The bad link of `muster link --help`, with a delay that tests can wait for; both address families, and from one to the other. The seed is one that loses, doubles
-/// and holds back among the first seven datagrams each way, and few later: each loss costs a timer of a second or more.
+/// The bad link of `muster link --help`, with a short delay; in both address families, and from one to the other. With this seed it loses, duplicates
+/// and holds back some of the first seven datagrams each way, and few later ones: each loss costs a timer of a second or more.
 #[test]
 fn a_device_enrols_through_loss_doubles_delay_and_reordering() {
     let pki = Pki::new();
@@ -66,7 +66,7 @@ fn a_device_enrols_through_loss_doubles_delay_and_reordering() {
     });
 }
 
-/// What a narrow path cost a device stands in the log at the usual level, with the size that got through.
+/// The server's log shows at the default level that a device was on a narrow path, with the size that arrived.
 #[test]
 fn d103_the_log_of_the_server_says_to_how_many_bytes_it_narrowed() {
     let pki = Pki::new();
@@ -115,11 +115,11 @@ fn enrol_through_a_bad_link(pki: &Pki, listen: &str, serve: &str, name: &str) {
     assert_eq!(summary["clients"], 1, "{summary}");
 }
 
-/// Each device is a peer of its own for the server, or their sessions would push one another out.
+/// The server sees each device as a separate peer: otherwise their sessions would replace one another.
 #[test]
 fn a_fleet_enrols_through_one_link() {
     let pki = Pki::new();
-    // A loss costs a timer of a second or more: both at once.
+    // A loss costs a timer of a second or more: run both devices at the same time.
     std::thread::scope(|scope| {
         for listen in loopbacks() {
             let pki = &pki;

@@ -1,4 +1,4 @@
-//! Servers that are not Muster and do no EST: libcoap's example server, over OpenSSL.
+//! A server that is not Muster and has no EST: libcoap's example server, with OpenSSL.
 
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Pki, Running, expect_status, stderr, stdout};
 
-/// What a loaded machine may take to start a program.
+/// The time that a busy machine may take to start a program.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// libcoap's server with the identity of `pki`'s server, on a free port.
@@ -27,7 +27,7 @@ impl Stranger {
             panic!("coap-server-openssl cannot be started ({error}): `cargo xtask setup` installs it")
         });
         let stranger = Self { uri: format!("coaps://127.0.0.1:{}", coap + 1), coap, _running: Running(running) };
-        // It says nothing when it is ready: its port is taken then.
+        // It prints nothing when it is ready: wait until its port is in use.
         let began = Instant::now();
         while UdpSocket::bind(("127.0.0.1", coap + 1)).is_ok() {
             assert!(began.elapsed() < READY_TIMEOUT, "coap-server-openssl does not listen");
@@ -36,7 +36,8 @@ impl Stranger {
         stranger
     }
 
-    /// Has it answer `GET path` with the bytes of `file`. It takes them over CoAP without DTLS, on the port before.
+    /// Makes it answer `GET path` with the bytes of `file`, which it receives over CoAP without DTLS, on the port
+    /// before.
     fn hold(&self, path: &str, format: &str, file: &str) {
         let uri = format!("coap://127.0.0.1:{}{path}", self.coap);
         let output = Command::new("coap-client-openssl")
@@ -66,7 +67,7 @@ fn e81_a_server_without_est_is_told_apart_from_one_with_it() {
     assert!(stdout(&output).is_empty(), "{}", stdout(&output));
     assert!(stderr(&output).contains("lists no EST resource"), "{}", stderr(&output));
 
-    // With --all there is something to see, and still no EST.
+    // With --all it lists resources, but still none of EST.
     let output = pki.device("discover", &stranger.uri).args(["--all", "--json"]).output().unwrap();
     expect_status(&output, 1);
     let json: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
@@ -82,7 +83,7 @@ fn e72_a_server_that_asks_for_no_certificate_leaves_the_identity_unused_and_that
     let stranger = Stranger::start(&pki, &["-n"]);
     let output = pki.device("enroll", &stranger.uri).arg("--out").arg(pki.beside("out")).output().unwrap();
     assert!(stderr(&output).contains(unused), "{}", stderr(&output));
-    assert!(!output.status.success() && !pki.beside("out").exists(), "it does no EST");
+    assert!(!output.status.success() && !pki.beside("out").exists(), "it has no EST");
 
     let server = pki.serve(&["--listen", "127.0.0.1:0"]);
     let output = pki.device("enroll", server.uri()).arg("--out").arg(pki.beside("out")).output().unwrap();
@@ -114,14 +115,14 @@ fn e70_ca_certificates_in_ber_are_refused_by_that_name() {
     }
 }
 
-/// The CA that issues, the same one with a keyUsage for lists alone, and a certificate that signs nothing.
+/// The issuing CA, the same CA with a keyUsage for revocation lists only, and a certificate that signs nothing.
 #[test]
 fn e66_what_signs_no_certificates_is_not_written_to_the_anchors_and_is_named() {
     let pki = Pki::new();
     let read = |inside: &str| pki::pem::certificates(&std::fs::read(pki.path(inside)).unwrap()).unwrap().swap_remove(0);
     let (root, leaf) = (read("ca/root.pem"), read("server.pem"));
     let mut of_lists = root.clone();
-    // keyCertSign and cRLSign, of which cRLSign stays. Nobody verifies the signature of an anchor.
+    // Of keyCertSign and cRLSign only cRLSign remains. The signature of an anchor is never verified.
     let usage = root.windows(4).position(|window| window == [3, 2, 1, 0b0000_0110]).unwrap();
     of_lists[usage + 3] = 0b0000_0010;
     let answer = pki.beside("crts.p7");

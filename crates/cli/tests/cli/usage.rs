@@ -143,7 +143,7 @@ fn check_accepts_what_init_writes() {
     let text = stdout(&output);
     assert!(text.contains("server.listen") && text.contains("idle_timeout"), "{text}");
     assert!(text.to_lowercase().contains("certificate:"), "handshake messages and their sizes are listed: {text}");
-    assert!(!text.contains("does not fit"), "what init makes fits every buffer: {text}");
+    assert!(!text.contains("does not fit"), "the messages of init's certificates fit every buffer: {text}");
 }
 
 #[test]
@@ -268,12 +268,12 @@ fn e77_json_is_one_object_on_stdout_for_success_and_for_failure() {
     assert!(again["remedy"].as_str().unwrap().contains("nothing is ever overwritten"), "{again}");
 }
 
-/// On a terminal the log is coloured, unless somebody asked that it is not.
+/// On a terminal the log has colours, unless a variable turns them off.
 #[test]
 fn e78_the_log_of_serve_obeys_no_color_and_dumb_terminals() {
     let pki = Pki::new();
     let log_on_a_terminal = |name: &str, value: &str| {
-        // `script` runs a command on a terminal of its own; `timeout` ends the server as its operator would.
+        // `script` runs a command on a new terminal; `timeout` ends the server as its operator would.
         let serve = format!(
             "timeout -s TERM 2 {} serve --config {} --listen 127.0.0.1:0",
             env!("CARGO_BIN_EXE_muster"),
@@ -282,7 +282,7 @@ fn e78_the_log_of_serve_obeys_no_color_and_dumb_terminals() {
         let mut script = std::process::Command::new("script");
         script.args(["-q", "-c", &serve, "/dev/null"]).env_remove("NO_COLOR").env("TERM", "xterm").env(name, value);
         script.env("MUSTER_METRICS__LISTEN", "127.0.0.1:0").stdin(std::process::Stdio::null());
-        let output = script.output().unwrap_or_else(|error| panic!("script, of Debian's bsdutils: {error}"));
+        let output = script.output().unwrap_or_else(|error| panic!("script (Debian: bsdutils): {error}"));
         let said = stdout(&output);
         assert!(said.contains("sessions_max"), "the log: {said}");
         said

@@ -1,4 +1,4 @@
-//! Files of the operator: outputs that have no place, what a process that is killed leaves, certificates that expire, the wrong file of `--trust`.
+//! Files of the operator: outputs that cannot be written, leftovers of a killed process, certificates that expire, the wrong file for `--trust`.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -23,12 +23,12 @@ fn e59_an_out_that_cannot_be_written_fails_before_anything_is_asked() {
     server.set_nonblocking(true).unwrap();
     let uri = format!("coaps://{}", server.local_addr().unwrap());
     for verb in ["enroll", "crts"] {
-        // Nobody makes a folder there, whatever the user may do elsewhere.
+        // No user can create a folder there, whatever their rights elsewhere.
         let output = pki.device(verb, &uri).args(["--out", "/proc/muster"]).output().unwrap();
         expect_status(&output, 1);
         assert!(stderr(&output).contains("cannot write /proc/muster"), "{}", stderr(&output));
     }
-    assert!(server.recv(&mut [0; 2048]).is_err(), "the server was asked");
+    assert!(server.recv(&mut [0; 2048]).is_err(), "the server got a datagram");
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn now() -> u64 {
     pki::UnixTime::now().as_secs()
 }
 
-/// The manufacturer's certificate anew, with this end.
+/// Writes the manufacturer's certificate again, with this notAfter.
 fn manufacturer_until(pki: &Pki, ends: u64) {
     let ring = ring::rand::SystemRandom::new();
     let key = pki::pem::private_key(&fs::read(pki.path("manufacturer/ca.key")).unwrap()).unwrap();
@@ -162,7 +162,7 @@ fn e79_a_wrong_trust_is_named_before_any_advice_for_firmware() {
     assert!(!output.status.success());
     let said = stderr(&output);
     assert!(said.contains(&format!("{} (--trust) does not contain the CA", wrong.display())), "{said}");
-    // What `explain` says of this reason to those who build devices.
+    // The advice of `explain` about this reason for engineers who build devices.
     let explained = stdout(&run(["explain", "dtls.certificate.unknown_issuer"]));
     for advice in ["Mbed TLS", "Zephyr", "CONFIG_", "OpenThread", "OpenSSL", "Send the whole chain"] {
         assert!(explained.contains(advice), "{advice} is not in {explained}");
@@ -191,7 +191,7 @@ fn e79_anchors_that_are_no_authorities_are_named_by_file_and_option() {
     assert!(said.contains(&expected), "{expected} is not in {said}");
 }
 
-/// One with an RSA key and one on P-521: in whose file they stand, they are in nobody's way.
+/// A certificate with an RSA key and one on P-521: they make no file unusable.
 #[test]
 fn d100_what_nobody_needs_in_a_file_of_the_command_line_is_named_and_passed_over() {
     let pki = Pki::new();
@@ -219,7 +219,7 @@ fn d100_what_nobody_needs_in_a_file_of_the_command_line_is_named_and_passed_over
         }
     }
 
-    // Renewing reads anchors.pem; there too.
+    // The same for anchors.pem, which a renewal reads.
     let anchors = pki.beside("out").join("anchors.pem");
     fs::write(&anchors, foreign.to_owned() + &fs::read_to_string(&anchors).unwrap()).unwrap();
     let mut renew = muster();
@@ -228,7 +228,7 @@ fn d100_what_nobody_needs_in_a_file_of_the_command_line_is_named_and_passed_over
     expect_status(&output, 0);
     assert!(stderr(&output).contains("certificate 1 (`serialNumber=17"), "{}", stderr(&output));
 
-    // Nothing that can be trusted, and a first certificate that cannot be read.
+    // A file without a usable anchor, and one whose first certificate cannot be read.
     fs::write(&bundle, foreign).unwrap();
     let output = enroll(&bundle, &chain, "none");
     expect_status(&output, 1);
@@ -240,7 +240,7 @@ fn d100_what_nobody_needs_in_a_file_of_the_command_line_is_named_and_passed_over
     assert!(stderr(&output).contains("certificate 1 of"), "{}", stderr(&output));
 }
 
-/// Runs it to its end. One that waits for ever ends with the status 124 after a minute.
+/// Runs it until it ends; after a minute it is ended with status 124.
 fn ended(command: &Command) -> Output {
     let mut bounded = Command::new("timeout");
     bounded.arg("60").arg(command.get_program()).args(command.get_args());
@@ -272,7 +272,7 @@ fn e75_a_pipe_where_a_file_belongs_is_refused_by_every_verb_and_never_waited_for
         command.arg(verb).args((verb == "serve").then_some("--config")).arg(file);
         command
     };
-    // The configuration, and each file that it names; the keys are E75's other stories.
+    // The configuration, and each file that it names; E75's other tests cover the keys.
     let config = pki.path("muster.toml");
     let text = fs::read_to_string(&config).unwrap();
     for verb in ["check", "serve"] {
@@ -285,7 +285,7 @@ fn e75_a_pipe_where_a_file_belongs_is_refused_by_every_verb_and_never_waited_for
         }
         fs::write(&config, &text).unwrap();
     }
-    // What a device's verbs read.
+    // What the commands of a device read.
     let (certificate, key) = (pki.path("device/idevid.pem"), pki.path("device/idevid.key"));
     let device = |certificate: &Path, trust: &Path, more: &[&Path]| {
         let mut command = muster();

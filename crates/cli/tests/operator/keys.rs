@@ -1,4 +1,4 @@
-//! Key files: what is read, what is refused, and that the advice is one that its reader can follow (E75). The verbs of a device obey the same rules.
+//! Key files: which are read, which are refused, and that the user can follow the advice (E75). The same rules apply to the commands of a device.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
@@ -8,26 +8,26 @@ use std::process::{Command, Output};
 
 use crate::common::{Pki, expect_status, muster, stderr};
 
-/// Somebody who is neither root nor the user of the tests; no name is needed.
+/// A user id that is neither root's nor that of the tests; it needs no name.
 const STRANGER: u32 = 54_321;
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Files can be given away: only root can. A user who runs these tests leaves that part of them to the machine that builds releases.
+/// Whether files can be given to another user: only root can. Other users' runs leave that part of the tests to the machine that builds releases.
 fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// A verb that reads a key, and the key that it reads.
+/// A command that reads a key, and the key that it reads.
 struct Reader {
     key: PathBuf,
     command: Box<dyn Fn() -> Command>,
 }
 
-/// `check` with the server's key, and each verb of a device with the device's. The server that they would ask is not there: a key that is read ends
-/// in "no answer".
+/// `check` with the server's key, and each command of a device with the device's key. There is no server: a command whose key is read ends with "no
+/// answer".
 fn readers(pki: &Pki) -> Vec<(Reader, i32)> {
     let config = pki.path("muster.toml");
     let check = move || {
@@ -126,14 +126,14 @@ fn e75_a_credential_of_root_that_its_group_reads_is_accepted_in_its_folder_alone
             output(command)
         };
         expect_status(&with(key.parent().unwrap()), sound);
-        // Another folder, one that is not there, one that is not absolute, a folder whose name begins alike.
+        // Another folder, a missing folder, a relative path, a folder whose name has the same beginning.
         for other in ["/nowhere", "device", "", "."] {
             refused(&with(Path::new(other)), &["has mode 0440"]);
         }
         let alike = pki.beside("p");
         fs::create_dir_all(&alike).unwrap();
         refused(&with(&alike), &["has mode 0440"]);
-        // Read by everybody, or written by the group, is no credential of systemd's.
+        // A file that everybody can read, or that the group can write, is not a credential of systemd.
         for mode in [0o444, 0o460, 0o441] {
             set_mode(key, mode);
             refused(&with(key.parent().unwrap()), &["others can read it"]);
@@ -162,7 +162,7 @@ fn e75_a_key_of_root_that_the_group_reads_is_accepted_where_that_is_configured()
         set_mode(&key, mode);
         expect_status(&check(), status);
     }
-    // The group of somebody else's file is not root's to vouch for.
+    // root's setting does not cover the group of another user's file.
     set_mode(&key, 0o440);
     chown(&key, Some(STRANGER), None).unwrap();
     refused(&check(), &["belongs to another user"]);
@@ -184,7 +184,7 @@ fn e75_a_key_of_another_user_is_refused_with_advice_that_its_reader_can_follow()
         );
         chown(key, Some(0), None).unwrap();
     }
-    // A user of the machine, who can read root's key through its group, and somebody else's.
+    // An unprivileged user, who can read root's key and another user's key through their group.
     set_mode(pki.dir().parent().unwrap(), 0o755);
     let key = pki.path("server.key");
     set_mode(&pki.path("ca/issuing.key"), 0o644);
@@ -203,5 +203,5 @@ fn e75_a_key_of_another_user_is_refused_with_advice_that_its_reader_can_follow()
             "issuing.key contains a secret and belongs to another user (uid 54322; this process is uid 54321)",
         ],
     );
-    assert!(!stderr(&said).contains("chmod"), "a user cannot change the mode of a file of root's: {}", stderr(&said));
+    assert!(!stderr(&said).contains("chmod"), "a user cannot change the mode of root's file: {}", stderr(&said));
 }

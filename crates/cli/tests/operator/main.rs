@@ -1,4 +1,4 @@
-//! What an operator meets beside the protocol: signals, ports that the system chose, outputs that nobody takes, disks that are full.
+//! What an operator meets besides the protocol: signals, ports that the system chooses, outputs that nothing reads, full disks.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use common::{Pki, Running, expect_status, loopbacks, muster, run, stderr, stdout};
 
-/// This long passes only when something is wrong.
+/// No test takes this long unless something is wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `muster serve` on ports that the system chooses.
@@ -40,13 +40,13 @@ impl Server {
         Self { running: Running(command.spawn().unwrap()) }
     }
 
-    /// The next line of its standard output with this beginning, without it.
+    /// The next line of its standard output, which must have this beginning; returns the rest.
     fn told(lines: &mut impl Iterator<Item = std::io::Result<String>>, beginning: &str) -> String {
-        let line = lines.next().expect("the server says more").unwrap();
+        let line = lines.next().expect("the server prints another line").unwrap();
         line.strip_prefix(beginning).unwrap_or_else(|| panic!("{line:?} is not `{beginning}...`")).to_owned()
     }
 
-    /// Its exit status, once it has ended; a server that does not is killed and has none.
+    /// Its exit status, once it has ended; `None` if it does not end and is killed.
     fn ended(&mut self) -> Option<i32> {
         let (ended, waiting) = mpsc::channel::<()>();
         let pid = self.running.0.id().to_string();
@@ -61,7 +61,7 @@ impl Server {
         status.code()
     }
 
-    /// SIGTERM; its exit status and the rest of what it said on stderr.
+    /// Sends SIGTERM; returns its exit status and the rest of its stderr.
     fn end(self) -> (Option<i32>, String) {
         self.running.signal("TERM");
         self.running.rest()
@@ -102,7 +102,7 @@ fn a_trace_of_the_server_ends_with_its_totals() {
         expect_status(&pki.device("crts", &format!("coaps://{host}{port}")).output().unwrap(), 0);
         let (status, said) = server.end();
         assert_eq!(status, Some(0));
-        // The thread of the signals may still log that the server drains.
+        // The signal thread may still log that the server is draining.
         let totals: Vec<_> = said.lines().rev().filter(|line| !line.contains(" INFO ")).take(2).collect();
         assert!(totals[0].starts_with("received ") && totals[1].starts_with("sent "), "{said}");
         assert!(!totals[0].starts_with("received 0 "), "{said}");
@@ -141,7 +141,7 @@ fn a_server_whose_log_nobody_reads_serves_and_ends_well() {
         let mut lines = BufReader::new(server.running.0.stdout.take().unwrap()).lines();
         let uri = Server::told(&mut lines, "listening on ");
         drop(server.running.0.stderr.take());
-        // The refusal has a line in the log, which goes nowhere; so has the drain.
+        // The refusal adds a line to the log, which cannot be written; so does the drain.
         expect_status(&pki.device("crts", &format!("{uri}/nowhere")).output().unwrap(), 3);
         server.running.signal("TERM");
         assert_eq!(server.ended(), Some(0));
@@ -183,7 +183,7 @@ fn a_report_that_has_no_place_is_told_before_the_run() {
     let pki = Pki::new();
     let nowhere = pki.beside("no/report.json");
     let mut load = muster();
-    // Nobody listens there: a run would take its time.
+    // No server listens there: a run would take long.
     load.args(["load", "--server", "coaps://127.0.0.1:9", "--timeout", "1h", "--devices", "1", "--pki"]).arg(pki.dir());
     let refused = load.arg("--json").arg(&nowhere).output().unwrap();
     expect_status(&refused, 1);
@@ -206,7 +206,7 @@ fn a_fleet_that_hears_nothing_is_told_to_look_for_the_server() {
 fn e83_a_run_that_missed_its_schedule_ends_in_a_status_of_its_own() {
     let pki = Pki::new();
     let mut load = muster();
-    // No generator starts a billion devices a second, and nobody listens there: void comes before failed.
+    // No generator can start a billion devices a second, and no server listens there: "void" takes precedence over "failed".
     load.args(["load", "--server", "coaps://127.0.0.1:9", "--timeout", "1s", "--rate", "1e9", "--json", "-"]);
     let void = load.args(["--devices", "6000", "--pki"]).arg(pki.dir()).output().unwrap();
     expect_status(&void, 7);

@@ -1,4 +1,4 @@
-//! Commands that are printed for somebody to copy survive a shell, whatever the folder is called; and a refusal speaks to whoever reads it.
+//! Printed commands can be copied into a shell, whatever the folder is called; and a refusal addresses its reader.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -8,10 +8,10 @@ use std::process::Command;
 
 use crate::common::{Pki, expect_status, muster, stderr, stdout};
 
-/// Folders that a shell takes apart unless they are quoted.
+/// Folders that a shell splits unless they are quoted.
 const NAMES: [&[u8]; 4] = [b"it's a \"folder\"", b"-rf $(touch reboot) `id`;&", b"line\nbreak", b"\xff\xfe4 x"];
 
-/// What bash makes of a command's words.
+/// The words of a command, as bash reads them.
 fn words(command: &str) -> Vec<PathBuf> {
     let output = Command::new("bash").args(["-c", &format!("printf '%s\\0' {command}")]).output().unwrap();
     assert!(output.status.success(), "{command}: {}", stderr(&output));
@@ -21,7 +21,7 @@ fn words(command: &str) -> Vec<PathBuf> {
     words
 }
 
-/// The word behind an option.
+/// The word after an option.
 fn after<'w>(words: &'w [PathBuf], option: &str) -> &'w Path {
     let at = words.iter().position(|word| word == Path::new(option)).unwrap_or_else(|| panic!("{option}: {words:?}"));
     &words[at + 1]
@@ -32,7 +32,7 @@ fn the_next_steps_of_init_and_demo_survive_a_shell() {
     for name in NAMES {
         let scratch = tempfile::tempdir().unwrap();
         let there = |command: &mut Command| command.current_dir(scratch.path()).output().unwrap();
-        // Relative, so that a dash stands at its beginning.
+        // Relative, so that it begins with a dash.
         let dir = Path::new(OsStr::from_bytes(name));
         let init = there(muster().args(["init", "--"]).arg(dir));
         expect_status(&init, 0);
@@ -73,7 +73,7 @@ fn the_commands_of_remedies_survive_a_shell() {
         let output = command.output().unwrap();
         expect_status(&output, status);
         let said = stderr(&output);
-        // Labels of PEM stand between backticks too, in capitals.
+        // PEM labels are between backticks too, in capitals.
         let is_command = |part: &&str| part.starts_with(|c: char| c.is_ascii_lowercase());
         let mut quoted = said.split('`').skip(1).step_by(2);
         let command = quoted.find(is_command).unwrap_or_else(|| panic!("no command in {said}")).to_owned();

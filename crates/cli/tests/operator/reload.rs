@@ -1,4 +1,4 @@
-//! SIGHUP, as an operator sends it, and what stands in the log.
+//! SIGHUP, as an operator sends it, and the resulting log lines.
 
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{ChildStderr, Stdio};
@@ -22,17 +22,17 @@ impl Watched {
         Self { server, uri, log }
     }
 
-    /// Sends SIGHUP; the lines up to the one that says what came of it, included.
+    /// Sends SIGHUP; returns the lines up to and including the one with the result.
     fn reload(&mut self) -> Vec<String> {
         self.server.running.signal("HUP");
         self.until("reloaded")
     }
 
-    /// The lines up to the first with this word, included.
+    /// The lines up to and including the first one with this word.
     fn until(&mut self, word: &str) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
-            let line = self.log.next().expect("the server says more").unwrap();
+            let line = self.log.next().expect("the server logs another line").unwrap();
             lines.push(line);
             if lines.last().unwrap().contains(word) {
                 return lines;
@@ -40,10 +40,10 @@ impl Watched {
         }
     }
 
-    /// SIGTERM; its exit status.
+    /// Sends SIGTERM; returns its exit status.
     fn end(mut self) -> Option<i32> {
         self.server.running.signal("TERM");
-        // Read to the end: a full pipe would hold up nobody, but lose its last words.
+        // Read to the end: otherwise the last lines would be lost.
         for line in self.log {
             line.unwrap();
         }
@@ -58,7 +58,8 @@ fn sighup_reads_everything_again_and_names_what_needs_a_restart() {
         let mut watched = Watched::start(&pki, listen, &[]);
         let file = pki.path("muster.toml");
         let text = std::fs::read_to_string(&file).unwrap();
-        // The file's addresses are not in force: the command line's are, at a reload as at the start.
+        // The addresses of the command line are in force, not those of the file, after a reload as at
+        // the start.
         let changed =
             text.replace("[[profile]]", "[limits]\nsessions_max = 5000\n[[profile]]").replace("\"365d\"", "\"2h\"");
         assert_ne!(changed, text);

@@ -1,4 +1,4 @@
-//! Server certificates that no device would trust, and profiles that no path leads to: what `check` and `serve` say of them (E61).
+//! Server certificates that no device would trust, and profiles that no path selects: how `check` and `serve` report them (E61).
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::common::{Pki, expect_status, muster, openssl, run, stderr, stdout};
 
-/// What a certificate is asked for.
+/// What a certificate should contain.
 struct Wanted<'a> {
     extensions: &'a str,
-    /// The folder's CA that signs: certificate and key.
+    /// The CA of the folder that signs it: certificate and key.
     issuer: (&'a str, &'a str),
 }
 
@@ -28,7 +28,7 @@ fn must(output: &Output) {
     assert!(output.status.success(), "{}", stderr(output));
 }
 
-/// A new `server.pem` for the key that is there.
+/// Writes a new `server.pem` for the existing key.
 fn issue(pki: &Pki, wanted: &Wanted<'_>) {
     let path = |inside: &str| pki.path(inside).display().to_string();
     let (request, extensions) = (path("server.csr"), path("server.ext"));
@@ -41,7 +41,7 @@ fn issue(pki: &Pki, wanted: &Wanted<'_>) {
     must(&openssl(arguments));
 }
 
-/// A new `server.pem` that ended in 2021, for the key that is there.
+/// Writes a new `server.pem` that expired in 2021, for the existing key.
 fn past_its_date(pki: &Pki) {
     let ring = ring::rand::SystemRandom::new();
     let read = |inside: &str| fs::read(pki.path(inside)).unwrap();
@@ -65,7 +65,7 @@ fn check(pki: &Pki, more: &[&str]) -> Output {
     muster().arg("check").arg(pki.path("muster.toml")).args(more).output().unwrap()
 }
 
-/// Both verbs refuse, name the file and say what to do; as JSON too.
+/// Checks that both commands refuse, name the file and give the remedy; also as JSON.
 #[track_caller]
 fn refused(pki: &Pki, words: &[&str]) {
     let config = pki.path("muster.toml");
@@ -99,7 +99,7 @@ fn e61_an_expired_server_certificate_starts_nothing_unless_the_flag_says_so() {
     refused(&pki, &[&path, "expired on 2021-01-01T00:00:00Z", "renew it", "--allow-expired-server-certificate"]);
 
     let server = pki.serve(&["--listen", "127.0.0.1:0", "--allow-expired-server-certificate"]);
-    // Our own device looks at dates.
+    // Our own client checks dates.
     let device = pki.device("crts", server.uri()).output().unwrap();
     assert!(!device.status.success() && stderr(&device).contains("expired"), "{}", stderr(&device));
     let (status, said) = server.terminate();
@@ -157,7 +157,7 @@ fn e61_a_server_certificate_of_another_root_is_a_fault_unless_devices_know_that_
     assert_eq!(server.terminate().0, Some(0));
 }
 
-/// As where the root of `/crts` has an RSA key and is passed over: the issuing CA is what is left, and a server that is trusted named it.
+/// As if the root of `/crts` had an RSA key and were skipped: the issuing CA remains, and a trusted server has named it.
 #[test]
 fn e66_a_certificate_of_an_authority_whose_root_is_not_in_crts_is_kept() {
     let pki = Pki::new();
@@ -219,12 +219,12 @@ fn e61_a_wrong_intermediate_is_named_by_its_place_in_the_file() {
         let above: String = inside.iter().map(|path| fs::read_to_string(pki.path(path)).unwrap()).collect();
         fs::write(pki.path("server.pem"), format!("{leaf}{above}")).unwrap();
     };
-    // The issuing CA is among what /crts answers: with it and without it the way is found.
+    // /crts contains the issuing CA: the path is found with it in the file and without it.
     for sound in [&["ca/issuing.pem"][..], &[], &["ca/issuing.pem", "ca/root.pem"]] {
         chain(sound);
         expect_status(&check(&pki, &["--strict"]), 0);
     }
-    // An intermediate of a PKI that nobody knows, behind a leaf that it did not issue.
+    // An intermediate of an unknown PKI, after a leaf that it did not issue.
     let other = Pki::new();
     let issuing = ("ca/issuing.pem", "ca/issuing.key");
     fs::copy(pki.path("server.key"), other.path("server.key")).unwrap();
