@@ -1,4 +1,4 @@
-//! What stands behind an EST server: whoever answers enrolments.
+//! The part behind an EST server: it answers enrolments.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use rustls_pki_types::UnixTime;
 
 use crate::job::{Deliver, Job};
 
-/// Answers the enrolments of the profiles that it has compiled. What it publishes for each of them (`/crts`) stands in the
+/// Answers the enrolments of the profiles that it has compiled. What it publishes for each of them (`/crts`) is in the
 /// [`Profile`](crate::Profile), so that answers are made with the configuration and not with each request.
 ///
-/// Every `J` comes back exactly once, whatever fails: [`Outcome::Later`](crate::Outcome::Later) where nothing else is known.
+/// Every `J` comes back exactly once, whatever fails: [`Outcome::Later`](crate::Outcome::Later) if nothing else is known.
 pub trait Authority<J>: Send + Sync {
     /// Takes a batch of jobs at the time `utc`, and answers through `deliver`, in parts and on any thread.
     ///
-    /// Heavy work may run on the calling thread; what takes longer than that does not keep it waiting.
+    /// Computations may run on the calling thread; it does not wait for slower work.
     fn submit(self: Arc<Self>, utc: UnixTime, batch: Vec<(J, Job)>, deliver: Arc<dyn Deliver<J>>);
 }

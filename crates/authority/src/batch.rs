@@ -19,7 +19,7 @@ pub(crate) struct JobBatch<J: Send + 'static, S> {
     entries: Vec<(J, S)>,
 }
 
-/// Where a job goes after a step with two exits. (In a `Result` one of them would be an error, and neither is.)
+/// The next step of a job after a step with two exits. (A `Result` would make one of them an error, which neither is.)
 pub(crate) enum NextStep<A, B> {
     On(A),
     Aside(B),

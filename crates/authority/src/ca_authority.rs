@@ -45,9 +45,9 @@ impl CaAuthority {
         Self { isolate, ..self }
     }
 
-    /// Continues on `executor` if a ledger or signer has completed on a thread of its own: one switch of threads for a whole batch, and none
-    /// if it completed on a thread of the executor. Each switch carries jobs in flight, so there are at most as many switches as jobs.
-    /// Without an executor each step runs on the thread that completed the previous one.
+    /// Continues on `executor` if a ledger or signer has completed on a separate thread: one switch of threads for a whole batch, and none if it
+    /// completed on a thread of the executor. Each switch carries jobs in flight, so there are at most as many switches as jobs. Without an
+    /// executor each step runs on the thread that completed the previous one.
     #[must_use]
     pub fn executing_on(self, executor: Arc<dyn Executor>) -> Self {
         Self { executor, ..self }

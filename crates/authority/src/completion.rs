@@ -1,4 +1,4 @@
-//! How a ledger or a signer hands back what it was asked for.
+//! How a ledger or a signer returns its result.
 
 /// Takes the result of an asynchronous call, once.
 pub type Completion<T> = Box<dyn FnOnce(T) + Send>;

@@ -1,4 +1,4 @@
-//! The ledger as its operator sees it: rows, what finds and lists them, and what revokes.
+//! The ledger as its operator sees it: rows, how to find and list them, and revocation.
 
 use std::sync::Arc;
 
@@ -15,29 +15,29 @@ use crate::standing::{Standing, State};
 /// One row.
 #[derive(Clone, Debug)]
 pub struct LedgerEntry {
-    /// Where it stands in the order of [`crate::Ledger::list`].
+    /// Its place in the order of [`crate::Ledger::list`].
     pub cursor: Cursor,
-    /// What was reserved: whose request it answers, and everything that was decided about it.
+    /// The reservation: the request that it answers, and everything that was decided about it.
     pub intent: Intent,
-    /// How far its issuance came.
+    /// The progress of its issuance.
     pub stage: RowStage,
     /// Its revocation. A row without a certificate can have one too: whether its certificate was signed before a crash is not known.
     pub revocation: Option<Revocation>,
 }
 
-/// How far an issuance came.
+/// The progress of an issuance.
 #[derive(Clone, Debug)]
 pub enum RowStage {
-    /// The serial is reserved; the certificate has not come yet.
+    /// The serial is reserved; the certificate has not been recorded yet.
     Reserved,
-    /// The reservation was given up: no certificate of it is released.
+    /// The reservation was given up: no certificate with its serial is released.
     Abandoned,
     /// The certificate is recorded.
     Issued(Record),
 }
 
 impl LedgerEntry {
-    /// The certificate, where there is one.
+    /// The certificate, if there is one.
     #[must_use]
     pub fn issued(&self) -> Option<&Arc<Issued>> {
         match &self.stage {
@@ -46,14 +46,14 @@ impl LedgerEntry {
         }
     }
 
-    /// What the row says of the holder of its certificate; nothing where it has none.
+    /// What the row says about the holder of its certificate; `None` if it has none.
     #[must_use]
     pub fn standing(&self) -> Option<Standing> {
         Some(self.standing_of(self.issued()?.validity))
     }
 
-    /// What the row says of whoever shows a certificate with its serial, if it has none and is revoked: the certificate was signed, and a crash
-    /// came before it was recorded.
+    /// What a revoked row without a certificate says about a client with a certificate of its serial: the certificate was signed, and a crash
+    /// happened before it was recorded.
     #[must_use]
     pub fn revocation_of_unissued(&self) -> Option<Standing> {
         let is_revoked = self.issued().is_none() && self.revocation.is_some();
@@ -74,26 +74,26 @@ impl LedgerEntry {
     }
 }
 
-/// What finds one row.
+/// A key that finds one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Locator {
     /// The row of this serial number, whatever its stage.
     Serial(Serial),
     /// The row of this serial number if it has the certificate with this digest.
     Certificate(Serial, Digest),
-    /// The newest row of the device that has a certificate, of whatever profile.
+    /// The device's newest row with a certificate, in any profile.
     NewestOf(Device),
 }
 
 impl Locator {
-    /// What finds the row of this certificate; `None` if its serial number is not of Muster's form, so that no row can have it.
+    /// The locator of this certificate's row; `None` if its serial number does not have Muster's form, so that no row can have it.
     #[must_use]
     pub fn of(certificate: &Certificate) -> Option<Self> {
         Some(Self::Certificate(Serial::from_bytes(certificate.serial()).ok()?, certificate.digest()))
     }
 }
 
-/// Which rows are meant: those for which everything holds that is set. The default means all.
+/// Selects rows: those that fulfil all conditions that are set. The default selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowFilter {
     /// Rows of this device.
@@ -110,7 +110,7 @@ pub struct RowFilter {
     pub expires_before: Option<UnixTime>,
 }
 
-/// A state that rows are asked for by. A row can be in several.
+/// A state to select rows by. A row can be in several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowState {
     /// Reserved, without a certificate yet.
@@ -126,7 +126,7 @@ pub enum RowState {
 }
 
 impl RowFilter {
-    /// Whether the row is meant.
+    /// Whether the filter selects the row.
     #[must_use]
     pub fn matches(&self, row: &LedgerEntry) -> bool {
         let intent = &row.intent;
@@ -154,42 +154,42 @@ impl RowState {
     }
 }
 
-/// A place in the order of rows: what comes after it is what was reserved later. It is kept by whoever lists, over calls and restarts; only the
-/// ledger that made it can tell what it means.
+/// A place in the order of rows: later rows come after it. The caller of a listing keeps it, across calls and restarts; only the ledger that
+/// made it can interpret it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cursor([u8; 16]);
 
 impl Cursor {
-    /// A cursor as a ledger makes it, or as it was kept.
+    /// A cursor that a ledger makes, or that a caller has kept.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// What is kept of it.
+    /// The value to keep.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
-/// Rows that one answer of [`crate::Ledger::list`] holds at most, whatever is asked for: a certificate and its intent are about a kilobyte and
-/// a half, so this is some 400 KB, and a batch of this size stays below what a device waits for behind it.
+/// Maximum rows in one answer of [`crate::Ledger::list`], whatever the query asks for: a certificate and its intent take about a kilobyte and a
+/// half, so this is about 400 KB, and handling such a batch takes less time than a device waits.
 pub const LISTING_ROWS_MAX: usize = 256;
 
-/// One page of rows that is asked for.
+/// A query for one page of rows.
 #[derive(Clone, Debug)]
 pub struct ListQuery {
-    /// Which rows.
+    /// The filter.
     pub filter: RowFilter,
-    /// Only rows after this one; from the beginning where there is none.
+    /// Only rows after this one; from the beginning if it is `None`.
     pub after: Option<Cursor>,
-    /// How many at most: at least one, never more than [`LISTING_ROWS_MAX`].
+    /// The maximum number of rows: at least one, never more than [`LISTING_ROWS_MAX`].
     pub rows_max: usize,
 }
 
 impl ListQuery {
-    /// How many rows the answer may have.
+    /// The number of rows that the answer may have.
     #[must_use]
     pub fn bound(&self) -> usize {
         self.rows_max.clamp(1, LISTING_ROWS_MAX)
@@ -201,36 +201,36 @@ impl ListQuery {
 pub struct Listing {
     /// The rows.
     pub rows: Vec<LedgerEntry>,
-    /// Where to go on; nothing where no row was left. A page may have fewer rows than were asked for, even none, and be followed by others:
-    /// a ledger looks at so many rows a call, whether they are meant or not.
+    /// Where to continue; `None` if no row is left. A page may have fewer rows than were asked for, even none, and others may follow: a ledger
+    /// looks at a limited number of rows per call, whether the filter selects them or not.
     pub next: Option<Cursor>,
 }
 
-/// A revocation that is asked for.
+/// A request to revoke.
 #[derive(Clone, Debug)]
 pub struct Revoke {
-    /// Of which row.
+    /// The row.
     pub row: Locator,
-    /// What is to stand in it.
+    /// The revocation to record.
     pub revocation: Revocation,
 }
 
 /// The ledger's answer to one [`Revoke`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revoked {
-    /// It is revoked from now on, durably. A reservation was given up with it: its certificate is turned away if it comes.
+    /// It is now revoked, durably. If it was only reserved, it is given up too: a certificate that arrives for it later is refused.
     Now,
-    /// It was revoked before, and that revocation stands.
+    /// It was revoked before, and that revocation remains.
     Before(Revocation),
-    /// No such row.
+    /// There is no such row.
     Unknown,
 }
 
-/// How the ledger is.
+/// The condition of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerHealth {
-    /// How many rows it holds.
+    /// Number of rows that it holds.
     pub rows: u64,
-    /// How many more it has room for without forgetting one; nothing where it sets no bound itself.
+    /// Number of rows that fit without forgetting one; `None` if the ledger has no limit.
     pub room: Option<u64>,
 }

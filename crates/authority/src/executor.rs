@@ -1,6 +1,6 @@
 //! Where an issuance continues after a ledger or signer has completed.
 //!
-//! Either may complete on a thread of its own: a database's writer, or the reader of a token's answers. The next step verifies and signs, and
+//! Either may complete on a separate thread: a database's writer, or the reader of a token's answers. The next step verifies and signs, and
 //! must leave that thread at once.
 
 /// Threads for heavy work.

@@ -1,4 +1,4 @@
-//! The rows that an issuance writes: an intent before the signature, a record after it, and what the ledger answers to each.
+//! The rows that an issuance writes: an intent before the signature and a record after it; and the ledger's answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,62 +14,62 @@ use crate::issued::Issued;
 use crate::origin::Origin;
 use crate::profile_version::ProfileVersion;
 
-/// A certificate about to be signed: the row that is durable before it is.
+/// A certificate about to be signed: the row becomes durable before the signature is made.
 #[derive(Clone, Debug)]
 pub struct Intent {
-    /// Which request it answers.
+    /// The request that it answers.
     pub key: Key,
     /// The serial to reserve.
     pub serial: Serial,
-    /// The CA that issues, by name and key: what its CRL and its operator's lists select rows by. A certificate of the CA that is made anew for
-    /// the same name and key is the same CA.
+    /// The CA that issues, by name and key: its CRL and the operator's lists select rows by it. A new certificate for the same name and key is
+    /// the same CA.
     pub ca: AnchorId,
-    /// Digest of the to-be-signed bytes: a serial never stands for two contents.
+    /// Digest of the to-be-signed bytes: a serial is never used for two contents.
     pub to_be_signed: Digest,
-    /// What was asked for.
+    /// The function that was requested.
     pub function: Function,
     /// Name of the profile.
     pub profile: Arc<str>,
     /// The version of the profile that decided.
     pub profile_version: ProfileVersion,
-    /// Who asked.
+    /// The device that asked.
     pub device: Device,
-    /// The anchor that the client's chain ended in: says, row by row, on whose word a certificate was issued, so that what hangs under an anchor
-    /// that is distrusted later can be found.
+    /// The anchor that the client's chain ended in: it shows for each row which anchor was trusted, so that all certificates below an anchor that
+    /// is later distrusted can be found.
     pub anchor: AnchorId,
-    /// Whose certificate the client authenticated with: that of a manufacturer, or a predecessor that this CA had issued.
+    /// The kind of certificate that the client authenticated with: that of a manufacturer, or a predecessor that this CA had issued.
     pub vouched_by: Origin,
     /// Digest of that certificate.
     pub client: Digest,
-    /// Digest of the key of the factory's certificate, where the client authenticated with that.
+    /// Digest of the key of the factory certificate, if the client authenticated with that.
     pub factory_key: Option<Digest>,
-    /// Digest of the CSR, whole: what an audit compares with the request that a device says it made.
+    /// Digest of the whole CSR: an audit compares it with the request that a device claims to have made.
     pub csr: Digest,
     /// Digest of the subject public key info to certify.
     pub spki: Digest,
     /// Digest of the names that the CSR asks for. A client that signs with randomness repeats its request with another CSR: same key, same names.
     pub names: Digest,
-    /// The subject of the certificate: what an operator knows the row by.
+    /// The subject of the certificate: an operator recognizes the row by it.
     pub subject: Name,
-    /// From when to when it is going to be valid: until then a certificate that was signed for a row which was given up could be shown, so that
-    /// long its revocation matters.
+    /// The validity that the certificate will have. If the row is given up, a certificate that was signed for it could be presented until its
+    /// end, so its revocation matters until then.
     pub validity: Validity,
-    /// The network address that asked, for the audit alone: nothing is decided by it.
+    /// The network address of the client, only for the audit: no decision depends on it.
     pub peer: SocketAddr,
     /// The time of the request.
     pub at: UnixTime,
 }
 
-/// An intent, and the conditions under which it may have a row. The ledger checks them and keeps none of them.
+/// An intent, and the conditions under which it may have a row. The ledger checks the conditions, but does not keep them.
 #[derive(Clone, Debug)]
 pub struct Reserve {
     /// The row.
     pub intent: Intent,
-    /// Whether keys of the factory may be certified: `allow_identity_key` of the profile.
+    /// Whether factory keys may be certified: `allow_identity_key` of the profile.
     pub factory_keys: FactoryKeys,
     /// Whether a new row may be reserved for it.
     pub new_row: NewRow,
-    /// How many certificates the device may hold that have not expired, this one included.
+    /// The maximum of unexpired certificates of the device, including this one.
     pub certificates_max: u32,
 }
 
@@ -85,12 +85,12 @@ impl Intent {
     }
 }
 
-/// Whether the keys that a device's factory certificates hold may be certified for it.
+/// Whether the keys of a device's factory certificates may be certified for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FactoryKeys {
     /// They may.
     Allowed,
-    /// They live too long: no certificate for one of them, whatever the client authenticated with.
+    /// They may not, because they are kept too long: such a key gets no certificate, whatever the client authenticated with.
     Refused,
 }
 
@@ -99,8 +99,8 @@ pub enum FactoryKeys {
 pub enum NewRow {
     /// It may.
     Allowed,
-    /// Its device waits, for an approval or for its limit: only a repeat is answered. The answer that was lost may be the one that brought the
-    /// device to its limit.
+    /// It may not: its device waits for approval, or is over its limit. Only a repeat is answered: the certificate whose delivery failed may be
+    /// the one that brought the device to its limit.
     Held,
 }
 
@@ -109,34 +109,34 @@ pub enum NewRow {
 pub enum Intended {
     /// The serial is reserved: sign.
     Reserved,
-    /// The request is answered already; nothing was reserved.
+    /// The request already has an answer; nothing was reserved.
     Repeat(Arc<Issued>),
-    /// No row answers the request, and it was to have none ([`NewRow::Held`]); nothing was reserved. This comes before every other reason not to
-    /// reserve.
+    /// No row answers the request, and it may have no new one ([`NewRow::Held`]); nothing was reserved. This takes precedence over every other
+    /// reason not to reserve.
     Held,
-    /// The serial stands for something else: draw another.
+    /// The serial is in use for other content: draw another.
     SerialTaken,
     /// Another intent for the same request is being signed (by another node, or before a restart).
     InProgress,
     /// Another device holds a certificate for this key.
     KeyOfAnother,
-    /// The key is one that a factory certificate of this device holds, and the profile refuses those.
+    /// The key is that of a factory certificate of this device, and the profile refuses those.
     FactoryKey,
-    /// The device holds as many certificates as it may; all of its profiles count, and so do intents that may still become one. A repeat is
-    /// answered all the same.
+    /// The device holds the maximum of certificates; those of all profiles count, and so do intents that may still become one. Repeats are still
+    /// answered.
     DeviceFull,
     /// There is no room for another row.
     Full,
 }
 
-/// A certificate that was signed, to be kept before it is released.
+/// A signed certificate, which is recorded before it is released.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The serial that was reserved for it.
     pub serial: Serial,
     /// The certificate and what belongs to it.
     pub issued: Arc<Issued>,
-    /// Until when it answers repeats.
+    /// The time until which it answers repeats.
     pub window: RepeatWindow,
 }
 

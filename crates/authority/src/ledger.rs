@@ -10,8 +10,8 @@
 //!
 //! `revoke` marks a row in any of these states, for good.
 //!
-//! Every method takes a batch, so that the rows of many jobs share one write, and a completion that is called once: at
-//! once or later, on any thread, in any order. One that is dropped counts as a fault.
+//! Every method takes a batch, so that the rows of many jobs share one write, and a completion that is called once: immediately or later, on any
+//! thread, in any order. A completion that is dropped counts as a fault.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,63 +24,64 @@ use crate::entry::{LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revok
 use crate::intent::{Intended, Record, Recorded, Reserve};
 use crate::standing::{Finding, Inquiry};
 
-/// An intent that has not become a certificate after this time is taken for abandoned when its key is asked for again:
-/// longer than any signer and ledger we wait for, shorter than MAX_TRANSMIT_WAIT (93 s, RFC 7252 §4.8.2), so that a
-/// device that still tries gets its certificate.
+/// An intent that has not become a certificate after this time counts as abandoned when its key is asked for again: longer than any signer and
+/// ledger we wait for, shorter than MAX_TRANSMIT_WAIT (93 s, RFC 7252 §4.8.2), so that a device that still tries gets its certificate.
 pub const INTENT_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The durable record of what was issued.
 ///
-/// The first part is what an issuance asks, for each job in turn. The second is what the daemon and its operator ask: bounded answers, and no
-/// call of it holds up an issuance for longer than a batch of rows takes.
+/// The first part serves issuances, for each job in turn. The second part serves the daemon and its operator: its answers are bounded, and no
+/// call delays an issuance for longer than a batch of rows takes.
 pub trait Ledger: Send + Sync {
-    /// Who is each client, and may its device enrol? Asked for every job, before it is decided. One answer an inquiry, in order.
+    /// Identifies each client, and says whether its device may enrol. Called for every job, before it is decided. One answer per inquiry, in
+    /// order.
     fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>);
 
-    /// Every certificate of this node whose notBefore is later than this has a row here: one that has none was never issued. Nothing where
-    /// the ledger cannot say that. Asked after [`Ledger::standing`] has answered that it does not know a certificate.
+    /// Every certificate of this node whose notBefore is later than this has a row: one without a row was never issued. `None` if the ledger
+    /// cannot guarantee that. Called after [`Ledger::standing`] has answered that it does not know a certificate.
     fn complete_since(&self) -> Option<UnixTime>;
 
     /// The serial of the next row: the first step of an issuance, before anything is signed or written. A serial that is drawn and never reserved
-    /// stands for nothing. `random` is used for this serial only.
+    /// has no meaning. `random` is used for this serial only.
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial;
 
-    /// Reserves each serial for its request, durably, unless the request is already answered or may have no new row. One answer a row, in order.
+    /// Reserves each serial for its request, durably, unless the request is already answered or may have no new row. One answer per row, in
+    /// order.
     ///
-    /// The search for an earlier answer and the reservation are one step: with two, two requests alike could both be issued.
+    /// The search for an earlier answer and the reservation are one step: with two steps, two equal requests could both be issued.
     fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>);
 
-    /// Keeps the certificate of each reserved serial, durably. One answer a row, in order.
+    /// Records the certificate of each reserved serial, durably. One answer per row, in order.
     fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>);
 
-    /// Gives up reservations whose certificate will not come; a row that is recorded stays. Nobody waits for it: where it
-    /// is lost, [`INTENT_LIFETIME`] does the same later.
+    /// Gives up reservations whose certificate will not be recorded; a recorded row stays. The caller does not wait for it: if the call is lost,
+    /// [`INTENT_LIFETIME`] has the same effect later.
     fn abandon(&self, serials: Vec<Serial>);
 
-    /// The row of each locator, or nothing. One answer a locator, in order.
+    /// The row of each locator, if there is one. One answer per locator, in order.
     fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>);
 
-    /// One page of the rows that the query means, in the order in which they were reserved. A row that is written meanwhile comes after those
-    /// that were there, and one that is removed moves no other: whoever follows [`Listing::next`] sees no row twice and misses none that stays.
+    /// One page of the rows that the query selects, in the order in which they were reserved. A row that is written meanwhile comes after the
+    /// existing ones, and one that is removed moves no other: following [`Listing::next`] shows no row twice and misses none that stays.
     fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>);
 
-    /// How many rows are meant. Not a snapshot: rows that come or go while it counts may be counted or not. A ledger without an index for the
-    /// filter looks at every row: not for frequent calls, except for [`RowState::Issued`](crate::RowState::Issued) alone, whose number a ledger
-    /// keeps.
+    /// The number of rows that the filter selects. Not a snapshot: rows that are added or removed meanwhile may be counted or not. A ledger
+    /// without an index for the filter looks at every row, so it is not for frequent calls, except with only
+    /// [`RowState::Issued`](crate::RowState::Issued), whose number a ledger keeps.
     fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>);
 
-    /// Revokes, durably: each [`Ledger::standing`] that is asked after the answer sees it, and none of the certificates answers a repeat of its
-    /// request any more. What is revoked stays so; asked again, the first reason and time stand. One answer a request, in order.
+    /// Revokes, durably: each [`Ledger::standing`] that is called after the answer sees it, and the certificates no longer answer repeats of
+    /// their requests. A revocation is final; when a row is revoked again, the first reason and time remain. One answer per request, in order.
     fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>);
 
-    /// Whether it can read and write now: a fault is the one that an issuance would meet.
+    /// Whether it can read and write now; the fault is the one that an issuance would meet.
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>);
 
-    /// Completes once everything is durable that was asked of the ledger before: what a daemon waits for before it ends.
+    /// Completes once the effects of all earlier calls are durable: the daemon waits for this before it ends.
     fn flush(&self, done: Completion<Result<(), LedgerFault>>);
 }
 
-/// A ledger in front of another one, which changes some of its calls: those that it does not define go through as they are.
+/// A ledger in front of another one that changes some calls; calls that it does not define pass unchanged.
 pub trait LedgerOver: Send + Sync {
     /// The ledger behind it.
     fn inner(&self) -> &dyn Ledger;
@@ -161,11 +162,11 @@ impl<L: LedgerOver> Ledger for L {
 pub enum LedgerFault {
     /// It cannot be reached, or cannot write.
     Unavailable,
-    /// It panicked half way through a step: what it holds may be inconsistent, and every call fails from then on. The process has to start again.
+    /// It panicked in the middle of a step: its rows may be inconsistent, and every call fails from then on. The process has to be restarted.
     Broken,
     /// It has no room for another row.
     Full,
-    /// It gave up the reservation before the certificate came.
+    /// It gave up the reservation before the certificate was recorded.
     Abandoned,
     /// Its answer does not fit the request, for example by its number of rows: a defect in the ledger.
     Answer,

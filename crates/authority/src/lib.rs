@@ -1,10 +1,10 @@
 //! Decides and issues: identifies the client, decides whether it may have what it asks for, and orders the
 //! steps of one issuance.
 //!
-//! A shell hands in batches of [`Job`]s with the time; each job ends in exactly one [`Outcome`]. Between them lie a
-//! [`Ledger`] (what is durable) and a [`Signer`] (what holds the CA's key), both asynchronous and in batches: they may
-//! complete at once or later, on any thread, in any order, or not at all. The crate reads no clock, socket, file or
-//! global randomness; it knows neither DTLS nor CoAP, so that a front over HTTPS uses it unchanged.
+//! A shell hands in batches of [`Job`]s with the time; each job ends in exactly one [`Outcome`]. Between them are a [`Ledger`] (the durable
+//! record) and a [`Signer`] (which holds the CA's key), both asynchronous and in batches: they may complete immediately or later, on any thread,
+//! in any order, or not at all. The crate reads no clock, socket, file or global randomness; it knows neither DTLS nor CoAP, so that a front over
+//! HTTPS uses it unchanged.
 //!
 //! ```text
 //!  Job ──verify CSR──► standing ──decide──► Permit ──claim──► prepare ──intend──► sign ──check──► record ──► Outcome
@@ -13,10 +13,11 @@
 //!                                        identical request in flight: waits for the same outcome
 //! ```
 //!
-//! * [`Authority`] is what stands behind an EST server. [`Profile`] says who may enrol at a label and what is said to them; whichever authority
+//! * [`Authority`] is behind an EST server. [`Profile`] says which devices may enrol at a label and what they are told; whichever authority
 //!   answers, the server needs no more. It is made once, by that authority, and immutable.
-//! * [`Ca`] is an issuing CA without its key, its chain proved; [`CaProfile`] is what such a CA keeps beside a profile.
-//! * [`probe`](fn@probe) tries a profile out on copies of its CA under throw-away keys: the CA's own key signs nothing but what the ledger holds.
+//! * [`Ca`] is an issuing CA without its key and with a verified chain; [`CaProfile`] is the data that such a CA adds to a profile.
+//! * [`probe`](fn@probe) tries a profile on copies of its CA with throw-away keys: the CA's own key signs only certificates that the ledger has
+//!   reserved.
 //! * [`CaAuthority`] issues in the order above. A failure anywhere is an [`Outcome::Later`], never a lost job and never a
 //!   second certificate.
 //! * [`MemoryLedger`] and [`RingSigner`] are the first implementations of the two traits.

@@ -1,9 +1,10 @@
 //! A ledger in memory: bounded, lost at exit, for tests, benchmarks and first steps.
 //!
-//! It keeps every promise of the trait but durability, and one more: it never forgets a row that still answers repeats or
-//! carries a revocation that matters (until its certificate has expired). A device has a bounded part of it. When it holds
-//! nothing else and has no room, it is full and says so. What it forgets first is what it would answer least: given-up intents, then the rows whose window ended longest ago. With such a row
-//! goes its standing: the certificate then opens no more than one that was never in the ledger ([`crate::Unrecorded`]).
+//! It keeps every promise of the trait except durability, and one more: it never forgets a row that still answers repeats, or that carries a
+//! revocation of a certificate that has not expired. Each device can use a bounded part of it. If it has no room and only such rows, it reports that
+//! it is full. It first forgets the rows that are least likely to be needed: given-up intents, then the rows whose window ended longest ago.
+//! Forgetting a row also forgets its standing: the certificate then gives access to no more than one that was never in the ledger
+//! ([`crate::Unrecorded`]).
 
 mod rows;
 #[cfg(test)]
@@ -23,10 +24,10 @@ use crate::issued::Issued;
 use crate::ledger::{Ledger, LedgerFault};
 use crate::standing::{Finding, Inquiry};
 
-/// A million rows, about a kilobyte and a half each: what a benchmark needs and a small machine still holds.
+/// A million rows, about a kilobyte and a half each: enough for a benchmark, and within the memory of a small machine.
 const ROWS_MAX_DEFAULT: usize = 1_000_000;
 
-/// Rows that are looked at while the lock is held: some 100 us. What lists or counts a large ledger lets issuances in between.
+/// Rows that are looked at while the lock is held, which takes about 100 us. Listing or counting a large ledger lets issuances proceed in between.
 const LOOKS_MAX: usize = 1_024;
 
 /// See the module.
@@ -42,8 +43,8 @@ impl MemoryLedger {
         Self { rows_max, rows: Mutex::new(Rows::default()) }
     }
 
-    /// Says when it began: what its node issues from then on is in it ([`Ledger::complete_since`]), and its rows come after those of every
-    /// ledger that began earlier, for whoever kept a cursor of that one.
+    /// Sets when it began: every certificate that its node issues from then on is in it ([`Ledger::complete_since`]), and its rows come after those
+    /// of every ledger that began earlier, so that a cursor of an earlier ledger stays valid.
     #[must_use]
     pub fn since(self, utc: UnixTime) -> Self {
         let mut rows = self.rows.into_inner().unwrap_or_default();
@@ -65,7 +66,7 @@ impl MemoryLedger {
         self.lock().map_or(0, |rows| rows.issued_count())
     }
 
-    /// One page, found in one look of [`LOOKS_MAX`] rows.
+    /// One page, from one look at [`LOOKS_MAX`] rows.
     fn page(&self, query: &ListQuery) -> Result<Listing, LedgerFault> {
         let mut rows = Vec::new();
         let most = (query.bound(), LOOKS_MAX);
@@ -85,7 +86,7 @@ impl MemoryLedger {
         }
     }
 
-    /// A thread that panicked inside may have left half a row: nothing is read from it from then on, and nothing is issued.
+    /// A thread that panicked inside may have left half a row: from then on nothing is read from the ledger, and nothing is issued.
     fn lock(&self) -> Result<MutexGuard<'_, Rows>, LedgerFault> {
         self.rows.lock().map_err(|_| LedgerFault::Broken)
     }
@@ -154,7 +155,7 @@ impl Ledger for MemoryLedger {
     }
 
     fn count(&self, filter: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
-        // What the metrics ask for, again and again.
+        // The metrics read this count again and again.
         if filter == (RowFilter { state: Some(RowState::Issued), ..RowFilter::default() }) {
             return done(self.lock().map(|rows| number(rows.issued_count())));
         }
@@ -179,7 +180,7 @@ impl Ledger for MemoryLedger {
     }
 
     fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
-        // Nothing is written behind anybody's back.
+        // There are no delayed writes.
         done(self.lock().map(drop));
     }
 }

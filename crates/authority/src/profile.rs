@@ -1,8 +1,8 @@
 //! Which devices may enrol at a label, and what they are told: the part of a profile that does not depend on the
 //! authority.
 //!
-//! Code that talks to devices needs only this. What an authority needs besides is its own, and travels with the profile as an opaque value:
-//! [`crate::CaProfile`] has a CA, a template and a life; an authority that forwards requests has none of them.
+//! Code that talks to devices needs only this. An authority keeps further data in the profile as an opaque value: [`crate::CaProfile`] has a
+//! CA, a template and a life; an authority that forwards requests has none of them.
 
 use std::any::Any;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What a ledger keeps of a revocation.
+//! What a ledger keeps about a revocation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,21 +6,22 @@ use std::sync::Arc;
 use pki::issue::RevocationReason;
 use rustls_pki_types::UnixTime;
 
-/// When, why and by whom a certificate was revoked: what its entry in a CRL says, and the actor. The first revocation of a certificate stands.
+/// When, why and by whom a certificate was revoked: the contents of its CRL entry, and the actor. The first revocation of a certificate is
+/// final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Why.
+    /// The reason.
     pub reason: RevocationReason,
-    /// When.
+    /// The time.
     pub at: UnixTime,
-    /// Who asked for it.
+    /// The actor who asked for it.
     pub actor: Actor,
 }
 
 /// Maximum bytes of the name of an actor: it fits a log field and a column of a list.
 pub const ACTOR_BYTES_MAX: usize = 64;
 
-/// Who did something to the ledger beside the devices: an operator by the name of its account, or the server itself.
+/// The originator of a change to the ledger that no device asked for: an operator, by account name, or the server itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Actor(Arc<str>);
 
@@ -31,7 +32,7 @@ impl Actor {
         fits.then(|| Self(Arc::from(name)))
     }
 
-    /// The server itself, which revokes what it gave up at its start.
+    /// The server itself, which revokes the reservations that it gave up at its start.
     #[must_use]
     pub fn server() -> Self {
         Self(Arc::from("muster"))

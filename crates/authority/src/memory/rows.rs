@@ -1,4 +1,4 @@
-//! The rows of a ledger in memory, and the indexes that find them. Whoever calls holds the lock.
+//! The rows of a ledger in memory, and the indexes that find them. The caller holds the lock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -19,11 +19,11 @@ use crate::standing::{Finding, Inquiry, Registration, Standing};
 pub(super) struct Rows {
     by_serial: HashMap<Serial, Row>,
     by_certificate: HashMap<Digest, Serial>,
-    /// Who holds a public key, and in how many rows.
+    /// The device that holds a public key, and the number of its rows with that key.
     holders: HashMap<Digest, (Device, usize)>,
-    /// What is known of each device that has a row.
+    /// What is known about each device that has a row.
     pub(super) devices: HashMap<Device, DeviceRows>,
-    /// From which second on each row may be forgotten.
+    /// The second from which each row may be forgotten.
     forgettable: BTreeSet<(u64, Serial)>,
     /// The rows in the order in which they were reserved.
     order: BTreeMap<Cursor, Serial>,
@@ -35,11 +35,11 @@ pub(super) struct Rows {
     pub(super) complete_since: Option<UnixTime>,
 }
 
-/// A device may have as many factory certificates as it was given keys; more than a few are not of one device. The first ones stay: a further key
-/// is refused only where the client authenticates with its certificate.
+/// A device may have a factory certificate for each of its keys, but one device has only a few. The first keys are kept; a further key is refused
+/// only if the client authenticates with that key's certificate.
 const FACTORY_KEYS_MAX: usize = 4;
 
-/// What is known of one device, as long as one of its rows is here.
+/// What is known about one device, as long as it has a row.
 #[derive(Default)]
 pub(super) struct DeviceRows {
     /// In the order in which they were reserved.
@@ -53,10 +53,10 @@ struct Row {
 }
 
 impl Row {
-    /// It is of no use to its device any more: given up, or expired.
+    /// It is no longer of use to its device: given up, or expired.
     fn is_over(&self, now: UnixTime) -> bool {
         match &self.entry.stage {
-            // Revoked, it says so until it has expired.
+            // A revocation is kept until the certificate has expired.
             _ if self.entry.revocation.is_some() => self.entry.intent.validity.not_after < now,
             RowStage::Abandoned => true,
             RowStage::Reserved => lifetime_end(self.entry.intent.at) <= now.as_secs(),
@@ -66,7 +66,7 @@ impl Row {
 
     fn forgettable_from(&self) -> u64 {
         match &self.entry.stage {
-            // Once it has expired, nobody can authenticate with it any more.
+            // Once it has expired, no client can authenticate with it.
             _ if self.entry.revocation.is_some() => self.entry.intent.validity.not_after.as_secs().saturating_add(1),
             RowStage::Abandoned => 0,
             RowStage::Reserved => lifetime_end(self.entry.intent.at),
@@ -84,7 +84,7 @@ impl Rows {
         self.by_serial.len()
     }
 
-    /// How many rows have a certificate.
+    /// Number of rows that have a certificate.
     pub(super) fn issued_count(&self) -> usize {
         self.by_certificate.len()
     }
@@ -152,8 +152,8 @@ impl Rows {
         self.by_serial.insert(serial, row);
     }
 
-    /// Whether the device has no room for another row. Rows of its own that say nothing any more are forgotten first, so that what it may have
-    /// here is bounded, and a device that had its share takes nothing from others.
+    /// Whether the device has no room for another row. Its own rows that are no longer of use are forgotten first, so that its part of the ledger
+    /// is bounded and it takes no room from other devices.
     fn device_is_full(&mut self, intent: &Intent, certificates_max: u32) -> bool {
         let max = usize::try_from(certificates_max).unwrap_or(usize::MAX);
         let Some(of_device) = self.devices.get(&intent.device).filter(|of_device| of_device.serials.len() >= max)
@@ -173,8 +173,8 @@ impl Rows {
             || self.devices.get(&intent.device).is_some_and(|of_device| of_device.factory_keys.contains(&intent.spki))
     }
 
-    /// The answer to a request that has a row already: the newest row of the device that asks for the same and was not given up decides. An
-    /// intent that outlived its time is given up on the way. A device has few rows, so each of them is looked at.
+    /// The answer to a request that already has a row: the device's newest row for the same request that was not given up decides. An intent that
+    /// is older than its lifetime is given up in the process. A device has few rows, so all of them are looked at.
     fn answered(&mut self, intent: &Intent) -> Option<Intended> {
         loop {
             let serials = &self.devices.get(&intent.device)?.serials;
@@ -229,7 +229,7 @@ impl Rows {
 
     pub(super) fn revoke(&mut self, row: &Locator, revocation: &Revocation) -> Revoked {
         let Some(serial) = self.locate(row) else { return Revoked::Unknown };
-        // A reservation is given up: a certificate that comes for it is turned away.
+        // A reservation is given up: a certificate that arrives for it later is refused.
         self.abandon(serial);
         let Some(row) = self.by_serial.get_mut(&serial) else { return Revoked::Unknown };
         if let Some(before) = &row.entry.revocation {
@@ -260,8 +260,8 @@ impl Rows {
         }
     }
 
-    /// Shows `visit` the rows after `after` that are meant, in order, at most `rows_max` of them, and looks at no more than `looks_max`. Says
-    /// where the next look begins; nothing where no row is left.
+    /// Passes the rows after `after` that match the filter to `visit`, in order: at most `rows_max` rows, from at most `looks_max` rows looked
+    /// at. Returns where the next look begins; `None` if no row is left.
     pub(super) fn scan(
         &self,
         filter: &RowFilter,
@@ -284,7 +284,7 @@ impl Rows {
         None
     }
 
-    /// In order, the rows among which those that are meant are. A device has few: they are found without a look at those of others.
+    /// The rows that can match the filter, in order. The few rows of a device are found without a look at the rows of others.
     fn rows_after(&self, filter: &RowFilter, after: Option<Cursor>) -> Box<dyn Iterator<Item = &LedgerEntry> + '_> {
         let entry = |serial: &Serial| self.by_serial.get(serial).map(|row| &row.entry);
         match &filter.device {
@@ -300,7 +300,7 @@ impl Rows {
         }
     }
 
-    /// Forgets the row that could be forgotten longest ago; false if none can be at `now`.
+    /// Forgets the row that has been forgettable for the longest time; false if none is at `now`.
     fn forget_one(&mut self, now: UnixTime) -> bool {
         let Some(&(from, serial)) = self.forgettable.first() else { return false };
         if from > now.as_secs() {
@@ -331,7 +331,7 @@ impl Rows {
         }
     }
 
-    /// One row less that has this key: given up or forgotten.
+    /// Counts one row with this key less, because it was given up or forgotten.
     fn release_key(&mut self, spki: Digest) {
         if let Some((_, rows)) = self.holders.get_mut(&spki) {
             *rows -= 1;
@@ -349,8 +349,8 @@ impl Rows {
     }
 }
 
-/// The place in the order of the row that was reserved as this one of all. A cursor of an earlier process comes before every row of this one,
-/// whose clock is later: whoever kept it misses none.
+/// The place in the order of the row with this number, over all rows ever reserved. A cursor of an earlier process comes before every row of this
+/// one, whose clock is later, so a listing that continues with it misses no row.
 fn place(began: u64, reserved: u64) -> Cursor {
     Cursor::from_bytes((u128::from(began) << 64 | u128::from(reserved)).to_be_bytes())
 }

@@ -1,4 +1,4 @@
-//! What the ledger in memory promises beyond the contract of every ledger, and its bounds.
+//! The promises of the in-memory ledger beyond the contract of every ledger, and its bounds.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -158,7 +158,8 @@ fn a_row_that_is_forgotten_between_two_pages_moves_no_other() {
     }
     let (first, next) = list(&ledger, page(None, 2));
     assert_eq!(first, [serial(1), serial(2)]);
-    // The row that the second page begins behind is forgotten, and the one that it would begin with.
+    // The row that the first page ended with is forgotten, and so is the first row of the second
+    // page.
     ledger.abandon(vec![serial(2), serial(3)]);
     for number in [5, 6] {
         assert!(matches!(intend(&ledger, intent(number, &[number], 1)), Intended::Reserved));
@@ -189,7 +190,7 @@ fn rows_behind_more_than_one_look_are_listed_and_counted() {
     let rare = RowFilter { profile: Some("rare".into()), ..RowFilter::default() };
     assert_eq!(count(&ledger, rare.clone()), 2);
     assert_eq!(count(&ledger, RowFilter::default()), u64::from(rows));
-    // One call is one look: what it did not get to is behind the cursor.
+    // One call is one look: the remaining rows are after the cursor.
     let (mut pages, mut next) = (Vec::new(), None);
     loop {
         let (rows, end) = list(&ledger, ListQuery { filter: rare.clone(), ..page(next, 9) });
