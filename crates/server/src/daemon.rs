@@ -62,8 +62,8 @@ pub struct StartOptions {
     pub observer: Option<ObserverFactory>,
 }
 
-/// Binds everything, starts everything, and returns once devices are served. What is issued stands in `ledger`, which the caller chooses and may
-/// go on using.
+/// Binds everything, starts everything, and returns once devices are served. Issued certificates are recorded in `ledger`, which the caller chooses
+/// and may go on using.
 ///
 /// # Errors
 /// [`StartupFault`]; then nothing is left running.

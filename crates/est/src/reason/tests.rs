@@ -1,4 +1,4 @@
-//! The table is whole: every reason documented, told apart and reached by something below.
+//! The table is complete: every reason is documented, distinct and constructed by something below.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -233,7 +233,7 @@ fn every_reason_is_reached_by_a_refusal() {
     for function in [Function::SimpleEnroll, Function::SimpleReenroll] {
         reached.extend(decisions().iter().map(|refusal| Reason::of_decision(refusal, function)));
     }
-    // DER that is none stands for itself: it needs no variant to be constructed by hand.
+    // Invalid DER serves as its own example: no variant has to be constructed by hand.
     reached.insert(Reason::from(&pki::Csr::parse(vec![0x30]).unwrap_err()));
     let missed: Vec<&Reason> = Reason::ALL.iter().filter(|reason| !reached.contains(reason)).collect();
     assert!(missed.is_empty(), "nothing leads to {missed:?}");
@@ -316,7 +316,7 @@ fn c46_the_text_of_a_refused_block_says_what_came() {
         assert!(reason.entry().meaning.starts_with(words), "{reason}");
         assert_eq!(reason.response_code(), Some(Code::BAD_REQUEST));
     }
-    // Each refusal of the message layer has a reason of its own: no text has to cover two inputs.
+    // Each refusal of the message layer has a separate reason: no text has to cover two inputs.
     let reasons: Vec<Reason> = message_refusals().into_iter().map(Reason::of_message_layer).collect();
     assert_eq!(reasons.iter().collect::<BTreeSet<_>>().len(), reasons.len());
 }

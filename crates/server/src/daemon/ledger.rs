@@ -343,7 +343,7 @@ mod tests {
     fn after(does: Does, call: impl Fn(&GuardedLedger)) -> (bool, String) {
         let control = control();
         let ledger = GuardedLedger::new(Arc::new(does), Arc::clone(&control));
-        // `tracing` learns of the line before there is a log: a test that reaches it first, without one, may tell it that nobody listens.
+        // `tracing` caches whether a line has a listener: a test that reaches this line first, without a log, may store that it has none.
         self::control().broke(Breakdown::Ledger);
         let log = logged(Format::Human, || {
             for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Tests that need access to the inside: no room outside the shard, a deadline that has passed.
+//! Tests that need access to private parts: no room outside the shard, a deadline that has passed.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -197,7 +197,7 @@ fn e56_a_server_whose_ledger_panics_inside_ends_and_says_why() {
 
 type Call = Box<dyn FnOnce(&dyn Ledger) + Send>;
 
-/// A ledger that completes on a thread of its own and notes the threads on which it is called.
+/// A ledger that completes on a separate thread and records the threads on which it is called.
 struct OnItsOwnThread {
     inner: Arc<dyn Ledger>,
     calls: std::sync::mpsc::Sender<Call>,

@@ -94,7 +94,7 @@ impl Pool {
     }
 }
 
-/// Where enrolments continue after a ledger or signer has completed on a thread of its own. It does not keep the pool alive: what completes after the
+/// Where enrolments continue after a ledger or signer has completed on a separate thread. It does not keep the pool alive: what completes after the
 /// last shard has ended is dropped, because no shard is left to answer. Each step is an entry of the pool's queue, which is not bounded itself; each
 /// of the enrolments in flight (`limits.enrolments_in_flight_max`) has at most one entry.
 pub(super) struct PoolExecutor(Weak<Pool>);

@@ -1,4 +1,4 @@
-//! Clients that want to keep others from the metrics, in virtual time where time decides.
+//! Clients that try to keep others from the metrics; in virtual time if time matters.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -11,7 +11,7 @@ use super::*;
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: muster\r\n\r\n";
 
-/// Answers each request with so many bytes.
+/// Answers each request with this many bytes.
 #[derive(Clone)]
 struct Bytes(usize);
 
@@ -21,7 +21,7 @@ impl Service for Bytes {
     }
 }
 
-/// Hands out what the test has prepared, then waits for ever.
+/// Yields the connections that the test has prepared, then waits for ever.
 struct Prepared(VecDeque<std::io::Result<DuplexStream>>);
 
 impl Accept for Prepared {
@@ -44,7 +44,7 @@ fn in_virtual_time(story: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(story);
 }
 
-/// A thousand connections that stay silent, from the very address that the scrape comes from. Only newcomers end them: the limits on time are a year.
+/// A thousand silent connections from the address of the scrape. Only newcomers displace them: the time limits are a year.
 #[test]
 fn a_thousand_silent_connections_keep_no_scrape_out_and_are_no_thousand_descriptors() {
     let limits = Limits { head: A_YEAR, whole: A_YEAR, ..Limits::STANDARD };
@@ -67,10 +67,10 @@ fn a_thousand_silent_connections_keep_no_scrape_out_and_are_no_thousand_descript
     let mut answer = Vec::new();
     scraper.read_to_end(&mut answer).unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer.ends_with(b"mmm"), "the scrape is answered");
-    // The scrape came last, so that all of the others were accepted before it.
+    // The scrape arrived last, so all others were accepted before it.
     let held = silent.split_off(1000 - limits.connections + 1);
     for mut closed in silent {
-        // For a server that fails the test, not for one that passes it.
+        // Only a server that fails the test reaches this timeout.
         closed.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         match closed.read(&mut [0]) {
             Ok(0) => {}
@@ -80,7 +80,7 @@ fn a_thousand_silent_connections_keep_no_scrape_out_and_are_no_thousand_descript
     }
     for mut held in held {
         held.set_nonblocking(true).unwrap();
-        assert_eq!(held.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "the newest still wait");
+        assert_eq!(held.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "the newest are still open");
     }
     stop.send(()).unwrap();
     server.join().unwrap();
@@ -130,7 +130,7 @@ fn a_head_of_a_megabyte_is_refused() {
             let client = connected(Bytes(1), Limits::STANDARD, 4096);
             let (mut reader, mut writer) = tokio::io::split(client);
             let mut answer = Vec::new();
-            // Both ways at once: the refusal comes in the middle of the head.
+            // Read and write at the same time: the refusal arrives in the middle of the head.
             let (sent, received) = tokio::join!(writer.write_all(&head), reader.read_to_end(&mut answer));
             assert!(sent.is_err(), "the server does not take a head of {} bytes", head.len());
             received.unwrap();
@@ -151,7 +151,7 @@ fn a_connection_is_worth_one_request() {
     });
 }
 
-/// Panics where it is asked with HEAD.
+/// Panics if the method is HEAD.
 #[derive(Clone)]
 struct Faulty;
 
@@ -178,7 +178,7 @@ fn a_panic_ends_one_connection_and_the_next_one_is_served() {
     });
 }
 
-/// Out of descriptors, the listener neither spins nor ends: it serves again once the kernel has one.
+/// Without free descriptors the listener neither spins nor ends: it serves again once the kernel has one.
 #[test]
 fn a_socket_that_cannot_accept_is_tried_once_a_second() {
     in_virtual_time(async {
@@ -196,7 +196,7 @@ fn a_socket_that_cannot_accept_is_tried_once_a_second() {
     });
 }
 
-/// Who makes room: the address that holds most, there who has said nothing, there the oldest.
+/// Which connection is closed: of the address that holds the most, a silent one; of these, the oldest.
 #[test]
 fn the_crowd_makes_room_not_the_lone_scraper() {
     in_virtual_time(async {
@@ -213,7 +213,7 @@ fn the_crowd_makes_room_not_the_lone_scraper() {
             open("::ffff:192.0.2.9", false),
             open("2001:db8:0:0:ffff::3", false),
         ];
-        assert_eq!(displaced(&crowd), Some(2), "a /64 is one address; its first connection has asked already");
+        assert_eq!(displaced(&crowd), Some(2), "a /64 is one address; its first connection has sent its head");
         assert_eq!(displaced(&crowd[..2]), Some(0), "each holds one: the silent one");
         assert_eq!(displaced(&crowd[1..2]), Some(0));
         assert_eq!(displaced(&[]), None);
