@@ -1,8 +1,8 @@
-"""A device on Mbed TLS: handshakes with a client certificate, each followed by CoAP requests, and what was agreed as one line of JSON.
+"""A device on Mbed TLS: handshakes with a client certificate, each followed by CoAP requests. Prints the negotiated parameters as one line of JSON.
 
-Each run is a new association: GET of a resource, whole; with --requests also the POST of RUN.csr from that folder to
-/.well-known/est/sen, whose answer is written to RUN.p7. Exits 0 after {"runs": [...], "payload_hex": ...}; any other way out is a
-failure that names its run, which --first RUN --count 1 repeats alone.
+Each run is a new association: a GET of a whole resource; with --requests also a POST of RUN.csr from that folder to
+/.well-known/est/sen, whose answer is written to RUN.p7. Exits with 0 after {"runs": [...], "payload_hex": ...}; every failure names its
+run, which --first RUN --count 1 repeats alone.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import time
 import wire
 from mbedtls import pk, tls, x509
 
-# How long a socket is listened to before Mbed TLS is asked whether its own timer has run out.
+# The time to wait for a datagram before asking Mbed TLS whether its own timer has expired.
 TICK_SECONDS = 0.25
-# ACK_TIMEOUT of RFC 7252 section 4.8, without the random part: nobody else is on this wire.
+# ACK_TIMEOUT of RFC 7252 section 4.8, without the random part: this connection has only one client.
 ACK_TIMEOUT_SECONDS = 2.0
 # A handshake or an exchange that takes longer than this has failed.
 STEP_SECONDS_MAX = 15.0
-# Loopback would carry more; a device's link would not.
+# Loopback could carry longer datagrams; a device's link could not.
 DATAGRAM_BYTES_MAX = 1200
 FRAGMENT_LENGTHS = {
     0: tls.MaxFragmentLength.NONE,
     512: tls.MaxFragmentLength.MFL_512K,  # so the binding spells MBEDTLS_SSL_MAX_FRAG_LEN_512
     1024: tls.MaxFragmentLength.MFL_1024K,
 }
-# Exponents of block sizes. What is fetched is asked for in the largest: the server has to make its blocks fit its records.
+# Exponents of block sizes. Resources are requested in the largest blocks: the server must reduce them to fit its records.
 LARGEST_BLOCKS, SMALL_BLOCKS = 6, 2
 SIMPLE_ENROLL = "/.well-known/est/sen"
 # application/pkcs10 (RFC 9148 section 8.1).
@@ -92,7 +92,7 @@ def one_run(options: argparse.Namespace, configuration: tls.DTLSConfiguration, r
             posted = wire.fetch(association.ask, requests, wire.POST, SIMPLE_ENROLL, SMALL_BLOCKS, csr, PKCS10)
             (options.requests / f"{run}.p7").write_bytes(posted.payload)
             report["enroll"] = told(posted)
-        # What came after the handshake counts as well.
+        # Records after the handshake count as well.
         report |= association.seen()
         association.close()
         return report, got.payload
@@ -112,8 +112,8 @@ def told(answer: wire.Answer) -> dict:
 
 class Association:
     def __init__(self, options: argparse.Namespace, configuration: tls.DTLSConfiguration) -> None:
-        # Mbed TLS 2.28 compares this name with the dNSNames of the certificate (and sends it as SNI); it knows no
-        # iPAddress names, so the server is dialled by address and named here.
+        # Mbed TLS 2.28 compares this name with the dNSNames of the certificate (and sends it as SNI). It does not support
+        # iPAddress names, so the socket uses the address and this is the name.
         self.buffer = tls.ClientContext(configuration).wrap_buffers(options.name)
         self.buffer.setmtu(DATAGRAM_BYTES_MAX)
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
@@ -141,7 +141,7 @@ class Association:
         self.send_pending()
 
     def ask(self, request: wire.Message) -> wire.Message:
-        """A confirmable exchange, whose answer may ride on the acknowledgement or come by itself (RFC 7252 section 5.2)."""
+        """A confirmable exchange, whose answer may be piggybacked on the acknowledgement or separate (RFC 7252 section 5.2)."""
         deadline = time.monotonic() + STEP_SECONDS_MAX
         again = 0.0
         while time.monotonic() < deadline:
@@ -180,7 +180,7 @@ class Association:
         self.send_pending()
 
     def send_pending(self) -> None:
-        """The binding hands a flight over as one run of bytes."""
+        """Sends the pending flight, which the binding returns as one run of bytes."""
         run = b""
         while piece := self.buffer.peek_outgoing(65535):
             self.buffer.consume_outgoing(len(piece))
@@ -218,7 +218,7 @@ class Association:
         }
 
     def seen(self) -> dict:
-        """Of the server: its records, by their headers."""
+        """The counts and sizes of the server's records, from their headers."""
         longest = {"plaintext_longest": self.plaintext_longest, "datagram_longest": self.datagram_longest}
         return longest | {"records": self.records}
 

@@ -1,12 +1,12 @@
-"""A device on OpenSSL 4.0, through pyOpenSSL: what happens when one datagram of a handshake or of a CoAP exchange goes astray.
+"""A device on OpenSSL 4.0, through pyOpenSSL: tests the loss, duplication and reordering of one datagram of a handshake or CoAP exchange.
 
-Over a memory BIO the datagrams are ours: each one, in each direction, is dropped once, doubled once, and once swapped with the next one
-of its direction, whenever that comes. Flights travel in two packings: a datagram for each record, on a small MTU that makes
-OpenSSL fragment, and a datagram for each flight. The number of datagrams is counted on an undisturbed run first. All cases run beside one
-another, since OpenSSL's first timer is a second.
+OpenSSL uses a memory BIO, so this program sends the datagrams. Each one, in each direction, is dropped once, doubled once, and swapped
+once with the next one of its direction, however late that comes. There are two packings of flights: a datagram for each record, on a small
+MTU that makes OpenSSL fragment, and a datagram for each flight. An undisturbed run first counts the datagrams. All cases run in parallel,
+because OpenSSL's first timer is a second.
 
-Exits 0 after one line {"packings": .., "cases": [..], "handshakes": ..}, the last with those that were counted. A case that does not complete, or whose datagram never came by, is a
-failure: it is named on stderr, and --only NAME runs it alone.
+Exits with 0 after one line {"packings": .., "cases": [..], "handshakes": ..}; "handshakes" includes those of the counting runs. A case that
+does not complete, or whose datagram was never sent, is a failure: its name is printed to stderr, and --only NAME runs it alone.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from OpenSSL import SSL
 # The largest datagram of each packing, without IP and UDP.
 DATAGRAM_BYTES_MAX = {"records": 256, "flights": 1200}
 KINDS = ["drop", "double", "swap"]
-# A handshake that needs so long did not recover: one loss costs a second, a swap without a neighbour as much.
+# A handshake that takes longer has not recovered: one loss costs a second, and so does a swap without a following datagram.
 CASE_SECONDS_MAX = 20.0
 # ACK_TIMEOUT of RFC 7252 section 4.8 is two seconds; one keeps the run short.
 ACK_TIMEOUT_SECONDS = 1.0
-# So many at a time: enough to wait for all timers at once, and no burst that a socket's queue could not hold.
+# Cases in parallel: enough to wait for all timers at once, and few enough that a socket's queue can hold the burst.
 CASES_AT_ONCE = 64
-# An undisturbed run is counted; when the machine was so busy that a timer ran out, it was disturbed.
+# Attempts to count an undisturbed run: if the machine was so busy that a timer expired, the run was disturbed and is repeated.
 COUNTINGS_MAX = 5
-# Alone and loaded, all ends long before.
+# The longest wait between two looks at the timers.
 SELECT_SECONDS_MAX = 0.5
-# As the hello carries it; pyOpenSSL has no name for it.
+# The value in the hello; pyOpenSSL has no name for it.
 DTLS_1_2 = 0xFEFD
 RESOURCE = "/.well-known/core"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to which datagram."""
+    """A fault and the datagram that it affects."""
 
     direction: str
     index: int
@@ -70,7 +70,7 @@ class Lane:
         self.struck = fault is None
 
     def carry(self, datagram: bytes) -> list[bytes]:
-        """What arrives once this one has been sent."""
+        """The datagrams that arrive after this one has been sent."""
         index, self.carried = self.carried, self.carried + 1
         if self.held is not None:
             late, self.held, self.struck = self.held, None, True
@@ -114,7 +114,7 @@ class Case:
         return self.answer is not None
 
     def wake_at(self) -> float:
-        """When this case wants a turn without a datagram."""
+        """The time at which this case needs a turn even without a datagram."""
         if self.request is not None:
             return self.request_again
         timeout = self.connection.DTLSv1_get_timeout()
@@ -140,7 +140,7 @@ class Case:
                 parts = [record.raw for record in wire.records(datagram)]
             for part in parts:
                 for arrived in self.lanes["to-client"].carry(part):
-                    # One at a time: the memory BIO would run two datagrams together.
+                    # One at a time: the memory BIO would join two datagrams.
                     self.connection.bio_write(arrived)
                     self.advance()
 
@@ -171,7 +171,7 @@ class Case:
                 self.send_pending()
                 return
             message = wire.Message.parse(plaintext)
-            # RFC 7252 section 4.5: a request that came twice is answered as the first time.
+            # RFC 7252 section 4.5: a repeated request gets the same answer as the first one.
             if self.answers.setdefault(message.message_id, plaintext) != plaintext:
                 raise wire.Broken(f"two answers to one message id: {plaintext.hex()}")
             if (message.kind, message.message_id) == (wire.ACK, self.request.message_id) and message.code != 0:
@@ -193,7 +193,7 @@ class Case:
                 self.socket.send(datagram)
 
     def finish(self) -> dict:
-        """Judges the case, and says goodbye outside the lanes: a session left behind would have the server wait for it."""
+        """Judges the case, and closes the session without the lanes: the server would have to wait for a session that is left open."""
         for lane in self.lanes.values():
             if not lane.struck:
                 raise wire.Broken(f"the datagram was not reached: {lane.carried} went {lane.fault.direction}")
@@ -277,7 +277,7 @@ def make_context(options: argparse.Namespace) -> SSL.Context:
 
 
 def count(options: argparse.Namespace, context: SSL.Context, packing: str) -> tuple[dict[str, int], int]:
-    """How many datagrams an undisturbed run takes each way; how many runs it took to know."""
+    """The number of datagrams of an undisturbed run in each direction, and the number of runs that were needed to count them."""
     for played in range(1, COUNTINGS_MAX + 1):
         done: list[Case] = []
         _, failures = play(options, context, [Plan(packing, None)], done)
@@ -291,7 +291,7 @@ def count(options: argparse.Namespace, context: SSL.Context, packing: str) -> tu
 def play(
     options: argparse.Namespace, context: SSL.Context, plans: Iterable[Plan], done: list[Case] | None = None
 ) -> tuple[list[dict], list[tuple[str, str]]]:
-    """Plays these cases beside one another; what each one reports, and the failures."""
+    """Plays these cases in parallel; the report of each, and the failures."""
     reports: list[dict] = []
     failures: list[tuple[str, str]] = []
     waiting = list(reversed(list(plans)))

@@ -1,6 +1,6 @@
-"""What the Python peers share: records as they lie in datagrams, and as much CoAP as one exchange at a time needs.
+"""The shared part of the Python peers: records in datagrams, and the part of CoAP that one exchange at a time needs.
 
-No sockets and no clocks here: a caller carries the bytes. What breaks a rule of the wire raises `Broken`, which names the rule.
+It uses no sockets and no clocks: the caller carries the bytes. A violation of a protocol rule raises `Broken`, which names the rule.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Record:
 
 
 def records(run: bytes) -> Iterator[Record]:
-    """Cuts a datagram, or a whole flight as the memory BIOs hand it over, at its record headers."""
+    """Splits a datagram, or a whole flight as the memory BIOs return it, at its record headers."""
     while run:
         if len(run) < RECORD_HEADER_BYTES:
             raise Broken(f"{len(run)} bytes are left where a record header was due")
@@ -53,7 +53,7 @@ def records(run: bytes) -> Iterator[Record]:
 
 
 def datagrams(run: bytes, bytes_max: int) -> list[bytes]:
-    """A flight in as few datagrams as its records allow."""
+    """Packs a flight into as few datagrams as its records allow."""
     packed = [b""]
     for record in records(run):
         if packed[-1] and len(packed[-1]) + len(record.raw) > bytes_max:
@@ -63,7 +63,7 @@ def datagrams(run: bytes, bytes_max: int) -> list[bytes]:
 
 
 def hello_extensions(record: Record) -> dict[int, bytes] | None:
-    """The extensions of a ServerHello that begins this record and lies whole in it; None for any other record."""
+    """The extensions of a ServerHello that starts at the beginning of this record and is complete in it; None for any other record."""
     body = record.payload
     if record.epoch != 0 or record.kind != HANDSHAKE or len(body) < HANDSHAKE_HEADER_BYTES or body[0] != SERVER_HELLO:
         return None
@@ -85,7 +85,7 @@ def hello_extensions(record: Record) -> dict[int, bytes] | None:
 
 @dataclass(frozen=True)
 class Block:
-    """RFC 7959 section 2.2."""
+    """The value of a Block1 or Block2 option (RFC 7959 section 2.2)."""
 
     number: int
     more: bool
@@ -173,7 +173,7 @@ def extended(encoded: bytes, at: int, value: int) -> tuple[int, int]:
 
 @dataclass
 class Requests:
-    """Makes the requests of one association: each has a message id and a token of its own."""
+    """Makes the requests of one association, each with its own message id and token."""
 
     next_id: int
 
@@ -186,7 +186,7 @@ class Requests:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer whose blocks were put together, and how many there were each way."""
+    """An answer with all its blocks joined, and the number of blocks in each direction."""
 
     message: Message
     payload: bytes
@@ -194,12 +194,12 @@ class Answer:
     blocks_down: int
 
 
-# One confirmable exchange: takes a request, gives its answer.
+# One confirmable exchange: takes a request, returns its answer.
 Ask = Callable[[Message], Message]
 
 
 def fetch(ask: Ask, requests: Requests, code: int, path: str, exponent: int, payload: bytes, content: int) -> Answer:
-    """A request whose payload goes up in blocks (if there is any) and whose answer comes down in blocks of at most this size."""
+    """Sends a request, with its payload (if any) in blocks, and fetches the answer in blocks of at most this size."""
     size = Block(0, False, exponent).size
     ups = [payload[at : at + size] for at in range(0, len(payload), size)]
     answer = None
@@ -218,7 +218,7 @@ def fetch(ask: Ask, requests: Requests, code: int, path: str, exponent: int, pay
 
 
 def rest(ask: Ask, requests: Requests, code: int, path: str, first: Message, ups: int) -> Answer:
-    """The blocks that follow the first one of an answer (RFC 7959 section 2.4)."""
+    """Fetches the blocks after the first one of an answer (RFC 7959 section 2.4)."""
     whole, downs, answer = first.payload, 1, first
     while (value := answer.option(BLOCK2)) is not None and (block := Block.parse(value)).more:
         if len(answer.payload) != block.size or (block.number + 1) * block.size != len(whole):

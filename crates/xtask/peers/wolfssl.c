@@ -1,9 +1,9 @@
-/* wolfSSL as a device and as a server, for the stories of interoperation:
+/* wolfSSL as a device and as a server, for the interoperation stories:
  *
  *   wolfssl client|server HOST PORT SUITE CERTIFICATE KEY TRUST
  *
- * The client shakes hands, sends GET /.well-known/core and says what came back. The server takes port 0, says where it listens, serves one client: a
- * handshake with both certificates, and one answer to whatever GET comes. Both end with 0 only if all of it happened. */
+ * The client does a handshake, sends GET /.well-known/core and prints the answer. The server takes port 0, prints the port on which it listens, and
+ * serves one client: a handshake with both certificates, and one answer to any GET. Both exit with 0 only if all of this happened. */
 
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
@@ -34,7 +34,7 @@ static int open_socket(const char *host, const char *port, int listens) {
     return fd;
 }
 
-/* Says the port, then waits for a first datagram, which stays in the socket: from now on the socket has one peer. */
+/* Prints the port, then waits for the first datagram, which stays in the socket, and connects the socket to its sender. */
 static void await_peer(int fd) {
     struct sockaddr_storage own, peer;
     socklen_t length = sizeof own;
@@ -52,7 +52,7 @@ static void ask(WOLFSSL *ssl) {
     static const char get[] = "\x41\x01\x12\x34\x77\xbb.well-known\x04" "core"; /* CON, token 77 */
     unsigned char answer[1500];
     struct pollfd readable = {.fd = wolfSSL_get_fd(ssl), .events = POLLIN};
-    do { /* again, until there is an answer: a link may lose either */
+    do { /* repeat until there is an answer: a link may lose the request or the answer */
         int sent = wolfSSL_write(ssl, get, sizeof get - 1);
         if (sent <= 0) fail("wolfSSL_write", ssl, sent);
     } while (poll(&readable, 1, 2000) == 0);

@@ -1,10 +1,10 @@
-// Pion as a device and as a server, for the stories of interoperation:
+// Pion as a device and as a server, for the interoperation stories:
 //
 //	pion client|server HOST PORT SUITE CERTIFICATE KEY TRUST MTU
 //
-// The client shakes hands, sends GET /.well-known/core and says what came back. The server takes port 0, says where it listens, serves one client: a
-// handshake with both certificates, and one answer to whatever GET comes. Both end with 0 only if all of it happened. MTU is what its handshake
-// messages are cut to, in bytes of a record.
+// The client does a handshake, sends GET /.well-known/core and prints the answer. The server takes port 0, prints the port on which it listens, and
+// serves one client: a handshake with both certificates, and one answer to any GET. Both exit with 0 only if all of this happened. MTU is the maximum
+// size of its handshake messages, in bytes of a record.
 package main
 
 import (
@@ -27,7 +27,7 @@ var suites = map[string]dtls.CipherSuiteID{
 	"GCM":   dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
 }
 
-// How long a handshake may take.
+// The longest time for a handshake.
 const patience = 80 * time.Second
 
 func main() {
@@ -87,7 +87,7 @@ func configure(rest []string) (*dtls.Config, error) {
 		RootCAs:              pool,
 		ClientCAs:            pool,
 		MTU:                  mtu,
-		// Its own limit is 30 s; on a bad link a device has more patience.
+		// Pion's own limit is 30 s; on a bad link a device waits longer.
 		ConnectContextMaker: func() (context.Context, func()) {
 			return context.WithTimeout(context.Background(), patience)
 		},
@@ -104,7 +104,7 @@ func describe(connection *dtls.Conn) {
 
 func ask(connection net.Conn) error {
 	answer := make([]byte, 1500)
-	// Again, until there is an answer: a link may lose either.
+	// Repeat until there is an answer: a link may lose the request or the answer.
 	for range [16]struct{}{} {
 		// CON, token 77.
 		if _, err := connection.Write([]byte("\x41\x01\x12\x34\x77\xbb.well-known\x04core")); err != nil {
