@@ -286,7 +286,7 @@ impl fmt::Display for ChainRule {
             Self::KeyUsage => f.write_str("has a keyUsage without keyCertSign (RFC 5280 §4.2.1.3)"),
             Self::PathLength { allowed, below } => write!(
                 f,
-                "has pathLenConstraint {allowed} and stands above {below} CA certificate{} (RFC 5280 §4.2.1.9)",
+                "has pathLenConstraint {allowed} and is above {below} CA certificate{} (RFC 5280 §4.2.1.9)",
                 if *below == 1 { "" } else { "s" }
             ),
             Self::Purpose => f.write_str(

@@ -109,7 +109,7 @@ mod tests {
             Key::new(Function::SimpleEnroll, "ab", &device("c"), &csr(b"2")),
         ];
         for (index, key) in keys.iter().enumerate() {
-            assert!(!keys[..index].contains(key), "key {index} stands alone");
+            assert!(!keys[..index].contains(key), "key {index} is unique");
         }
         assert_eq!(keys[0], Key::new(Function::SimpleEnroll, "ab", &device("c"), &csr(b"1")));
     }

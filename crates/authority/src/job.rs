@@ -113,6 +113,6 @@ mod tests {
         let shown = format!("{copy:?}");
         assert!(shown.contains("PrivateKey(..)") && !shown.contains("165"), "{shown}");
         drop((outcome, copy));
-        assert!(Arc::try_unwrap(key).is_ok(), "whoever holds it last wipes it");
+        assert!(Arc::try_unwrap(key).is_ok(), "its last holder erases it");
     }
 }

@@ -35,7 +35,7 @@ pub fn server_datagrams(server: &mut Server, now: Now, input: &[u8]) {
             sent += transmit.bytes.len();
         }
         while let Some(output) = server.poll_output() {
-            assert!(!matches!(output, Output::Submit(..)), "nobody was authenticated");
+            assert!(!matches!(output, Output::Submit(..)), "no client was authenticated");
         }
         rest = next;
     }

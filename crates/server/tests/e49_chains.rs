@@ -120,7 +120,7 @@ fn e49_e86_a_path_length_of_none_above_a_ca_is_named() {
     let chains = Chains::new();
     chains.authority("root", None, &ROOT.replace("CA:TRUE", "CA:TRUE,pathlen:0"));
     chains.authority("issuing", Some("root"), BELOW);
-    let rule = "has pathLenConstraint 0 and stands above 1 CA certificate (";
+    let rule = "has pathLenConstraint 0 and is above 1 CA certificate (";
     chains.refused("", ("ca.main.certificate", "root.pem", rule, "with a larger pathLenConstraint"));
 }
 

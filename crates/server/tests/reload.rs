@@ -93,7 +93,7 @@ fn a_manufacturer_added_on_the_disk_may_enrol_and_one_that_is_removed_may_not() 
     let server = pki.start(&text);
     let other = Pki::new();
     let stranger = other.device(1);
-    try_connect(&pki, &stranger, &server).expect_err("nobody names its manufacturer");
+    try_connect(&pki, &stranger, &server).expect_err("no profile names its manufacturer");
     let ours = std::fs::read(pki.path("factory.pem")).unwrap();
     std::fs::copy(other.path("factory.pem"), pki.path("factory.pem")).unwrap();
     server.reload(&pki.sources(&text)).unwrap_or_else(|faults| panic!("{faults}"));

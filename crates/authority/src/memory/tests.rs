@@ -291,7 +291,7 @@ fn e22_a_key_belongs_to_the_first_device_that_has_it_certified() {
     };
     assert!(matches!(intend(&ledger, stranger.clone()), Intended::KeyOfAnother));
     ledger.abandon(vec![serial(1)]);
-    assert!(matches!(intend(&ledger, stranger), Intended::Reserved), "nobody holds it any more");
+    assert!(matches!(intend(&ledger, stranger), Intended::Reserved), "no device holds it any more");
 }
 
 #[test]

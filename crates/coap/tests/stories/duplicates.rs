@@ -27,7 +27,7 @@ fn c01_a_duplicate_of_a_get_is_computed_to_the_same_bytes_and_remembers_nothing(
     let certificates = body(900, 3);
     let response = Response::content(Code::CONTENT, ContentFormat::PKCS7_CERTS_ONLY, &certificates);
     let first = server.exchange(&request, &response);
-    assert!(server.peer.is_idle(), "nothing is kept of a request that is computed again");
+    assert!(server.peer.is_idle(), "no state is kept for a request that is computed again");
     assert_eq!(server.exchange(&request, &response), first);
 }
 
@@ -78,7 +78,7 @@ fn a_late_copy_of_a_repeated_last_block_does_not_join_the_next_upload() {
     server.reply(&Make::enroll(4).piece(&old, 1, BlockSize::B64).bytes());
     server.reply(&Make::enroll(5).piece(&new, 0, BlockSize::B64).bytes());
     let (got, _) = server.deliver(&stray);
-    assert_eq!(got, Got::Done(Done::Duplicate), "it belongs to the upload before");
+    assert_eq!(got, Got::Done(Done::Duplicate), "it belongs to the previous upload");
     let (_, whole) = server.request(&Make::enroll(6).piece(&new, 1, BlockSize::B64).bytes());
     assert_eq!(whole, new);
 }
@@ -131,7 +131,7 @@ fn c04_the_final_block_under_a_new_message_id_while_the_request_is_pending() {
     let again = Make::enroll(900).token(b"new").piece(&csr, 4, BlockSize::B64).bytes();
     assert_eq!(server.done(&again), (Done::Duplicate, vec![empty(Kind::Acknowledgement, 900)]));
     let sent = server.respond(id, &certificate(b"certificate"));
-    assert_eq!(parse(&sent[0]).token().as_bytes(), b"new", "the answer goes to whoever asks now");
+    assert_eq!(parse(&sent[0]).token().as_bytes(), b"new", "the answer goes to the newest request");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn c07_message_id_zero_is_no_duplicate_and_our_ids_do_not_shadow_the_clients() {
     server.pass(Duration::from_secs(2));
     let sent = server.respond(id, &certificate(b"certificate"));
     let ours = parse(&sent[0]).message_id();
-    // The client happens to use the same message id for a request of its own.
+    // The client happens to use the same message id for another request.
     server.request(&Make::get("est/crts", ours.0).bytes());
     assert_eq!(server.done(&empty(Kind::Acknowledgement, ours.0)).0, Done::Acknowledged);
 }
@@ -216,7 +216,7 @@ fn c09_the_kept_responses_are_capped_in_total() {
     }
     assert!(refused > 20, "refused before it was executed");
     drop(peers);
-    assert_eq!(server.shared.response_bytes(), 0, "a session that goes gives its memory back");
+    assert_eq!(server.shared.response_bytes(), 0, "a session that ends frees its memory");
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn c04_a_refusal_is_not_repeated_to_a_new_message_id() {
     let last = upload(&mut server, &csr, BlockSize::B64, 1);
     server.exchange(&last, &Response::unavailable(5, "later"));
     let again = Make::enroll(900).piece(&csr, 4, BlockSize::B64).bytes();
-    assert_eq!(code(&server.reply(&again)), Code::REQUEST_ENTITY_INCOMPLETE, "the client begins anew");
+    assert_eq!(code(&server.reply(&again)), Code::REQUEST_ENTITY_INCOMPLETE, "the client starts again");
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn c01_a_copy_of_a_get_that_came_as_one_block_is_answered_like_any_other() {
     let first = server.exchange(&request, &response);
     // The answer was lost: if it were not sent again, the client would ask until it gives up.
     assert_eq!(server.exchange(&request, &response), first);
-    assert!(server.peer.is_idle(), "nothing is kept of a request that is computed again");
+    assert!(server.peer.is_idle(), "no state is kept for a request that is computed again");
 }
 
 #[test]

@@ -287,7 +287,7 @@ fn an_answer_has_a_rest_until_its_last_block_is_asked_for() {
     server.reply(&block(2, 21));
     assert!(!server.peer.has_rest());
     server.reply(&block(1, 22));
-    assert!(!server.peer.has_rest(), "who has been at the end has seen that there is nothing more");
+    assert!(!server.peer.has_rest(), "a client that has read the end knows that nothing remains");
 
     // The client restarts with the last block of its upload, and has to fetch the whole answer again.
     server.reply(&Make::enroll(30).piece(&body(200, 0), 3, BlockSize::B64).bytes());

@@ -94,7 +94,7 @@ fn c43_the_certificate_that_holds_most_gives_first() {
         answers.filter(|kept| *kept).count()
     };
     assert_eq!(kept(&mut others), 10, "they hold one each");
-    assert_eq!(kept(&mut greedy), 4, "ten had to go");
+    assert_eq!(kept(&mut greedy), 4, "ten were evicted");
 }
 
 /// The exception of C03: the certificate is in the ledger, and the whole request yields it again.
@@ -113,7 +113,7 @@ fn c43_a_duplicate_of_the_final_block_of_an_evicted_answer_gets_4_08() {
     std::mem::swap(&mut server.peer, &mut evicted);
     for copy in [last_block(2), last_block(9)] {
         let reply = server.reply(&copy);
-        assert_eq!(code(&reply), INCOMPLETE, "the very message, and the block in another one");
+        assert_eq!(code(&reply), INCOMPLETE, "the same message, and the block in a new one");
     }
     let later = Make::enroll(10).block2(3, BlockSize::B64).bytes();
     assert_eq!(server.done(&later).0, Done::Refused(RequestRefusal::NoResponse));
@@ -165,9 +165,9 @@ fn c43_further_requests_of_one_session_push_out_no_answer_that_is_still_needed()
     }
     // The oldest of the fetched answers were evicted: their duplicates are new requests.
     assert!(matches!(server.deliver(&first).0, Got::Request { .. }));
-    assert_eq!(server.reply(&key), private, "it cannot be had again");
+    assert_eq!(server.reply(&key), private, "it cannot be fetched again");
     let rest = server.reply(&Make::enroll(9).block2(7, BlockSize::B64).bytes());
-    assert_eq!(parse(&rest).payload(), &body(500, 3)[448..], "its client is on the way through it");
+    assert_eq!(parse(&rest).payload(), &body(500, 3)[448..], "its client is still fetching it");
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn c44_what_one_certificate_has_remembered_beside_bodies_is_bounded_and_leaves_r
         server.peer.belongs_to(Owner(7));
         refused += hoard(&mut server);
         peers.push(server.other_peer());
-        assert!(server.shared.exchange_bytes() <= 21 * 512, "half of the total, and what one may take last");
+        assert!(server.shared.exchange_bytes() <= 21 * 512, "half of the total, and one more request");
     }
     // The first three sessions take all the room; refused messages are remembered all the same, in the peer itself.
     assert!(refused > 150 * 100, "{refused}");

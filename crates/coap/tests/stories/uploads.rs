@@ -356,7 +356,7 @@ fn c46_a_refused_block_is_told_what_contradicts_its_option() {
         let request = Make::enroll(id).block1(block.num, block.more, block.size).payload(&body(bytes, 0)).bytes();
         let (done, sent) = server.done(&request);
         assert_eq!(done, Done::Refused(RequestRefusal::BadBlock(fault)));
-        assert_eq!(server.done(&request), (Done::Duplicate, sent), "its copy is refused in the same words");
+        assert_eq!(server.done(&request), (Done::Duplicate, sent), "its copy is refused with the same message");
     }
 }
 

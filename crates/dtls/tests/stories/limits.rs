@@ -117,7 +117,7 @@ fn d46_d88_one_network_may_fill_all_slots_and_gives_back_what_others_want() {
     assert_eq!(
         script.alerts().len(),
         0,
-        "nobody is told: a device that lacks our flight repeats its hello, which begins anew"
+        "no alert is sent: a device that lacks our flight repeats its hello, which begins a new handshake"
     );
     script.wait_out();
     for port in 1..=8 {

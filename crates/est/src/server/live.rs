@@ -409,7 +409,7 @@ mod tests {
         let job = JobId { shard: 0, session: session(3, 1), exchange: 1 };
         assert!(sessions.take_waiting(job).is_none());
         sessions.forget(session(3, 1));
-        assert!(sessions.find(session(3, 2)).is_some(), "who is gone takes nobody along");
+        assert!(sessions.find(session(3, 2)).is_some(), "a session that ends removes no other");
         sessions.check_invariants();
     }
 

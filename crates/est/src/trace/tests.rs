@@ -66,7 +66,7 @@ fn totals_count_the_headers_of_both_families() {
     {
         formatter.event(now, None, &TraceEvent::Datagram { direction, bytes }, &mut text).unwrap();
     }
-    assert_eq!(text, "", "a datagram is no line of its own in text");
+    assert_eq!(text, "", "a datagram has no separate line in text");
     formatter.finish(&mut text).unwrap();
     let expected = concat!(
         "sent     2 datagrams, 150 bytes; on the air 206 over IPv4, 246 over IPv6\n",

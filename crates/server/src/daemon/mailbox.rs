@@ -102,7 +102,7 @@ mod tests {
         sender.send(1);
         assert!(is_woken(&mut poll));
         sender.clone().send(2);
-        assert!(!is_woken(&mut poll), "the first wake stands for both");
+        assert!(!is_woken(&mut poll), "the first wake served both");
         mailbox.open();
         assert_eq!((mailbox.take(), mailbox.take(), mailbox.take()), (Some(1), Some(2), None));
         sender.send(3);

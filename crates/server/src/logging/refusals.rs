@@ -407,7 +407,7 @@ mod tests {
             noted.filter(|noted| *noted == Occurrence::First).count()
         };
         assert_eq!(first(&mut book, start, 1), 5);
-        assert_eq!(book.note(start, &claiming("x", other)), Occurrence::First, "another reason has lines of its own");
+        assert_eq!(book.note(start, &claiming("x", other)), Occurrence::First, "another reason has a separate limit");
         assert_eq!(first(&mut book, start + Duration::from_secs(1), 2), 5);
         assert_eq!(book.repeats.len(), 11, "names without a line are not remembered");
         assert_eq!(book.suppressed(), [(loud, 190)]);

@@ -296,7 +296,7 @@ mod tests {
         let mut names: Vec<&str> = DESCRIPTIONS.iter().map(|metric| metric.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), DESCRIPTIONS.len(), "a name stands twice");
+        assert_eq!(names.len(), DESCRIPTIONS.len(), "a name occurs twice");
     }
 
     #[test]

@@ -193,7 +193,7 @@ impl<'s> Walker<'s> {
         }
         let completed = !self.heard.established.is_empty();
         if self.heard.established.iter().any(|who| *who != Who::Client) {
-            return Err("completed as somebody else");
+            return Err("completed as another client");
         }
         if self.heard.established.len() > 1 {
             return Err("completed more than once");

@@ -238,7 +238,7 @@ macro_rules! handshake_rows {
                 "Set the device's clock before it dials.";
                 "Renew the server's certificate if its dates say so.";
             AlertCertificateUnknown: "dtls.alert.certificate_unknown", Handshake, Wire::Silence;
-                "The peer refuses our certificate for a reason that has no alert of its own.";
+                "The peer refuses our certificate for a reason without a specific alert.";
                 "Look into the device's log; muster explain dtls.alert.bad_certificate has what Mbed TLS, Zephyr, OpenThread and OpenSSL check.";
                 "Check the server certificate's names, dates and extendedKeyUsage.";
             AlertAccessDenied: "dtls.alert.access_denied", Handshake, Wire::Silence;
