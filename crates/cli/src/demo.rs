@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use authority::Ledger;
 use loadgen::fleet::{self, Finished};
 use loadgen::identities::{self, FleetIdentity};
 use loadgen::{Arrivals, LinkSpec, Patience, ProgressDisplay, Run};
@@ -82,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     init::create_local(&pki, &interrupt)?;
     let folder = Folder::read(&pki)?;
     say!("PKI made in {}", pki.display());
-    let handle = start_server(&pki)?;
+    let (handle, ledger) = start_server(&pki)?;
     let server = handle
         .addresses()
         .first()
@@ -94,7 +95,6 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let devices = folder.make_fleet(arguments.devices, arguments.seed, &interrupt)?;
     say!("{} identities made in {:.1} s", devices.len(), began.elapsed().as_secs_f64());
     let finished = enrol(arguments, lossy, &folder, &devices, server, &interrupt)?;
-    let issued = handle.issued();
     handle.drain();
     handle.join().map_err(|fault| CommandFault::failed(format!("the server did not shut down cleanly: {fault}")))?;
     if finished.interrupted {
@@ -102,6 +102,8 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     }
     out!("{}", finished.report.to_string().trim_end());
     out!("");
+    let issued = ledger::issued_count(&*ledger)?;
+    drop(ledger);
     let good = prove(arguments, &pki, place.path(), &finished, issued)?;
     let path = place.keep();
     print_next(&path);
@@ -155,7 +157,7 @@ impl Drop for DemoFolder {
     }
 }
 
-fn start_server(pki: &Path) -> CommandResult<Handle> {
+fn start_server(pki: &Path) -> CommandResult<(Handle, Arc<dyn Ledger>)> {
     let faulty = |faults: server::config::ConfigurationFaults| {
         CommandFault::failed(format!("the demo's own configuration is invalid: {faults}"))
     };
@@ -164,9 +166,10 @@ fn start_server(pki: &Path) -> CommandResult<Handle> {
     // Another server on this machine may use the port of the file.
     sources.environment.push(("MUSTER_METRICS__LISTEN".into(), "127.0.0.1:0".into()));
     let loaded = server::load(&sources).map_err(faulty)?;
-    let ledger = ledger::open(&loaded);
-    server::start(loaded, ledger, StartOptions::default())
-        .map_err(|fault| CommandFault::failed(format!("cannot start the server: {fault}")))
+    let ledger = ledger::open(&loaded)?;
+    let handle = server::start(loaded, Arc::clone(&ledger), StartOptions::default())
+        .map_err(|fault| CommandFault::failed(format!("cannot start the server: {fault}")))?;
+    Ok((handle, ledger))
 }
 
 fn enrol(

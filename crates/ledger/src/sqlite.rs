@@ -26,6 +26,8 @@ mod writer;
 
 use std::fmt;
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -151,7 +153,7 @@ impl SqliteLedger {
 
     fn try_open(file: &Path, fresh: Fresh, now: UnixTime) -> Result<Self, OpenProblem> {
         let lock = lock(file)?;
-        let is_new = !file.exists();
+        let is_new = create(file)?;
         let mut connection = connect_writer(file)?;
         let fresh = Meta { serial_key: fresh.serial_key, complete_since: row::seconds(now) };
         let meta = schema::prepare(&mut connection, &fresh)?;
@@ -214,6 +216,15 @@ fn start(shared: &Arc<Shared>, book: Book) -> Result<Vec<JoinHandle<()>>, std::i
         threads.push(named(name).spawn(run)?);
     }
     Ok(threads)
+}
+
+/// Creates the file if there is none, readable by its owner alone: it names every device, and has the key of the serial numbers. Says whether it did.
+fn create(file: &Path) -> Result<bool, OpenProblem> {
+    match File::options().create_new(true).write(true).mode(0o600).open(file) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(OpenProblem::File(error)),
+    }
 }
 
 /// One process has a ledger open: two would draw the same numbers.

@@ -30,8 +30,8 @@ pub use fault::{ConfigurationFault, ConfigurationFaults, Location, Problem, Vali
 pub(crate) use fault::{SERVER, SERVER_ISSUER, from_file};
 pub use flaw::ServerFlaw;
 pub use model::{
-    CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LimitsSection, MetricsSection,
-    ProfileSection, ServerSection,
+    CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LedgerUrl, LimitsSection,
+    MetricsSection, ProfileSection, ServerSection,
 };
 pub use reader::{Effective, Read, ValueOrigin};
 pub use value::SecretUri;

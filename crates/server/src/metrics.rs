@@ -60,7 +60,7 @@ pub(crate) struct Capacities {
     pub(crate) half_open: u64,
     pub(crate) enrolments_in_flight: u64,
     pub(crate) pool_jobs: u64,
-    pub(crate) ledger_certificates: u64,
+    pub(crate) ledger_certificates: Option<u64>,
 }
 
 /// All metrics of one server.
@@ -134,7 +134,10 @@ impl Exposition {
         set(SESSIONS_MAX, &[("state", "half_open")], capacities.half_open);
         set(IN_FLIGHT_MAX, &[], capacities.enrolments_in_flight);
         set(POOL_JOBS_MAX, &[], capacities.pool_jobs);
-        set(LEDGER_MAX, &[], capacities.ledger_certificates);
+        match capacities.ledger_certificates {
+            Some(bound) => set(LEDGER_MAX, &[], bound),
+            None => self.registry().gauge(LEDGER_MAX, &[]).set(f64::INFINITY),
+        }
     }
 
     /// Records the result of loading a configuration; `utc` is `None` if the old one stays in force.

@@ -13,6 +13,7 @@ use crate::tree;
 /// The purpose of each package is beside it: a package without a purpose is removed.
 const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("openssl", "s_client handshakes, CSRs, judging our certificates and CMS"),
+    ("sqlite3", "an independent reader of the ledger"),
     (
         "libcoap3-bin",
         "whole enrolments by coap-client-openssl and coap-client-gnutls; coap-server-openssl for our client",

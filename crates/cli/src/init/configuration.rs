@@ -87,8 +87,8 @@ max_certificates_per_device = 100
 diagnostics = "reason"
 
 [ledger]
-# "memory:" forgets what was issued when the server ends.
-url = "memory:"
+# What was issued: a file of SQLite beside this one. Back it up as you back up the CA. "memory:" forgets everything when the server ends.
+url = "sqlite:ledger.db"
 
 [metrics]
 # Read-only: /metrics, /healthz, /readyz.

@@ -145,8 +145,8 @@ impl Drop for Running {
 
 /// A running server.
 pub(crate) struct Serving {
-    uris: Vec<String>,
-    running: Running,
+    pub(crate) uris: Vec<String>,
+    pub(crate) running: Running,
 }
 
 impl Serving {

@@ -253,7 +253,7 @@ fn e77_a_fleet_that_vanishes_enrols_and_is_reported_on_stdout() {
 #[test]
 fn a_full_server_says_later_and_that_exits_4() {
     let pki = Pki::new();
-    let server = pki.serve_with(&[], &[("MUSTER_LEDGER__ROWS_MAX", "1")]);
+    let server = pki.serve_with(&[], &[("MUSTER_LEDGER__URL", "memory:"), ("MUSTER_LEDGER__ROWS_MAX", "1")]);
     expect_status(&device_of(pki.device("enroll", server.families()[0].0).arg("--out").arg(pki.beside("first"))), 0);
     for (uri, family) in server.families() {
         let out = pki.beside(&format!("second-{family}"));
@@ -267,7 +267,7 @@ fn a_full_server_says_later_and_that_exits_4() {
 #[test]
 fn wait_waits_until_it_is_interrupted_and_leaves_nothing() {
     let pki = Pki::new();
-    let server = pki.serve_with(&[], &[("MUSTER_LEDGER__ROWS_MAX", "1")]);
+    let server = pki.serve_with(&[], &[("MUSTER_LEDGER__URL", "memory:"), ("MUSTER_LEDGER__ROWS_MAX", "1")]);
     expect_status(&device_of(pki.device("enroll", server.families()[0].0).arg("--out").arg(pki.beside("first"))), 0);
     for (uri, family) in server.families() {
         let out = pki.beside(&format!("second-{family}"));

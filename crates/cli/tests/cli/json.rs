@@ -61,7 +61,10 @@ fn e77_who_did_not_ask_for_json_on_stdout_gets_none() {
 #[test]
 fn e77_each_status_of_a_refusal_is_in_its_object() {
     let (pki, other) = (Pki::new(), Pki::new());
-    let server = pki.serve_with(&["--listen", "127.0.0.1:0"], &[("MUSTER_LEDGER__ROWS_MAX", "1")]);
+    let server = pki.serve_with(
+        &["--listen", "127.0.0.1:0"],
+        &[("MUSTER_LEDGER__URL", "memory:"), ("MUSTER_LEDGER__ROWS_MAX", "1")],
+    );
     let uri = server.uri();
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let nobody = format!("coaps://{}", silent.local_addr().unwrap());

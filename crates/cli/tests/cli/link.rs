@@ -91,7 +91,7 @@ fn d103_the_log_of_the_server_says_to_how_many_bytes_it_narrowed() {
 
 fn enrol_through_a_bad_link(pki: &Pki, listen: &str, serve: &str, name: &str) {
     let bad = ["--loss", "10%", "--duplicate", "20%", "--reorder", "10%", "--delay", "5ms", "--jitter", "5ms"];
-    let server = pki.serve(&["--listen", serve]);
+    let server = pki.serve_with(&["--listen", serve], &[("MUSTER_LEDGER__URL", "memory:")]);
     let to = server.uri().strip_prefix("coaps://").unwrap();
     let ends = ["--listen", listen, "--to", to, "--seed", "143", "--json"];
     let link = Forwarding::start(&[ends.as_slice(), bad.as_slice()].concat());
@@ -129,7 +129,7 @@ fn a_fleet_enrols_through_one_link() {
 }
 
 fn enrol_a_fleet_through_one_link(pki: &Pki, listen: &str) {
-    let server = pki.serve(&["--listen", listen]);
+    let server = pki.serve_with(&["--listen", listen], &[("MUSTER_LEDGER__URL", "memory:")]);
     let to = server.uri().strip_prefix("coaps://").unwrap();
     let link = Forwarding::start(&["--listen", listen, "--to", to, "--loss", "2%", "--duplicate", "10%"]);
     let uri = format!("coaps://{}", link.address);

@@ -6,6 +6,7 @@
 )]
 
 mod common;
+mod durable;
 mod enrolment;
 mod foreign;
 mod json;

@@ -8,6 +8,7 @@ use authority::{CaProfileSpec, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 use pki::issue::crl::CrlUrl;
 
+use super::fault::from_file;
 use super::reader::{Effective, Read};
 use super::value::SecretUri;
 use crate::secret_file::GroupReadable;
@@ -156,8 +157,36 @@ pub struct ProfileSection {
 /// `[ledger]`
 #[derive(Clone, Debug)]
 pub struct LedgerSection {
+    /// `url`
+    pub url: Read<LedgerUrl>,
     /// `rows_max`: certificates kept by `memory:`.
     pub rows_max: u32,
+}
+
+/// Where what is issued is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerUrl {
+    /// `memory:`: in this process, and lost when it ends.
+    Memory,
+    /// `sqlite:FILE`: in this file, whose path counts from the configuration file.
+    Sqlite(PathBuf),
+}
+
+impl Configuration {
+    /// The file of the ledger; `None` if it is in memory.
+    #[must_use]
+    pub fn ledger_file(&self) -> Option<PathBuf> {
+        match &self.ledger.url.value {
+            LedgerUrl::Memory => None,
+            LedgerUrl::Sqlite(file) => Some(from_file(&self.file, file)),
+        }
+    }
+
+    /// The most certificates that the ledger holds; `None` if it has no bound.
+    #[must_use]
+    pub fn ledger_bound(&self) -> Option<u32> {
+        (self.ledger.url.value == LedgerUrl::Memory).then_some(self.ledger.rows_max)
+    }
 }
 
 /// `[metrics]`

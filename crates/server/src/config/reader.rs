@@ -89,6 +89,11 @@ impl<'d> Section<'d> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// Whether the key is written.
+    pub(super) fn has(&self, key: &'static str) -> bool {
+        self.table.is_some_and(|table| table.get(key).is_some())
+    }
+
     fn get(&mut self, key: &'static str) -> Option<&'d Placed> {
         self.known.push(key);
         self.table?.get(key)

@@ -10,13 +10,13 @@ use pki::Encoding;
 use super::document::TomlTable;
 use super::fault::{Location, Problem};
 use super::model::{
-    CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LimitsSection, MetricsSection,
-    ProfileSection, ServerSection,
+    CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LedgerUrl, LimitsSection,
+    MetricsSection, ProfileSection, ServerSection,
 };
 use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin};
 use super::urls::{crl_url, url};
 use super::value::{FromText, Span, Value, Word, Words};
-use super::words::{DeviceIdWord, MemoryUrl, San, Subject};
+use super::words::{DeviceIdWord, San, Subject};
 use crate::secret_file::GroupReadable;
 
 /// No known machine has more cores than this.
@@ -70,7 +70,7 @@ pub(super) fn read(
         limits,
         cas,
         profiles,
-        ledger,
+        ledger: ledger?,
         metrics: metrics?,
         expired_server: ExpiredServer::default(),
         effective: Vec::new(),
@@ -299,12 +299,21 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
     })
 }
 
-fn ledger(reader: &mut SectionReader, root: &mut Section<'_>) -> LedgerSection {
+fn ledger(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<LedgerSection> {
     let mut section = reader.section(root, "ledger");
-    let _: Option<Read<MemoryUrl>> = reader.required(&mut section, "url", "url = \"memory:\"");
+    let url: Option<Read<LedgerUrl>> = reader.required(&mut section, "url", "url = \"sqlite:ledger.db\"");
+    let has_bound = section.has("rows_max");
     let rows_max = number(reader, &mut section, "rows_max", LEDGER_ROWS_MAX, (1, 100_000_000));
     reader.finish(&section);
-    LedgerSection { rows_max }
+    let url = url?;
+    if has_bound && url.value != LedgerUrl::Memory {
+        let problem = Problem::Conflict {
+            what: "`rows_max` bounds a ledger in memory, and this one is a file".into(),
+            remedy: "remove `rows_max`",
+        };
+        reader.faults.push(url.fault(problem));
+    }
+    Some(LedgerSection { url, rows_max })
 }
 
 fn metrics(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<Option<MetricsSection>> {

@@ -180,6 +180,32 @@ fn all_faults_are_said_at_once() {
 }
 
 #[test]
+fn a_ledger_is_named_by_a_url_that_this_version_knows() {
+    let cases = [
+        (
+            "memory:",
+            "postgres://ledger",
+            "ledger.url: a ledger in PostgreSQL is not available in this version\n    write `sqlite:ledger.db`",
+        ),
+        (
+            "memory:",
+            "sqlite:",
+            "ledger.url: `sqlite:` is not a valid value\n    write `sqlite:FILE`, or `memory:` for a test",
+        ),
+        (
+            "url = \"memory:\"",
+            "url = \"sqlite:ledger.db\"\nrows_max = 9",
+            "ledger.url: `rows_max` bounds a ledger in memory, and this one is a file\n    remove `rows_max`",
+        ),
+        ("[ledger]\nurl = \"memory:\"\n", "", "ledger.url: missing\n    add `url = \"sqlite:ledger.db\"`"),
+    ];
+    for (from, to, expected) in cases {
+        let text = faults(from, to);
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+}
+
+#[test]
 fn each_fault_names_the_line_the_key_and_the_remedy() {
     let cases = [
         (
@@ -208,11 +234,6 @@ fn each_fault_names_the_line_the_key_and_the_remedy() {
             "/etc/muster/muster.toml:5: server.key: a key in a PKCS #11 token is not available in this version\n    keep the key in a file",
         ),
         (
-            "memory:",
-            "sqlite:ledger.db",
-            "ledger.url: a ledger in SQLite is not available in this version\n    write `memory:`",
-        ),
-        (
             "mode = \"open\"",
             "mode = \"manual\"",
             "profile[0].mode: `manual` is not available in this version\n    write `open`",
@@ -239,7 +260,6 @@ fn each_fault_names_the_line_the_key_and_the_remedy() {
             "\"[::]:5684\"]",
             "server.listen: [::]:5684 is already used by another entry of this list",
         ),
-        ("[ledger]\nurl = \"memory:\"\n", "", "ledger.url: missing\n    add `url = \"memory:\"`"),
         ("[server]", "[server", "/etc/muster/muster.toml:2: not TOML: "),
     ];
     for (from, to, expected) in cases {

@@ -5,6 +5,7 @@ use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 use pki::Encoding;
 
 use super::fault::Problem;
+use super::model::LedgerUrl;
 use super::value::{FromText, Words, unknown};
 
 impl Words for Suite {
@@ -52,26 +53,26 @@ impl Words for Mode {
     }
 }
 
-/// `memory:`, the only ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MemoryUrl;
-
-impl FromText for MemoryUrl {
-    const WANTED: &'static str = "`memory:`";
+impl FromText for LedgerUrl {
+    const WANTED: &'static str = "`sqlite:FILE`, or `memory:` for a test";
 
     fn from_text(text: &str) -> Result<Self, Problem> {
-        match text {
-            "memory:" => Ok(Self),
-            _ if text.starts_with("sqlite:") => Err(Problem::NotAvailable {
-                what: "a ledger in SQLite".into(),
-                instead: "write `memory:`, which forgets what was issued when the server ends",
+        match text.split_once(':') {
+            Some(("memory", "")) => Ok(Self::Memory),
+            Some(("sqlite", file)) if !file.is_empty() && !file.starts_with("//") => Ok(Self::Sqlite(file.into())),
+            Some(("postgres" | "postgresql", _)) => Err(Problem::NotAvailable {
+                what: "a ledger in PostgreSQL".into(),
+                instead: "write `sqlite:ledger.db`, which keeps what was issued on this machine",
             }),
             _ => Err(unknown(text, Self::WANTED)),
         }
     }
 
     fn to_text(&self) -> String {
-        "memory:".into()
+        match self {
+            Self::Memory => "memory:".into(),
+            Self::Sqlite(file) => format!("sqlite:{}", file.display()),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{
-    CaSection, Configuration, DtlsSection, EstSection, LedgerSection, LimitsSection, MetricsSection, ProfileSection,
-    ServerSection,
+    CaSection, Configuration, DtlsSection, EstSection, LedgerSection, LedgerUrl, LimitsSection, MetricsSection,
+    ProfileSection, ServerSection,
 };
 
 /// The keys that are used only at the start and whose values differ, in the order of the file's sections.
@@ -24,9 +24,10 @@ enum FixedValue<'c> {
     Address(Option<SocketAddr>),
     Duration(Duration),
     Number(u32),
+    Ledger(&'c LedgerUrl),
 }
 
-fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 10] {
+fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 11] {
     let Configuration {
         file: _,
         server,
@@ -54,7 +55,7 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         node,
     } = server;
     let LimitsSection { sessions_max, half_open_max, enrolments_in_flight_max } = limits;
-    let LedgerSection { rows_max } = ledger;
+    let LedgerSection { url, rows_max } = ledger;
     let metrics_listen = metrics.as_ref().map(|MetricsSection { listen }| listen.value);
     all_reloaded(dtls, est, cas, profiles);
     [
@@ -66,6 +67,7 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         ("limits.sessions_max", FixedValue::Number(*sessions_max)),
         ("limits.half_open_max", FixedValue::Number(*half_open_max)),
         ("limits.enrolments_in_flight_max", FixedValue::Number(*enrolments_in_flight_max)),
+        ("ledger.url", FixedValue::Ledger(&url.value)),
         ("ledger.rows_max", FixedValue::Number(*rows_max)),
         ("metrics.listen", FixedValue::Address(metrics_listen)),
     ]
@@ -157,7 +159,7 @@ listen = "127.0.0.1:9684"
         ("limits.sessions_max", "777", true),
         ("limits.half_open_max", "777", true),
         ("limits.enrolments_in_flight_max", "777", true),
-        ("ledger.url", "memory:", false),
+        ("ledger.url", "sqlite:ledger.db", true),
         ("ledger.rows_max", "777", true),
         ("metrics.listen", "127.0.0.1:9685", true),
     ];

@@ -36,7 +36,7 @@ pub(super) fn exposition(loaded: &Loaded, utc: UnixTime) -> Arc<Exposition> {
             half_open: config.limits.half_open_max.into(),
             enrolments_in_flight: config.limits.enrolments_in_flight_max.into(),
             pool_jobs: outside_max.saturating_mul(loaded.shards.into()),
-            ledger_certificates: config.ledger.rows_max.into(),
+            ledger_certificates: config.ledger_bound().map(u64::from),
         },
     );
     exposition.reloaded(Some(utc));

@@ -28,7 +28,12 @@ impl Loading {
         spec.profile.shows_manufacturer =
             config.profiles.iter().any(|other| other.manufacturers.value != section.manufacturers.value);
         self.warn_of_cut_validity(section, authority);
-        spec.unrecorded = self.unrecorded(section, &spec, &config.profiles, authorities);
+        spec.unrecorded = if config.ledger_bound().is_some() {
+            self.unrecorded(section, &spec, &config.profiles, authorities)
+        } else {
+            // What is durable is complete: a certificate that it does not have was never issued.
+            Unrecorded::Refused
+        };
         match CaProfile::compile(spec) {
             Ok(profile) => self.try_out(&section.spec.ca, authority, &profile).map(|()| Arc::new(profile)),
             Err(fault) => {
@@ -53,7 +58,7 @@ impl Loading {
         Some(certificates)
     }
 
-    /// What a certificate still permits after a restart has emptied the ledger, which is in memory only.
+    /// What a certificate still permits after a restart has emptied a ledger in memory.
     fn unrecorded(
         &mut self,
         section: &ProfileSection,

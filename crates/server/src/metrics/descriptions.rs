@@ -157,7 +157,13 @@ pub const DESCRIPTIONS: &[Description] = &[
         START_ONLY,
     ),
     gauge(LEDGER, "certificates", &[], "Certificates in the ledger", "counted by each scrape"),
-    gauge(LEDGER_MAX, "certificates", &[], "The most certificates that the ledger holds", START_ONLY),
+    gauge(
+        LEDGER_MAX,
+        "certificates",
+        &[],
+        "The most certificates that the ledger holds; +Inf if only its disk bounds it",
+        START_ONLY,
+    ),
     gauge(
         CERTIFICATE_EXPIRY,
         "seconds",

@@ -16,7 +16,7 @@ fn page(exposition: &Exposition, certificates: Vec<DatedCertificate>) -> Metrics
 }
 
 const CAPACITIES: Capacities =
-    Capacities { sessions: 9, half_open: 8, enrolments_in_flight: 7, pool_jobs: 6, ledger_certificates: 5 };
+    Capacities { sessions: 9, half_open: 8, enrolments_in_flight: 7, pool_jobs: 6, ledger_certificates: Some(5) };
 
 #[test]
 fn every_metric_that_is_shown_is_described_and_every_description_is_of_one_that_is_shown() {

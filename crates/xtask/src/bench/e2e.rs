@@ -216,7 +216,11 @@ impl Bench {
     }
 
     fn serve(&self) -> Result<(Daemon, String)> {
-        let serve = pinned(0, &self.muster).arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
+        let serve = pinned(0, &self.muster)
+            .env("MUSTER_LEDGER__URL", "memory:")
+            .arg("serve")
+            .arg("--config")
+            .arg(self.folder.join("pki/muster.toml"));
         let serve = serve
             .args(["--listen", "127.0.0.1:0"])
             .env("MUSTER_METRICS__LISTEN", "127.0.0.1:0")
