@@ -41,6 +41,9 @@ impl Ca {
         }
         let validity = common_validity(&chain)?;
         let issuer = IssuerCertificate::new(Arc::clone(issuing)).map_err(CaFault::Issuer)?;
+        if urls.crl.is_some() && !issuer.may_sign_crls() {
+            return Err(CaFault::Certificate { index: 0, rule: ChainRule::CrlSign });
+        }
         let constraints = chain.iter().filter_map(|certificate| certificate.name_constraints()).collect();
         Ok(Self { name: name.into(), chain, validity, issuer: Arc::new(issuer), constraints, urls, verify_signatures })
     }
@@ -275,6 +278,9 @@ pub enum ChainRule {
     SelfSignature,
     /// Its signature is made with an algorithm that is not on the allow-list.
     Algorithm(AlgorithmError),
+    /// Its certificates name revocation lists, and it has a keyUsage without cRLSign. No other key can sign these lists, because the
+    /// certificates name no other CRL issuer (RFC 5280 §4.2.1.13).
+    CrlSign,
     /// Its validity and that of those below it have no day in common.
     NeverValidTogether,
 }
@@ -300,6 +306,9 @@ impl fmt::Display for ChainRule {
             }
             Self::SelfSignature => f.write_str("is self-issued, and its signature does not verify with its own key"),
             Self::Algorithm(error) => error.fmt(f),
+            Self::CrlSign => f.write_str(
+                "has a keyUsage without cRLSign, so verifiers accept no revocation list of it (RFC 5280 §4.2.1.3)",
+            ),
             Self::NeverValidTogether => {
                 f.write_str("is never valid at the same time as the certificates below it")
             }

@@ -29,6 +29,7 @@ mod ca_authority;
 mod ca_profile;
 mod collected;
 mod completion;
+mod crl;
 mod decide;
 mod device;
 mod entry;
@@ -64,6 +65,7 @@ pub use ca_profile::{
 };
 pub use collected::Collected;
 pub use completion::Completion;
+pub use crl::{CrlFault, CrlSigner};
 pub use device::{DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice, SubjectAttribute};
 pub use entry::{
     Cursor, LISTING_ROWS_MAX, LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter,

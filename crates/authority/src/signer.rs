@@ -1,16 +1,18 @@
 //! Holds the key of a CA and signs with it.
 //!
-//! The key signs only in [`Signer::sign`], and only after the ledger has reserved the serial. Neither a self-test nor a trial of a profile
-//! signs with it.
+//! The key signs certificates only in [`Signer::sign`], and only after the ledger has reserved the serial; it signs revocation lists in
+//! [`CrlSigner::sign_crl`]. Neither a self-test nor a trial of a profile signs with it.
 
 use std::fmt;
 use std::sync::Arc;
 
 use pki::issue::ToBeSigned;
+use pki::issue::crl::CrlToBeSigned;
 use pki::{Digest, PrivateKey, Signature, SigningKey};
 
 use crate::ca::Ca;
 use crate::completion::Completion;
+use crate::crl::CrlSigner;
 use crate::random::Random;
 
 /// Signs in batches. Each result has the index of its input.
@@ -96,11 +98,11 @@ impl RingSigner {
         Ok(())
     }
 
-    fn sign_one(&self, work: &ToSign) -> Result<Signature, SignerFault> {
-        let (_, key) = self.keys.iter().find(|(ca, _)| *ca == work.ca).ok_or(SignerFault::NoKey)?;
+    fn sign_with(&self, ca: Digest, to_be_signed: &[u8]) -> Result<Signature, SignerFault> {
+        let (_, key) = self.keys.iter().find(|(known, _)| *known == ca).ok_or(SignerFault::NoKey)?;
         let mut signed = Err(SignerFault::Failed);
         self.random.with_secure(&mut |secure| {
-            signed = key.sign(secure, work.to_be_signed.der()).map_err(|_| SignerFault::Failed);
+            signed = key.sign(secure, to_be_signed).map_err(|_| SignerFault::Failed);
         });
         signed
     }
@@ -112,7 +114,13 @@ impl Signer for RingSigner {
     }
 
     fn sign(&self, batch: Vec<ToSign>, done: Completion<Vec<Result<Signature, SignerFault>>>) {
-        done(batch.iter().map(|work| self.sign_one(work)).collect());
+        done(batch.iter().map(|work| self.sign_with(work.ca, work.to_be_signed.der())).collect());
+    }
+}
+
+impl CrlSigner for RingSigner {
+    fn sign_crl(&self, list: &CrlToBeSigned) -> Result<Signature, SignerFault> {
+        self.sign_with(list.issuer().certificate().digest(), list.der())
     }
 }
 

@@ -155,6 +155,25 @@ fn e49_e86_a_wrong_purpose_of_an_intermediate_is_named() {
 }
 
 #[test]
+fn e35_a_ca_that_may_not_sign_its_revocation_lists_is_named() {
+    let chains = Chains::new();
+    chains.authority("root", None, ROOT);
+    chains.authority("issuing", Some("root"), &BELOW.replace(",cRLSign", ""));
+    chains.loads("");
+    let url = "[ca.main]\ncrl_url = \"http://pki.example.net/{shard}.crl\"";
+    let load = || server::load(&chains.0.sources(&chains.configuration("").replace("[ca.main]", url)));
+    let text = load().expect_err("it must not load").to_string();
+    for part in [
+        "issuing.pem, certificate 1 (`CN=issuing`) has a keyUsage without cRLSign, so verifiers accept no revocation list of it",
+        "have it reissued with cRLSign in its keyUsage, or remove `crl_url`",
+    ] {
+        assert!(text.contains(part), "{part}\nis not in\n{text}");
+    }
+    chains.authority("issuing", Some("root"), BELOW);
+    assert!(load().is_ok());
+}
+
+#[test]
 fn e49_a_chain_that_ends_below_its_root_is_a_warning() {
     let chains = Chains::new();
     chains.authority("root", None, ROOT).authority("issuing", Some("root"), BELOW);

@@ -12,6 +12,7 @@ use authority::{
     Probe, ProbeFault, ProbeRule, Profile, Refusal, RingSigner, SanKind, Signer, SignerFault, ToSign, Urls, probe,
 };
 use pki::der::{Tag, Writer};
+use pki::issue::crl::{CrlShards, CrlUrl};
 use pki::issue::{NodePrefix, Serial};
 use pki::{Certificate, GeneralNames, Name, NameBuilder, Oid, SigningKey, Validity, oid, pem};
 
@@ -21,6 +22,7 @@ const CA: &[u8] = &[0x30, 0x03, 0x01, 0x01, 0xff];
 const CA_PATH_LEN_0: &[u8] = &[0x30, 0x06, 0x01, 0x01, 0xff, 0x02, 0x01, 0x00];
 /// keyCertSign and cRLSign
 const CERT_SIGN: &[u8] = &[0x03, 0x02, 0x01, 0x06];
+const ONLY_CERT_SIGN: &[u8] = &[0x03, 0x02, 0x02, 0x04];
 const CRL_SIGN: &[u8] = &[0x03, 0x02, 0x01, 0x02];
 
 /// A CA certificate field by field, for contents that `pki::make` does not produce.
@@ -224,6 +226,16 @@ fn e49_path_lengths_key_usages_purposes_and_dates_are_those_of_the_certificate_a
         let no_ca = with(index, &|spec| spec.with(oid::BASIC_CONSTRAINTS, true, &[0x30, 0]));
         assert_eq!(fault(no_ca), (index, ChainRule::NotACa));
     }
+    let with_crl_url = |chain| {
+        let crl = Some(CrlUrl::new("http://pki.example.net/main.crl", CrlShards::DEFAULT).unwrap());
+        let urls = Urls { crl, ..Urls::default() };
+        Ca::new("main", chain, urls, authority::VerifySignatures::External).err()
+    };
+    let refusal = CaFault::Certificate { index: 0, rule: ChainRule::CrlSign };
+    let no_lists = |spec: Spec| spec.with(oid::KEY_USAGE, true, ONLY_CERT_SIGN);
+    assert_eq!(with_crl_url(with(0, &no_lists)), Some(refusal));
+    assert!(ca(with(0, &no_lists)).is_ok(), "it has no lists");
+    assert_eq!(with_crl_url(with(1, &no_lists)), None, "those above it do not sign its lists");
     let before = |spec: Spec| Spec {
         validity: Validity { not_before: at(START - 3 * YEAR), not_after: at(START - 2 * YEAR) },
         ..spec

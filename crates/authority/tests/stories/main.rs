@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
 mod chains;
+mod crl;
 mod decision;
 mod executor;
 mod faults;

@@ -175,6 +175,7 @@ fn remedy(rule: &ChainRule) -> &'static str {
         }
         ChainRule::SelfSignature => "use the root as its owner publishes it: this file was changed",
         ChainRule::Algorithm(_) => "have it signed with ECDSA on P-256 or P-384",
+        ChainRule::CrlSign => "have it reissued with cRLSign in its keyUsage, or remove `crl_url`",
         ChainRule::NeverValidTogether => {
             "use the certificate that was valid at the time of those below it, or renew them"
         }
