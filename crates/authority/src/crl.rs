@@ -6,23 +6,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use pki::Signature;
 use pki::issue::Serial;
 use pki::issue::crl::{Crl, CrlEntry, CrlError, CrlToBeSigned, CrlUrl};
 
 use crate::ca::{Ca, VerifySignatures};
 use crate::revocation::Revocation;
-use crate::signer::{Custody, Signer, SignerFault};
-
-/// A signer that also signs revocation lists, one at a time.
-pub trait CrlSigner: Signer {
-    /// Signs `list` with the key of its issuer. The call hashes the whole list, about 50 megabytes for a million entries, and may wait for a
-    /// signer outside the process: it belongs on a thread that has nothing else to do.
-    ///
-    /// # Errors
-    /// [`SignerFault`]: there is no signature.
-    fn sign_crl(&self, list: &CrlToBeSigned) -> Result<Signature, SignerFault>;
-}
+use crate::signer::{CrlSigner, Custody, SignerFault};
 
 impl Ca {
     /// Where its revocation lists are; `None` if its certificates name none.

@@ -65,7 +65,7 @@ pub use ca_profile::{
 };
 pub use collected::Collected;
 pub use completion::Completion;
-pub use crl::{CrlFault, CrlSigner};
+pub use crl::CrlFault;
 pub use device::{DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice, SubjectAttribute};
 pub use entry::{
     Cursor, LISTING_ROWS_MAX, LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter,
@@ -88,6 +88,6 @@ pub use random::Random;
 pub use refusal::{Asked, Busy, Misissue, Mismatch, Refusal};
 pub use revocation::{ACTOR_BYTES_MAX, Actor, Revocation};
 pub use san::{SanKind, SanKindFault};
-pub use signer::{CaKeyFault, Custody, RingSigner, Signer, SignerFault, ToSign};
+pub use signer::{CaKeyFault, CrlSigner, Custody, RingSigner, Signer, SignerFault, ToSign};
 pub use standing::{Finding, Inquiry, Registration, Standing, State};
 pub use subject::{SubjectRule, SubjectTemplate, TemplateFault};

@@ -12,7 +12,6 @@ use pki::{Digest, PrivateKey, Signature, SigningKey};
 
 use crate::ca::Ca;
 use crate::completion::Completion;
-use crate::crl::CrlSigner;
 use crate::random::Random;
 
 /// Signs in batches. Each result has the index of its input.
@@ -22,6 +21,16 @@ pub trait Signer: Send + Sync {
 
     /// Signs each of `batch`; the completion is called once, at once or later, on any thread.
     fn sign(&self, batch: Vec<ToSign>, done: Completion<Vec<Result<Signature, SignerFault>>>);
+}
+
+/// A signer that also signs revocation lists, one at a time.
+pub trait CrlSigner: Signer {
+    /// Signs `list` with the key of its issuer. The call hashes the whole list, about 50 megabytes for a million entries, and may wait for a
+    /// signer outside the process: it belongs on a thread that has nothing else to do.
+    ///
+    /// # Errors
+    /// [`SignerFault`]: there is no signature.
+    fn sign_crl(&self, list: &CrlToBeSigned) -> Result<Signature, SignerFault>;
 }
 
 /// Where a signing key is kept.

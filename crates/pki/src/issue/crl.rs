@@ -15,12 +15,14 @@
 mod lint;
 mod list;
 mod shard;
+mod spec;
 mod url;
 
 pub use lint::CrlFlaw;
-pub use list::{CRL_ENTRIES_MAX, Crl, CrlBuilder, CrlEntry, CrlError, CrlSpec, CrlToBeSigned};
+pub use list::{CRL_ENTRIES_MAX, Crl, CrlBuilder, CrlEntry, CrlError, CrlToBeSigned};
 pub(super) use shard::ShardDigits;
 pub use shard::{CrlShard, CrlShards, shard_of};
+pub use spec::CrlSpec;
 pub(super) use url::distribution_point;
 pub use url::{CrlScope, CrlUrl, CrlUrlError, ShardScope};
 

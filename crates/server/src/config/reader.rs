@@ -256,3 +256,19 @@ impl SectionReader {
         }
     }
 }
+
+/// A number within bounds, both included.
+pub(super) fn number(
+    reader: &mut SectionReader,
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: u32,
+    (min, max): (u32, u32),
+) -> u32 {
+    let read = reader.or(section, key, default);
+    if !(min..=max).contains(&read.value) {
+        let problem = Problem::Range { found: read.value.to_string(), min: min.to_string(), max: max.to_string() };
+        reader.faults.push(read.fault(problem));
+    }
+    read.value
+}

@@ -13,7 +13,7 @@ use super::model::{
     CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LedgerUrl, LimitsSection,
     MetricsSection, ProfileSection, ServerSection,
 };
-use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin};
+use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin, number};
 use super::urls::{crl_url, url};
 use super::value::{FromText, Span, Value, Word, Words};
 use super::words::{DeviceIdWord, San, Subject};
@@ -374,21 +374,6 @@ fn cross_check(reader: &mut SectionReader, cas: &[CaSection], profiles: &[Profil
             }
         }
     }
-}
-
-pub(super) fn number(
-    reader: &mut SectionReader,
-    section: &mut Section<'_>,
-    key: &'static str,
-    default: u32,
-    (min, max): (u32, u32),
-) -> u32 {
-    let read = reader.or(section, key, default);
-    if !(min..=max).contains(&read.value) {
-        let problem = Problem::Range { found: read.value.to_string(), min: min.to_string(), max: max.to_string() };
-        reader.faults.push(read.fault(problem));
-    }
-    read.value
 }
 
 fn span(

@@ -4,8 +4,7 @@ use pki::GeneralName;
 use pki::issue::crl::{CrlShards, CrlUrl, CrlUrlError};
 
 use super::fault::Problem;
-use super::reader::{Read, Section, SectionReader};
-use super::sections::number;
+use super::reader::{Read, Section, SectionReader, number};
 use super::value::unknown;
 
 /// A URL without placeholders.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use rustls_pki_types::UnixTime;
 
-use super::list::CrlSpec;
+use super::spec::CrlSpec;
 use super::url::{CrlScope, distribution_point};
 use crate::der::{DerError, DerLimits, Reader, Tag, Writer, check_within};
 use crate::encoding::Reading;

@@ -15,7 +15,7 @@ use rustls_pki_types::UnixTime;
 
 use super::lint::{CrlFlaw, CrlValues};
 use super::shard::CrlShard;
-use super::url::CrlScope;
+use super::spec::CrlSpec;
 use crate::algorithm::AlgorithmError;
 use crate::der::{Reader, Tag, Writer, element_len, length_octets};
 use crate::digest::Digest;
@@ -44,19 +44,6 @@ const VERSION: &[u8] = &[0x02, 0x01, 0x01];
 
 /// The extensions of an entry with only a reasonCode (RFC 5280 §5.3.1), without its last octet, the reason.
 const REASON: [u8; 13] = [0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15, 0x04, 0x03, 0x0a, 0x01];
-
-/// What a revocation list says beside its entries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CrlSpec<'u> {
-    /// The certificates that it covers.
-    pub scope: CrlScope<'u>,
-    /// The CRL number. It must be larger than that of every earlier list with the same scope (RFC 5280 §5.2.3).
-    pub number: u64,
-    /// When it is made.
-    pub this_update: UnixTime,
-    /// When the next one will have been made, at the latest.
-    pub next_update: UnixTime,
-}
 
 /// A revoked certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
