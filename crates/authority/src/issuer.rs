@@ -30,6 +30,7 @@ use crate::batch::{JobBatch, NextStep};
 use crate::ca::VerifySignatures;
 use crate::ca_authority::CaAuthority;
 use crate::ca_profile::BACKDATE;
+use crate::clock_guard::ledger_time;
 use crate::decide::{Occasion, Permit, VerifiedJob, decide, verify};
 use crate::idempotency::RepeatWindow;
 use crate::in_flight::{Claim, Joined};
@@ -48,7 +49,15 @@ const SERIAL_DRAWS_MAX: u8 = 4;
 /// Submits jobs. The CSRs are verified on the calling thread, which must be one for heavy work.
 impl<J: Send + 'static> Authority<J> for CaAuthority {
     fn submit(self: Arc<Self>, utc: UnixTime, batch: Vec<(J, Job)>, deliver: Arc<dyn Deliver<J>>) {
-        let verified = JobBatch::new(deliver, self.isolate, batch).advance(verify);
+        let batch = JobBatch::new(deliver, self.isolate, batch);
+        let utc = match ledger_time(utc, self.ledger.time()) {
+            Ok(utc) => utc,
+            Err(why) => {
+                batch.advance(|_| Err::<(), _>(why.into()));
+                return;
+            }
+        };
+        let verified = batch.advance(verify);
         Submission { authority: self, utc }.ask_standing(verified);
     }
 }

@@ -41,6 +41,9 @@ pub trait Ledger: Send + Sync {
     /// cannot guarantee that. Called after [`Ledger::standing`] has answered that it does not know a certificate.
     fn complete_since(&self) -> Option<UnixTime>;
 
+    /// The time of the latest row; nothing where there is none. An issuance is never dated before it.
+    fn time(&self) -> Option<UnixTime>;
+
     /// The serial of the next row: the first step of an issuance, before anything is signed or written. A serial that is drawn and never reserved
     /// has no meaning. `random` is used for this serial only.
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial;
@@ -114,6 +117,10 @@ impl<L: LedgerOver> Ledger for L {
 
     fn complete_since(&self) -> Option<UnixTime> {
         self.inner().complete_since()
+    }
+
+    fn time(&self) -> Option<UnixTime> {
+        self.inner().time()
     }
 
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {

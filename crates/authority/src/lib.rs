@@ -27,6 +27,7 @@ mod batch;
 mod ca;
 mod ca_authority;
 mod ca_profile;
+mod clock_guard;
 mod collected;
 mod completion;
 mod crl;
@@ -63,6 +64,7 @@ pub use ca_profile::{
     BACKDATE, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MAX, CERTIFICATES_PER_DEVICE_MIN, CaProfile,
     CaProfileFault, CaProfileSpec, KeyTypes, Unrecorded, VALIDITY_MIN,
 };
+pub use clock_guard::{BEHIND_MAX, ClockGuard, JUMP_MAX};
 pub use collected::Collected;
 pub use completion::Completion;
 pub use crl::CrlFault;

@@ -114,6 +114,10 @@ impl Ledger for MemoryLedger {
         self.lock().ok().and_then(|rows| rows.complete_since)
     }
 
+    fn time(&self) -> Option<UnixTime> {
+        self.lock().ok().and_then(|rows| rows.latest)
+    }
+
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
         Serial::new(node, random)
     }

@@ -198,6 +198,16 @@ pub enum Busy {
     },
     /// Every serial drawn was taken.
     Serials,
+    /// The clock is before the ledger's latest row.
+    ClockBehind {
+        /// By this much.
+        by: Duration,
+    },
+    /// The clock jumped ahead while the server ran.
+    ClockAhead {
+        /// By this much.
+        by: Duration,
+    },
     /// The CA's certificate is outside its validity: nothing can be issued under it.
     CaOutsideValidity,
     /// A certificate was made and not released, because a check before release failed.
@@ -229,6 +239,7 @@ impl Busy {
             Self::Ledger(LedgerFault::Unavailable | LedgerFault::Broken) | Self::Signer(_) => 10,
             Self::Serials => 60,
             Self::Ledger(LedgerFault::Full) | Self::Withheld(_) | Self::DevicePending | Self::WrongAuthority => 300,
+            Self::ClockBehind { .. } | Self::ClockAhead { .. } => 300,
             Self::CaOutsideValidity => 3_600,
         })
     }
@@ -247,6 +258,10 @@ impl fmt::Display for Busy {
                 write!(f, "the device is over its limit and may try again in {} s", wait.as_secs())
             }
             Self::Serials => f.write_str("every serial drawn was taken"),
+            Self::ClockBehind { by } => {
+                write!(f, "the clock is {} s before the ledger's latest row", by.as_secs())
+            }
+            Self::ClockAhead { by } => write!(f, "the clock jumped {} s ahead", by.as_secs()),
             Self::CaOutsideValidity => f.write_str("the CA's certificate is outside its validity"),
             Self::Withheld(Misissue::Signature) => f.write_str("withheld: the signature does not verify"),
             Self::Withheld(Misissue::Lint) => f.write_str("withheld: the certificate is not what was decided"),

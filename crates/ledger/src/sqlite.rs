@@ -61,6 +61,9 @@ const CHECKPOINT_PAGES: u32 = 8_000;
 const WRITER_CACHE_KIB: i64 = 65_536;
 const READER_CACHE_KIB: i64 = 8_192;
 
+/// A ledger without a new row for this long: a fleet that renews once a year has some each day.
+const QUIET_SECONDS: i64 = 30 * 86_400;
+
 /// How long a statement waits for a lock of another process, such as `sqlite3` with the file open for writing.
 const BUSY_TIME: Duration = Duration::from_secs(5);
 
@@ -91,6 +94,8 @@ struct Shared {
     scans: Queue<Question>,
     next_number: AtomicU64,
     rows: AtomicI64,
+    /// The time of the latest row, in seconds since 1970; 0 where there is none.
+    time: AtomicI64,
     state: Mutex<WriteState>,
 }
 
@@ -105,6 +110,7 @@ enum WriteState {
 impl Shared {
     fn publish(&self, tally: Tally) {
         self.rows.store(tally.rows, Ordering::Release);
+        self.time.store(tally.time, Ordering::Release);
     }
 
     fn set_fault(&self, fault: Option<String>) {
@@ -172,6 +178,7 @@ impl SqliteLedger {
             );
         }
         let tally = book.tally();
+        compare_clock(now, tally.time);
         let shared = Arc::new(Shared {
             file: file.to_owned(),
             serials,
@@ -180,6 +187,7 @@ impl SqliteLedger {
             scans: Queue::new(WAITING_ROWS_MAX),
             next_number: AtomicU64::new(u64::try_from(tally.numbers + 1).unwrap_or(1)),
             rows: AtomicI64::new(tally.rows),
+            time: AtomicI64::new(tally.time),
             state: Mutex::new(WriteState::Writes),
         });
         let threads = start(&shared, book).map_err(OpenProblem::File)?;
@@ -190,6 +198,22 @@ impl SqliteLedger {
     #[must_use]
     pub fn rows(&self) -> u64 {
         u64::try_from(self.shared.rows.load(Ordering::Acquire)).unwrap_or(0)
+    }
+}
+
+/// At the start there is nothing to measure a gap with: it is reported, and the operator decides (E30).
+fn compare_clock(now: UnixTime, latest: i64) {
+    let ahead = row::seconds(now).saturating_sub(latest);
+    if latest > 0 && ahead > QUIET_SECONDS {
+        warn!(
+            days = ahead / 86_400,
+            "the latest row of the ledger is old: check the clock before devices enrol, because no row may be dated before one that is dated too late"
+        );
+    } else if ahead < 0 {
+        warn!(
+            seconds = -ahead,
+            "the clock is before the latest row of the ledger: nothing is issued if it is more than a minute, until the clock is correct"
+        );
     }
 }
 
@@ -296,6 +320,11 @@ impl Ledger for SqliteLedger {
 
     fn complete_since(&self) -> Option<UnixTime> {
         Some(self.complete_since)
+    }
+
+    fn time(&self) -> Option<UnixTime> {
+        let latest = self.shared.time.load(Ordering::Acquire);
+        (latest > 0).then(|| row::time(latest))
     }
 
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {

@@ -115,6 +115,10 @@ impl Ledger for FaultyLedger {
         self.inner.complete_since()
     }
 
+    fn time(&self) -> Option<UnixTime> {
+        self.inner.time()
+    }
+
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
         self.inner.draw(node, random)
     }

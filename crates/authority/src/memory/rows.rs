@@ -29,6 +29,8 @@ pub(super) struct Rows {
     order: BTreeMap<Cursor, Serial>,
     /// When the ledger began, in seconds since 1970: the first half of each place in the order.
     pub(super) began: u64,
+    /// The time of the latest row.
+    pub(super) latest: Option<UnixTime>,
     /// Rows that were ever reserved: the second half.
     reserved: u64,
     /// When the ledger began, or the latest notBefore that it has forgotten if that is later.
@@ -135,6 +137,7 @@ impl Rows {
 
     fn reserve(&mut self, intent: Intent) {
         let serial = intent.serial;
+        self.latest = self.latest.max(Some(intent.at));
         self.holders.entry(intent.spki).or_insert_with(|| (intent.device.clone(), 0)).1 += 1;
         let of_device = self.devices.entry(intent.device.clone()).or_default();
         of_device.serials.push(serial);

@@ -401,6 +401,10 @@ impl Ledger for Panics {
         None
     }
 
+    fn time(&self) -> Option<UnixTime> {
+        None
+    }
+
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
         Serial::new(node, random)
     }

@@ -89,7 +89,7 @@ fn e65_its_name_is_issued_where_it_is_listed_critical_beside_an_empty_subject() 
     assert_eq!(issued(run_one(&issuer, START + DAY, job)).device, first.device);
 
     let other = module(1, b"0043");
-    let refusal = refused(run_one(&issuer, START, enroll(&world, &profile, &device, &held, &other)));
+    let refusal = refused(run_one(&issuer, START + DAY, enroll(&world, &profile, &device, &held, &other)));
     assert!(matches!(refusal, Refusal::SanMismatch(_)), "{refusal:?}");
 }
 

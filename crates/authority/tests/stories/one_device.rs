@@ -130,14 +130,14 @@ fn e73_every_profile_issues_for_client_auth_and_for_nothing_else() {
     let world = World::new();
     let (issuer, _) = world.plain();
     let device = world.device(1);
-    for subject in ["csr", "CN={device_id},O=Fleet"] {
+    for (at, subject) in [(START, "csr"), (START + DAY, "CN={device_id},O=Fleet")] {
         let rule: SubjectRule = subject.parse().unwrap();
         let profile = world.profile_with(|spec| spec.subject = rule);
-        let first = issued(run_one(&issuer, START, world.enroll(&profile, &device, fresh(&world, &device))));
+        let first = issued(run_one(&issuer, at, world.enroll(&profile, &device, fresh(&world, &device))));
         let held = Certificate::parse(&first.certificate).unwrap();
         let csr = device.csr_with(held.subject(), &GeneralNames::empty(), None);
         let renewed = world.with_issued(Function::SimpleReenroll, &profile, &first, csr);
-        let renewed = issued(run_one(&issuer, START + DAY, renewed));
+        let renewed = issued(run_one(&issuer, at + DAY, renewed));
         for issued in [&first, &renewed] {
             let certificate = Certificate::parse(&issued.certificate).unwrap();
             assert!(certificate.extended_key_usage().unwrap().is_only_client_auth(), "{subject}");

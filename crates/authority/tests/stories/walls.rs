@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use authority::{
-    CaProfile, CaProfileFault, CaProfileSpec, Function, Ledger, MemoryLedger, Outcome, Profile, Refusal, SanKind,
+    Busy, CaProfile, CaProfileFault, CaProfileSpec, Function, Ledger, MemoryLedger, Outcome, Profile, Refusal, SanKind,
     Unrecorded, VerifySignatures,
 };
 use pki::issue::crl::{CrlShards, CrlUrl};
@@ -481,4 +481,23 @@ fn e54_a_certificate_of_our_ca_that_we_never_issued_is_nobody() {
         assert_eq!(refused(run_one(&issuer, START + DAY, job)), Refusal::ClientNotInLedger, "{function:?}");
     }
     assert_eq!(ledger.issued_count(), 0);
+}
+
+#[test]
+fn e30_no_certificate_is_dated_before_an_earlier_one() {
+    let world = World::new();
+    let (issuer, ledger) = world.plain();
+    let profile = world.profile();
+    let enroll =
+        |number, at| run_one(&issuer, at, world.enroll(&profile, &world.device(number), world.device(number).csr()));
+    issued(enroll(1, START + 1_000));
+    // A clock that was set back by less than a minute: time stands still.
+    assert_eq!(issued(enroll(2, START + 940)).at, at(START + 1_000));
+    let outcome = enroll(3, START + 939);
+    assert!(
+        matches!(&outcome, Outcome::Later { why: Busy::ClockBehind { by }, .. } if by.as_secs() == 61),
+        "{outcome:?}"
+    );
+    assert_eq!((ledger.issued_count(), issuer.in_flight()), (2, 0));
+    issued(enroll(3, START + 1_001));
 }

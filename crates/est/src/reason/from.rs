@@ -229,6 +229,8 @@ impl From<&Busy> for Reason {
             Busy::CaOutsideValidity => Self::CaOutsideValidity,
             Busy::Withheld(Misissue::Signature) => Self::WithheldSignature,
             Busy::Withheld(Misissue::Lint) => Self::WithheldContent,
+            Busy::ClockBehind { .. } => Self::ClockBehind,
+            Busy::ClockAhead { .. } => Self::ClockAhead,
             Busy::Dropped => Self::CompletionDropped,
             Busy::WrongAuthority => Self::WrongAuthority,
         }

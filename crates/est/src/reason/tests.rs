@@ -177,6 +177,8 @@ fn busy() -> Vec<Busy> {
         Busy::DeviceOverLimit { wait: Duration::from_secs(9) },
         Busy::Serials,
         Busy::CaOutsideValidity,
+        Busy::ClockBehind { by: Duration::from_secs(61) },
+        Busy::ClockAhead { by: Duration::from_secs(301) },
         Busy::Withheld(Misissue::Signature),
         Busy::Withheld(Misissue::Lint),
         Busy::Dropped,

@@ -391,6 +391,8 @@ const ELSEWHERE: &[Reason] = &[
     Reason::WithheldContent,
     Reason::CompletionDropped,
     Reason::WrongAuthority,
+    Reason::ClockBehind,
+    Reason::ClockAhead,
 ];
 
 const OF_OUR_CLIENT: &[Reason] = &[

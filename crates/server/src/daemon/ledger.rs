@@ -92,6 +92,13 @@ impl Ledger for GuardedLedger {
         since.map(|since| since.max(start_by(UnixTime::now(), self.began.elapsed())))
     }
 
+    fn time(&self) -> Option<UnixTime> {
+        let mut inside = self.enter(None);
+        let time = self.inner.time();
+        inside.returned = true;
+        time
+    }
+
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
         let mut inside = self.enter(None);
         let serial = self.inner.draw(node, random);
@@ -238,6 +245,10 @@ mod tests {
 
         fn complete_since(&self) -> Option<UnixTime> {
             assert!(matches!(self, Self::Answers(_)), "half way");
+            None
+        }
+
+        fn time(&self) -> Option<UnixTime> {
             None
         }
 

@@ -399,7 +399,7 @@ impl Shard {
     fn hand_over(&mut self, now: Now) {
         if !self.desk.jobs.is_empty() {
             let jobs = std::mem::take(&mut self.desk.jobs);
-            self.pool.submit(now.utc, &self.snapshot.current().authority, jobs, &self.desk.outcomes);
+            self.pool.submit(now, &self.snapshot.current().authority, jobs, &self.desk.outcomes);
         }
         if !self.desk.public_keys.is_empty() {
             let jobs = std::mem::take(&mut self.desk.public_keys);

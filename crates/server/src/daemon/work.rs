@@ -5,10 +5,11 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use authority::{Authority, Deliver, Executor, Job, Profile};
-use est::{JobId, PublicKeyDone, PublicKeyJob};
+use authority::{Authority, ClockGuard, Deliver, Executor, Job, Outcome, Profile};
+use est::{JobId, Now, PublicKeyDone, PublicKeyJob};
+use net::Clock;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use rustls_pki_types::UnixTime;
 
@@ -33,6 +34,8 @@ pub(super) struct Ticket {
 /// The threads that do the expensive work of all shards.
 pub(super) struct Pool {
     threads: ThreadPool,
+    clock: ClockGuard,
+    began: Instant,
 }
 
 impl Pool {
@@ -40,7 +43,8 @@ impl Pool {
     pub(super) fn new(threads: u32) -> Result<Self, ThreadPoolBuildError> {
         let threads = usize::try_from(threads).unwrap_or(0);
         let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("muster-pool-{index}"));
-        Ok(Self { threads: builder.build()? })
+        let now = Clock.now();
+        Ok(Self { threads: builder.build()?, clock: ClockGuard::new(now.utc, Duration::ZERO), began: now.mono })
     }
 
     /// The number of threads.
@@ -51,11 +55,16 @@ impl Pool {
     /// Hands enrolments to the authority, in tasks that spread over the threads.
     pub(super) fn submit(
         &self,
-        utc: UnixTime,
+        now: Now,
         authority: &Arc<dyn Authority<Ticket>>,
         jobs: Vec<(Ticket, Job)>,
         deliver: &Arc<dyn Deliver<Ticket>>,
     ) {
+        if let Err(why) = self.clock.check(now.utc, now.mono.saturating_duration_since(self.began)) {
+            let later = |(ticket, _): (Ticket, Job)| (ticket, Outcome::from(why));
+            return deliver.deliver(jobs.into_iter().map(later).collect());
+        }
+        let utc = now.utc;
         self.in_chunks(jobs, |chunk| {
             let (authority, deliver) = (Arc::clone(authority), Arc::clone(deliver));
             self.spawn(move || authority.submit(utc, chunk, deliver));

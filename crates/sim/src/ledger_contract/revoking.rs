@@ -104,6 +104,13 @@ pub(super) fn a_flush_completes_after_what_was_asked_before(desk: &Desk<'_>) {
     desk.same(desk.count(abandoned), 20, "every reservation is given up after the flush");
 }
 
+pub(super) fn its_time_is_that_of_the_latest_row(desk: &Desk<'_>) {
+    desk.same(desk.ledger.time(), None, "an empty ledger has no time");
+    let late = desk.sample(1);
+    desk.reserve(&[desk.sample(2), super::desk::Sample { at: late.at + 50, ..late.clone() }, desk.sample(3)]);
+    desk.same(desk.ledger.time(), Some(utc(late.at + 50)), "the latest row, in whatever order they came");
+}
+
 pub(super) fn a_good_ledger_is_in_health(desk: &Desk<'_>) {
     let empty = desk.health();
     desk.same(empty.rows, 0, "an empty ledger has no rows");

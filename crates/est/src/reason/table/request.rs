@@ -323,6 +323,14 @@ macro_rules! request_rows {
                 "The CA's certificate is not valid now, so nothing can be issued in its name.";
                 "Wait: the device cannot fix this.";
                 "Renew the issuing CA's certificate, or correct the server's clock.";
+            ClockBehind: "est.busy.clock_behind", Issuance, UNAVAILABLE;
+                "The server's clock is more than a minute before the latest row of its ledger: a certificate would be dated before an earlier one.";
+                "Wait for Max-Age and send the same CSR again.";
+                "Correct the server's clock. If the clock is right, an earlier run had a clock that was ahead: issuing goes on when the time of that row has passed.";
+            ClockAhead: "est.busy.clock_ahead", Issuance, UNAVAILABLE;
+                "The server's clock jumped ahead by more than five minutes while the server ran.";
+                "Wait for Max-Age and send the same CSR again.";
+                "Correct the server's clock. If the new time is right (the machine was suspended, or its clock was set), restart the server.";
             WithheldSignature: "est.busy.withheld_signature", Issuance, UNAVAILABLE;
                 "A certificate was signed but not released: its signature does not verify with the CA's key.";
                 "Wait for Max-Age and send the same CSR again.";
