@@ -14,12 +14,15 @@
 //! **Bounds.** Both queues hold a bounded number of rows; whoever finds them full is told that the ledger is unavailable. The caches of SQLite are
 //! bounded, so memory does not grow with the rows.
 //!
-//! **Faults.** When a write fails, the batch is answered as failed, nothing more is written, and the file is opened anew every second until that works.
-//! Reading goes on meanwhile.
+//! **Faults.** When a write fails, the batch is answered as failed, nothing more is written, and the file is opened anew every second until that works,
+//! and until there is room where that was missing. Reading goes on meanwhile. What was written before the fault and not synced is not trusted: see
+//! `connect::make_durable`.
 
 mod book;
+mod connect;
 mod queue;
 mod reader;
+mod room;
 mod row;
 pub mod schema;
 mod writer;
@@ -32,7 +35,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use authority::{
     Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
@@ -44,6 +46,7 @@ use rustls_pki_types::UnixTime;
 use tracing::warn;
 
 use self::book::{Book, Tally};
+use self::connect::{connect_anchor, connect_reader, connect_writer, make_durable};
 use self::queue::Queue;
 use self::reader::{Question, Reader};
 use self::schema::Meta;
@@ -54,18 +57,8 @@ use crate::serial::{SERIAL_KEY_BYTES, SerialCipher};
 /// Rows that wait for the writer: as many as a server has enrolments in flight, twice over. Whoever comes then is told to come later.
 const WAITING_ROWS_MAX: usize = 65_536;
 
-/// Pages of 4,096 bytes that the log may have before it is copied into the file: at a thousand certificates a second, some seconds.
-const CHECKPOINT_PAGES: u32 = 8_000;
-
-/// Memory for pages, of the writer and of each reader, in KiB.
-const WRITER_CACHE_KIB: i64 = 65_536;
-const READER_CACHE_KIB: i64 = 8_192;
-
 /// A ledger without a new row for this long: a fleet that renews once a year has some each day.
 const QUIET_SECONDS: i64 = 30 * 86_400;
-
-/// How long a statement waits for a lock of another process, such as `sqlite3` with the file open for writing.
-const BUSY_TIME: Duration = Duration::from_secs(5);
 
 /// What a new ledger begins with.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +72,8 @@ pub struct SqliteLedger {
     shared: Arc<Shared>,
     complete_since: UnixTime,
     threads: Vec<JoinHandle<()>>,
+    /// See [`connect_anchor`].
+    anchor: Mutex<Option<Connection>>,
     /// Held as long as the ledger is open.
     _lock: File,
 }
@@ -159,13 +154,12 @@ impl SqliteLedger {
 
     fn try_open(file: &Path, fresh: Fresh, now: UnixTime) -> Result<Self, OpenProblem> {
         let lock = lock(file)?;
-        let is_new = create(file)?;
+        create(file)?;
         let mut connection = connect_writer(file)?;
         let fresh = Meta { serial_key: fresh.serial_key, complete_since: row::seconds(now) };
         let meta = schema::prepare(&mut connection, &fresh)?;
-        if is_new {
-            sync_folder(file).map_err(OpenProblem::File)?;
-        }
+        make_durable(&connection, file)?;
+        let anchor = connect_anchor(file)?;
         let serials = Arc::new(SerialCipher::new(&meta.serial_key));
         let mut book = Book::new(connection, Arc::clone(&serials))?;
         book.begin()?;
@@ -191,7 +185,13 @@ impl SqliteLedger {
             state: Mutex::new(WriteState::Writes),
         });
         let threads = start(&shared, book).map_err(OpenProblem::File)?;
-        Ok(Self { shared, complete_since: row::time(meta.complete_since), threads, _lock: lock })
+        Ok(Self {
+            shared,
+            complete_since: row::time(meta.complete_since),
+            threads,
+            anchor: Mutex::new(Some(anchor)),
+            _lock: lock,
+        })
     }
 
     /// How many rows it has.
@@ -223,13 +223,13 @@ fn start(shared: &Arc<Shared>, book: Book) -> Result<Vec<JoinHandle<()>>, std::i
     let (file, serials) = (shared.file.clone(), Arc::clone(&shared.serials));
     let open = move || {
         let connection = connect_writer(&file).map_err(|why| why.to_string())?;
+        make_durable(&connection, &file).map_err(|why| why.to_string())?;
         let mut book = Book::new(connection, Arc::clone(&serials)).map_err(|why| why.to_string())?;
-        // An empty transaction that writes: whether the disk takes one again.
-        book.begin().and_then(|()| book.commit()).map_err(|why| why.to_string())?;
+        // A transaction that writes: whether the disk takes one again.
+        book.begin().and_then(|()| book.count_fault()).and_then(|()| book.commit()).map_err(|why| why.to_string())?;
         Ok(book)
     };
-    let writer =
-        Writer { shared: Arc::clone(shared), file: shared.file.clone(), book: Some(book), open: Box::new(open) };
+    let writer = Writer::new(Arc::clone(shared), book, Box::new(open));
     let mut threads = vec![named("ledger-writer").spawn(move || writer.run())?];
     for (name, is_points) in [("ledger-reader", true), ("ledger-scan", false)] {
         let file = shared.file.clone();
@@ -242,11 +242,11 @@ fn start(shared: &Arc<Shared>, book: Book) -> Result<Vec<JoinHandle<()>>, std::i
     Ok(threads)
 }
 
-/// Creates the file if there is none, readable by its owner alone: it names every device, and has the key of the serial numbers. Says whether it did.
-fn create(file: &Path) -> Result<bool, OpenProblem> {
+/// Creates the file if there is none, readable by its owner alone: it names every device, and has the key of the serial numbers.
+fn create(file: &Path) -> Result<(), OpenProblem> {
     match File::options().create_new(true).write(true).mode(0o600).open(file) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(OpenProblem::File(error)),
     }
 }
@@ -261,34 +261,6 @@ fn lock(file: &Path) -> Result<File, OpenProblem> {
         Err(TryLockError::WouldBlock) => Err(OpenProblem::InUse),
         Err(TryLockError::Error(error)) => Err(OpenProblem::File(error)),
     }
-}
-
-/// SQLite syncs what it writes into a file, and the folder of its log; the name of a new database is ours to make durable.
-fn sync_folder(file: &Path) -> Result<(), std::io::Error> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
-}
-
-fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
-    let connection = Connection::open(file)?;
-    connection.busy_timeout(BUSY_TIME)?;
-    // The answer is the mode that the file has now.
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(OpenProblem::Damaged(format!("its folder does not allow a write-ahead log: the mode is {mode}")));
-    }
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    Ok(connection)
-}
-
-fn connect_reader(file: &Path) -> Result<Connection, OpenProblem> {
-    let connection = Connection::open(file)?;
-    connection.busy_timeout(BUSY_TIME)?;
-    connection.pragma_update(None, "query_only", true)?;
-    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
-    Ok(connection)
 }
 
 impl fmt::Debug for SqliteLedger {
@@ -307,7 +279,9 @@ impl Drop for SqliteLedger {
             queue.close();
         }
         self.shared.writes.close();
-        for thread in self.threads.drain(..) {
+        // The writer's connection is the last one: it copies the log into the file and removes it.
+        drop(self.anchor.get_mut().map(Option::take));
+        for thread in self.threads.drain(..).rev() {
             let _the_panic_was_reported = thread.join();
         }
     }

@@ -11,7 +11,9 @@ use pki::issue::{RevocationReason, Serial};
 use pki::{AnchorId, Digest};
 use rusqlite::{Connection, Error, OptionalExtension, params};
 use rustls_pki_types::UnixTime;
+use tracing::warn;
 
+use super::connect::keep_log_when_closed;
 use super::row::{self, function_code, origin_code, reason_code, seconds, short, short_device};
 use crate::serial::SerialCipher;
 
@@ -103,6 +105,19 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         let values = params![places, rows, issued, numbers, self.tally.open_from, time];
         self.connection.prepare_cached(sql)?.execute(values)?;
         self.connection.prepare_cached("COMMIT")?.execute([]).map(drop)
+    }
+
+    /// Writes something that is new each time: how often the ledger could not write, in `meta`.
+    pub(super) fn count_fault(&self) -> Result<(), Error> {
+        let sql = "INSERT INTO meta VALUES ('faults', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1";
+        self.connection.execute(sql, []).map(drop)
+    }
+
+    /// Ends the connection after a fault: what it wrote last may not be durable, so the log stays as it is until it was made durable.
+    pub(super) fn close_after_fault(self) {
+        if let Err(why) = keep_log_when_closed(&self.connection) {
+            warn!("the log of the ledger cannot be kept: {why}");
+        }
     }
 
     /// Gives up what an earlier process left reserved: a crash came between its signature and its record, so its certificate may exist, and it is

@@ -1,17 +1,17 @@
 //! The one thread that writes: it takes what waits, writes it in one transaction, and answers when that is durable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use authority::{Completion, Intended, LedgerFault, Record, Recorded, Reserve, Revoke, Revoked};
 use pki::issue::Serial;
-use rusqlite::Error;
+use rusqlite::{Error, ErrorCode};
 use tracing::{error, info};
 
 use super::Shared;
 use super::book::Book;
+use super::room::Room;
 
 /// Rows of one transaction. It holds the answers of all of them until it is durable.
 const BATCH_ROWS_MAX: usize = 1_024;
@@ -88,15 +88,25 @@ fn call(done: impl FnOnce()) {
     let _the_panic_was_reported = catch_unwind(AssertUnwindSafe(done));
 }
 
+/// Opens the file anew after a fault.
+pub(super) type Reopen = Box<dyn Fn() -> Result<Book, String> + Send>;
+
 /// The writer's state: a book, or nothing while the ledger cannot write.
 pub(super) struct Writer {
-    pub(super) shared: Arc<Shared>,
-    pub(super) file: PathBuf,
-    pub(super) book: Option<Book>,
-    pub(super) open: Box<dyn Fn() -> Result<Book, String> + Send>,
+    shared: Arc<Shared>,
+    book: Option<Book>,
+    open: Reopen,
+    /// The last fault was a full disk.
+    is_full: bool,
+    /// When the file was opened last.
+    opened: Instant,
 }
 
 impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, book: Book, open: Reopen) -> Self {
+        Self { shared, book: Some(book), open, is_full: false, opened: Instant::now() }
+    }
+
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut last_rows = 0;
@@ -105,7 +115,7 @@ impl Writer {
                 self.shared.writes.gather(&mut taken, GATHERED_ROWS, GATHERING_TIME);
             }
             last_rows = taken.weight;
-            if self.book.is_none() {
+            if self.book.is_none() && self.opened.elapsed() >= RETRY_TIME {
                 self.reopen();
             }
             if !taken.items.is_empty() {
@@ -115,9 +125,16 @@ impl Writer {
     }
 
     fn reopen(&mut self) {
+        self.opened = Instant::now();
+        if self.is_full
+            && let Some(room) = Room::of(&self.shared.file)
+            && !room.is_enough()
+        {
+            return self.shared.set_fault(Some(room.to_string()));
+        }
         match (self.open)() {
             Ok(book) => {
-                info!(file = %self.file.display(), "the ledger writes again: enrolments are served");
+                info!(file = %self.shared.file.display(), "the ledger writes again: enrolments are served");
                 self.shared.set_fault(None);
                 self.book = Some(book);
             }
@@ -155,7 +172,7 @@ impl Writer {
             }
             Err(error) => {
                 // The connection is closed before anybody hears of it: its transaction is over.
-                drop(book);
+                book.close_after_fault();
                 self.failed(&error);
                 answers.into_iter().for_each(|answer| call(|| answer(Err(LedgerFault::Unavailable))));
                 waiting.for_each(|write| write.refuse(LedgerFault::Unavailable));
@@ -163,10 +180,14 @@ impl Writer {
         }
     }
 
-    fn failed(&self, why: &Error) {
-        let file = self.file.display();
-        error!(%file, "the ledger cannot write: {why}. Enrolments get 5.03 until it can; what was acknowledged is safe");
-        self.shared.set_fault(Some(why.to_string()));
+    fn failed(&mut self, why: &Error) {
+        let file = self.shared.file.display();
+        self.is_full = why.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        self.opened = Instant::now();
+        let room = Room::of(&self.shared.file).filter(|room| self.is_full || !room.is_enough());
+        let room = room.map_or_else(String::new, |room| format!(": {room}"));
+        error!(%file, "the ledger cannot write: {why}{room}. Enrolments get 5.03 until it can; what was acknowledged is safe");
+        self.shared.set_fault(Some(format!("{why}{room}")));
     }
 
     /// A panic half way through a row: a defect. Nothing of the batch was committed, and the process has to start again.

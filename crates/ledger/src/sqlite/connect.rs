@@ -1,0 +1,137 @@
+//! Connections to the file of a ledger, and what makes durable what is read through them.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use crate::fault::OpenProblem;
+
+/// Pages of 4,096 bytes that the log may have before it is copied into the file: at a thousand certificates a second, some seconds.
+pub(super) const CHECKPOINT_PAGES: u32 = 8_000;
+
+/// Memory for pages, of the writer and of each reader, in KiB.
+const WRITER_CACHE_KIB: i64 = 65_536;
+const READER_CACHE_KIB: i64 = 8_192;
+
+/// How long a statement waits for a lock of another process, such as `sqlite3` with the file open for writing.
+const BUSY_TIME: Duration = Duration::from_secs(5);
+
+/// Bytes of the log that are written again at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// How a commit is synced. A build with a seam is for the tests of power losses, which have to detect it.
+const SYNCHRONOUS: &str = if cfg!(muster_seam = "ledger_synchronous") { "NORMAL" } else { "FULL" };
+
+#[cfg(all(
+    not(debug_assertions),
+    any(muster_seam = "ledger_synchronous", muster_seam = "ledger_log", muster_seam = "ledger_folder")
+))]
+compile_error!("a build with a seam loses certificates with the power: it is for tests alone");
+
+/// A connection that writes. It has to be given to [`make_durable`] before anything is answered by what it reads.
+pub(super) fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
+    let connection = Connection::open(file)?;
+    connection.busy_timeout(BUSY_TIME)?;
+    keep_log_when_closed(&connection)?;
+    // The answer is the mode that the file has now.
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(OpenProblem::Damaged(format!("its folder does not allow a write-ahead log: the mode is {mode}")));
+    }
+    connection.pragma_update(None, "synchronous", SYNCHRONOUS)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    keep_plans(&connection)?;
+    Ok(connection)
+}
+
+/// A connection that reads.
+pub(super) fn connect_reader(file: &Path) -> Result<Connection, OpenProblem> {
+    let connection = Connection::open(file)?;
+    connection.busy_timeout(BUSY_TIME)?;
+    keep_log_when_closed(&connection)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+    keep_plans(&connection)?;
+    Ok(connection)
+}
+
+/// A connection that is open as long as the ledger. When the writer's connection is closed after a fault, the others still know where the last
+/// commit ends, and the next one overwrites what failed. Without any connection SQLite reads the log anew, and takes the failed commit for a good one.
+pub(super) fn connect_anchor(file: &Path) -> Result<Connection, OpenProblem> {
+    let connection = connect_reader(file)?;
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
+    Ok(connection)
+}
+
+/// A statement keeps its plan whatever its parameters are. Otherwise SQLite compiles some statements again each time they run.
+fn keep_plans(connection: &Connection) -> Result<(), OpenProblem> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
+/// The last connection copies the log into the file when it is closed. Not while the log may hold what is not durable: half of it in the file and
+/// nothing of it in the log would be a damaged file after a power loss.
+pub(super) fn keep_log_when_closed(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
+}
+
+/// Makes durable what the log holds, and the names of the files.
+///
+/// A process that ended between a write and its sync leaves in the log what only the kernel's memory holds. So does a sync that failed, and after it
+/// no other sync helps: the kernel takes the pages for written, though they may not be. SQLite takes both for committed. So the log is written
+/// again, whole, and synced, before anything is answered or copied into the file by it. SQLite also syncs the folder of a new log and overlooks it
+/// when that fails.
+pub(super) fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenProblem> {
+    // Nobody else changes the log or begins it anew meanwhile.
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let done = write_log_again(file).and_then(|()| sync_folder(file)).map_err(OpenProblem::File);
+    connection.execute_batch("ROLLBACK")?;
+    done?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(())
+}
+
+/// No lock of SQLite is on this file: closing it gives none up.
+fn write_log_again(file: &Path) -> Result<(), io::Error> {
+    if cfg!(muster_seam = "ledger_log") {
+        return Ok(());
+    }
+    let log = match File::options().read(true).write(true).open(log_of(file)) {
+        Ok(log) => log,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let (mut chunk, mut at) = (vec![0; CHUNK_BYTES], 0);
+    loop {
+        let read = log.read_at(&mut chunk, at)?;
+        if read == 0 {
+            return log.sync_all();
+        }
+        log.write_all_at(&chunk[..read], at)?;
+        at += u64::try_from(read).unwrap_or(u64::MAX);
+    }
+}
+
+fn log_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+fn sync_folder(file: &Path) -> Result<(), io::Error> {
+    if cfg!(muster_seam = "ledger_folder") {
+        return Ok(());
+    }
+    File::open(folder_of(file))?.sync_all()
+}
+
+/// The folder that the file is in.
+pub(super) fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
