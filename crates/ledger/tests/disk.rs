@@ -1,0 +1,224 @@
+//! A disk that is full, refuses writes, fails to sync or becomes read-only: writes stop and say why, reads go on, nothing acknowledged is lost, and the
+//! ledger goes on by itself when the disk does.
+//!
+//! The shim of the power losses (`power/shim.c`) makes the calls fail. Where this test may mount, a real disk of 128 MiB is filled as well.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test of a shell: it runs programs and threads")]
+
+#[path = "power/sample.rs"]
+mod sample;
+#[allow(dead_code, reason = "the power losses use more of it")]
+#[path = "power/shim.rs"]
+mod shim;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use authority::{
+    Completion, Intended, Ledger, LedgerEntry, LedgerFault, Locator, Recorded, Revoke, Revoked, RowFilter, RowState,
+};
+use ledger::SqliteLedger;
+use ledger::sqlite::Fresh;
+use pki::issue::{NodePrefix, Serial};
+
+use sample::{NOW, utc};
+
+const ERRAND_ARGUMENTS: &[&str] = &["runs_under_the_shim", "--exact", "--nocapture"];
+/// Longer than any answer takes.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// How often a ledger is asked whether it goes on, and the pause before each time: it tries once a second.
+const ATTEMPTS: u32 = 1_200;
+const PAUSE: Duration = Duration::from_millis(50);
+/// Rows before the fault.
+const ROWS: u64 = 20;
+
+/// Not a test: where the process arrives that the others start.
+#[test]
+fn runs_under_the_shim() {
+    let Ok(errand) = std::env::var(shim::ERRAND) else { return };
+    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stdout).init();
+    let folder = shim::folder();
+    let ballast = folder.join("ballast");
+    let control = shim::beside(&folder, ".control");
+    match errand.as_str() {
+        "fill" => story(&folder, &|| fill(&ballast), &|| std::fs::remove_file(&ballast).unwrap()),
+        faults => {
+            let begin = || faults.split(';').for_each(|fault| std::fs::write(&control, format!("{fault}\n")).unwrap());
+            story(&folder, &begin, &|| std::fs::write(&control, "clear\n").unwrap());
+        }
+    }
+    println!("the story has ended");
+}
+
+/// Writes until the disk is full.
+fn fill(ballast: &Path) {
+    let mut file = std::fs::File::create(ballast).unwrap();
+    for bytes in [1 << 20, 4_096, 1] {
+        let chunk = vec![0xa5; bytes];
+        while file.write_all(&chunk).is_ok() {}
+    }
+}
+
+fn story(folder: &Path, begin: &dyn Fn(), lift: &dyn Fn()) {
+    let file = folder.join("ledger.db");
+    let open = || SqliteLedger::open(&file, Fresh { serial_key: [7; 16] }, utc(NOW)).unwrap();
+    let ledger = open();
+    let issued: Vec<Serial> = (0..ROWS).map(|number| issue(&ledger, number)).collect();
+    let reserved = reserve(&ledger, ROWS).unwrap().1;
+
+    begin();
+    // A disk that is full to the last byte takes what still fits.
+    let mut taken: Vec<(u64, Serial)> = Vec::new();
+    let mut next = ROWS + 1;
+    while let Ok(row) = reserve(&ledger, next) {
+        taken.push(row);
+        next += 1;
+        assert!(next < 10_000, "writes go on");
+    }
+    let refused = [
+        reserve(&ledger, next + 1).map(drop),
+        answer(|done| ledger.record(vec![sample::record(ROWS, reserved)], done)).map(drop),
+        answer(|done| ledger.revoke(vec![revoke(0, issued[0])], done)).map(drop),
+        answer(|done| ledger.flush(done)),
+        answer(|done| ledger.health(done)).map(drop),
+    ];
+    assert_eq!(refused, [Err(LedgerFault::Unavailable); 5]);
+    // Reading goes on, and for longer than until the next attempt to write.
+    for _ in 0..3 {
+        are_whole(&ledger, &issued);
+        thread::sleep(Duration::from_millis(600));
+    }
+    assert_eq!(answer(|done| ledger.health(done)).map(drop), Err(LedgerFault::Unavailable));
+
+    lift();
+    next += 2;
+    let mut attempts = 0;
+    while let Err(fault) = reserve(&ledger, next) {
+        assert_eq!(fault, LedgerFault::Unavailable);
+        (next, attempts) = (next + 1, attempts + 1);
+        assert!(attempts < ATTEMPTS, "the ledger does not go on");
+        thread::sleep(PAUSE);
+    }
+    assert!(answer(|done| ledger.health(done)).is_ok());
+    // What failed is asked for again: the reservation from before the fault still stands, and nothing was revoked.
+    let recorded = answer(|done| ledger.record(vec![sample::record(ROWS, reserved)], done));
+    assert_eq!(recorded, Ok(vec![Recorded::Durable]));
+    assert_eq!(answer(|done| ledger.revoke(vec![revoke(0, issued[0])], done)), Ok(vec![Revoked::Now]));
+    are_whole(&ledger, &issued);
+    let last = issue(&ledger, next + 1);
+    drop(ledger);
+
+    let ledger = open();
+    are_whole(&ledger, &issued);
+    for (number, serial) in [(ROWS, reserved), (next + 1, last)] {
+        assert_eq!(*find(&ledger, serial).unwrap().issued().unwrap().as_ref(), sample::issued(number));
+    }
+    for (number, serial) in taken {
+        assert!(find(&ledger, serial).unwrap().revocation.is_some(), "reservation {number} was given up");
+    }
+    let filter = RowFilter { state: Some(RowState::Issued), ..RowFilter::default() };
+    assert_eq!(answer(|done| ledger.count(filter, done)), Ok(ROWS + 2));
+}
+
+fn answer<T: Send + 'static>(ask: impl FnOnce(Completion<Result<T, LedgerFault>>)) -> Result<T, LedgerFault> {
+    let (sender, receiver) = mpsc::channel();
+    ask(Box::new(move |answer| sender.send(answer).unwrap()));
+    receiver.recv_timeout(ANSWER_TIME).unwrap()
+}
+
+fn reserve(ledger: &SqliteLedger, number: u64) -> Result<(u64, Serial), LedgerFault> {
+    let serial = ledger.draw(NodePrefix::new(1), [9; 16]);
+    let reserve = sample::reserve(sample::intent(number, serial));
+    let answers = answer(|done| ledger.intend(vec![reserve], done))?;
+    assert!(matches!(answers[..], [Intended::Reserved]), "{answers:?}");
+    Ok((number, serial))
+}
+
+fn issue(ledger: &SqliteLedger, number: u64) -> Serial {
+    let (_, serial) = reserve(ledger, number).unwrap();
+    let recorded = answer(|done| ledger.record(vec![sample::record(number, serial)], done));
+    assert_eq!(recorded, Ok(vec![Recorded::Durable]));
+    serial
+}
+
+fn revoke(number: u64, serial: Serial) -> Revoke {
+    Revoke { row: Locator::Serial(serial), revocation: sample::revocation(number) }
+}
+
+fn find(ledger: &SqliteLedger, serial: Serial) -> Option<LedgerEntry> {
+    answer(|done| ledger.find(vec![Locator::Serial(serial)], done)).unwrap().swap_remove(0)
+}
+
+/// The rows from before the fault are there, byte for byte.
+fn are_whole(ledger: &SqliteLedger, issued: &[Serial]) {
+    for (number, serial) in (0..).zip(issued) {
+        let row = find(ledger, *serial).unwrap();
+        assert_eq!(format!("{:?}", row.intent), format!("{:?}", sample::intent(number, *serial)));
+        assert_eq!(*row.issued().unwrap().as_ref(), sample::issued(number));
+    }
+}
+
+/// Runs the story in a process whose disk fails so, and returns what it logged.
+fn with(faults: &str) -> String {
+    let scratch = shim::scratch();
+    let folder = scratch.path().join("ledger");
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("ledger.db");
+    words_of(&shim::run(faults, &folder, None, ERRAND_ARGUMENTS), &file)
+}
+
+fn words_of(ended: &Output, file: &Path) -> String {
+    let words = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success() && words.contains("the story has ended"), "{words}");
+    let stops = words.lines().filter(|line| line.contains("the ledger cannot write"));
+    let stops: Vec<&str> = stops.collect();
+    assert!(!stops.is_empty() && stops.iter().all(|line| line.contains(file.to_str().unwrap())), "{words}");
+    assert!(words.contains("the ledger writes again"), "{words}");
+    words
+}
+
+fn names_the_room(words: &str) {
+    assert!(words.contains("MiB of free space there, and "), "{words}");
+}
+
+#[test]
+fn a_full_disk() {
+    names_the_room(&with("fault write * 28 0 whole"));
+}
+
+#[test]
+fn a_full_disk_that_takes_half_a_page() {
+    names_the_room(&with("fault write * 28 0 short"));
+}
+
+#[test]
+fn refused_writes() {
+    with("fault write * 5 0 whole");
+}
+
+#[test]
+fn a_failing_sync() {
+    with("fault sync * 5 0 whole");
+}
+
+#[test]
+fn a_disk_that_becomes_read_only() {
+    with("fault write * 30 0 whole;fault open * 30 0 whole;fault truncate * 30 0 whole");
+}
+
+#[test]
+fn a_real_disk_that_is_full() {
+    if !Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|ended| ended.status.success()) {
+        println!("left out: this user may not mount");
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let mut program = Command::new("unshare");
+    program.args(["-m", "sh", "-c", "mount -t tmpfs -o size=128m tmpfs \"$0\" && exec \"$@\""]).arg(scratch.path());
+    program.arg(std::env::current_exe().unwrap()).args(ERRAND_ARGUMENTS);
+    program.env(shim::ERRAND, "fill").env("MUSTER_SHIM_FOLDER", scratch.path());
+    names_the_room(&words_of(&program.output().unwrap(), &scratch.path().join("ledger.db")));
+}
