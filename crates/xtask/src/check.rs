@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::{cargo, muster};
 use crate::process::Program;
-use crate::{bench, dashboards, interop, seams, setup, tree};
+use crate::{bench, dashboards, interop, power, seams, setup, tree};
 
 #[derive(Args)]
 pub(crate) struct CheckOptions {
@@ -45,7 +45,8 @@ enum CheckPart {
     Deny,
     /// Unit tests, stories, the simulator's seeds
     Tests,
-    /// Builds that leave out one check of the client's authentication: the walk in crates/dtls must detect each
+    /// Builds that leave out one check of the client's authentication, or one sync of the ledger: the walk in crates/dtls and
+    /// the power losses in crates/ledger must detect each
     Seams,
     /// rustdoc without warnings; every relative link in the Markdown has a target
     Docs,
@@ -89,7 +90,7 @@ impl CheckPart {
             Self::Clippy => cargo("clippy --quiet --workspace --all-targets --locked -- -D warnings").stream(),
             Self::Deny => deny("licenses bans sources"),
             Self::Tests => cargo("test --workspace --locked --no-fail-fast").stream(),
-            Self::Seams => seams::run(),
+            Self::Seams => seams::run().and_then(|()| power::seams()),
             Self::Docs => docs::check(),
             Self::Interop => interop::run(""),
             Self::Demo => demo(),

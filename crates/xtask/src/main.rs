@@ -17,6 +17,7 @@ mod dashboards;
 mod fuzz;
 mod interop;
 mod population;
+mod power;
 mod process;
 mod seams;
 mod setup;
@@ -60,6 +61,9 @@ enum Command {
         #[arg(long, default_value_t = population::SESSIONS)]
         sessions: u32,
     },
+    /// Take the power away under a working ledger, at as many moments as asked for; builds without one sync each must lose
+    /// something. Kept in crates/ledger/results/power.txt
+    Power(power::PowerOptions),
     /// Test other implementations against ours: the part of `check` with this name
     Interop {
         /// Run only stories whose names contain this text
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Command::Seams => seams::run(),
         Command::Walk { arguments } => seams::walk(&arguments),
         Command::Population { sessions } => population::run(sessions),
+        Command::Power(options) => power::run(&options),
         Command::Interop { story } => interop::run(&story),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench { command } => bench::run(&command),

@@ -63,7 +63,7 @@ fn notice(seam: &str) -> Result<Option<String>> {
 }
 
 /// A program that runs rustc with one additional cfg.
-fn wrapper(seam: &str) -> Result<PathBuf> {
+pub(crate) fn wrapper(seam: &str) -> Result<PathBuf> {
     let path = tree::target().join("seams").join(seam);
     tree::write(&path, &format!("#!/bin/sh\nexec \"$@\" --cfg 'muster_seam=\"{seam}\"'\n"))?;
     let executable = std::fs::Permissions::from_mode(0o755);
