@@ -3,7 +3,12 @@
 //! `kill -9` leaves what the kernel holds in memory, so it cannot show that a sync is missing. Here the ledger works under a shim that sees every write
 //! and every sync (`power/shim.c`), and its trace becomes disks that lost what was not synced, in any order (`power/disk.rs`). Each is opened, and
 //! compared with what had been answered before (`power/judge.rs`). `cargo xtask power` looks at many more of them.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test of a shell: it runs programs and threads")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test of a shell: it runs programs and threads, and prints what it found"
+)]
 
 #[path = "power/loss.rs"]
 mod loss;

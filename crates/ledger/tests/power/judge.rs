@@ -115,7 +115,7 @@ fn rows_are_those_asked_for(ledger: &SqliteLedger, told: &Told) -> Verdict {
         let listing = answer(|done| ledger.list(query, done))?;
         for row in listing.rows {
             let serial = row.intent.serial;
-            ensure(asked.contains(&serial.as_bytes().to_vec()), || format!("nobody asked for {serial}"))?;
+            ensure(asked.contains(&serial.as_bytes()[..]), || format!("nobody asked for {serial}"))?;
             ensure(seen.insert(serial.as_bytes().to_vec()), || format!("{serial} stands there twice"))?;
         }
         after = listing.next;
