@@ -91,6 +91,7 @@ struct Shared {
     rows: AtomicI64,
     /// The time of the latest row, in seconds since 1970; 0 where there is none.
     time: AtomicI64,
+    commits: AtomicU64,
     state: Mutex<WriteState>,
 }
 
@@ -106,6 +107,7 @@ impl Shared {
     fn publish(&self, tally: Tally) {
         self.rows.store(tally.rows, Ordering::Release);
         self.time.store(tally.time, Ordering::Release);
+        self.commits.fetch_add(1, Ordering::Relaxed);
     }
 
     fn set_fault(&self, fault: Option<String>) {
@@ -182,6 +184,7 @@ impl SqliteLedger {
             next_number: AtomicU64::new(u64::try_from(tally.numbers + 1).unwrap_or(1)),
             rows: AtomicI64::new(tally.rows),
             time: AtomicI64::new(tally.time),
+            commits: AtomicU64::new(0),
             state: Mutex::new(WriteState::Writes),
         });
         let threads = start(&shared, book).map_err(OpenProblem::File)?;
@@ -198,6 +201,12 @@ impl SqliteLedger {
     #[must_use]
     pub fn rows(&self) -> u64 {
         u64::try_from(self.shared.rows.load(Ordering::Acquire)).unwrap_or(0)
+    }
+
+    /// How many batches were committed since it was opened: each one is one sync of the disk.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.shared.commits.load(Ordering::Relaxed)
     }
 }
 

@@ -9,6 +9,7 @@ mod counts;
 mod e2e;
 pub(crate) mod facts;
 mod hello;
+mod ledger;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -31,6 +32,8 @@ pub(crate) enum BenchCommand {
     /// Run server and load generator as processes: the server's CPU per enrolment relative to the floor of the same
     /// run
     E2e(e2e::E2eOptions),
+    /// Measure what the durable ledger costs for each certificate when it has many rows already: CPU, syncs, bytes, memory
+    Ledger(ledger::LedgerOptions),
     /// Attack a released server on loopback: one cookie, unfinished handshakes, enrolments without close_notify
     Attacks(attacks::AttackOptions),
 }
@@ -43,6 +46,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Growth { commit } => counts::growth(commit),
         BenchCommand::Floor => e2e::print_floor(),
         BenchCommand::E2e(options) => e2e::run(options),
+        BenchCommand::Ledger(options) => ledger::run(options),
         BenchCommand::Attacks(options) => attacks::run(options),
     }
 }

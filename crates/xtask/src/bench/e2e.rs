@@ -307,7 +307,7 @@ fn measured(
 }
 
 /// Runs a program on one core, if there are two cores to separate.
-fn pinned(core: usize, program: &Path) -> Program {
+pub(super) fn pinned(core: usize, program: &Path) -> Program {
     if std::thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2) {
         Program::new("taskset").args(["-c", &core.to_string()]).arg(program)
     } else {

@@ -1,0 +1,238 @@
+//! What both durable steps of an issuance cost in a ledger of SQLite that has many rows already.
+//!
+//! `cargo run --release -p benches --bin ledger -- FOLDER ROWS`: fills a ledger in this folder with as many rows as a fleet makes, then issues more
+//! of them with 16, 64 and 256 jobs in flight, and one alone. The rows are made before the clock starts. CPU time is that of the process, user and
+//! system, so the completions of the jobs are in it. Prints one JSON object; `cargo xtask bench ledger` runs it and makes a table.
+#![allow(clippy::print_stdout, reason = "its result goes to whoever started it")]
+#![allow(clippy::disallowed_methods, reason = "a measurement of its own: no engine runs here")]
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use authority::{Intended, Ledger, LedgerFault, Record, Recorded, Reserve};
+use benches::{Fleet, IssuanceRows};
+use ledger::SqliteLedger;
+use ledger::sqlite::Fresh;
+use rustix::time::{ClockId, clock_gettime};
+use rustls_pki_types::UnixTime;
+
+const IN_FLIGHT: &[usize] = &[16, 64, 256];
+/// Certificates of each measurement: enough for several checkpoints of the log.
+const CERTIFICATES: u64 = 40_000;
+const LONE_CERTIFICATES: u64 = 200;
+/// Rows of one call while the ledger is filled, and calls in flight.
+const FILL_ROWS: u64 = 512;
+const FILLS_IN_FLIGHT: usize = 2;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [folder, rows] = &arguments[..] else { return Err("usage: ledger FOLDER ROWS".into()) };
+    let file = Path::new(folder).join("ledger.db");
+    let rows: u64 = rows.parse()?;
+    let fleet = Fleet::of(rows);
+    let (ledger, _) = open(&file)?;
+    let filling = Instant::now();
+    fill(&ledger, fleet, rows)?;
+    let fill_seconds = filling.elapsed().as_secs_f64();
+    drop(ledger);
+    let bytes_after_fill = bytes(&file)?;
+    let rss_before_kib = kib("VmRSS:")?;
+    let (ledger, open_ms) = open(&file)?;
+    let rss_opened_kib = kib("VmRSS:")?;
+    let (mut next_row, mut measured) = (rows, Vec::new());
+    for in_flight in IN_FLIGHT {
+        let issuances: Vec<IssuanceRows> =
+            (next_row..next_row + CERTIFICATES).map(|row| fleet.issuance(row, &ledger)).collect();
+        next_row += CERTIFICATES;
+        measured.push(Measured::of(&ledger, issuances, *in_flight)?);
+    }
+    let lone = lone(&ledger, fleet, next_row)?;
+    let result = serde_json::json!({
+        "rows": rows,
+        "fill_us_per_certificate": fill_seconds * 1e6 / float(rows),
+        "bytes_per_certificate": float(bytes_after_fill) / float(rows),
+        "log_bytes": bytes(&with_suffix(&file, "-wal")).unwrap_or(0),
+        "open_ms": open_ms,
+        "rss_before_kib": rss_before_kib,
+        "rss_opened_kib": rss_opened_kib,
+        "rss_end_kib": kib("VmRSS:")?,
+        "rss_peak_kib": kib("VmHWM:")?,
+        "in_flight": measured.iter().map(Measured::json).collect::<Vec<_>>(),
+        "lone_p50_us": lone[lone.len() / 2],
+        "lone_p99_us": lone[lone.len() * 99 / 100],
+    });
+    println!("{result}");
+    Ok(())
+}
+
+fn open(file: &Path) -> Result<(SqliteLedger, f64)> {
+    let start = Instant::now();
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(1_767_225_600));
+    let ledger = SqliteLedger::open(file, Fresh { serial_key: [7; 16] }, now)?;
+    Ok((ledger, start.elapsed().as_secs_f64() * 1e3))
+}
+
+/// Writes the first rows of the fleet, many in a call.
+fn fill(ledger: &SqliteLedger, fleet: Fleet, rows: u64) -> Result<()> {
+    let (sender, receiver) = channel();
+    let (mut next, mut recorded, mut calls) = (0, 0, 0);
+    while recorded < rows {
+        while calls < FILLS_IN_FLIGHT && next < rows {
+            let end = (next + FILL_ROWS).min(rows);
+            let (reserves, records): (Vec<Reserve>, Vec<Record>) =
+                (next..end).map(|row| fleet.issuance(row, ledger)).map(|it| (it.reserve, it.record)).unzip();
+            next = end;
+            calls += 1;
+            let sender = sender.clone();
+            ledger.intend(reserves, Box::new(move |answer| drop(sender.send(Step::Intended(records, answer)))));
+        }
+        match receiver.recv()? {
+            Step::Intended(records, answer) => {
+                all_reserved(&answer.map_err(fault)?)?;
+                let sender = sender.clone();
+                ledger.record(records, Box::new(move |answer| drop(sender.send(Step::Recorded(answer)))));
+            }
+            Step::Recorded(answer) => {
+                recorded += all_durable(&answer.map_err(fault)?)?;
+                calls -= 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where a call is.
+enum Step {
+    Intended(Vec<Record>, std::result::Result<Vec<Intended>, LedgerFault>),
+    Recorded(std::result::Result<Vec<Recorded>, LedgerFault>),
+}
+
+struct Measured {
+    in_flight: usize,
+    cpu_us: f64,
+    commits: f64,
+    per_second: f64,
+}
+
+impl Measured {
+    /// Issues the certificates, so many at the same time: as one ends, the next begins.
+    fn of(ledger: &SqliteLedger, issuances: Vec<IssuanceRows>, in_flight: usize) -> Result<Self> {
+        let certificates = issuances.len();
+        let (sender, receiver) = channel();
+        let mut waiting = issuances.into_iter();
+        let (commits, cpu, start) = (ledger.commits(), cpu_microseconds(), Instant::now());
+        for issuance in waiting.by_ref().take(in_flight) {
+            begin(ledger, issuance, &sender);
+        }
+        let mut recorded = 0;
+        while recorded < certificates {
+            match receiver.recv()? {
+                Step::Intended(records, answer) => {
+                    all_reserved(&answer.map_err(fault)?)?;
+                    let sender = sender.clone();
+                    ledger.record(records, Box::new(move |answer| drop(sender.send(Step::Recorded(answer)))));
+                }
+                Step::Recorded(answer) => {
+                    all_durable(&answer.map_err(fault)?)?;
+                    recorded += 1;
+                    if let Some(issuance) = waiting.next() {
+                        begin(ledger, issuance, &sender);
+                    }
+                }
+            }
+        }
+        let certificates = float(u64::try_from(certificates)?);
+        Ok(Self {
+            in_flight,
+            cpu_us: (cpu_microseconds() - cpu) / certificates,
+            commits: float(ledger.commits() - commits) / certificates,
+            per_second: certificates / start.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "in_flight": self.in_flight,
+            "cpu_us_per_certificate": self.cpu_us,
+            "commits_per_certificate": self.commits,
+            "certificates_per_second": self.per_second,
+        })
+    }
+}
+
+fn begin(ledger: &SqliteLedger, issuance: IssuanceRows, sender: &Sender<Step>) {
+    let sender = sender.clone();
+    let records = vec![issuance.record];
+    ledger.intend(vec![issuance.reserve], Box::new(move |answer| drop(sender.send(Step::Intended(records, answer)))));
+}
+
+/// The time of both steps with nothing else in flight, in microseconds, sorted.
+fn lone(ledger: &SqliteLedger, fleet: Fleet, first: u64) -> Result<Vec<f64>> {
+    let (sender, receiver): (Sender<Step>, Receiver<Step>) = channel();
+    let mut times = Vec::new();
+    for row in first..first + LONE_CERTIFICATES {
+        let issuance = fleet.issuance(row, ledger);
+        let start = Instant::now();
+        begin(ledger, issuance, &sender);
+        let Step::Intended(records, answer) = receiver.recv()? else { return Err("recorded before reserved".into()) };
+        all_reserved(&answer.map_err(fault)?)?;
+        let recorded = sender.clone();
+        ledger.record(records, Box::new(move |answer| drop(recorded.send(Step::Recorded(answer)))));
+        let Step::Recorded(answer) = receiver.recv()? else { return Err("reserved twice".into()) };
+        all_durable(&answer.map_err(fault)?)?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
+}
+
+fn all_reserved(answers: &[Intended]) -> Result<()> {
+    match answers.iter().find(|answer| !matches!(answer, Intended::Reserved)) {
+        None => Ok(()),
+        Some(other) => Err(format!("a row of the fleet was answered with {other:?}").into()),
+    }
+}
+
+fn all_durable(answers: &[Recorded]) -> Result<u64> {
+    if answers.iter().any(|answer| *answer != Recorded::Durable) {
+        return Err("a reserved row was given up".into());
+    }
+    Ok(u64::try_from(answers.len())?)
+}
+
+fn fault(fault: LedgerFault) -> Box<dyn Error> {
+    format!("the ledger is {fault}").into()
+}
+
+fn bytes(file: &Path) -> Result<u64> {
+    Ok(fs::metadata(file)?.len())
+}
+
+fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "rows and bytes of a measurement are far below 2^52")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "seconds and nanoseconds of one process are far below 2^52")]
+fn cpu_microseconds() -> f64 {
+    let now = clock_gettime(ClockId::ProcessCPUTime);
+    now.tv_sec as f64 * 1e6 + now.tv_nsec as f64 / 1e3
+}
+
+/// A value of this process's `/proc/self/status`, in KiB.
+fn kib(name: &str) -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
