@@ -20,8 +20,9 @@ use rustix::time::{ClockId, clock_gettime};
 use rustls_pki_types::UnixTime;
 
 const IN_FLIGHT: &[usize] = &[16, 64, 256];
-/// Certificates of each measurement: enough for several checkpoints of the log.
-const CERTIFICATES: u64 = 40_000;
+/// Certificates of each measurement: enough for several checkpoints of the log, and not many times the rows of a small ledger.
+const CERTIFICATES_MIN: u64 = 10_000;
+const CERTIFICATES_MAX: u64 = 40_000;
 const LONE_CERTIFICATES: u64 = 200;
 /// Rows of one call while the ledger is filled, and calls in flight.
 const FILL_ROWS: u64 = 512;
@@ -45,10 +46,11 @@ fn main() -> Result<()> {
     let (ledger, open_ms) = open(&file)?;
     let rss_opened_kib = kib("VmRSS:")?;
     let (mut next_row, mut measured) = (rows, Vec::new());
+    let certificates = rows.clamp(CERTIFICATES_MIN, CERTIFICATES_MAX);
     for in_flight in IN_FLIGHT {
         let issuances: Vec<IssuanceRows> =
-            (next_row..next_row + CERTIFICATES).map(|row| fleet.issuance(row, &ledger)).collect();
-        next_row += CERTIFICATES;
+            (next_row..next_row + certificates).map(|row| fleet.issuance(row, &ledger)).collect();
+        next_row += certificates;
         measured.push(Measured::of(&ledger, issuances, *in_flight)?);
     }
     let lone = lone(&ledger, fleet, next_row)?;

@@ -20,6 +20,7 @@
 
 mod book;
 mod connect;
+mod index;
 mod queue;
 mod reader;
 mod room;
@@ -47,6 +48,7 @@ use tracing::warn;
 
 use self::book::{Book, Tally};
 use self::connect::{connect_anchor, connect_reader, connect_writer, make_durable};
+use self::index::{Unmerged, YOUNG_MAX};
 use self::queue::Queue;
 use self::reader::{Question, Reader};
 use self::schema::Meta;
@@ -82,6 +84,7 @@ pub struct SqliteLedger {
 struct Shared {
     file: PathBuf,
     serials: Arc<SerialCipher>,
+    unmerged: Arc<Unmerged>,
     writes: Queue<Write>,
     /// Questions of issuances: points of the tables.
     points: Queue<Question>,
@@ -163,7 +166,8 @@ impl SqliteLedger {
         make_durable(&connection, file)?;
         let anchor = connect_anchor(file)?;
         let serials = Arc::new(SerialCipher::new(&meta.serial_key));
-        let mut book = Book::new(connection, Arc::clone(&serials))?;
+        let unmerged = Arc::new(Unmerged::new(YOUNG_MAX));
+        let mut book = Book::new(connection, Arc::clone(&serials), Arc::clone(&unmerged))?;
         book.begin()?;
         let given_up = book.give_up_all(now)?;
         book.commit()?;
@@ -178,6 +182,7 @@ impl SqliteLedger {
         let shared = Arc::new(Shared {
             file: file.to_owned(),
             serials,
+            unmerged,
             writes: Queue::new(WAITING_ROWS_MAX),
             points: Queue::new(WAITING_ROWS_MAX),
             scans: Queue::new(WAITING_ROWS_MAX),
@@ -229,14 +234,13 @@ fn compare_clock(now: UnixTime, latest: i64) {
 /// Starts the threads: one writes, one answers issuances, one answers operators.
 fn start(shared: &Arc<Shared>, book: Book) -> Result<Vec<JoinHandle<()>>, std::io::Error> {
     let named = |name: &str| thread::Builder::new().name(name.to_owned());
-    let (file, serials) = (shared.file.clone(), Arc::clone(&shared.serials));
+    let (file, serials, unmerged) = (shared.file.clone(), Arc::clone(&shared.serials), Arc::clone(&shared.unmerged));
     let open = move || {
         let connection = connect_writer(&file).map_err(|why| why.to_string())?;
         make_durable(&connection, &file).map_err(|why| why.to_string())?;
-        let mut book = Book::new(connection, Arc::clone(&serials)).map_err(|why| why.to_string())?;
-        // A transaction that writes: whether the disk takes one again.
-        book.begin().and_then(|()| book.count_fault()).and_then(|()| book.commit()).map_err(|why| why.to_string())?;
-        Ok(book)
+        // A transaction that writes: whether the disk takes one again. What the book remembers is read only then.
+        book::count_fault(&connection).map_err(|why| why.to_string())?;
+        Book::new(connection, Arc::clone(&serials), Arc::clone(&unmerged)).map_err(|why| why.to_string())
     };
     let writer = Writer::new(Arc::clone(shared), book, Box::new(open));
     let mut threads = vec![named("ledger-writer").spawn(move || writer.run())?];

@@ -14,7 +14,8 @@ use rustls_pki_types::UnixTime;
 use tracing::warn;
 
 use super::connect::keep_log_when_closed;
-use super::row::{self, function_code, origin_code, reason_code, seconds, short, short_device};
+use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
+use super::row::{self, function_code, origin_code, reason_code, seconds, short, short_device, tag};
 use crate::serial::SerialCipher;
 
 /// Parties and profiles whose numbers are kept in memory: more than a configuration names.
@@ -36,6 +37,8 @@ pub(super) struct Tally {
     pub(super) numbers: i64,
     /// No row with a lower number is a reservation.
     open_from: i64,
+    /// Rows up to this place have all of their entries in the tables `of_device` and `of_key`.
+    indexed: i64,
     /// The latest time that a row has.
     pub(super) time: i64,
 }
@@ -46,15 +49,30 @@ pub(super) struct Book {
     serials: Arc<SerialCipher>,
     parties: HashMap<AnchorId, i64>,
     profiles: HashMap<(Arc<str>, ProfileVersion), i64>,
-    /// Numbers of reservations, and the second from which each is outlived.
-    open: BTreeMap<i64, i64>,
+    /// Reservations, by number.
+    open: BTreeMap<i64, Reservation>,
+    unmerged: Arc<Unmerged>,
+    merge: Merge,
+    /// Rows that the open transaction adds.
+    added: usize,
     tally: Tally,
 }
 
+/// A row that has no certificate yet.
+struct Reservation {
+    serial: Serial,
+    /// The second from which it is outlived.
+    end: i64,
+}
+
 impl Book {
-    pub(super) fn new(connection: Connection, serials: Arc<SerialCipher>) -> Result<Self, Error> {
+    pub(super) fn new(
+        connection: Connection,
+        serials: Arc<SerialCipher>,
+        unmerged: Arc<Unmerged>,
+    ) -> Result<Self, Error> {
         connection.set_prepared_statement_cache_capacity(64);
-        let sql = "SELECT places, rows, issued, numbers, open_from, time FROM tally";
+        let sql = "SELECT places, rows, issued, numbers, open_from, indexed, time FROM tally";
         let tally = connection.query_row(sql, [], |row| {
             Ok(Tally {
                 places: row.get(0)?,
@@ -62,7 +80,8 @@ impl Book {
                 issued: row.get(2)?,
                 numbers: row.get(3)?,
                 open_from: row.get(4)?,
-                time: row.get(5)?,
+                indexed: row.get(5)?,
+                time: row.get(6)?,
             })
         })?;
         let mut book = Self {
@@ -71,22 +90,33 @@ impl Book {
             parties: HashMap::new(),
             profiles: HashMap::new(),
             open: BTreeMap::new(),
+            unmerged,
+            merge: Merge::default(),
+            added: 0,
             tally,
         };
         book.read_open()?;
+        book.read_unmerged()?;
         Ok(book)
     }
 
     fn read_open(&mut self) -> Result<(), Error> {
-        let sql = "SELECT i.number, i.at FROM intent i LEFT JOIN certificate c ON c.number = i.number
+        let sql = "SELECT i.number, i.serial, i.at FROM intent i LEFT JOIN certificate c ON c.number = i.number
 WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         let mut statement = self.connection.prepare(sql)?;
-        let rows = statement.query_map([self.tally.open_from], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        for row in rows {
-            let (number, at): (i64, i64) = row?;
-            self.open.insert(number, lifetime_end(at));
+        let mut rows = statement.query([self.tally.open_from])?;
+        while let Some(row) = rows.next()? {
+            let (serial, end) = (row::serial(row, 1)?, lifetime_end(row.get(2)?));
+            self.open.insert(row.get(0)?, Reservation { serial, end });
         }
         Ok(())
+    }
+
+    /// Reads the entries that the tables of the indexes lack.
+    fn read_unmerged(&self) -> Result<(), Error> {
+        let mut statement = self.connection.prepare(row::INDEXED)?;
+        let entries = statement.query_map([self.tally.indexed], row::index_entry)?;
+        self.unmerged.replace(entries)
     }
 
     pub(super) fn tally(&self) -> Tally {
@@ -99,18 +129,18 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
 
     /// Writes what is counted, and makes the batch durable.
     pub(super) fn commit(&mut self) -> Result<(), Error> {
-        let Tally { places, rows, issued, numbers, time, .. } = self.tally;
+        let added = (std::mem::take(&mut self.added), self.tally.places);
+        if let Some(indexed) = self.merge.step(&self.unmerged, &self.connection, added)? {
+            self.tally.indexed = indexed;
+        }
+        let Tally { places, rows, issued, numbers, indexed, time, .. } = self.tally;
         self.tally.open_from = self.open.first_key_value().map_or(numbers + 1, |(number, _)| *number);
-        let sql = "UPDATE tally SET places = ?1, rows = ?2, issued = ?3, numbers = ?4, open_from = ?5, time = ?6";
-        let values = params![places, rows, issued, numbers, self.tally.open_from, time];
+        let sql = "UPDATE tally SET places = ?1, rows = ?2, issued = ?3, numbers = ?4, open_from = ?5, indexed = ?6, time = ?7";
+        let values = params![places, rows, issued, numbers, self.tally.open_from, indexed, time];
         self.connection.prepare_cached(sql)?.execute(values)?;
-        self.connection.prepare_cached("COMMIT")?.execute([]).map(drop)
-    }
-
-    /// Writes something that is new each time: how often the ledger could not write, in `meta`.
-    pub(super) fn count_fault(&self) -> Result<(), Error> {
-        let sql = "INSERT INTO meta VALUES ('faults', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1";
-        self.connection.execute(sql, []).map(drop)
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        self.merge.committed(&self.unmerged);
+        Ok(())
     }
 
     /// Ends the connection after a fault: what it wrote last may not be durable, so the log stays as it is until it was made durable.
@@ -137,14 +167,14 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         self.tally.time = self.tally.time.max(seconds(intent.at));
         self.give_up_outlived()?;
         let device = short_device(&intent.device);
-        let of_device = self.of_device(device)?;
+        let of_device = self.unmerged.of_device(&self.connection, device)?;
         if let Some(answer) = self.answered(intent, &of_device)? {
             return Ok(answer);
         }
         if *new_row == NewRow::Held {
             return Ok(Intended::Held);
         }
-        if self.is_key_of_another(intent, device)? {
+        if self.is_key_of_another(intent, &of_device)? {
             return Ok(Intended::KeyOfAnother);
         }
         if *factory_keys == FactoryKeys::Refused && self.is_factory_key(intent, &of_device)? {
@@ -156,23 +186,6 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         }
         self.reserve(intent, number, device)?;
         Ok(Intended::Reserved)
-    }
-
-    /// The entries of a device, newest number first. A device has as many unexpired ones as its profiles allow.
-    fn of_device(&self, device: i64) -> Result<Vec<OfDevice>, Error> {
-        let sql =
-            "SELECT number, not_after, csr, spki, factory_key FROM of_device WHERE device = ?1 ORDER BY number DESC";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([device], |row| {
-            Ok(OfDevice {
-                number: row.get(0)?,
-                not_after: row.get(1)?,
-                csr: row.get(2)?,
-                spki: row.get(3)?,
-                factory_key: row.get(4)?,
-            })
-        })?;
-        rows.collect()
     }
 
     /// The answer to a request that has a row already: the newest row that asks for the same and was not given up decides. A reservation that
@@ -196,7 +209,7 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
     }
 
     fn newest_same(&self, intent: &Intent, of_device: &[OfDevice]) -> Result<Option<(i64, LedgerEntry)>, Error> {
-        let (csr, spki) = (short(&intent.csr), short(&intent.spki));
+        let (csr, spki) = (tag(&intent.csr), tag(&intent.spki));
         let mut newest: Option<(i64, LedgerEntry)> = None;
         for entry in of_device.iter().filter(|it| it.csr == csr || it.spki == spki) {
             let row = row::read(&self.connection, entry.number)?;
@@ -211,12 +224,12 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         Ok(newest)
     }
 
-    fn is_key_of_another(&self, intent: &Intent, device: i64) -> Result<bool, Error> {
-        let sql = "SELECT number FROM of_key WHERE spki = ?1 AND device <> ?2";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![short(&intent.spki), device])?;
-        while let Some(found) = rows.next()? {
-            let row = row::read(&self.connection, found.get(0)?)?;
+    fn is_key_of_another(&self, intent: &Intent, of_device: &[OfDevice]) -> Result<bool, Error> {
+        for number in self.unmerged.of_key(&self.connection, short(&intent.spki))? {
+            if of_device.iter().any(|own| own.number == number) {
+                continue;
+            }
+            let row = row::read(&self.connection, number)?;
             if row.is_some_and(|row| row.intent.spki == intent.spki && row.intent.device != intent.device) {
                 return Ok(true);
             }
@@ -228,7 +241,7 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         if intent.factory_key == Some(intent.spki) {
             return Ok(true);
         }
-        let spki = short(&intent.spki);
+        let spki = tag(&intent.spki);
         for entry in of_device.iter().filter(|it| it.factory_key == Some(spki)) {
             let row = row::read(&self.connection, entry.number)?;
             if row.is_some_and(|row| row.intent.device == intent.device && row.intent.factory_key == Some(intent.spki))
@@ -258,6 +271,9 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
     /// The number that the serial leads to, if no row has it.
     fn free_number(&self, serial: &Serial) -> Result<Option<i64>, Error> {
         let Some(number) = self.number(serial) else { return Ok(None) };
+        if number > self.tally.numbers {
+            return Ok(Some(number));
+        }
         let sql = "SELECT 1 FROM intent WHERE number = ?1";
         let is_taken = self.connection.prepare_cached(sql)?.exists([number])?;
         Ok((!is_taken).then_some(number))
@@ -309,17 +325,11 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
             intent.peer.to_string(),
         ])?;
         self.connection.prepare_cached("INSERT INTO place VALUES (?1, ?2)")?.execute([place, number])?;
-        self.connection.prepare_cached("INSERT INTO of_device VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
-            device,
-            number,
-            not_after,
-            short(&intent.csr),
-            short(&intent.spki),
-            factory_key.as_ref().map(short),
-        ])?;
-        let of_key = [short(&intent.spki), number, device];
-        self.connection.prepare_cached("INSERT INTO of_key VALUES (?1, ?2, ?3)")?.execute(of_key)?;
-        self.open.insert(number, lifetime_end(seconds(intent.at)));
+        let (csr, spki, factory_key) = (tag(&intent.csr), tag(&intent.spki), factory_key.as_ref().map(tag));
+        let row = OfDevice { number, not_after, csr, spki, factory_key };
+        self.unmerged.insert(&IndexEntry { device, key: short(&intent.spki), row });
+        self.open.insert(number, Reservation { serial: intent.serial, end: lifetime_end(seconds(intent.at)) });
+        self.added += 1;
         self.tally.places = place;
         self.tally.rows += 1;
         self.tally.numbers = self.tally.numbers.max(number);
@@ -327,9 +337,13 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
     }
 
     pub(super) fn record(&mut self, record: &Record) -> Result<Recorded, Error> {
-        let Some(number) = self.find(&record.serial)? else { return Ok(Recorded::Abandoned) };
+        let Some(number) = self.number(&record.serial) else { return Ok(Recorded::Abandoned) };
         let issued = &record.issued;
-        if self.open.remove(&number).is_none() {
+        let is_reserved = self.open.get(&number).is_some_and(|open| open.serial == record.serial);
+        if is_reserved {
+            self.open.remove(&number);
+        } else {
+            let Some(number) = self.find(&record.serial)? else { return Ok(Recorded::Abandoned) };
             let sql = "SELECT digest FROM certificate WHERE number = ?1";
             let held: Option<Vec<u8>> =
                 self.connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
@@ -360,13 +374,8 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         self.open.remove(&number);
         let Some(row) = row::read(&self.connection, number)? else { return Ok(()) };
         self.connection.prepare_cached("UPDATE intent SET abandoned = 1 WHERE number = ?1")?.execute([number])?;
-        let of_device = [short_device(&row.intent.device), number];
-        let sql = "DELETE FROM of_device WHERE device = ?1 AND number = ?2";
-        self.connection.prepare_cached(sql)?.execute(of_device)?;
-        let of_key = [short(&row.intent.spki), number];
-        let sql = "DELETE FROM of_key WHERE spki = ?1 AND number = ?2";
-        self.connection.prepare_cached(sql)?.execute(of_key)?;
-        Ok(())
+        let (device, key) = (short_device(&row.intent.device), short(&row.intent.spki));
+        self.unmerged.remove(&self.connection, device, key, number)
     }
 
     /// A reservation that has outlived its time is given up before anything is decided by it. Numbers grow with time, nearly: one that is looked at
@@ -374,7 +383,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
     fn give_up_outlived(&mut self) -> Result<(), Error> {
         for _ in 0..OUTLIVED_MAX {
             match self.open.first_key_value() {
-                Some((&number, &end)) if end <= self.tally.time => self.abandon(number)?,
+                Some((&number, open)) if open.end <= self.tally.time => self.abandon(number)?,
                 _ => break,
             }
         }
@@ -401,7 +410,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
     }
 
     fn locate(&self, locator: &Locator) -> Result<Option<i64>, Error> {
-        locate(&self.connection, &self.serials, locator)
+        locate(&self.connection, &self.serials, &self.unmerged, locator)
     }
 
     /// The number of a party: a CA, a manufacturer or another anchor.
@@ -438,17 +447,19 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
     }
 }
 
-/// An entry of the table `of_device`.
-struct OfDevice {
-    number: i64,
-    not_after: i64,
-    csr: i64,
-    spki: i64,
-    factory_key: Option<i64>,
+/// Writes something that is new each time, in a transaction of its own: how often the ledger could not write, in `meta`.
+pub(super) fn count_fault(connection: &Connection) -> Result<(), Error> {
+    let sql = "INSERT INTO meta VALUES ('faults', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1";
+    connection.execute(sql, []).map(drop)
 }
 
 /// The number of the row that is meant.
-pub(super) fn locate(connection: &Connection, serials: &SerialCipher, locator: &Locator) -> Result<Option<i64>, Error> {
+pub(super) fn locate(
+    connection: &Connection,
+    serials: &SerialCipher,
+    unmerged: &Unmerged,
+    locator: &Locator,
+) -> Result<Option<i64>, Error> {
     let by_serial = |serial: &Serial| -> Result<Option<(i64, LedgerEntry)>, Error> {
         let Ok(number) = i64::try_from(serials.number(serial)) else { return Ok(None) };
         let row = row::read(connection, number)?.filter(|row| row.intent.serial == *serial);
@@ -461,12 +472,8 @@ pub(super) fn locate(connection: &Connection, serials: &SerialCipher, locator: &
             Ok(by_serial(serial)?.filter(|(_, row)| is_it(row)).map(|(number, _)| number))
         }
         Locator::NewestOf(device) => {
-            let sql = "SELECT number FROM of_device WHERE device = ?1 ORDER BY number DESC";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([short_device(device)])?;
             let mut newest: Option<(i64, LedgerEntry)> = None;
-            while let Some(found) = rows.next()? {
-                let number = found.get(0)?;
+            for OfDevice { number, .. } in unmerged.of_device(connection, short_device(device))? {
                 let row = row::read(connection, number)?;
                 let row = row.filter(|row| row.issued().is_some() && row.intent.device == *device);
                 if let Some(row) = row

@@ -14,6 +14,7 @@ use tracing::error;
 
 use super::Shared;
 use super::book::locate;
+use super::index::Unmerged;
 use super::queue::Queue;
 use super::row::{self, BEHIND, place, short_device};
 use crate::serial::SerialCipher;
@@ -97,7 +98,7 @@ impl Reader {
             self.connection = (self.open)().ok();
         }
         let connection = self.connection.as_ref().ok_or(LedgerFault::Unavailable)?;
-        read(&Reading { connection, serials: &self.shared.serials }).map_err(|why| {
+        read(&Reading { connection, serials: &self.shared.serials, unmerged: &self.shared.unmerged }).map_err(|why| {
             error!(file = %self.shared.file.display(), "the ledger cannot be read: {why}");
             self.connection = None;
             LedgerFault::Unavailable
@@ -109,6 +110,7 @@ impl Reader {
 struct Reading<'a> {
     connection: &'a Connection,
     serials: &'a SerialCipher,
+    unmerged: &'a Unmerged,
 }
 
 impl Reading<'_> {
@@ -132,7 +134,7 @@ impl Reading<'_> {
     }
 
     fn find(&self, locator: &Locator) -> Result<Option<LedgerEntry>, Error> {
-        match locate(self.connection, self.serials, locator)? {
+        match locate(self.connection, self.serials, self.unmerged, locator)? {
             Some(number) => row::read(self.connection, number),
             None => Ok(None),
         }
@@ -180,13 +182,10 @@ impl Reading<'_> {
 
     fn rows_of_device(&self, filter: &RowFilter) -> Result<Vec<LedgerEntry>, Error> {
         let Some(device) = &filter.device else { return Ok(Vec::new()) };
-        let held = "SELECT number FROM of_device WHERE device = ?1";
         let given_up = "SELECT i.number FROM intent i JOIN party m ON m.id = i.manufacturer
 WHERE i.abandoned AND m.digest = ?1 AND i.device = ?2";
-        let mut numbers: Vec<i64> = Vec::new();
-        let mut statement = self.connection.prepare_cached(held)?;
-        numbers
-            .extend(statement.query_map([short_device(device)], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?);
+        let held = self.unmerged.of_device(self.connection, short_device(device))?;
+        let mut numbers: Vec<i64> = held.into_iter().map(|entry| entry.number).collect();
         let mut statement = self.connection.prepare_cached(given_up)?;
         let values = params![&device.manufacturer.as_bytes()[..], device.id.as_str()];
         numbers.extend(statement.query_map(values, |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?);

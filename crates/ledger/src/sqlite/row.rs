@@ -14,6 +14,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row};
 use rustls_pki_types::UnixTime;
 
+use super::index::{IndexEntry, OfDevice};
+
 macro_rules! columns {
     () => {
         "SELECT i.place, i.serial, i.at, i.function, p.name, p.version, ca.digest, m.digest, i.device, a.digest,
@@ -39,6 +41,31 @@ pub(super) const BEHIND: &str = concat!(
     joins!(),
     "WHERE place.place > ?1 ORDER BY place.place LIMIT ?2"
 );
+
+/// What the indexes have of the rows behind a place, without those that were given up.
+pub(super) const INDEXED: &str = "SELECT i.number, m.digest, i.device, i.spki, i.not_after, i.csr, i.factory_key
+FROM place JOIN intent i ON i.number = place.number JOIN party m ON m.id = i.manufacturer
+WHERE place.place > ?1 AND NOT i.abandoned ORDER BY place.place";
+
+/// A row of [`INDEXED`].
+pub(super) fn index_entry(row: &Row<'_>) -> Result<IndexEntry, Error> {
+    let mut columns = Columns { row, next: 0 };
+    let number = columns.get()?;
+    let manufacturer = AnchorId::from_bytes(columns.array("manufacturer")?);
+    let id = columns.read_text("device", DeviceId::new)?;
+    let device = short_device(&Device { manufacturer, id });
+    let key = Digest::from_bytes(columns.array("spki")?);
+    let not_after = columns.get()?;
+    let csr = tag(&Digest::from_bytes(columns.array("csr")?));
+    let factory_key = columns.get::<Option<[u8; 32]>>()?.map(|digest| tag(&Digest::from_bytes(digest)));
+    let row = OfDevice { number, not_after, csr, spki: tag(&key), factory_key };
+    Ok(IndexEntry { device, key: short(&key), row })
+}
+
+/// The serial number in this column.
+pub(super) fn serial(row: &Row<'_>, column: usize) -> Result<Serial, Error> {
+    Columns { row, next: column }.read("serial", |bytes| Serial::from_bytes(bytes).ok())
+}
 
 /// The row of this number.
 pub(super) fn read(connection: &Connection, number: i64) -> Result<Option<LedgerEntry>, Error> {
@@ -212,6 +239,13 @@ pub(super) fn short(digest: &Digest) -> i64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&digest.as_bytes()[..8]);
     i64::from_be_bytes(bytes)
+}
+
+/// The first 32 bits of a digest, for the few rows of one device.
+pub(super) fn tag(digest: &Digest) -> i32 {
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&digest.as_bytes()[..4]);
+    i32::from_be_bytes(bytes)
 }
 
 /// The first 64 bits of the digest of a device.

@@ -14,8 +14,8 @@ pub const SCHEMA_VERSION_MAX: u32 = SCHEMA_VERSION + 1;
 /// "MUST" in `PRAGMA application_id`: tells a ledger from a database of another program.
 const APPLICATION_ID: i32 = 0x4d55_5354;
 
-/// Every issuance appends to `intent`, `place` and `certificate`, and has one entry in `of_device` and `of_key`. These two hold the first 64 bits of
-/// digests: what they lead to is compared whole in `intent`. Certificates and devices of an issuance are read by the views at the end.
+/// Every issuance appends to `intent`, `place` and `certificate`, and has one entry in `of_device` and `of_key`, up to the place `tally.indexed`:
+/// see the module `index`. These two hold the first bits of digests: what they lead to is compared whole in `intent`. Certificates and devices of an issuance are read by the views at the end.
 const TABLES: &str = "
 CREATE TABLE meta (
   name TEXT PRIMARY KEY,
@@ -81,7 +81,6 @@ CREATE TABLE of_device (
 CREATE TABLE of_key (
   spki INTEGER NOT NULL,
   number INTEGER NOT NULL,
-  device INTEGER NOT NULL,
   PRIMARY KEY (spki, number)
 ) STRICT, WITHOUT ROWID;
 
@@ -108,9 +107,10 @@ CREATE TABLE tally (
   issued INTEGER NOT NULL,
   numbers INTEGER NOT NULL,
   open_from INTEGER NOT NULL,
+  indexed INTEGER NOT NULL,
   time INTEGER NOT NULL
 ) STRICT;
-INSERT INTO tally VALUES (1, 0, 0, 0, 0, 1, 0);
+INSERT INTO tally VALUES (1, 0, 0, 0, 0, 1, 0, 0);
 
 -- For people: `sqlite3 ledger.db 'SELECT * FROM certificates'`.
 CREATE VIEW certificates AS
