@@ -3,8 +3,8 @@
 //! What a power loss may do here is what a disk with a volatile cache and a file system without an order of its own may do:
 //! - Each sector of a file has its content as of the last sync, or as of any time after it, whatever its neighbours have. A sector has 512 or 4,096
 //!   bytes, so that pages and frames are torn.
-//! - The size of a file is as of the last sync or any time after it, whatever its sectors are. A sector that the size covers and that was not
-//!   written holds zeros or garbage.
+//! - The size of a file is as of the last sync or any time after it, whatever its sectors are. A file is cut off whole or not at all.
+//!   A sector that the size covers and that was not written holds zeros or garbage.
 //! - A name that was made, removed or changed is so for certain once its folder was synced. The sync of a file says nothing about its name.
 //! - After a sync that failed, what it was about may be lost, and no later sync brings it back: the kernel takes the pages for clean.
 
@@ -301,18 +301,21 @@ impl Stored {
         }
         let size_cut = kept.cut(chance.draw(), changes);
         let size = self.pending[..size_cut].iter().fold(self.durable.len(), |size, change| change.size(size));
+        // A change of the size that is lost leaves the file as it was before: what came after it is lost with it.
+        let is_lost_size = |index: &usize| matches!(self.pending[*index], Change::Size(_)) && *index >= size_cut;
+        let end = (0..changes).find(is_lost_size).unwrap_or(changes);
         let cut = |sector: usize| kept.cut(splitmix::at(seed, u64::try_from(sector).unwrap()), changes);
         let mut content = self.durable.clone();
         // Sectors that the file did not have: what the disk holds there is of no known past.
         let longest = self.pending.iter().fold(self.durable.len(), |size, change| change.size(size).max(size));
         content.resize(longest, if is_garbage { 0xa5 } else { 0 });
-        for (index, change) in self.pending.iter().enumerate() {
-            let (start, end) = change.range(longest);
-            let mut at = start;
-            while at < end {
+        for (index, change) in self.pending[..end].iter().enumerate() {
+            let (mut at, range_end) = change.range(longest);
+            while at < range_end {
                 let sector = at / sector_bytes;
-                let sector_end = end.min((sector + 1) * sector_bytes);
-                if index < cut(sector) {
+                let sector_end = range_end.min((sector + 1) * sector_bytes);
+                // A file that is cut off is cut off whole.
+                if index < cut(sector) || matches!(change, Change::Size(_)) {
                     match change {
                         Change::Write(from, bytes) => {
                             content[at..sector_end].copy_from_slice(&bytes[at - from..sector_end - from]);
