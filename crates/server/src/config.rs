@@ -26,12 +26,12 @@ use std::path::{Path, PathBuf};
 
 use crate::files::read_file;
 
-pub use fault::{ConfigurationFault, ConfigurationFaults, Location, Problem, ValidityProblem};
-pub(crate) use fault::{SERVER, SERVER_ISSUER, from_file};
+pub use fault::{ConfigurationFault, ConfigurationFaults, Location, Problem, ValidityProblem, from_file};
+pub(crate) use fault::{SERVER, SERVER_ISSUER};
 pub use flaw::ServerFlaw;
 pub use model::{
-    CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LedgerUrl, LimitsSection,
-    MetricsSection, ProfileSection, ServerSection,
+    AdminSection, CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LedgerUrl,
+    LimitsSection, MetricsSection, ProfileSection, ServerSection,
 };
 pub use reader::{Effective, Read, ValueOrigin};
 pub use value::SecretUri;

@@ -6,11 +6,12 @@
 //!             └──────────────────┘◄────────────────────│ signer          │
 //!             ┌─ muster-shard-1 ─┐  mailbox + waker    └─────────────────┘
 //!   devices ─►│ ...              │
-//!             └──────────────────┘──► muster-log (refusals), muster-issued     muster-runtime (/metrics /healthz /readyz)
+//!             └──────────────────┘──► muster-log (refusals), muster-issued     muster-runtime (metrics, admin socket)
 //! ```
 //!
 //! It prints nothing and installs no signal handler: a test or the demo can run several servers in one process. `signals` connects SIGTERM.
 
+mod admin;
 mod bind;
 mod control;
 mod dates;
@@ -100,6 +101,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         snapshot: Arc::clone(&snapshot),
     };
     let metrics_address = watch.start(config, &exposition, &runtime)?;
+    admin::start(config, Arc::clone(&ledger), Arc::clone(&snapshot), &runtime)?;
     for warning in loaded.warnings() {
         warning.log();
     }

@@ -16,6 +16,7 @@
 // The stories' support names the crate as its users do.
 extern crate self as server;
 
+pub mod admin;
 pub mod config;
 pub mod daemon;
 pub mod files;

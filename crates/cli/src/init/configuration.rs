@@ -93,6 +93,10 @@ url = "sqlite:ledger.db"
 [metrics]
 # Read-only: /metrics, /healthz, /readyz.
 listen = "127.0.0.1:9684"
+
+[admin]
+# The Unix socket of `muster cert` and `muster ledger`, for the server's user and root (mode 0600). Its path has at most 107 bytes.
+socket = "admin.sock"
 "#;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The binary, without overrides from the environment of the tests.
 pub(crate) fn muster() -> Command {
@@ -50,12 +51,14 @@ pub(crate) fn loopbacks() -> [&'static str; 2] {
 /// A folder of `muster init` in a temporary folder.
 pub(crate) struct Pki {
     scratch: tempfile::TempDir,
+    /// How many servers were started: two at a time have an admin socket each.
+    servers: AtomicUsize,
 }
 
 impl Pki {
     pub(crate) fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let pki = Self { scratch };
+        let pki = Self { scratch, servers: AtomicUsize::new(0) };
         expect_status(&run([Path::new("init"), &pki.dir()]), 0);
         pki
     }
@@ -84,7 +87,12 @@ impl Pki {
         let given = arguments.iter().filter(|argument| **argument == "--listen").count();
         let listen: Vec<&str> =
             if given > 0 { Vec::new() } else { loopbacks().into_iter().flat_map(|it| ["--listen", it]).collect() };
+        let socket = match self.servers.fetch_add(1, Ordering::Relaxed) {
+            0 => "admin.sock".to_owned(),
+            number => format!("admin-{number}.sock"),
+        };
         let mut child = muster()
+            .env("MUSTER_ADMIN__SOCKET", socket)
             .args(["serve", "--config"])
             .arg(self.path("muster.toml"))
             .args(&listen)

@@ -354,6 +354,7 @@ impl fmt::Display for ConfigurationFaults {
 impl std::error::Error for ConfigurationFaults {}
 
 /// Resolves a path of the file, relative to the file's folder.
-pub(crate) fn from_file(file: &Path, path: &Path) -> PathBuf {
+#[must_use]
+pub fn from_file(file: &Path, path: &Path) -> PathBuf {
     file.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
 }

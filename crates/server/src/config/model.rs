@@ -34,6 +34,8 @@ pub struct Configuration {
     pub ledger: LedgerSection,
     /// `[metrics]`; if it is absent, there is no metrics listener.
     pub metrics: Option<MetricsSection>,
+    /// `[admin]`; no operator's command reaches the running server where it is absent.
+    pub admin: Option<AdminSection>,
     /// How to treat an expired server certificate; set by the command line.
     pub expired_server: ExpiredServer,
     /// Every effective value with its origin, in the order of the file's sections.
@@ -194,4 +196,19 @@ impl Configuration {
 pub struct MetricsSection {
     /// `listen`
     pub listen: Read<SocketAddr>,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct AdminSection {
+    /// `socket`: the path of the Unix socket; a relative one counts from the file.
+    pub socket: Read<PathBuf>,
+}
+
+impl Configuration {
+    /// The Unix socket of `[admin]`, as a path from the folder that the process runs in.
+    #[must_use]
+    pub fn admin_socket(&self) -> Option<PathBuf> {
+        self.admin.as_ref().map(|admin| from_file(&self.file, &admin.socket.value))
+    }
 }

@@ -80,10 +80,6 @@ impl<'d> Section<'d> {
         self.table.is_some()
     }
 
-    pub(super) fn place(&self) -> &Location {
-        &self.place
-    }
-
     /// The dotted name of a key of this section.
     pub(super) fn dotted(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }

@@ -1,6 +1,7 @@
 //! Reads the sections of `muster.toml` into the model: keys, defaults, bounds and contradictions.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use authority::{CaProfileSpec, DeviceIdRule, Diagnostics, Mode, SubjectRule, VerifySignatures};
@@ -8,10 +9,10 @@ use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 use pki::Encoding;
 
 use super::document::TomlTable;
-use super::fault::{Location, Problem};
+use super::fault::{Location, Problem, from_file};
 use super::model::{
-    CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LedgerUrl, LimitsSection,
-    MetricsSection, ProfileSection, ServerSection,
+    AdminSection, CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LedgerUrl,
+    LimitsSection, MetricsSection, ProfileSection, ServerSection,
 };
 use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin, number};
 use super::urls::{crl_url, url};
@@ -33,6 +34,8 @@ const MTU_MAX: u32 = 1_472;
 const ENROLMENTS_IN_FLIGHT_MAX: u32 = 8_192;
 /// About a kilobyte and a half per row.
 const LEDGER_ROWS_MAX: u32 = 1_000_000;
+/// `sun_path` of Linux has 108 bytes, the last of them zero (unix(7)).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 pub(super) fn read(
     reader: &mut SectionReader,
@@ -57,7 +60,7 @@ pub(super) fn read(
     }
     let ledger = ledger(reader, &mut root);
     let metrics = metrics(reader, &mut root);
-    admin(reader, &mut root);
+    let admin = admin(reader, &mut root);
     reader.finish(&root);
     let cas: Vec<CaSection> = cas.into_iter().collect::<Option<_>>()?;
     let profiles: Vec<ProfileSection> = profiles.into_iter().collect::<Option<_>>()?;
@@ -72,6 +75,7 @@ pub(super) fn read(
         profiles,
         ledger: ledger?,
         metrics: metrics?,
+        admin: admin?,
         expired_server: ExpiredServer::default(),
         effective: Vec::new(),
     })
@@ -326,14 +330,26 @@ fn metrics(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<Option<
     Some(Some(MetricsSection { listen: listen? }))
 }
 
-/// Accepting a key that has no effect would mislead: the section is known, and refused as long as there is no admin socket.
-fn admin(reader: &mut SectionReader, root: &mut Section<'_>) {
-    let section = reader.section(root, "admin");
-    if section.is_present() {
-        let problem =
-            Problem::NotAvailable { what: "the admin socket".into(), instead: "remove the section `[admin]`" };
-        reader.fault(section.place(), "admin".into(), problem);
+fn admin(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<Option<AdminSection>> {
+    let mut section = reader.section(root, "admin");
+    if !section.is_present() {
+        return Some(None);
     }
+    let socket: Option<Read<PathBuf>> = reader.required(&mut section, "socket", "socket = \"admin.sock\"");
+    reader.finish(&section);
+    let socket = socket?;
+    let path = from_file(&reader.file, &socket.value);
+    if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        let problem = Problem::Conflict {
+            what: format!(
+                "{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes of a Unix socket's path",
+                path.display()
+            ),
+            remedy: "choose a shorter path, such as `/run/muster/admin.sock`",
+        };
+        reader.faults.push(socket.fault(problem));
+    }
+    Some(Some(AdminSection { socket }))
 }
 
 fn cross_check(reader: &mut SectionReader, cas: &[CaSection], profiles: &[ProfileSection]) {

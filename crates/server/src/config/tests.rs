@@ -241,9 +241,10 @@ fn each_fault_names_the_line_the_key_and_the_remedy() {
         ("mode = \"open\"", "mode = \"opne\"", "profile[0].mode: `opne` is not a valid value\n    write `open`"),
         (
             "[metrics]",
-            "[admin]\nsocket = \"admin.sock\"\n[metrics]",
-            "/etc/muster/muster.toml:30: admin: the admin socket is not available in this version\n    remove the section `[admin]`",
+            "[admin]\npath = \"admin.sock\"\n[metrics]",
+            "/etc/muster/muster.toml:30: admin.socket: missing\n    add `socket = \"admin.sock\"`",
         ),
+        ("[metrics]", "[admin]\nsocket = \"\"\n[metrics]", "admin.socket: `` is not a valid value\n    write a path"),
         (
             "http://pki.example.net/main.crl",
             "https://pki.example.net/main.crl",
@@ -266,6 +267,18 @@ fn each_fault_names_the_line_the_key_and_the_remedy() {
         let text = faults(from, to);
         assert!(text.contains(expected), "{expected}\nis not in\n{text}");
     }
+}
+
+#[test]
+fn the_admin_socket_is_beside_the_file_and_its_path_fits_a_socket_address() {
+    assert_eq!(read(&sources(GOOD)).unwrap().admin_socket(), None);
+    let of = |socket: &str| read(&with_environment(&[("MUSTER_ADMIN__SOCKET", socket)]));
+    assert_eq!(of("admin.sock").unwrap().admin_socket(), Some("/etc/muster/admin.sock".into()));
+    assert_eq!(of("/run/muster.sock").unwrap().admin_socket(), Some("/run/muster.sock".into()));
+    let longest = format!("/{}", "x".repeat(106));
+    assert_eq!(of(&longest).unwrap().admin_socket(), Some(longest.clone().into()));
+    let fault = of(&format!("{longest}x")).unwrap_err().to_string();
+    assert!(fault.contains("longer than the 107 bytes") && fault.contains("/run/muster/admin.sock"), "{fault}");
 }
 
 #[test]

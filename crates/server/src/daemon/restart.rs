@@ -4,11 +4,12 @@
 //! whether a reload is enough for that key. A field that is not bound (`_`) takes effect with a reload.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{
-    CaSection, Configuration, DtlsSection, EstSection, LedgerSection, LedgerUrl, LimitsSection, MetricsSection,
-    ProfileSection, ServerSection,
+    AdminSection, CaSection, Configuration, DtlsSection, EstSection, LedgerSection, LedgerUrl, LimitsSection,
+    MetricsSection, ProfileSection, ServerSection,
 };
 
 /// The keys that are used only at the start and whose values differ, in the order of the file's sections.
@@ -25,9 +26,10 @@ enum FixedValue<'c> {
     Duration(Duration),
     Number(u32),
     Ledger(&'c LedgerUrl),
+    Path(Option<&'c Path>),
 }
 
-fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 11] {
+fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 12] {
     let Configuration {
         file: _,
         server,
@@ -38,6 +40,7 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         profiles,
         ledger,
         metrics,
+        admin,
         expired_server: _,
         effective: _,
     } = configuration;
@@ -57,6 +60,7 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
     let LimitsSection { sessions_max, half_open_max, enrolments_in_flight_max } = limits;
     let LedgerSection { url, rows_max } = ledger;
     let metrics_listen = metrics.as_ref().map(|MetricsSection { listen }| listen.value);
+    let admin_socket = admin.as_ref().map(|AdminSection { socket }| socket.value.as_path());
     all_reloaded(dtls, est, cas, profiles);
     [
         ("server.listen", FixedValue::Addresses(&listen.value)),
@@ -70,6 +74,7 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         ("ledger.url", FixedValue::Ledger(&url.value)),
         ("ledger.rows_max", FixedValue::Number(*rows_max)),
         ("metrics.listen", FixedValue::Address(metrics_listen)),
+        ("admin.socket", FixedValue::Path(admin_socket)),
     ]
 }
 
@@ -132,10 +137,12 @@ issue.validity = "365d"
 url = "memory:"
 [metrics]
 listen = "127.0.0.1:9684"
+[admin]
+socket = "admin.sock"
 "#;
 
     /// For every key outside of `[ca.NAME]` and `[[profile]]`: another value, and whether that value needs a restart.
-    const OTHERWISE: [(&str, &str, bool); 26] = [
+    const OTHERWISE: [(&str, &str, bool); 27] = [
         ("server.listen", "127.0.0.1:5685", true),
         ("server.certificate", "other.pem", false),
         ("server.key", "file:other.key", false),
@@ -162,6 +169,7 @@ listen = "127.0.0.1:9684"
         ("ledger.url", "sqlite:ledger.db", true),
         ("ledger.rows_max", "777", true),
         ("metrics.listen", "127.0.0.1:9685", true),
+        ("admin.socket", "other.sock", true),
     ];
 
     fn configuration(key: Option<(&str, &str)>) -> Configuration {
@@ -187,8 +195,11 @@ listen = "127.0.0.1:9684"
     }
 
     #[test]
-    fn metrics_that_come_or_go_need_a_restart() {
+    fn metrics_and_an_admin_socket_that_come_or_go_need_a_restart() {
         let with = configuration(None);
+        let without = Configuration { admin: None, ..with.clone() };
+        assert_eq!(needs_restart(&with, &without), ["admin.socket"]);
+        assert_eq!(needs_restart(&without, &with), ["admin.socket"]);
         let without = Configuration { metrics: None, ..with.clone() };
         assert_eq!(needs_restart(&with, &without), ["metrics.listen"]);
         assert_eq!(needs_restart(&without, &with), ["metrics.listen"]);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   muster-runtime ─┬─ service "metrics": a task, and one for each of its connections
+//!                   ├─ service "admin": the same
 //!                   └─ ...
 //! ```
 //!

@@ -4,6 +4,8 @@ use std::io;
 
 use net::udp::BindFault;
 
+use crate::admin::SocketFault;
+
 /// Why a server did not start. Nothing is left running.
 #[derive(Debug)]
 pub enum StartupFault {
@@ -11,6 +13,8 @@ pub enum StartupFault {
     Bind(BindFault),
     /// The address of `[metrics] listen` cannot be bound.
     Metrics(BindFault),
+    /// The socket of `[admin]` cannot be created.
+    Admin(SocketFault),
     /// The observer could not be made.
     Observer(io::Error),
     /// The system refused a thread, an event loop or a timer.
@@ -22,6 +26,7 @@ impl std::fmt::Display for StartupFault {
         match self {
             Self::Bind(fault) => write!(f, "{fault}"),
             Self::Metrics(fault) => write!(f, "metrics: {fault}"),
+            Self::Admin(fault) => write!(f, "{fault}"),
             Self::Observer(error) => write!(f, "cannot write the capture: {error}"),
             Self::System(error) => write!(f, "the system refused a resource that the server needs: {error}"),
         }
