@@ -1,30 +1,93 @@
-//! Makes the ledger that a configuration names. The server takes it from outside, so that it knows none of the kinds.
+//! `muster ledger`, and the ledger that a configuration names. The server takes it from outside, so that it knows none of the kinds.
 
+mod status;
+
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use authority::{Ledger, MemoryLedger, RowFilter, RowState};
-use ledger::SqliteLedger;
+use clap::Subcommand;
+use ledger::fault::OpenProblem;
 use ledger::sqlite::Fresh;
+use ledger::{OpenFault, SqliteLedger};
 use pki::UnixTime;
 use ring::rand::{SecureRandom, SystemRandom};
-use server::Loaded;
+use server::config::Configuration;
 
 use crate::outcome::{CommandFault, CommandResult};
 
+/// Look after the ledger: the record of what was issued
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: LedgerVerb,
+}
+
+#[derive(Subcommand)]
+enum LedgerVerb {
+    Status(status::Arguments),
+}
+
+impl Arguments {
+    /// Whether standard output carries JSON.
+    pub(crate) fn prints_json(&self) -> bool {
+        match &self.verb {
+            LedgerVerb::Status(arguments) => arguments.json,
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
+    match &arguments.verb {
+        LedgerVerb::Status(arguments) => status::run(arguments),
+    }
+}
+
 /// Opens the ledger of `[ledger]`. One in memory is complete from now on; one in a file from its first start on.
-pub(crate) fn open(loaded: &Loaded) -> CommandResult<Arc<dyn Ledger>> {
-    let config = loaded.config();
+pub(crate) fn open(config: &Configuration) -> CommandResult<Arc<dyn Ledger>> {
     let Some(file) = config.ledger_file() else {
         let rows_max = usize::try_from(config.ledger.rows_max).unwrap_or(usize::MAX);
         return Ok(Arc::new(MemoryLedger::new(rows_max).since(UnixTime::now())));
     };
+    open_file(&file)?.map_err(|fault| CommandFault::failed(fault.to_string()))
+}
+
+/// Opens the ledger for a command of an operator, because no server answered. `file` is the configuration, for messages.
+pub(crate) fn open_unserved(config: &Configuration, file: &Path) -> CommandResult<Arc<dyn Ledger>> {
+    let socket = config.admin_socket();
+    let unanswered = match &socket {
+        Some(socket) => format!("no server answers at {}", socket.display()),
+        None => format!("{} names no admin socket", file.display()),
+    };
+    let restart = match socket {
+        Some(_) => "start the server, or restart one that was started before `[admin] socket` was set".to_owned(),
+        None => format!("add `[admin]` with `socket = \"admin.sock\"` to {} and restart the server", file.display()),
+    };
+    let Some(ledger) = config.ledger_file() else {
+        return Err(
+            CommandFault::failed(format!("{unanswered}, and a ledger in memory is only in its server")).remedy(restart)
+        );
+    };
+    if !ledger.exists() {
+        return Err(CommandFault::failed(format!("{unanswered}, and there is no ledger {}", ledger.display()))
+            .remedy("check `[ledger] url`; the first start of the server creates the file"));
+    }
+    open_file(&ledger)?.map_err(|fault| match fault.problem {
+        OpenProblem::InUse => {
+            CommandFault::failed(format!("{unanswered}, and another process has {} open", ledger.display()))
+                .remedy(format!("{restart}; another command that uses the ledger ends soon: then try again"))
+        }
+        _ => CommandFault::failed(fault.to_string()),
+    })
+}
+
+fn open_file(file: &Path) -> CommandResult<Result<Arc<dyn Ledger>, OpenFault>> {
     let mut fresh = Fresh { serial_key: [0; 16] };
     SystemRandom::new()
         .fill(&mut fresh.serial_key)
         .map_err(|_| CommandFault::failed("the system has no randomness for the key of the serial numbers"))?;
-    let ledger =
-        SqliteLedger::open(&file, fresh, UnixTime::now()).map_err(|fault| CommandFault::failed(fault.to_string()))?;
-    Ok(Arc::new(ledger))
+    Ok(SqliteLedger::open(file, fresh, UnixTime::now()).map(|ledger| Arc::new(ledger) as Arc<dyn Ledger>))
 }
 
 /// How many certificates the ledger has.

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "a shell: files, clocks, sockets and threads enter here")]
 
 mod arguments;
+mod cert;
 mod check;
 mod connection;
 mod crts;
@@ -22,6 +23,7 @@ mod ledger;
 mod link;
 mod load;
 mod openssl;
+mod operator;
 mod outcome;
 mod pem;
 mod reenroll;
@@ -63,6 +65,8 @@ enum Verb {
     Reenroll(reenroll::Arguments),
     Discover(discover::Arguments),
     Explain(explain::Arguments),
+    Cert(cert::Arguments),
+    Ledger(ledger::Arguments),
     Load(load::Arguments),
     Link(link::Arguments),
 }
@@ -78,6 +82,8 @@ impl Verb {
             Self::Reenroll(arguments) => arguments.enrolment.connection.json,
             Self::Discover(arguments) => arguments.connection.json,
             Self::Explain(arguments) => arguments.json,
+            Self::Cert(arguments) => arguments.prints_json(),
+            Self::Ledger(arguments) => arguments.prints_json(),
             Self::Link(arguments) => arguments.json,
             Self::Load(arguments) => arguments.json.as_ref().is_some_and(load::JsonTo::is_stdout),
             Self::Demo(_) | Self::Serve(_) => false,
@@ -95,6 +101,8 @@ impl Verb {
             Self::Reenroll(arguments) => reenroll::run(&arguments),
             Self::Discover(arguments) => discover::run(&arguments),
             Self::Explain(arguments) => explain::run(&arguments),
+            Self::Cert(arguments) => cert::run(&arguments),
+            Self::Ledger(arguments) => ledger::run(&arguments),
             Self::Load(arguments) => load::run(&arguments),
             Self::Link(arguments) => link::run(&arguments),
         }

@@ -5,6 +5,7 @@
     reason = "tests: a failure panics, files and processes are what is tested"
 )]
 
+mod cert;
 mod common;
 mod durable;
 mod enrolment;
