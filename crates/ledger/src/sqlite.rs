@@ -41,6 +41,7 @@ use authority::{
     Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
     Locator, Record, Recorded, Reserve, Revoke, Revoked, RowFilter,
 };
+use crashpoint::Step;
 use pki::issue::{NodePrefix, Serial};
 use rusqlite::Connection;
 use rustls_pki_types::UnixTime;
@@ -316,15 +317,20 @@ impl Ledger for SqliteLedger {
 
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
         let number = self.shared.next_number.fetch_add(1, Ordering::Relaxed);
-        self.shared.serials.serial(node, number, random)
+        let serial = self.shared.serials.serial(node, number, random);
+        crashpoint::passed(Step::Drawn);
+        serial
     }
 
     fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
         self.shared.write(Write::Intend(rows, done));
+        crashpoint::passed(Step::IntentQueued);
     }
 
     fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        crashpoint::passed(Step::Signed);
         self.shared.write(Write::Record(rows, done));
+        crashpoint::passed(Step::RecordQueued);
     }
 
     fn abandon(&self, serials: Vec<Serial>) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::{Completion, Intended, LedgerFault, Record, Recorded, Reserve, Revoke, Revoked};
+use crashpoint::Step;
 use pki::issue::Serial;
 use rusqlite::{Error, ErrorCode};
 use tracing::{error, info};
@@ -52,10 +53,16 @@ impl Write {
     /// Writes the rows into the open transaction. What is answered is not said before it is durable.
     fn write(self, book: &mut Book) -> Result<Answer, (Error, Answer)> {
         match self {
-            Self::Intend(rows, done) => answer_each(&rows, done, |row| book.intend(row)),
-            Self::Record(rows, done) => answer_each(&rows, done, |row| book.record(row)),
-            Self::Abandon(rows) => answer_each(&rows, Box::new(drop), |serial| book.abandon_serial(serial)),
-            Self::Revoke(rows, done) => answer_each(&rows, done, |row| book.revoke(row)),
+            Self::Intend(rows, done) => {
+                let passed = |moment: Moment| crashpoint::passed(moment.of_intent());
+                answer_each(&rows, passed, done, |row| book.intend(row))
+            }
+            Self::Record(rows, done) => {
+                let passed = |moment: Moment| crashpoint::passed(moment.of_record());
+                answer_each(&rows, passed, done, |row| book.record(row))
+            }
+            Self::Abandon(rows) => answer_each(&rows, drop, Box::new(drop), |serial| book.abandon_serial(serial)),
+            Self::Revoke(rows, done) => answer_each(&rows, drop, done, |row| book.revoke(row)),
             Self::Flush(done) => Ok(Box::new(done)),
         }
     }
@@ -72,13 +79,46 @@ impl Write {
     }
 }
 
+/// What has happened to the rows of a call, for a build that crashes then.
+enum Moment {
+    /// They are in the open transaction.
+    Written,
+    /// They are durable, and nobody was told.
+    Durable,
+}
+
+impl Moment {
+    fn of_intent(&self) -> Step {
+        match self {
+            Self::Written => Step::IntentWritten,
+            Self::Durable => Step::IntentDurable,
+        }
+    }
+
+    fn of_record(&self) -> Step {
+        match self {
+            Self::Written => Step::RecordWritten,
+            Self::Durable => Step::RecordDurable,
+        }
+    }
+}
+
 fn answer_each<R, A: Send + 'static>(
     rows: &[R],
+    passed: impl Fn(Moment) + Send + 'static,
     done: Completion<Result<Vec<A>, LedgerFault>>,
     write: impl FnMut(&R) -> Result<A, Error>,
 ) -> Result<Answer, (Error, Answer)> {
     match rows.iter().map(write).collect::<Result<Vec<A>, Error>>() {
-        Ok(answers) => Ok(Box::new(move |outcome| done(outcome.map(|()| answers)))),
+        Ok(answers) => {
+            passed(Moment::Written);
+            Ok(Box::new(move |outcome| {
+                if outcome.is_ok() {
+                    passed(Moment::Durable);
+                }
+                done(outcome.map(|()| answers));
+            }))
+        }
         Err(error) => Err((error, Box::new(move |outcome| done(outcome.map(|()| Vec::new()))))),
     }
 }

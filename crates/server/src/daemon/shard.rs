@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::{Busy, Deliver, Job, Outcome};
+use crashpoint::Step;
 use dtls::{Now, Path, SocketIndex};
 use est::{Alarm, Attempt, Backlog, Output, PublicKeyDone, PublicKeyJob, Success};
 use mio::{Events, Poll, Token, Waker};
@@ -329,6 +330,7 @@ impl Shard {
                         meters.issuance(took.as_secs_f64());
                         self.server.complete(now, ticket.job, outcome);
                     }
+                    crashpoint::begun(Step::Answered);
                 }
                 PoolResults::PublicKeys { handed, done } => {
                     self.desk.outside = self.desk.outside.saturating_sub(handed);
@@ -413,6 +415,7 @@ impl Shard {
             socket.flush();
             socket.update_interest(self.poll.registry(), Token(index))?;
         }
+        crashpoint::passed_if_begun(Step::Answered);
         Ok(())
     }
 }
