@@ -23,6 +23,9 @@ use crate::trust::{SERVER_NAME, TestCa, TestIdentity, TestRequest};
 /// Clients that a device starts for one goal before the device and the run give up. A device that needs more than this is stuck, not unlucky.
 pub(crate) const ATTEMPTS_MAX: u32 = 60;
 
+/// The pause before a device asks again for a certificate that it has.
+const REPEAT_PAUSE: Duration = Duration::from_secs(60);
+
 /// The certificate that a device received for an enrolment.
 pub(crate) struct ReceivedCertificate {
     pub(crate) goal: Goal,
@@ -57,6 +60,9 @@ pub(crate) struct SimulatedDevice {
     began: Option<Instant>,
     /// Datagrams that reached it.
     heard: u64,
+    /// The certificate of its current goal and how long it took, while the device asks again for it; and how often it did.
+    answered: Option<ReceivedCertificate>,
+    repeated: u32,
     reboots: Vec<Reboot>,
     client: Option<Client>,
     /// When it acts by itself: connects, or asks again.
@@ -92,6 +98,8 @@ impl SimulatedDevice {
             attempts: 0,
             began: None,
             heard: 0,
+            answered: None,
+            repeated: 0,
             reboots: Vec::new(),
             client: None,
             wake: Some(start + chance.between(Duration::ZERO, Duration::from_secs(2))),
@@ -251,25 +259,51 @@ impl SimulatedDevice {
 
     fn done(&mut self, now: Now, answer: Answer) {
         let Some(goal) = self.goal() else { return };
-        self.reached += 1;
         self.attempts = 0;
-        if let Answer::Certificate(der) = answer {
-            if let Ok(certificate) = Certificate::parse(&der) {
-                self.enrolled = Some(TestIdentity { certificate: Arc::new(certificate), key: Arc::clone(&self.key) });
-            }
-            let took = self.began.take().map_or(Duration::ZERO, |began| now.mono.saturating_duration_since(began));
-            self.received.push(ReceivedCertificate { goal, certificate: der, took });
+        if let Answer::Certificate(der) = answer
+            && !self.has_certificate(now, goal, der)
+        {
+            return self.rest(now, REPEAT_PAUSE);
         }
+        self.reached += 1;
         if goal.is_enrolment() {
-            if let Some(client) = &mut self.client {
-                client.close(now);
-            }
-            self.wait(now, self.rest);
+            self.rest(now, self.rest);
         } else if self.scenario.pause.is_zero() {
             self.ask(now);
         } else {
             self.wait(now, self.scenario.pause);
         }
+    }
+
+    /// Keeps the certificate of a goal, and compares it with those of the repeats. False while it has to ask again: until then it authenticates with the
+    /// certificate that it had before, as a device does that never received the answer.
+    fn has_certificate(&mut self, now: Now, goal: Goal, der: Vec<u8>) -> bool {
+        let took = self.began.take().map_or(Duration::ZERO, |began| now.mono.saturating_duration_since(began));
+        match &self.answered {
+            None => self.answered = Some(ReceivedCertificate { goal, certificate: der, took }),
+            Some(answered) if answered.certificate == der => {}
+            // One more certificate for one request: the check of the run finds it.
+            Some(_) => self.received.push(ReceivedCertificate { goal, certificate: der, took }),
+        }
+        if self.repeated < self.scenario.repeats {
+            self.repeated += 1;
+            return false;
+        }
+        self.repeated = 0;
+        if let Some(answered) = self.answered.take() {
+            if let Ok(certificate) = Certificate::parse(&answered.certificate) {
+                self.enrolled = Some(TestIdentity { certificate: Arc::new(certificate), key: Arc::clone(&self.key) });
+            }
+            self.received.push(answered);
+        }
+        true
+    }
+
+    fn rest(&mut self, now: Now, rest: Duration) {
+        if let Some(client) = &mut self.client {
+            client.close(now);
+        }
+        self.wait(now, rest);
     }
 
     fn failed(&mut self, now: Now, failure: &Failure) {

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use authority::{
     Completion, Custody, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery,
-    Listing, Locator, MemoryLedger, Record, Recorded, Reserve, Revoke, Revoked, RingSigner, RowFilter, Signer,
-    SignerFault, ToSign,
+    Listing, Locator, Record, Recorded, Reserve, Revoke, Revoked, RingSigner, RowFilter, Signer, SignerFault, ToSign,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Signature, UnixTime};
@@ -69,22 +68,22 @@ impl CallFaults {
     }
 }
 
-/// A [`MemoryLedger`] with injected faults.
+/// A ledger with injected faults.
 pub struct FaultyLedger {
-    inner: Arc<MemoryLedger>,
+    inner: Arc<dyn Ledger>,
     faults: CallFaults,
 }
 
 impl FaultyLedger {
     /// A ledger that answers on `agenda`; `chance` draws its faults and delays.
     #[must_use]
-    pub fn new(inner: Arc<MemoryLedger>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> Self {
+    pub fn new(inner: Arc<dyn Ledger>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> Self {
         Self { inner, faults: CallFaults { behaviour, chance: Mutex::new(chance), agenda } }
     }
 
     fn call<T: Send + 'static>(
         &self,
-        effect: impl FnOnce(&MemoryLedger, Completion<Result<T, LedgerFault>>) + Send + 'static,
+        effect: impl FnOnce(&dyn Ledger, Completion<Result<T, LedgerFault>>) + Send + 'static,
         done: Completion<Result<T, LedgerFault>>,
     ) {
         self.faults.call(self.fated(effect, done));
@@ -93,15 +92,15 @@ impl FaultyLedger {
     /// Runs a call according to its fate.
     fn fated<T: Send + 'static>(
         &self,
-        effect: impl FnOnce(&MemoryLedger, Completion<Result<T, LedgerFault>>) + Send + 'static,
+        effect: impl FnOnce(&dyn Ledger, Completion<Result<T, LedgerFault>>) + Send + 'static,
         done: Completion<Result<T, LedgerFault>>,
     ) -> impl FnOnce(CallFate) + Send + 'static {
         let inner = Arc::clone(&self.inner);
         move |fate| match fate {
-            CallFate::Good => effect(&inner, done),
+            CallFate::Good => effect(&*inner, done),
             CallFate::FaultBefore => done(Err(LedgerFault::Unavailable)),
-            CallFate::FaultAfter => effect(&inner, Box::new(|_| done(Err(LedgerFault::Unavailable)))),
-            CallFate::Silent => effect(&inner, Box::new(|_| drop(done))),
+            CallFate::FaultAfter => effect(&*inner, Box::new(|_| done(Err(LedgerFault::Unavailable)))),
+            CallFate::Silent => effect(&*inner, Box::new(|_| drop(done))),
         }
     }
 }

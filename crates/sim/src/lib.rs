@@ -19,6 +19,8 @@
 pub mod agenda;
 pub mod chance;
 pub mod clock;
+pub mod crashes;
+pub mod crashing;
 mod device;
 pub mod faulty;
 pub mod fuzz;
@@ -39,6 +41,7 @@ pub use ::link::{Conditions, Delay, Tally};
 pub use agenda::Agenda;
 pub use chance::{Chance, DerivedRandom};
 pub use clock::VirtualClock;
+pub use crashing::{CrashTally, CrashingLedger, CrashingStore};
 pub use device::Reboot;
 pub use faulty::{FaultyLedger, FaultySigner};
 pub use run::{ENROLMENT_TIME_MAX, RunFaults, RunReport, run, run_traced, run_world};

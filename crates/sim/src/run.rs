@@ -10,6 +10,7 @@ use link::Tally;
 use pki::Digest;
 use pki::chain::{self, Anchors};
 
+use crate::crashing::CrashTally;
 use crate::device::SimulatedDevice;
 use crate::scenario::Scenario;
 use crate::trace::Tracer;
@@ -38,6 +39,8 @@ pub struct RunReport {
     pub took: Vec<Duration>,
     /// SHA-256 over all datagrams with their times.
     pub wire: [u8; 32],
+    /// What the ledger went through, if it crashes.
+    pub crashes: CrashTally,
 }
 
 impl fmt::Display for RunReport {
@@ -117,6 +120,7 @@ pub fn run_world(mut world: World, seed: u64, scenario: &Scenario) -> Result<Run
         elapsed,
         took: world.devices().iter().flat_map(|device| &device.received).map(|received| received.took).collect(),
         wire: world.wire_digest(),
+        crashes: world.crash_tally(),
     })
 }
 

@@ -67,6 +67,10 @@ pub struct Scenario {
     pub reboots: u16,
     /// Per thousand datagrams that reach the server, the number that find it restarted: no session, no job, the same ledger.
     pub restarts: u16,
+    /// Per thousand steps of the ledger, the number behind which the server crashes with it: what was not durable is lost.
+    pub crashes: u16,
+    /// How often a device asks again for each certificate, within the repeat window and with the same client certificate: it gets the same one.
+    pub repeats: u32,
 }
 
 /// The repeat window of the simulated profile.
@@ -102,6 +106,8 @@ pub const CLEAN: Scenario = Scenario {
     public_key_steps: PublicKeySteps::Inline,
     reboots: 0,
     restarts: 0,
+    crashes: 0,
+    repeats: 0,
 };
 const _: () = assert!(CLEAN.rest.as_secs() > REPEAT_WINDOW.as_secs(), "each goal is a request of its own");
 

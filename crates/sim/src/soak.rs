@@ -11,6 +11,7 @@ use coap::BlockSize;
 use link::Conditions;
 
 use crate::chance::Chance;
+use crate::crashes;
 use crate::ideal::Ideal;
 use crate::run::{RunFaults, run};
 use crate::scenario::{self, CLEAN, Goal, JITTER, Scenario};
@@ -69,7 +70,7 @@ pub const PROFILES: &[SoakProfile] = &[
 #[must_use]
 pub fn scenario_named(name: &str) -> Option<&'static Scenario> {
     let soaks = PROFILES.iter().map(|profile| &profile.scenario);
-    scenario::ALL.iter().chain(soaks).find(|scenario| scenario.name == name)
+    scenario::ALL.iter().chain(soaks).chain(crashes::ALL).find(|scenario| scenario.name == name)
 }
 
 /// The percentage by which our engines may be slower than the prediction, at the median and at the 99th percentile.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use authority::{Authority, CaAuthority, Collected, Deliver, Flights, Job, Ledger, MemoryLedger, Profile};
-use dtls::{CookieKeys, Path, SocketIndex};
+use dtls::{CookieKeys, Now, Path, SocketIndex};
 use est::{JobId, Output, PublicKeyDone, Server, ServerConfig, ServerSpec};
 use link::Tally;
 use pki::issue::NodePrefix;
@@ -15,6 +15,7 @@ use ring::digest::{Context, SHA256};
 use crate::agenda::Agenda;
 use crate::chance::{Chance, DerivedRandom};
 use crate::clock::VirtualClock;
+use crate::crashing::{CrashTally, CrashingStore};
 use crate::device::{Reboot, SimulatedDevice};
 use crate::faulty::{FaultyLedger, FaultySigner};
 use crate::link::{SimulatedLink, Towards};
@@ -30,6 +31,9 @@ const TURNS_AT_ONCE_MAX: u32 = 10_000;
 
 /// A public-key step that is suspended takes this long.
 const PUBLIC_KEY_STEP: Duration = Duration::from_millis(2);
+
+/// A server that has crashed is started again within this time.
+const DOWN_MAX: Duration = Duration::from_secs(5);
 
 /// Why a world stopped before all devices had reached their goals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,13 @@ pub struct World {
     outcomes: Arc<Collected<JobId>>,
     steps: Arc<Mutex<Vec<PublicKeyDone>>>,
     ledger: Arc<MemoryLedger>,
+    /// What the server crashes with, if it does.
+    store: Option<Arc<CrashingStore>>,
+    /// When the server that has crashed starts again.
+    starts_at: Option<Instant>,
+    starts: u64,
+    scenario: Scenario,
+    seed: u64,
     profile: Arc<Profile>,
     ca: TestCa,
     devices: Vec<SimulatedDevice>,
@@ -86,8 +97,22 @@ impl World {
             device.observe_with(tracer.map(|tracer| tracer.party(&format!("device {}", device.number))));
         }
         let site = ServerSite::new(seed, scenario, &ca, &profile, tracer);
+        let crashing = || {
+            let chance = Chance::new(seed, "crashes");
+            CrashingStore::new(Arc::clone(&ledger), scenario.crashes, chance, agenda.clone())
+        };
+        let store = (scenario.crashes > 0).then(crashing);
+        let open: Arc<dyn Ledger> = match &store {
+            Some(store) => store.start(clock.now().utc),
+            None => Arc::clone(&ledger) as Arc<dyn Ledger>,
+        };
         Self {
-            authority: authority(seed, scenario, &ca, &ledger, &agenda),
+            authority: authority(seed, scenario, &ca, open, &agenda),
+            store,
+            starts_at: None,
+            starts: 0,
+            scenario: *scenario,
+            seed,
             server: site.start(),
             site,
             clock,
@@ -158,7 +183,8 @@ impl World {
 
     fn next(&self) -> Option<Instant> {
         let devices = self.devices.iter().filter_map(SimulatedDevice::poll_timeout).min();
-        [self.link.next(), self.agenda.next(), self.server.poll_timeout(), devices].into_iter().flatten().min()
+        let server = self.starts_at.or_else(|| self.server.poll_timeout());
+        [self.link.next(), self.agenda.next(), server, devices].into_iter().flatten().min()
     }
 
     /// What is due now, in an order that is always the same: arrivals, answers of ledger and signer, deadlines.
@@ -168,11 +194,11 @@ impl World {
             match towards {
                 Towards::Server(peer) => {
                     self.heard += 1;
+                    if self.is_down(now) {
+                        continue;
+                    }
                     if self.site.restarts() || self.restarts.contains(&self.heard) {
-                        // Work in flight continues in the ledger, but no server is left to receive the result.
-                        self.server = self.site.start();
-                        self.outcomes = Arc::default();
-                        self.steps = Arc::default();
+                        self.restart();
                     }
                     self.server.handle_datagram(now, path(peer), &mut datagram);
                     self.serve();
@@ -187,10 +213,12 @@ impl World {
             }
         }
         self.agenda.run(now.mono);
-        self.complete();
-        if self.server.poll_timeout().is_some_and(|at| at <= now.mono) {
-            self.server.handle_timeout(now);
-            self.serve();
+        if !self.is_down(now) {
+            self.complete();
+            if self.server.poll_timeout().is_some_and(|at| at <= now.mono) {
+                self.server.handle_timeout(now);
+                self.serve();
+            }
         }
         for index in 0..self.devices.len() {
             if self.devices[index].poll_timeout().is_some_and(|at| at <= now.mono) {
@@ -198,6 +226,39 @@ impl World {
                 self.attend(index);
             }
         }
+    }
+
+    /// Whether the server has crashed with its ledger. It starts again after a while: nothing is left but what was durable.
+    fn is_down(&mut self, now: Now) -> bool {
+        let Some(store) = &self.store else { return false };
+        if !store.is_down() {
+            return false;
+        }
+        let at = *self.starts_at.get_or_insert_with(|| now.mono + self.site.chance.between(Duration::ZERO, DOWN_MAX));
+        if at > now.mono {
+            return true;
+        }
+        self.starts_at = None;
+        let ledger = store.start(now.utc);
+        self.starts += 1;
+        // Random octets of a new process are others than those of the last one.
+        let seed = self.seed ^ (self.starts << 48);
+        self.authority = authority(seed, &self.scenario, &self.ca, ledger, &self.agenda);
+        self.restart();
+        false
+    }
+
+    /// A server without sessions. Work in flight goes on elsewhere, but nobody is left to receive the result.
+    fn restart(&mut self) {
+        self.server = self.site.start();
+        self.outcomes = Arc::default();
+        self.steps = Arc::default();
+    }
+
+    /// What the ledger went through, if it crashes.
+    #[must_use]
+    pub fn crash_tally(&self) -> CrashTally {
+        self.store.as_ref().map_or_else(CrashTally::default, |store| store.tally())
     }
 
     /// Passes results from elsewhere to the server, until nothing more happens.
@@ -349,12 +410,12 @@ fn authority(
     seed: u64,
     scenario: &Scenario,
     ca: &TestCa,
-    ledger: &Arc<MemoryLedger>,
+    ledger: Arc<dyn Ledger>,
     agenda: &Agenda,
 ) -> Arc<dyn Authority<JobId>> {
     let chance = |domain| Chance::new(seed, domain);
     let random = |domain| Arc::new(DerivedRandom::new(seed, domain));
-    let faulty = FaultyLedger::new(Arc::clone(ledger), scenario.ledger, chance("ledger"), agenda.clone());
+    let faulty = FaultyLedger::new(ledger, scenario.ledger, chance("ledger"), agenda.clone());
     let signer = Arc::new(ca.signer(random("signature")));
     let signer = FaultySigner::new(signer, scenario.signer, chance("signer"), agenda.clone());
     let ledger: Arc<dyn Ledger> = Arc::new(faulty);

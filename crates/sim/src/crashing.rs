@@ -1,0 +1,303 @@
+//! A ledger whose process crashes between any two steps: what was not durable is lost, its callers hear nothing, and the next start gives up and
+//! revokes what was left reserved.
+//!
+//! ```text
+//!   write ──► queue ──(a sync)──► applied to the durable rows ──(a moment)──► completions
+//!         ▲                 ▲                              ▲                              ▲
+//!         └─────────────────┴──────── crashes here ────────┴──────────────────────────────┘
+//! ```
+//!
+//! Rows of several calls share a sync, as in the ledger on disk. A process is one life of the ledger; what an earlier life still does has no effect.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use authority::{
+    Actor, Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
+    Locator, MemoryLedger, Record, Recorded, Reserve, Revocation, Revoke, Revoked, RowFilter, RowState,
+};
+use pki::UnixTime;
+use pki::issue::{NodePrefix, RevocationReason, Serial};
+
+use crate::agenda::Agenda;
+use crate::chance::Chance;
+
+/// The longest sync, and the longest time from the end of a sync to a completion.
+const SYNC_MAX: Duration = Duration::from_millis(20);
+const TOLD_MAX: Duration = Duration::from_millis(5);
+
+/// Tells the caller of a write what became of it.
+type Told = Box<dyn FnOnce() + Send>;
+
+/// Applies a write to the durable rows.
+type Apply = Box<dyn FnOnce(&MemoryLedger) -> Told + Send>;
+
+/// The rows on disk, and the process that has them open.
+pub struct CrashingStore {
+    durable: Arc<MemoryLedger>,
+    /// Of a thousand steps, the number behind which the process crashes.
+    crashes: u16,
+    agenda: Agenda,
+    process: Mutex<Process>,
+}
+
+struct Process {
+    chance: Chance,
+    /// Counts the starts.
+    life: u64,
+    is_down: bool,
+    is_syncing: bool,
+    queue: Vec<Apply>,
+    /// Crashes, and reservations that starts gave up.
+    tally: CrashTally,
+}
+
+/// What a [`CrashingStore`] went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CrashTally {
+    /// How often its process crashed.
+    pub crashes: u64,
+    /// Crashes with a write that was applied and whose caller was not told.
+    pub untold: u64,
+    /// Calls that were lost before they were durable.
+    pub lost: u64,
+    /// Reservations that a start gave up and revoked.
+    pub given_up: u64,
+}
+
+impl CrashingStore {
+    /// A store of these rows, that crashes as often as `crashes` says and is driven by `agenda`.
+    #[must_use]
+    pub fn new(durable: Arc<MemoryLedger>, crashes: u16, chance: Chance, agenda: Agenda) -> Arc<Self> {
+        let process = Process {
+            chance,
+            life: 0,
+            is_down: false,
+            is_syncing: false,
+            queue: Vec::new(),
+            tally: CrashTally::default(),
+        };
+        Arc::new(Self { durable, crashes, agenda, process: Mutex::new(process) })
+    }
+
+    /// The ledger of a process that starts now: it gives up and revokes what is reserved.
+    pub fn start(self: &Arc<Self>, now: UnixTime) -> Arc<CrashingLedger> {
+        let given_up = self.give_up_all(now);
+        let mut process = self.lock();
+        process.life += 1;
+        process.is_down = false;
+        process.is_syncing = false;
+        process.tally.given_up += given_up;
+        Arc::new(CrashingLedger { store: Arc::clone(self), life: process.life })
+    }
+
+    fn give_up_all(&self, now: UnixTime) -> u64 {
+        let revocation = Revocation { reason: RevocationReason::CessationOfOperation, at: now, actor: Actor::server() };
+        let mut given_up = 0;
+        loop {
+            let reserved = RowFilter { state: Some(RowState::Reserved), ..RowFilter::default() };
+            let query = ListQuery { filter: reserved, after: None, rows_max: usize::MAX };
+            let rows = at_once(|done| self.durable.list(query, done)).map(|listing| listing.rows).unwrap_or_default();
+            if rows.is_empty() {
+                return given_up;
+            }
+            given_up += rows.len() as u64;
+            let row = |row: &LedgerEntry| Locator::Serial(row.intent.serial);
+            let revokes = rows.iter().map(|it| Revoke { row: row(it), revocation: revocation.clone() }).collect();
+            let revoked = at_once(|done| self.durable.revoke(revokes, done));
+            assert!(revoked.is_ok(), "a ledger in memory revokes");
+        }
+    }
+
+    /// Ends the process. What waits is lost.
+    pub fn crash(&self) {
+        let lost = {
+            let mut process = self.lock();
+            process.is_down = true;
+            process.life += 1;
+            process.tally.crashes += 1;
+            process.tally.lost += process.queue.len() as u64;
+            mem::take(&mut process.queue)
+        };
+        drop(lost);
+    }
+
+    /// Whether the process has crashed and was not started again.
+    pub fn is_down(&self) -> bool {
+        self.lock().is_down
+    }
+
+    /// What happened so far.
+    pub fn tally(&self) -> CrashTally {
+        self.lock().tally
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lives(&self, life: u64) -> bool {
+        let process = self.lock();
+        process.life == life && !process.is_down
+    }
+
+    /// Whether the process goes on behind this step.
+    fn goes_on(&self, life: u64) -> bool {
+        if !self.lives(life) {
+            return false;
+        }
+        let crashes = self.lock().chance.permille(self.crashes);
+        if crashes {
+            self.crash();
+        }
+        !crashes
+    }
+
+    fn delay(&self, most: Duration) -> Duration {
+        self.lock().chance.between(Duration::ZERO, most)
+    }
+
+    /// Queues a write. A process that has ended takes none.
+    fn write(self: &Arc<Self>, life: u64, apply: Apply) {
+        if !self.goes_on(life) {
+            return;
+        }
+        self.lock().queue.push(apply);
+        if self.goes_on(life) {
+            self.begin_sync(life);
+        }
+    }
+
+    fn begin_sync(self: &Arc<Self>, life: u64) {
+        let is_first = !mem::replace(&mut self.lock().is_syncing, true);
+        if is_first {
+            let store = Arc::clone(self);
+            self.agenda.after(self.delay(SYNC_MAX), move || store.sync(life));
+        }
+    }
+
+    /// Before the commit, behind it, and behind the completions: the process may crash at each.
+    fn sync(self: &Arc<Self>, life: u64) {
+        if !self.goes_on(life) {
+            return;
+        }
+        let batch = mem::take(&mut self.lock().queue);
+        let told: Vec<Told> = batch.into_iter().map(|apply| apply(&self.durable)).collect();
+        if !self.goes_on(life) {
+            self.lock().tally.untold += 1;
+            return;
+        }
+        let store = Arc::clone(self);
+        self.agenda.after(self.delay(TOLD_MAX), move || {
+            if !store.lives(life) {
+                return;
+            }
+            told.into_iter().for_each(|told| told());
+            if store.goes_on(life) {
+                store.lock().is_syncing = false;
+                if !store.lock().queue.is_empty() {
+                    store.begin_sync(life);
+                }
+            }
+        });
+    }
+
+    /// Answers from the durable rows.
+    fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        life: u64,
+        read: impl FnOnce(&MemoryLedger, Completion<T>) + Send + 'static,
+        done: Completion<T>,
+    ) {
+        let store = Arc::clone(self);
+        self.agenda.after(self.delay(TOLD_MAX), move || {
+            if store.goes_on(life) {
+                read(&store.durable, done);
+            }
+        });
+    }
+}
+
+/// The answer of a ledger in memory, which it gives before the call returns.
+fn at_once<T: Send + 'static>(call: impl FnOnce(Completion<T>)) -> T {
+    let answer = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&answer);
+    call(Box::new(move |it| *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(it)));
+    let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    answer.expect("a ledger in memory answers at once")
+}
+
+/// One life of the ledger: see the module.
+pub struct CrashingLedger {
+    store: Arc<CrashingStore>,
+    life: u64,
+}
+
+impl CrashingLedger {
+    fn write<T: Send + 'static>(
+        &self,
+        effect: impl FnOnce(&MemoryLedger, Completion<T>) + Send + 'static,
+        done: Completion<T>,
+    ) {
+        let apply: Apply = Box::new(move |durable| {
+            let answer = at_once(|told| effect(durable, told));
+            Box::new(move || done(answer))
+        });
+        self.store.write(self.life, apply);
+    }
+}
+
+impl Ledger for CrashingLedger {
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
+        self.store.read(self.life, move |durable, done| durable.standing(of, done), done);
+    }
+
+    fn complete_since(&self) -> Option<UnixTime> {
+        self.store.durable.complete_since()
+    }
+
+    fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
+        self.store.durable.draw(node, random)
+    }
+
+    fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+        self.write(move |durable, done| durable.intend(rows, done), done);
+    }
+
+    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        self.write(move |durable, done| durable.record(rows, done), done);
+    }
+
+    fn abandon(&self, serials: Vec<Serial>) {
+        let apply = |durable: &MemoryLedger, done: Completion<()>| {
+            durable.abandon(serials);
+            done(());
+        };
+        self.write(apply, Box::new(drop));
+    }
+
+    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
+        self.store.read(self.life, move |durable, done| durable.find(rows, done), done);
+    }
+
+    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
+        self.store.read(self.life, move |durable, done| durable.list(query, done), done);
+    }
+
+    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
+        self.store.read(self.life, move |durable, done| durable.count(rows, done), done);
+    }
+
+    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
+        self.write(move |durable, done| durable.revoke(rows, done), done);
+    }
+
+    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
+        self.store.read(self.life, MemoryLedger::health, done);
+    }
+
+    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
+        self.write(MemoryLedger::flush, done);
+    }
+}
