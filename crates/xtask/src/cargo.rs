@@ -1,8 +1,9 @@
 //! Calls cargo for the other modules, and builds the binary.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::process::Program;
 use crate::tree;
@@ -20,4 +21,31 @@ pub(crate) fn muster() -> Result<PathBuf> {
     }
     cargo("build --quiet --locked --workspace --bins --tests").stream()?;
     Ok(tree::target().join("debug/muster"))
+}
+
+/// A program that runs rustc with one additional cfg, for `RUSTC_WORKSPACE_WRAPPER`: cargo uses it only for our crates and keeps the results apart. The
+/// dependencies are shared with every other build, and the normal build is not affected. No feature and no build script of the product can set the
+/// cfg.
+pub(crate) fn wrapper(name: &str, cfg: &str) -> Result<PathBuf> {
+    let path = tree::target().join("seams").join(name);
+    tree::write(&path, &format!("#!/bin/sh\nexec \"$@\" --cfg '{cfg}'\n"))?;
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&path, executable)
+        .with_context(|| format!("cannot make {} executable", path.display()))?;
+    Ok(path)
+}
+
+/// Builds the binary that crashes where it is told to (crates/crashpoint), in a folder of its own, from the same dependencies.
+/// `MUSTER_BINARY_THAT_CRASHES` names another one.
+pub(crate) fn crashing_muster() -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("MUSTER_BINARY_THAT_CRASHES") {
+        return Ok(binary.into());
+    }
+    let folder = tree::target().join("crash");
+    let build = cargo("build --quiet --locked --workspace --bin muster --target-dir").arg(&folder);
+    build
+        .env("CARGO_BUILD_BUILD_DIR", tree::target())
+        .env("RUSTC_WORKSPACE_WRAPPER", wrapper("crash", "muster_crash")?)
+        .stream()?;
+    Ok(folder.join("debug/muster"))
 }

@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::{cargo, muster};
 use crate::process::Program;
-use crate::{bench, dashboards, interop, power, seams, setup, tree};
+use crate::{bench, crash, dashboards, interop, power, seams, setup, tree};
 
 #[derive(Args)]
 pub(crate) struct CheckOptions {
@@ -54,6 +54,8 @@ enum CheckPart {
     Interop,
     /// `muster demo`, as a new user runs it
     Demo,
+    /// A server that is killed under load again and again: what its devices received is in its ledger, once
+    Crash,
     /// A real Prometheus scrapes a real server under load: rules, their tests, every query of the dashboard
     Dashboards,
     /// Instruction counts against the committed baselines
@@ -64,7 +66,14 @@ impl CheckPart {
     fn in_quick(self) -> bool {
         !matches!(
             self,
-            Self::Setup | Self::Deny | Self::Seams | Self::Interop | Self::Demo | Self::Dashboards | Self::Gate
+            Self::Setup
+                | Self::Deny
+                | Self::Seams
+                | Self::Interop
+                | Self::Demo
+                | Self::Crash
+                | Self::Dashboards
+                | Self::Gate
         )
     }
 
@@ -76,7 +85,7 @@ impl CheckPart {
     fn depends_on(self) -> Option<Self> {
         match self {
             // All of these use the tests' build; a failing test does not stop them, a failing build does: see `PartResult::NotBuilt`.
-            Self::Interop | Self::Demo | Self::Dashboards | Self::Gate => Some(Self::Tests),
+            Self::Interop | Self::Demo | Self::Crash | Self::Dashboards | Self::Gate => Some(Self::Tests),
             _ => None,
         }
     }
@@ -94,6 +103,7 @@ impl CheckPart {
             Self::Docs => docs::check(),
             Self::Interop => interop::run(""),
             Self::Demo => demo(),
+            Self::Crash => crash::check(),
             Self::Dashboards => dashboards::check(),
             Self::Gate => bench::gate(),
         }

@@ -13,6 +13,7 @@ mod bench;
 mod cargo;
 mod cases;
 mod check;
+mod crash;
 mod dashboards;
 mod fuzz;
 mod interop;
@@ -21,6 +22,7 @@ mod power;
 mod process;
 mod seams;
 mod setup;
+mod simulate;
 mod tree;
 
 use std::process::ExitCode;
@@ -64,6 +66,18 @@ enum Command {
     /// Take the power away under a working ledger, at as many moments as asked for; builds without one sync each must lose
     /// something. Kept in crates/ledger/results/power.txt
     Power(power::PowerOptions),
+    /// Kill a server under load, again and again, and compare what its devices received with its ledger. Runs of 1,000 kills or more are kept in
+    /// crates/ledger/results/crash.txt
+    Crash(crash::CrashOptions),
+    /// Play a million enrolments in the simulator, of a server that crashes with its ledger on a bad link. Kept in crates/sim/results/crashes.txt
+    Simulate {
+        /// Number of enrolments. The result is kept only for the default number or more
+        #[arg(long, default_value_t = simulate::ENROLMENTS)]
+        enrolments: u64,
+        /// The first seed
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
     /// Test other implementations against ours: the part of `check` with this name
     Interop {
         /// Run only stories whose names contain this text
@@ -89,6 +103,8 @@ fn main() -> ExitCode {
         Command::Walk { arguments } => seams::walk(&arguments),
         Command::Population { sessions } => population::run(sessions),
         Command::Power(options) => power::run(&options),
+        Command::Crash(options) => crash::run(&options),
+        Command::Simulate { enrolments, from } => simulate::run(enrolments, from),
         Command::Interop { story } => interop::run(&story),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench { command } => bench::run(&command),

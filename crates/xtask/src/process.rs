@@ -58,6 +58,11 @@ impl Program {
         Self { command, shown, timeout: Duration::from_secs(1800) }
     }
 
+    /// A program that the kernel ends when this process ends for any reason: it may not outlive us.
+    pub(crate) fn bound_to_us(program: impl AsRef<Path>) -> Self {
+        Self::new("setpriv").args(["--pdeathsig", "TERM", "--"]).arg(program.as_ref())
+    }
+
     /// Splits at spaces, for command lines that are written as one string.
     pub(crate) fn line(line: &str) -> Self {
         let mut words = line.split_whitespace();
@@ -147,6 +152,15 @@ impl Program {
         self.start(Stdio::null(), ready, READY_TIMEOUT, log)
     }
 
+    /// Starts a program in the background, without waiting for anything. Its output goes to `log`.
+    pub(crate) fn spawn(mut self, log: &Path) -> Result<Daemon> {
+        let file = std::fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+        let same = file.try_clone()?;
+        let child = self.command.stdin(Stdio::null()).stdout(file).stderr(same).spawn();
+        let child = child.with_context(|| format!("cannot start `{}`", self.shown))?;
+        Ok(Daemon { child, shown: self.shown, log: log.to_owned() })
+    }
+
     /// Like `daemon`, for a program that reads stdin and ends when stdin is closed (see `Daemon::say`). It may take its whole timeout to become ready.
     pub(crate) fn dialogue(self, ready: &str, log: &Path) -> Result<(Daemon, String)> {
         let timeout = self.timeout;
@@ -215,6 +229,27 @@ impl Daemon {
             }
             std::thread::sleep(poll_interval(began));
         }
+    }
+
+    /// Sends SIGKILL and waits for the end, which the program may have reached before.
+    pub(crate) fn kill(&mut self) -> Result<ExitStatus> {
+        self.child.kill().with_context(|| format!("cannot kill `{}`", self.shown))?;
+        Ok(self.child.wait()?)
+    }
+
+    /// Waits for its end; the program is killed if it takes longer.
+    pub(crate) fn end(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        wait(&mut self.child, timeout, &self.shown)
+    }
+
+    /// Sends SIGINT and waits for the end.
+    pub(crate) fn interrupt(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let raw = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = raw {
+            // ESRCH: it has already ended, which `wait` reports.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        }
+        self.end(timeout)
     }
 
     /// Sends SIGTERM; returns the exit status and the whole output. A daemon that does not end is killed, which is an

@@ -2,18 +2,15 @@
 //! long walk.
 //!
 //! A seam is a `#[cfg(not(muster_seam = ".."))]` in crates/dtls that leaves one check out of a build. Each such build runs `tests/walk.rs`, which must fail
-//! for the right reason: a handshake other than the honest one completed. A `RUSTC_WORKSPACE_WRAPPER` sets the cfg, because cargo passes it only to our
-//! crates and keeps the results apart: the dependencies are shared with every other build, and the normal build is not affected. No feature and no build
-//! script of the product can set it, and a release build with the cfg does not compile.
+//! for the right reason: a handshake other than the honest one completed. See `cargo::wrapper` for how it is set. A
+//! release build with the cfg does not compile.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::cargo;
-use crate::tree;
 
 /// The checks that can be left out.
 const SEAMS: &[&str] = &["certificate_verify", "empty_certificate", "finished"];
@@ -62,12 +59,7 @@ fn notice(seam: &str) -> Result<Option<String>> {
     }
 }
 
-/// A program that runs rustc with one additional cfg.
+/// A program that runs rustc without what this seam leaves out.
 pub(crate) fn wrapper(seam: &str) -> Result<PathBuf> {
-    let path = tree::target().join("seams").join(seam);
-    tree::write(&path, &format!("#!/bin/sh\nexec \"$@\" --cfg 'muster_seam=\"{seam}\"'\n"))?;
-    let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&path, executable)
-        .with_context(|| format!("cannot make {} executable", path.display()))?;
-    Ok(path)
+    cargo::wrapper(seam, &format!("muster_seam=\"{seam}\""))
 }

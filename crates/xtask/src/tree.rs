@@ -76,6 +76,30 @@ pub(crate) fn locked_version(package: &str) -> Result<String> {
         .with_context(|| format!("{package} is not in Cargo.lock"))
 }
 
+/// Appends a line to a committed file of results.
+pub(crate) fn append(results: &str, line: &str) -> Result<()> {
+    let before = read(results).unwrap_or_default();
+    write(&root().join(results), &(before + line))?;
+    println!("   written: {results}");
+    Ok(())
+}
+
+/// A note if the last line of a committed file of results, each with `commit ID`, is older than the code that it covers.
+pub(crate) fn older_than_code(results: &str, code: &[&str]) -> Result<Option<String>> {
+    let text = read(results).unwrap_or_default();
+    let commit = text.lines().rev().find_map(|line| line.split_once("commit ")?.1.split([',', ' ']).next());
+    let Some(commit) = commit else { return Ok(Some(format!("{results} has no result"))) };
+    let log = Program::line("git log --oneline -1").arg(format!("{commit}..HEAD")).arg("--").args(code);
+    let ended = log.directory(&root()).output()?;
+    Ok(match (ended.status.success(), ended.stdout.trim()) {
+        (true, "") => None,
+        (true, newer) => {
+            Some(format!("{results} is of commit {commit}, and the code that it covers is newer: {newer}"))
+        }
+        (false, _) => Some(format!("{results} is of commit {commit}, which is not in this repository")),
+    })
+}
+
 /// Makes a new folder under the target directory; an earlier one with that name is removed.
 pub(crate) fn scratch(name: &str) -> Result<PathBuf> {
     let folder = target().join("scratch").join(name);

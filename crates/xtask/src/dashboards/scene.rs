@@ -21,11 +21,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Another process may take a port that was free a moment ago.
 const STARTS_MAX: usize = 3;
 
-/// A program that the kernel ends when this process ends for any reason: no program may outlive this part.
-fn bound_to_us(program: impl AsRef<Path>) -> Program {
-    Program::new("setpriv").args(["--pdeathsig", "TERM", "--"]).arg(program.as_ref())
-}
-
 /// A running server, with the files of its fleet.
 pub(super) struct Fleet {
     muster: PathBuf,
@@ -48,7 +43,7 @@ impl Fleet {
         }
         // These devices trust the server, which does not know their manufacturer.
         std::fs::copy(folder.join("pki/ca/root.pem"), folder.join("strangers/ca/root.pem"))?;
-        let serve = bound_to_us(&muster).args(["serve", "--listen", "127.0.0.1:0", "--config"]);
+        let serve = Program::bound_to_us(&muster).args(["serve", "--listen", "127.0.0.1:0", "--config"]);
         let serve = serve.arg(folder.join("pki/muster.toml")).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
         let (mut server, line) = serve.daemon("listening on coaps://", &folder.join("server.log"))?;
         let devices = address(&line, "coaps://")?;
@@ -87,7 +82,7 @@ impl Fleet {
             strangers.words()
         );
         // A manufacturer's certificate cannot renew.
-        let reenroll = bound_to_us(&self.muster).args(["reenroll", "--server"]).arg(self.uri());
+        let reenroll = Program::bound_to_us(&self.muster).args(["reenroll", "--server"]).arg(self.uri());
         let reenroll = reenroll.arg("--identity").arg(self.folder.join("pki/device")).arg("--trust");
         let reenroll = reenroll.arg(self.folder.join("pki/ca/root.pem")).arg("--out").arg(self.folder.join("renewed"));
         let refused = reenroll.timeout(Duration::from_secs(60)).output()?;
@@ -96,8 +91,15 @@ impl Fleet {
     }
 
     fn load(&self, pki: &str, devices: &str, seed: u32) -> Result<Program> {
-        let load =
-            bound_to_us(&self.muster).args(["load", "--concurrency", "4", "--timeout", "30s", "--devices", devices]);
+        let load = Program::bound_to_us(&self.muster).args([
+            "load",
+            "--concurrency",
+            "4",
+            "--timeout",
+            "30s",
+            "--devices",
+            devices,
+        ]);
         let load = load.arg("--server").arg(self.uri()).arg("--pki").arg(self.folder.join(pki));
         Ok(load.arg("--seed").arg(seed.to_string()).timeout(Duration::from_secs(120)))
     }
@@ -135,7 +137,7 @@ impl Prometheus {
         for attempt in 0..STARTS_MAX {
             let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
             let storage = fleet.folder.join(format!("prometheus-{attempt}"));
-            let prometheus = bound_to_us(program).arg(format!("--config.file={}", file.display()));
+            let prometheus = Program::bound_to_us(program).arg(format!("--config.file={}", file.display()));
             let prometheus = prometheus.arg(format!("--storage.tsdb.path={}", storage.display()));
             let prometheus = prometheus.arg(format!("--web.listen-address={address}"));
             let log = fleet.folder.join("prometheus.log");

@@ -1,0 +1,363 @@
+//! `cargo xtask crash`: kills a server under load, again and again, and compares what its devices received with its ledger.
+//!
+//! ```text
+//!  for each batch of kills: muster load, devices at a steady rate ───────────────────────────────► received certificates
+//!     for each kill: muster serve on the same port and ledger                                             │
+//!          killed at a random moment, or it crashes behind a step of an issuance (crates/crashpoint)      │
+//!          ─► a copy of the ledger is read with sqlite3                                                   │
+//!     the same devices ask again, until each has a certificate ───────────────────────────────────────────┤
+//!     ─► the ledger is read with sqlite3 ─────────────────────────────────────────────────────────────────┴─► compared
+//! ```
+//!
+//! **What is required.** A certificate that a device received is in the ledger, byte for byte, once and not revoked; a device that asks again gets the
+//! same one; no device has two; no serial number is there twice. What was reserved at a kill is given up and revoked by the next start. The server
+//! that is killed at a random moment is the one of the tests; the one that crashes at a step is built for that.
+//!
+//! The seed decides the moments and the steps. Real processes do not run the same way twice, so a seed makes a failure likely to come again, no more.
+
+mod book;
+mod fleet;
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use self::book::Book;
+use self::fleet::Fleet;
+use crate::bench::facts::TimingFacts;
+use crate::process::{Daemon, Program};
+use crate::{cargo, simulate, tree};
+
+#[derive(Args)]
+pub(crate) struct CrashOptions {
+    /// How often the server is killed
+    #[arg(long, default_value_t = 1_000)]
+    kills: u32,
+    /// Decides the moments and the steps [default: the time]
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Kills in `check`.
+const KILLS_OF_CHECK: u32 = 30;
+/// A run with at least so many kills is kept.
+const KEPT_KILLS_MIN: u32 = 1_000;
+/// Kills between two comparisons of every certificate: each batch has a fleet of its own.
+const BATCH_KILLS: u32 = 30;
+/// The file of the kept results, and the code that they cover.
+const RESULTS: &str = "crates/ledger/results/crash.txt";
+const COVERED: &[&str] =
+    &["crates/ledger/src", "crates/authority/src", "crates/server/src/daemon", "crates/crashpoint"];
+/// The steps of crates/crashpoint, in the order of an issuance.
+const STEPS: &[&str] = &[
+    "drawn",
+    "intent-queued",
+    "intent-written",
+    "intent-durable",
+    "signed",
+    "record-queued",
+    "record-written",
+    "record-durable",
+    "answered",
+];
+/// A random kill comes so long after the start of the process, at most: some come before the server listens.
+const RANDOM_MILLISECONDS_MAX: u64 = 800;
+/// A crash comes at this passage of its step, at most.
+const PASSAGES_MAX: u64 = 60;
+/// A step is passed this often within this time, or nothing enrols.
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+/// SIGABRT and SIGKILL.
+const ABORTED: i32 = 6;
+const KILLED: i32 = 9;
+/// Progress is printed after so many kills.
+const PROGRESS_KILLS: u32 = 10;
+
+/// Runs it, prints the result, and keeps that of a long run.
+pub(crate) fn run(options: &CrashOptions) -> Result<()> {
+    let facts = TimingFacts::here();
+    let began = Instant::now();
+    let seed = options.seed.unwrap_or_else(seed_of_now);
+    let outcome = campaign(options.kills, seed);
+    let result = match &outcome {
+        Ok(tally) => format!("passed: {tally}"),
+        Err(error) => format!("FAILED: {}", format!("{error:#}").lines().next().unwrap_or_default()),
+    };
+    println!("   {result}");
+    if options.kills >= KEPT_KILLS_MIN {
+        let TimingFacts { commit, at, .. } = facts;
+        let (kills, minutes) = (options.kills, began.elapsed().as_secs_f64() / 60.0);
+        let line =
+            format!("commit {commit}, begun {at}, seed {seed}, {kills} kills asked for, {minutes:.1} min, {result}\n");
+        tree::append(RESULTS, &line)?;
+    }
+    outcome.map(drop)
+}
+
+/// A short run, and a note for each long one that is older than the code that it covers.
+pub(crate) fn check() -> Result<()> {
+    let tally = campaign(KILLS_OF_CHECK, seed_of_now())?;
+    println!("   {tally}");
+    let again = format!("cargo xtask crash --kills {KEPT_KILLS_MIN}");
+    let long = [(RESULTS, COVERED, again.as_str()), (simulate::RESULTS, simulate::COVERED, "cargo xtask simulate")];
+    for (results, covered, command) in long {
+        if let Some(note) = tree::older_than_code(results, covered)? {
+            println!("   note: {note}; `{command}` runs it again");
+        }
+    }
+    Ok(())
+}
+
+fn seed_of_now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs()
+}
+
+fn campaign(kills: u32, seed: u64) -> Result<Tally> {
+    println!("   seed {seed}: `cargo xtask crash --kills {kills} --seed {seed}` repeats the moments");
+    // A crash at a step would leave the memory of the server behind, each time.
+    let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(rustix::process::Resource::Core, no_core).context("cannot forbid core files")?;
+    let mut campaign = Campaign::new(seed)?;
+    let folder = campaign.folder.clone();
+    let played = campaign.play(kills);
+    let Campaign { tally, .. } = campaign;
+    played.with_context(|| format!("seed {seed}; ledger, logs and certificates are in {}", folder.display()))?;
+    std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    Ok(tally)
+}
+
+/// What has happened so far.
+#[derive(Default)]
+struct Tally {
+    random: u32,
+    /// Kills before the server listened.
+    before_listening: u32,
+    steps: BTreeMap<&'static str, u32>,
+    /// Rows that were reserved at a kill, and were given up and revoked later.
+    resolved: usize,
+    certificates: usize,
+    /// Devices that had their certificate before a kill and asked again.
+    repeated: usize,
+    /// Devices that had no certificate, while the ledger had one for them.
+    handed_over_late: usize,
+}
+
+impl Tally {
+    fn kills(&self) -> u32 {
+        self.random + self.steps.values().sum::<u32>()
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { random, before_listening, resolved, certificates, repeated, handed_over_late, .. } = self;
+        write!(f, "{} kills: {random} at random ({before_listening} before the server listened)", self.kills())?;
+        for step in STEPS {
+            write!(f, ", {step} {}", self.steps.get(step).copied().unwrap_or_default())?;
+        }
+        write!(
+            f,
+            "; {certificates} certificates, each in the ledger once; {resolved} reservations given up and revoked; {repeated} devices asked again and \
+             got the same certificate; {handed_over_late} got the one that was durable when their server was killed"
+        )
+    }
+}
+
+/// How a server ends.
+#[derive(Clone, Copy)]
+enum Death {
+    /// By SIGKILL, so long after its start.
+    Random(Duration),
+    /// By itself, behind the n-th passage of a step.
+    Step(&'static str, u64),
+}
+
+struct Campaign {
+    muster: PathBuf,
+    crashing: PathBuf,
+    folder: PathBuf,
+    address: String,
+    chance: Chance,
+    book: Book,
+    starts: u32,
+    /// The serial numbers that were reserved when the server was killed.
+    reserved: Vec<String>,
+    tally: Tally,
+}
+
+impl Campaign {
+    fn new(seed: u64) -> Result<Self> {
+        let (muster, crashing) = (cargo::muster()?, cargo::crashing_muster()?);
+        let folder = tree::scratch(&format!("crash-{seed}"))?;
+        Program::new(&muster).arg("init").arg(folder.join("pki")).timeout(Duration::from_secs(20)).expect_success()?;
+        let mut chance = Chance(seed);
+        let address = format!("127.0.0.1:{}", free_port(&mut chance)?);
+        let book = Book::new(folder.join("pki/ledger.db"), folder.join("probe"))?;
+        let (starts, reserved, tally) = (0, Vec::new(), Tally::default());
+        Ok(Self { muster, crashing, folder, address, chance, book, starts, reserved, tally })
+    }
+
+    fn play(&mut self, kills: u32) -> Result<()> {
+        while self.tally.kills() < kills {
+            let of_batch = BATCH_KILLS.min(kills - self.tally.kills());
+            self.batch(of_batch, kills)?;
+        }
+        Ok(())
+    }
+
+    /// Kills under one fleet, then the comparison.
+    fn batch(&mut self, kills: u32, all: u32) -> Result<()> {
+        let seed = self.chance.below(1 << 40);
+        let fleet = Fleet::new(self.muster.clone(), self.folder.clone(), &self.address, seed);
+        let mut load = fleet.start(kills)?;
+        for _ in 0..kills {
+            let death = self.draw();
+            self.kill(death).with_context(|| format!("kill {}", self.tally.kills() + 1))?;
+            if self.tally.kills().is_multiple_of(PROGRESS_KILLS) {
+                println!("   {} of {all} kills, {} rows", self.tally.kills(), self.book.rows()?);
+            }
+        }
+        let mut server = self.serve(&self.muster.clone(), None)?;
+        server.wait_for_line(&["listening on coaps://"], STEP_TIMEOUT)?;
+        let first = fleet.stop(&mut load)?;
+        let durable = self.book.devices(seed)?;
+        let second = fleet.ask_again(durable.iter().chain(first.keys()).max())?;
+        server.stop_well()?;
+        self.tally.handed_over_late += durable.iter().filter(|device| !first.contains_key(*device)).count();
+        self.compare(seed, &first, &second)
+    }
+
+    /// At a random moment and at each step as often.
+    fn draw(&mut self) -> Death {
+        if self.tally.kills().is_multiple_of(2) {
+            return Death::Random(Duration::from_millis(self.chance.below(RANDOM_MILLISECONDS_MAX)));
+        }
+        let index = usize::try_from(self.tally.kills() / 2).unwrap_or_default() % STEPS.len();
+        Death::Step(STEPS[index], 1 + self.chance.below(PASSAGES_MAX))
+    }
+
+    fn kill(&mut self, death: Death) -> Result<()> {
+        let (status, wanted, is_listening) = match death {
+            Death::Random(after) => {
+                let mut server = self.serve(&self.muster.clone(), None)?;
+                std::thread::sleep(after);
+                (server.kill()?, KILLED, server.words().contains("listening on coaps://"))
+            }
+            Death::Step(step, passages) => {
+                let mut server = self.serve(&self.crashing.clone(), Some(&format!("{step}:{passages}")))?;
+                let status =
+                    server.end(STEP_TIMEOUT).with_context(|| format!("{step} was not passed {passages} times"))?;
+                (status, ABORTED, true)
+            }
+        };
+        ensure!(status.signal() == Some(wanted), "the server ended by itself ({status}): {}", self.log().display());
+        match death {
+            Death::Random(_) => self.tally.random += 1,
+            Death::Step(step, _) => *self.tally.steps.entry(step).or_default() += 1,
+        }
+        self.tally.before_listening += u32::from(!is_listening);
+        self.look(is_listening)
+    }
+
+    fn serve(&mut self, muster: &Path, crash_at: Option<&str>) -> Result<Daemon> {
+        self.starts += 1;
+        let serve = Program::bound_to_us(muster).args(["serve", "--listen", &self.address, "--config"]);
+        let serve = serve.arg(self.folder.join("pki/muster.toml")).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
+        let serve = match crash_at {
+            Some(place) => serve.env("CRASH_AT", place),
+            None => serve,
+        };
+        serve.env("MUSTER_LOG", "warn").spawn(&self.log())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join(format!("serve-{}.log", self.starts))
+    }
+
+    /// The ledger as the killed server left it: what the kill before left is resolved, if this server had opened the ledger.
+    fn look(&mut self, had_opened: bool) -> Result<()> {
+        let state = self.book.read()?;
+        ensure!(
+            state.given_up_only == 0,
+            "{} reservations were given up and not revoked, though no device was told",
+            state.given_up_only
+        );
+        let still: Vec<&String> = self.reserved.iter().filter(|serial| state.reserved.contains(*serial)).collect();
+        ensure!(!had_opened || still.is_empty(), "reserved before the last start and not given up by it: {still:?}");
+        if still.is_empty() {
+            self.resolved(&state)?;
+        }
+        self.reserved = state.reserved.into_iter().collect();
+        Ok(())
+    }
+
+    fn resolved(&mut self, state: &book::State) -> Result<()> {
+        for serial in &self.reserved {
+            ensure!(state.revoked.contains(serial), "{serial} was reserved at a kill and is not revoked");
+        }
+        self.tally.resolved += self.reserved.len();
+        Ok(())
+    }
+
+    /// Every device of the fleet has one certificate, the one that it received, whenever it did.
+    fn compare(&mut self, seed: u64, first: &Received, second: &Received) -> Result<()> {
+        self.look(true)?;
+        ensure!(self.reserved.is_empty(), "reserved though the server has ended in peace: {:?}", self.reserved);
+        let rows = self.book.certificates(seed)?;
+        let mut findings = Vec::new();
+        for (device, certificate) in first.iter().chain(second) {
+            match rows.get(device).map(Vec::as_slice) {
+                None | Some([]) => findings.push(format!("{device} has a certificate that is not in the ledger")),
+                Some([row]) if row.der != *certificate => {
+                    findings.push(format!("{device} has another certificate than the ledger"));
+                }
+                Some([row]) if row.is_revoked => findings.push(format!("the certificate of {device} is revoked")),
+                Some([_]) => {}
+                Some(several) => findings.push(format!("{device} has {} certificates in the ledger", several.len())),
+            }
+        }
+        findings.extend(
+            rows.keys()
+                .filter(|device| !second.contains_key(*device))
+                .map(|device| format!("{device} has a certificate in the ledger and received none")),
+        );
+        findings.extend(self.book.faults()?);
+        if !findings.is_empty() {
+            bail!("{} findings:\n{}", findings.len(), findings.join("\n"));
+        }
+        self.tally.certificates += rows.len();
+        self.tally.repeated += first.len();
+        Ok(())
+    }
+}
+
+/// Certificates by the name of their device.
+type Received = BTreeMap<String, Vec<u8>>;
+
+/// A port below those that the kernel gives out, so that nobody takes it while the server is down.
+fn free_port(chance: &mut Chance) -> Result<u16> {
+    for _ in 0..100 {
+        let port = 20_000 + u16::try_from(chance.below(10_000))?;
+        if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no UDP port from 20000 to 29999 is free on 127.0.0.1")
+}
+
+/// SplitMix64.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound.max(1)
+    }
+}
