@@ -257,6 +257,10 @@ impl Ledger for CrashingLedger {
         self.store.durable.complete_since()
     }
 
+    fn time(&self) -> Option<UnixTime> {
+        self.store.durable.time()
+    }
+
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
         self.store.durable.draw(node, random)
     }
