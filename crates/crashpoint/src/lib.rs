@@ -4,6 +4,16 @@
 //! word to anybody, as a power switch would. In every other build the functions are empty and the variable is not read: a server that is shipped
 //! cannot be told to crash. A release build with the cfg does not compile.
 
+#[cfg(muster_crash)]
+mod armed;
+#[cfg(not(muster_crash))]
+mod empty;
+
+#[cfg(muster_crash)]
+pub use armed::{begun, passed, passed_if_begun};
+#[cfg(not(muster_crash))]
+pub use empty::{begun, passed, passed_if_begun};
+
 #[cfg(all(muster_crash, not(debug_assertions)))]
 compile_error!("a build that crashes when it is told to is for tests alone");
 
@@ -50,30 +60,6 @@ steps! {
     /// A certificate was handed to the network.
     Answered = "answered",
 }
-
-#[cfg(not(muster_crash))]
-mod empty {
-    use super::Step;
-
-    /// A step was done.
-    #[inline(always)]
-    pub fn passed(_: Step) {}
-
-    /// A step is done when this thread next calls [`passed_if_begun`].
-    #[inline(always)]
-    pub fn begun(_: Step) {}
-
-    /// A step was done, if this thread has begun it.
-    #[inline(always)]
-    pub fn passed_if_begun(_: Step) {}
-}
-#[cfg(not(muster_crash))]
-pub use empty::{begun, passed, passed_if_begun};
-
-#[cfg(muster_crash)]
-mod armed;
-#[cfg(muster_crash)]
-pub use armed::{begun, passed, passed_if_begun};
 
 #[cfg(test)]
 mod tests {

@@ -27,7 +27,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use self::book::Book;
-use self::fleet::Fleet;
+use self::fleet::{Fleet, Received};
 use crate::bench::facts::TimingFacts;
 use crate::process::{Daemon, Program};
 use crate::{cargo, simulate, tree};
@@ -196,7 +196,7 @@ impl Campaign {
         Program::new(&muster).arg("init").arg(folder.join("pki")).timeout(Duration::from_secs(20)).expect_success()?;
         let mut chance = Chance(seed);
         let address = format!("127.0.0.1:{}", free_port(&mut chance)?);
-        let book = Book::new(folder.join("pki/ledger.db"), folder.join("probe"))?;
+        let book = Book::new(folder.join("pki/ledger.db"), &folder.join("probe"))?;
         let (starts, reserved, tally) = (0, Vec::new(), Tally::default());
         Ok(Self { muster, crashing, folder, address, chance, book, starts, reserved, tally })
     }
@@ -334,9 +334,6 @@ impl Campaign {
         Ok(())
     }
 }
-
-/// Certificates by the name of their device.
-type Received = BTreeMap<String, Vec<u8>>;
 
 /// A port below those that the kernel gives out, so that nobody takes it while the server is down.
 fn free_port(chance: &mut Chance) -> Result<u16> {

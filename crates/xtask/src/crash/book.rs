@@ -35,8 +35,8 @@ pub(super) struct Row {
 }
 
 impl Book {
-    pub(super) fn new(file: PathBuf, probe: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(&probe).with_context(|| format!("cannot create {}", probe.display()))?;
+    pub(super) fn new(file: PathBuf, probe: &Path) -> Result<Self> {
+        std::fs::create_dir_all(probe).with_context(|| format!("cannot create {}", probe.display()))?;
         Ok(Self { file, probe: probe.join("ledger.db") })
     }
 

@@ -1,11 +1,11 @@
 //! The devices: `muster load`, first while the server is killed again and again, then while it runs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Received;
 use crate::process::{Daemon, Program};
 
 /// Devices that start in a second: a server on one slow core enrols more.
@@ -18,6 +18,9 @@ const PATIENCE: &str = "3s";
 const STARTED_SINCE: usize = 200;
 const END_TIMEOUT: Duration = Duration::from_secs(60);
 const ASK_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Certificates by the name of their device.
+pub(super) type Received = BTreeMap<String, Vec<u8>>;
 
 /// A fleet of one seed.
 pub(super) struct Fleet {
