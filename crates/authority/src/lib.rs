@@ -50,6 +50,7 @@ mod profile;
 mod profile_version;
 mod random;
 mod refusal;
+mod refusal_record;
 mod revocation;
 mod san;
 mod signer;
@@ -88,6 +89,7 @@ pub use profile::{Diagnostics, IssuedNames, Mode, Profile, ProfileFault, Profile
 pub use profile_version::ProfileVersion;
 pub use random::Random;
 pub use refusal::{Asked, Busy, Misissue, Mismatch, Refusal};
+pub use refusal_record::RefusalRecord;
 pub use revocation::{ACTOR_BYTES_MAX, Actor, Revocation};
 pub use san::{SanKind, SanKindFault};
 pub use signer::{CaKeyFault, CrlSigner, Custody, RingSigner, Signer, SignerFault, ToSign};

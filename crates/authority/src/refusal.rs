@@ -1,12 +1,14 @@
-//! Why a job ends without a certificate. Both enums are closed; one table in `est` gives each variant its stable code.
+//! Why a job ends without a certificate. Both enums are closed; one table in `est` gives each variant its stable code. [`Refusal::code`] repeats
+//! the codes of refusals for the audit, which is written below `est`; a test of `est` compares the two.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::{CsrError, Deviations};
+use pki::{CsrError, CsrFlaw, Deviations};
 
 use crate::device::{DeviceIdRule, SubjectAttribute};
+use crate::function::Function;
 use crate::ledger::LedgerFault;
 use crate::san::SanKind;
 use crate::signer::SignerFault;
@@ -72,6 +74,44 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The stable code of the refusal of a request for `function`: what the audit records, and what `est` sends and logs.
+    #[must_use]
+    pub const fn code(&self, function: Function) -> &'static str {
+        match self {
+            Self::Csr(error) => csr_code(&error.flaw),
+            Self::KeyType => "est.csr.key_type",
+            Self::Asks(Asked::CertificateAuthority) => "est.csr.asks_ca",
+            Self::Asks(Asked::CertificateSigning) => "est.csr.asks_signing",
+            Self::Asks(Asked::AnyPurpose) => "est.csr.asks_any_purpose",
+            Self::ClientUnknown => "est.client.not_of_this_profile",
+            Self::ClientExpired => "est.client.expired",
+            Self::ClientEncoding(_) => "est.client.encoding",
+            Self::ClientRevoked => "est.client.revoked",
+            Self::NotIssuedHere => "est.sren.not_issued_here",
+            Self::ClientOfAnotherProfile(_) => "est.client.of_another_profile",
+            Self::ClientNotInLedger => "est.client.not_in_ledger",
+            Self::ManufacturerRemoved => "est.client.manufacturer_removed",
+            Self::NoDeviceId(_) => "est.client.no_device_id",
+            Self::SubjectMismatch(_) => match function {
+                Function::SimpleEnroll => "est.sen.subject_mismatch",
+                Function::SimpleReenroll => "est.sren.subject_mismatch",
+            },
+            Self::SubjectTemplate(_) => "est.sen.subject_template",
+            Self::NoName => "est.csr.no_name",
+            Self::SanNotListed(_) => "est.csr.san_not_listed",
+            Self::SanSyntax(_) => "est.csr.san_not_issuable",
+            Self::SanConstrained(_) => "est.csr.san_constrained",
+            Self::SanMismatch(_) => "est.csr.san_mismatch",
+            Self::ChallengeUnbound => "est.csr.challenge_unbound",
+            Self::ChallengeMismatch => "est.csr.challenge_mismatch",
+            Self::IdentityKey => "est.csr.identity_key",
+            Self::CaKey => "est.csr.ca_key",
+            Self::KeyOfAnotherDevice => "est.csr.key_of_another_device",
+            Self::DeviceFull(_) => "est.device.certificates_full",
+            Self::DeviceDenied => "est.device.denied",
+        }
+    }
+
     /// Two values that had to be equal, in one line: for the operator, never for the wire.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
@@ -79,6 +119,23 @@ impl Refusal {
             Self::SubjectMismatch(mismatch) | Self::SanMismatch(mismatch) => Some(mismatch.to_string()),
             _ => None,
         }
+    }
+}
+
+const fn csr_code(flaw: &CsrFlaw) -> &'static str {
+    match flaw {
+        CsrFlaw::Der(_) | CsrFlaw::Version => "est.csr.malformed",
+        CsrFlaw::Name(_) => "est.csr.subject_malformed",
+        CsrFlaw::Key(_) => "est.csr.algorithm",
+        CsrFlaw::Signature(_) => "est.csr.signature_encoding",
+        CsrFlaw::ProofOfPossession => "est.csr.signature",
+        CsrFlaw::TooManyAttributes => "est.csr.too_large",
+        CsrFlaw::RepeatedAttribute
+        | CsrFlaw::ChallengePassword
+        | CsrFlaw::RepeatedExtension
+        | CsrFlaw::TooManyExtensions
+        | CsrFlaw::ExtensionValue => "est.csr.attributes_malformed",
+        CsrFlaw::AlternativeNames(_) => "est.csr.san_malformed",
     }
 }
 

@@ -162,6 +162,17 @@ fn decisions() -> Vec<authority::Refusal> {
     all
 }
 
+#[test]
+fn the_audit_records_a_refusal_under_the_code_of_its_reason() {
+    for function in [Function::SimpleEnroll, Function::SimpleReenroll] {
+        for refusal in decisions() {
+            assert_eq!(refusal.code(function), Reason::of_decision(&refusal, function).code(), "{refusal:?}");
+        }
+    }
+    let error = pki::Csr::parse(vec![0x30]).unwrap_err();
+    assert_eq!(authority::Refusal::Csr(error.clone()).code(Function::SimpleEnroll), Reason::from(&error).code());
+}
+
 fn mismatch() -> Box<authority::Mismatch> {
     Box::new(authority::Mismatch { asked: "CN=a".into(), held: "CN=b".into() })
 }

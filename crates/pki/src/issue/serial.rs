@@ -24,6 +24,12 @@ impl NodePrefix {
     pub const fn new(node: u16) -> Self {
         Self(node)
     }
+
+    /// The number of the node.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
 }
 
 /// A serial number.

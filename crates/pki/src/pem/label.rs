@@ -11,6 +11,8 @@ pub enum Label {
     RevocationList,
     /// A PKCS #8 private key, not encrypted (RFC 7468 §10)
     PrivateKey,
+    /// A SubjectPublicKeyInfo (RFC 7468 §13)
+    PublicKey,
 }
 
 impl Label {
@@ -20,6 +22,7 @@ impl Label {
             Self::CertificateRequest => "CERTIFICATE REQUEST",
             Self::RevocationList => "X509 CRL",
             Self::PrivateKey => "PRIVATE KEY",
+            Self::PublicKey => "PUBLIC KEY",
         }
     }
 
@@ -29,6 +32,7 @@ impl Label {
             Self::CertificateRequest => "a certificate request",
             Self::RevocationList => "a certificate revocation list",
             Self::PrivateKey => "a private key",
+            Self::PublicKey => "a public key",
         }
     }
 }
