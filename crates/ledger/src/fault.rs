@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::audit::KeyFileFault;
+
 /// Why a ledger cannot be opened: names the file and what to do about it.
 #[derive(Debug)]
 pub struct OpenFault {
@@ -31,6 +33,15 @@ pub enum OpenProblem {
         /// The newest version that this release can use.
         supported: u32,
     },
+    /// The key of its audit cannot be used.
+    AuditKey(KeyFileFault),
+    /// The file of its audit's checkpoints cannot be written.
+    Checkpoints {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
     /// A row cannot be read.
     Damaged(String),
 }
@@ -54,6 +65,12 @@ impl fmt::Display for OpenProblem {
                 f,
                 "its schema has version {found}, and this release knows versions up to {supported}. Use the release that wrote it, or a newer one"
             ),
+            Self::AuditKey(fault) => fault.fmt(f),
+            Self::Checkpoints { file, error } => write!(
+                f,
+                "cannot write the checkpoints of its audit to {}: {error}. Check the folder and its owner",
+                file.display()
+            ),
             Self::Damaged(what) => write!(f, "damaged: {what}. Restore a backup of it"),
         }
     }
@@ -62,7 +79,8 @@ impl fmt::Display for OpenProblem {
 impl std::error::Error for OpenFault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.problem {
-            OpenProblem::File(error) => Some(error),
+            OpenProblem::File(error) | OpenProblem::Checkpoints { error, .. } => Some(error),
+            OpenProblem::AuditKey(fault) => Some(fault),
             OpenProblem::Database(error) => Some(error),
             OpenProblem::InUse | OpenProblem::NotALedger | OpenProblem::Newer { .. } | OpenProblem::Damaged(_) => None,
         }

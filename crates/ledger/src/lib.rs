@@ -9,9 +9,11 @@
     reason = "a shell: it owns the ledger's files, and threads that may block on them"
 )]
 
+pub mod audit;
 pub mod fault;
 pub mod serial;
 pub mod sqlite;
 
+pub use audit::AuditSettings;
 pub use fault::OpenFault;
 pub use sqlite::SqliteLedger;

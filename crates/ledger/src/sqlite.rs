@@ -11,6 +11,8 @@
 //!
 //! SQLite runs in WAL mode with `synchronous=FULL`: a commit is durable when it returns. Rows of many jobs share one commit.
 //!
+//! What happened stands in the audit too, in the same transaction: see [`crate::audit`].
+//!
 //! **Bounds.** Both queues hold a bounded number of rows; whoever finds them full is told that the ledger is unavailable. The caches of SQLite are
 //! bounded, so memory does not grow with the rows.
 //!
@@ -28,18 +30,20 @@ mod row;
 pub mod schema;
 mod writer;
 
+pub(crate) use row::seconds;
+
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use authority::{
     Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
-    Locator, Record, Recorded, Reserve, Revoke, Revoked, RowFilter,
+    Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter,
 };
 use crashpoint::Step;
 use pki::issue::{NodePrefix, Serial};
@@ -48,12 +52,16 @@ use rustls_pki_types::UnixTime;
 use tracing::warn;
 
 use self::book::{Book, Tally};
+pub use self::connect::connect;
 use self::connect::{connect_anchor, connect_reader, connect_writer, make_durable};
 use self::index::{Unmerged, YOUNG_MAX};
 use self::queue::Queue;
 use self::reader::{Question, Reader};
 use self::schema::Meta;
 use self::writer::{Write, Writer};
+use crate::audit::refusals::Refusals;
+use crate::audit::signer::{CheckpointFailures, CheckpointTimer, CheckpointWriter, checkpoints};
+use crate::audit::{AuditClock, AuditKey, AuditPublicKey, AuditSettings};
 use crate::fault::{OpenFault, OpenProblem};
 use crate::serial::{SERIAL_KEY_BYTES, SerialCipher};
 
@@ -73,6 +81,7 @@ pub struct Fresh {
 /// See the module.
 pub struct SqliteLedger {
     shared: Arc<Shared>,
+    audit_key: AuditPublicKey,
     complete_since: UnixTime,
     threads: Vec<JoinHandle<()>>,
     /// See [`connect_anchor`].
@@ -97,6 +106,9 @@ struct Shared {
     time: AtomicI64,
     commits: AtomicU64,
     state: Mutex<WriteState>,
+    /// Refusals that are not in the audit yet. Not in the queue of writes: they take no room from enrolments.
+    refusals: Mutex<Refusals>,
+    checkpoint_failures: Arc<CheckpointFailures>,
 }
 
 /// Whether the ledger can write.
@@ -133,6 +145,10 @@ impl Shared {
         }
     }
 
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write(&self, write: Write) {
         if self.write_fault() == Some(LedgerFault::Broken) {
             return write.refuse(LedgerFault::Broken);
@@ -150,25 +166,38 @@ impl Shared {
 }
 
 impl SqliteLedger {
-    /// Opens the ledger in this file, or begins one where there is no file. Resolves what a crash left.
+    /// Opens the ledger in this file, or begins one where there is no file. Resolves what a crash left. Its audit is that of node 0, with key and
+    /// checkpoints beside the file.
     ///
     /// # Errors
     /// [`OpenFault`] names the file and what to do.
     pub fn open(file: &Path, fresh: Fresh, now: UnixTime) -> Result<Self, OpenFault> {
-        Self::try_open(file, fresh, now).map_err(|problem| OpenFault { file: file.to_owned(), problem })
+        Self::open_audited(file, fresh, &AuditSettings::beside(file, NodePrefix::new(0)), now)
     }
 
-    fn try_open(file: &Path, fresh: Fresh, now: UnixTime) -> Result<Self, OpenProblem> {
+    /// The same with an audit of these settings.
+    ///
+    /// # Errors
+    /// [`OpenFault`] names the file and what to do.
+    pub fn open_audited(file: &Path, fresh: Fresh, audit: &AuditSettings, now: UnixTime) -> Result<Self, OpenFault> {
+        Self::try_open(file, fresh, audit, now).map_err(|problem| OpenFault { file: file.to_owned(), problem })
+    }
+
+    fn try_open(file: &Path, fresh: Fresh, audit: &AuditSettings, now: UnixTime) -> Result<Self, OpenProblem> {
         let lock = lock(file)?;
         create(file)?;
         let mut connection = connect_writer(file)?;
-        let fresh = Meta { serial_key: fresh.serial_key, complete_since: row::seconds(now) };
+        let fresh = Meta { serial_key: fresh.serial_key, complete_since: seconds(now) };
         let meta = schema::prepare(&mut connection, &fresh)?;
         make_durable(&connection, file)?;
         let anchor = connect_anchor(file)?;
+        let key = AuditKey::read_or_make(&audit.key).map_err(OpenProblem::AuditKey)?;
+        check_checkpoints(&audit.checkpoints)?;
+        let audit_key = key.public();
         let serials = Arc::new(SerialCipher::new(&meta.serial_key));
         let unmerged = Arc::new(Unmerged::new(YOUNG_MAX));
-        let mut book = Book::new(connection, Arc::clone(&serials), Arc::clone(&unmerged))?;
+        let remembered = (Arc::clone(&serials), Arc::clone(&unmerged));
+        let mut book = Book::new(connection, remembered, audit.node)?;
         book.begin()?;
         let given_up = book.give_up_all(now)?;
         book.commit()?;
@@ -192,10 +221,15 @@ impl SqliteLedger {
             time: AtomicI64::new(tally.time),
             commits: AtomicU64::new(0),
             state: Mutex::new(WriteState::Writes),
+            refusals: Mutex::default(),
+            checkpoint_failures: Arc::default(),
         });
-        let threads = start(&shared, book).map_err(OpenProblem::File)?;
+        let (timer, checkpoints) = checkpoints(audit, key, &shared.checkpoint_failures);
+        let auditor = Auditor { timer, clock: Arc::clone(&audit.clock), node: audit.node };
+        let threads = start(&shared, book, auditor, checkpoints).map_err(OpenProblem::File)?;
         Ok(Self {
             shared,
+            audit_key,
             complete_since: row::time(meta.complete_since),
             threads,
             anchor: Mutex::new(Some(anchor)),
@@ -214,11 +248,29 @@ impl SqliteLedger {
     pub fn commits(&self) -> u64 {
         self.shared.commits.load(Ordering::Relaxed)
     }
+
+    /// The key that signs its checkpoints: a server compares it with those of its CAs, since it is never one of them.
+    #[must_use]
+    pub fn audit_key(&self) -> &AuditPublicKey {
+        &self.audit_key
+    }
+
+    /// Keeps these refusals in the audit. Nobody waits for it.
+    pub fn refused(&self, records: Vec<RefusalRecord>) {
+        let mut refusals = self.shared.refusals();
+        records.into_iter().for_each(|record| refusals.add(record));
+    }
+
+    /// Checkpoints of its audit that were not written to their file, and those that the syslog did not take.
+    #[must_use]
+    pub fn checkpoint_failures(&self) -> &CheckpointFailures {
+        &self.shared.checkpoint_failures
+    }
 }
 
 /// At the start there is nothing to measure a gap with: it is reported, and the operator decides (E30).
 fn compare_clock(now: UnixTime, latest: i64) {
-    let ahead = row::seconds(now).saturating_sub(latest);
+    let ahead = seconds(now).saturating_sub(latest);
     if latest > 0 && ahead > QUIET_SECONDS {
         warn!(
             days = ahead / 86_400,
@@ -232,19 +284,45 @@ fn compare_clock(now: UnixTime, latest: i64) {
     }
 }
 
-/// Starts the threads: one writes, one answers issuances, one answers operators.
-fn start(shared: &Arc<Shared>, book: Book) -> Result<Vec<JoinHandle<()>>, std::io::Error> {
+/// The checkpoints are written later, by a thread; at the start an operator can be told.
+fn check_checkpoints(file: &Path) -> Result<(), OpenProblem> {
+    let opened = File::options().append(true).create(true).open(file);
+    opened.map(drop).map_err(|error| OpenProblem::Checkpoints { file: file.to_owned(), error })
+}
+
+/// What the writer needs for the audit.
+struct Auditor {
+    timer: CheckpointTimer,
+    clock: AuditClock,
+    node: NodePrefix,
+}
+
+impl Auditor {
+    fn now(&self) -> i64 {
+        seconds((self.clock)())
+    }
+}
+
+/// Starts the threads: one writes, one answers issuances, one answers operators, one writes checkpoints of the audit.
+fn start(
+    shared: &Arc<Shared>,
+    book: Book,
+    auditor: Auditor,
+    checkpoints: CheckpointWriter,
+) -> Result<Vec<JoinHandle<()>>, std::io::Error> {
     let named = |name: &str| thread::Builder::new().name(name.to_owned());
-    let (file, serials, unmerged) = (shared.file.clone(), Arc::clone(&shared.serials), Arc::clone(&shared.unmerged));
+    let (file, node) = (shared.file.clone(), auditor.node);
+    let remembered = (Arc::clone(&shared.serials), Arc::clone(&shared.unmerged));
     let open = move || {
         let connection = connect_writer(&file).map_err(|why| why.to_string())?;
         make_durable(&connection, &file).map_err(|why| why.to_string())?;
         // A transaction that writes: whether the disk takes one again. What the book remembers is read only then.
         book::count_fault(&connection).map_err(|why| why.to_string())?;
-        Book::new(connection, Arc::clone(&serials), Arc::clone(&unmerged)).map_err(|why| why.to_string())
+        Book::new(connection, remembered.clone(), node).map_err(|why| why.to_string())
     };
-    let writer = Writer::new(Arc::clone(shared), book, Box::new(open));
+    let writer = Writer::new(Arc::clone(shared), book, auditor, Box::new(open));
     let mut threads = vec![named("ledger-writer").spawn(move || writer.run())?];
+    threads.push(named("ledger-checkpoints").spawn(move || checkpoints.run())?);
     for (name, is_points) in [("ledger-reader", true), ("ledger-scan", false)] {
         let file = shared.file.clone();
         let open = move || connect_reader(&file).map_err(|why| why.to_string());

@@ -7,7 +7,7 @@ use authority::{
     Actor, FactoryKeys, INTENT_LIFETIME, Intended, Intent, LedgerEntry, Locator, NewRow, ProfileVersion, Record,
     Recorded, Reserve, Revocation, Revoke, Revoked, RowStage,
 };
-use pki::issue::{RevocationReason, Serial};
+use pki::issue::{NodePrefix, RevocationReason, Serial};
 use pki::{AnchorId, Digest};
 use rusqlite::{Connection, Error, OptionalExtension, params};
 use rustls_pki_types::UnixTime;
@@ -15,7 +15,9 @@ use tracing::warn;
 
 use super::connect::keep_log_when_closed;
 use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
-use super::row::{self, function_code, origin_code, reason_code, seconds, short, short_device, tag};
+use super::row::{self, function_code, function_of, origin_code, reason_code, seconds, short, short_device, tag};
+use crate::audit::chain::ChainWriter;
+use crate::audit::record::{Abandonment, RequestOrigin};
 use crate::serial::SerialCipher;
 
 /// Parties and profiles whose numbers are kept in memory: more than a configuration names.
@@ -56,20 +58,24 @@ pub(super) struct Book {
     /// Rows that the open transaction adds.
     added: usize,
     tally: Tally,
+    /// The audit: written with each batch.
+    pub(super) audit: ChainWriter,
 }
 
-/// A row that has no certificate yet.
+/// A reservation that waits for its certificate.
 struct Reservation {
     serial: Serial,
     /// The second from which it is outlived.
     end: i64,
+    /// What the audit will say about its request.
+    origin: RequestOrigin,
 }
 
 impl Book {
     pub(super) fn new(
         connection: Connection,
-        serials: Arc<SerialCipher>,
-        unmerged: Arc<Unmerged>,
+        (serials, unmerged): (Arc<SerialCipher>, Arc<Unmerged>),
+        node: NodePrefix,
     ) -> Result<Self, Error> {
         connection.set_prepared_statement_cache_capacity(64);
         let sql = "SELECT places, rows, issued, numbers, open_from, indexed, time FROM tally";
@@ -84,6 +90,7 @@ impl Book {
                 time: row.get(6)?,
             })
         })?;
+        let audit = ChainWriter::new(&connection, node)?;
         let mut book = Self {
             connection,
             serials,
@@ -94,6 +101,7 @@ impl Book {
             merge: Merge::default(),
             added: 0,
             tally,
+            audit,
         };
         book.read_open()?;
         book.read_unmerged()?;
@@ -101,13 +109,20 @@ impl Book {
     }
 
     fn read_open(&mut self) -> Result<(), Error> {
-        let sql = "SELECT i.number, i.serial, i.at FROM intent i LEFT JOIN certificate c ON c.number = i.number
+        let sql = "SELECT i.number, i.at, i.function, p.version, i.client, i.peer, i.serial
+FROM intent i JOIN profile p ON p.id = i.profile LEFT JOIN certificate c ON c.number = i.number
 WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([self.tally.open_from])?;
         while let Some(row) = rows.next()? {
-            let (serial, end) = (row::serial(row, 1)?, lifetime_end(row.get(2)?));
-            self.open.insert(row.get(0)?, Reservation { serial, end });
+            let origin = RequestOrigin {
+                function: row::code(row, 2, "function", function_of)?,
+                profile_version: ProfileVersion::from_bytes(row.get(3)?),
+                client: Digest::from_bytes(row.get(4)?),
+                peer: row::peer(row, 5)?,
+            };
+            let (serial, end) = (row::serial(row, 6)?, lifetime_end(row.get(1)?));
+            self.open.insert(row.get(0)?, Reservation { serial, end, origin });
         }
         Ok(())
     }
@@ -138,6 +153,7 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         let sql = "UPDATE tally SET places = ?1, rows = ?2, issued = ?3, numbers = ?4, open_from = ?5, indexed = ?6, time = ?7";
         let values = params![places, rows, issued, numbers, self.tally.open_from, indexed, time];
         self.connection.prepare_cached(sql)?.execute(values)?;
+        self.audit.write(&self.connection)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.merge.committed(&self.unmerged);
         Ok(())
@@ -156,8 +172,9 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         let numbers: Vec<i64> = self.open.keys().copied().collect();
         let revocation = Revocation { reason: RevocationReason::CessationOfOperation, at: now, actor: Actor::server() };
         for number in &numbers {
-            self.abandon(*number)?;
-            self.write_revocation(*number, &revocation)?;
+            if let Some(intent) = self.abandon(*number, Abandonment::Restart, seconds(now))? {
+                self.write_revocation(*number, &intent, &revocation)?;
+            }
         }
         Ok(numbers.len())
     }
@@ -194,7 +211,7 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         while let Some((number, row)) = self.newest_same(intent, of_device)? {
             match row.stage {
                 RowStage::Reserved if lifetime_end(seconds(row.intent.at)) <= seconds(intent.at) => {
-                    self.abandon(number)?;
+                    self.abandon(number, Abandonment::Outlived, seconds(intent.at))?;
                 }
                 RowStage::Reserved => return Ok(Some(Intended::InProgress)),
                 RowStage::Issued(Record { issued, window, .. })
@@ -328,7 +345,8 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         let (csr, spki, factory_key) = (tag(&intent.csr), tag(&intent.spki), factory_key.as_ref().map(tag));
         let row = OfDevice { number, not_after, csr, spki, factory_key };
         self.unmerged.insert(&IndexEntry { device, key: short(&intent.spki), row });
-        self.open.insert(number, Reservation { serial: intent.serial, end: lifetime_end(seconds(intent.at)) });
+        let (end, origin) = (lifetime_end(seconds(intent.at)), RequestOrigin::of(intent));
+        self.open.insert(number, Reservation { serial: intent.serial, end, origin });
         self.added += 1;
         self.tally.places = place;
         self.tally.rows += 1;
@@ -340,16 +358,15 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         let Some(number) = self.number(&record.serial) else { return Ok(Recorded::Abandoned) };
         let issued = &record.issued;
         let is_reserved = self.open.get(&number).is_some_and(|open| open.serial == record.serial);
-        if is_reserved {
-            self.open.remove(&number);
-        } else {
+        let reservation = if is_reserved { self.open.remove(&number) } else { None };
+        let Some(Reservation { origin, .. }) = reservation else {
             let Some(number) = self.find(&record.serial)? else { return Ok(Recorded::Abandoned) };
             let sql = "SELECT digest FROM certificate WHERE number = ?1";
             let held: Option<Vec<u8>> =
                 self.connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
             let is_same = held.is_some_and(|held| held.as_slice() == issued.digest.as_bytes());
             return Ok(if is_same { Recorded::Durable } else { Recorded::Abandoned });
-        }
+        };
         let values = params![
             number,
             seconds(issued.at),
@@ -359,23 +376,28 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         ];
         self.connection.prepare_cached("INSERT INTO certificate VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(values)?;
         self.tally.issued += 1;
+        self.audit.body.issued(&record.serial, issued, &origin);
         Ok(Recorded::Durable)
     }
 
     pub(super) fn abandon_serial(&mut self, serial: &Serial) -> Result<(), Error> {
         match self.find(serial)? {
-            Some(number) if self.open.contains_key(&number) => self.abandon(number),
+            Some(number) if self.open.contains_key(&number) => {
+                self.abandon(number, Abandonment::NotIssued, self.tally.time).map(drop)
+            }
             _ => Ok(()),
         }
     }
 
     /// Gives up a reservation: its key is free again, and it no longer counts as one that its device holds.
-    fn abandon(&mut self, number: i64) -> Result<(), Error> {
+    fn abandon(&mut self, number: i64, why: Abandonment, at: i64) -> Result<Option<Intent>, Error> {
         self.open.remove(&number);
-        let Some(row) = row::read(&self.connection, number)? else { return Ok(()) };
+        let Some(row) = row::read(&self.connection, number)? else { return Ok(None) };
         self.connection.prepare_cached("UPDATE intent SET abandoned = 1 WHERE number = ?1")?.execute([number])?;
         let (device, key) = (short_device(&row.intent.device), short(&row.intent.spki));
-        self.unmerged.remove(&self.connection, device, key, number)
+        self.unmerged.remove(&self.connection, device, key, number)?;
+        self.audit.body.abandoned(&row.intent, why, at);
+        Ok(Some(row.intent))
     }
 
     /// A reservation that has outlived its time is given up before anything is decided by it. Numbers grow with time, nearly: one that is looked at
@@ -383,7 +405,9 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
     fn give_up_outlived(&mut self) -> Result<(), Error> {
         for _ in 0..OUTLIVED_MAX {
             match self.open.first_key_value() {
-                Some((&number, open)) if open.end <= self.tally.time => self.abandon(number)?,
+                Some((&number, open)) if open.end <= self.tally.time => {
+                    self.abandon(number, Abandonment::Outlived, self.tally.time)?;
+                }
                 _ => break,
             }
         }
@@ -395,18 +419,20 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         let Some(row) = row::read(&self.connection, number)? else { return Ok(Revoked::Unknown) };
         // A reservation is given up: a certificate that comes for it is turned away.
         if self.open.contains_key(&number) {
-            self.abandon(number)?;
+            self.abandon(number, Abandonment::Revoked, seconds(revoke.revocation.at))?;
         }
         if let Some(before) = row.revocation {
             return Ok(Revoked::Before(before));
         }
-        self.write_revocation(number, &revoke.revocation)?;
+        self.write_revocation(number, &row.intent, &revoke.revocation)?;
         Ok(Revoked::Now)
     }
 
-    fn write_revocation(&self, number: i64, revocation: &Revocation) -> Result<(), Error> {
+    fn write_revocation(&mut self, number: i64, intent: &Intent, revocation: &Revocation) -> Result<(), Error> {
         let values = params![number, seconds(revocation.at), reason_code(revocation.reason), revocation.actor.as_str()];
-        self.connection.prepare_cached("INSERT INTO revocation VALUES (?1, ?2, ?3, ?4)")?.execute(values).map(drop)
+        self.connection.prepare_cached("INSERT INTO revocation VALUES (?1, ?2, ?3, ?4)")?.execute(values)?;
+        self.audit.body.revoked(intent, revocation);
+        Ok(())
     }
 
     fn locate(&self, locator: &Locator) -> Result<Option<i64>, Error> {

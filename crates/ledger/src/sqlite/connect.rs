@@ -6,10 +6,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 
-use crate::fault::OpenProblem;
+use super::schema;
+use crate::fault::{OpenFault, OpenProblem};
 
 /// Pages of 4,096 bytes that the log may have before it is copied into the file: at a thousand certificates a second, some seconds.
 pub(super) const CHECKPOINT_PAGES: u32 = 8_000;
@@ -48,6 +49,23 @@ pub(super) fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     keep_plans(&connection)?;
     Ok(connection)
+}
+
+/// Opens a connection to the ledger in this file, for the functions of [`crate::audit`]. A server may have it open meanwhile.
+///
+/// # Errors
+/// [`OpenFault`] names the file and what to do.
+pub fn connect(file: &Path) -> Result<Connection, OpenFault> {
+    let try_connect = || -> Result<Connection, OpenProblem> {
+        let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(BUSY_TIME)?;
+        keep_log_when_closed(&connection)?;
+        schema::check(&connection)?;
+        connection.pragma_update(None, "synchronous", SYNCHRONOUS)?;
+        make_durable(&connection, file)?;
+        Ok(connection)
+    };
+    try_connect().map_err(|problem| OpenFault { file: file.to_owned(), problem })
 }
 
 /// A connection that reads.

@@ -180,6 +180,21 @@ impl Columns<'_> {
     }
 }
 
+/// The value of a column that holds a code.
+pub(super) fn code<T>(
+    row: &Row<'_>,
+    column: usize,
+    what: &'static str,
+    read: impl Fn(i64) -> Option<T>,
+) -> Result<T, Error> {
+    Columns { row, next: column }.code(what, read)
+}
+
+/// The address in this column.
+pub(super) fn peer(row: &Row<'_>, column: usize) -> Result<SocketAddr, Error> {
+    Columns { row, next: column }.read_text("peer", |text| text.parse().ok())
+}
+
 /// A column that no release of ours has written so.
 fn damaged(column: usize, kind: Type, what: &'static str) -> Error {
     Error::FromSqlConversionFailure(column, kind, format!("the column {what} is damaged").into())
@@ -192,7 +207,7 @@ pub(super) fn function_code(function: Function) -> i64 {
     }
 }
 
-fn function_of(code: i64) -> Option<Function> {
+pub(super) fn function_of(code: i64) -> Option<Function> {
     [Function::SimpleEnroll, Function::SimpleReenroll].into_iter().find(|function| function_code(*function) == code)
 }
 
@@ -216,7 +231,7 @@ fn reason_of(code: i64) -> Option<RevocationReason> {
 }
 
 /// Seconds since 1970, as a column has them.
-pub(super) fn seconds(time: UnixTime) -> i64 {
+pub(crate) fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 

@@ -99,6 +99,19 @@ CREATE TABLE revocation (
   actor TEXT NOT NULL
 ) STRICT;
 
+-- What happened: one row a batch, in a chain of hashes for each node. `sqlite3 ledger.db 'SELECT body FROM audit'` shows one event a line.
+CREATE TABLE audit (
+  node INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  records INTEGER NOT NULL,
+  prev BLOB NOT NULL,
+  hash BLOB NOT NULL,
+  body TEXT NOT NULL,
+  PRIMARY KEY (node, sequence)
+) STRICT, WITHOUT ROWID;
+
 -- One row: what is counted and how far the ledger is, in the transaction of each batch.
 CREATE TABLE tally (
   id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -147,20 +160,28 @@ pub(super) struct Meta {
 pub(super) fn prepare(connection: &mut Connection, fresh: &Meta) -> Result<Meta, OpenProblem> {
     let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let is_empty: bool = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
-    match (application, is_empty) {
-        (APPLICATION_ID, false) => {}
-        (0, true) => create(connection, fresh)?,
-        _ => return Err(OpenProblem::NotALedger),
+    if (application, is_empty) == (0, true) {
+        create(connection, fresh)?;
     }
-    let found = version(connection)?;
-    if found > SCHEMA_VERSION_MAX {
-        return Err(OpenProblem::Newer { found, supported: SCHEMA_VERSION_MAX });
-    }
+    check(connection)?;
     let meta = |name: &'static str| -> Result<_, OpenProblem> { Ok((name, read_meta(connection, name)?)) };
     let serial_key: Vec<u8> = required(meta("serial_key")?)?;
     let complete_since: i64 = required(meta("complete_since")?)?;
     let serial_key = serial_key.try_into().map_err(|_| OpenProblem::Damaged("`serial_key` in `meta`".into()))?;
     Ok(Meta { serial_key, complete_since })
+}
+
+/// Whether the file is a ledger that this release can use.
+pub(super) fn check(connection: &Connection) -> Result<(), OpenProblem> {
+    let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if application != APPLICATION_ID {
+        return Err(OpenProblem::NotALedger);
+    }
+    let found = version(connection)?;
+    if found > SCHEMA_VERSION_MAX {
+        return Err(OpenProblem::Newer { found, supported: SCHEMA_VERSION_MAX });
+    }
+    Ok(())
 }
 
 /// The version of the tables in the file.

@@ -10,9 +10,10 @@ use pki::issue::Serial;
 use rusqlite::{Error, ErrorCode};
 use tracing::{error, info};
 
-use super::Shared;
 use super::book::Book;
 use super::room::Room;
+use super::{Auditor, Shared};
+use crate::audit::refusals::{Due, DueRefusals};
 
 /// Rows of one transaction. It holds the answers of all of them until it is durable.
 const BATCH_ROWS_MAX: usize = 1_024;
@@ -48,6 +49,10 @@ impl Write {
             Self::Revoke(rows, _) => rows.len(),
             Self::Flush(_) => 0,
         }
+    }
+
+    fn is_flush(&self) -> bool {
+        matches!(self, Self::Flush(_))
     }
 
     /// Writes the rows into the open transaction. What is answered is not said before it is durable.
@@ -135,6 +140,7 @@ pub(super) type Reopen = Box<dyn Fn() -> Result<Book, String> + Send>;
 pub(super) struct Writer {
     shared: Arc<Shared>,
     book: Option<Book>,
+    auditor: Auditor,
     open: Reopen,
     /// The last fault was a full disk.
     is_full: bool,
@@ -143,8 +149,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, book: Book, open: Reopen) -> Self {
-        Self { shared, book: Some(book), open, is_full: false, opened: Instant::now() }
+    pub(super) fn new(shared: Arc<Shared>, book: Book, auditor: Auditor, open: Reopen) -> Self {
+        Self { shared, book: Some(book), auditor, open, is_full: false, opened: Instant::now() }
     }
 
     /// Runs until the queue is closed and empty.
@@ -158,9 +164,28 @@ impl Writer {
             if self.book.is_none() && self.opened.elapsed() >= RETRY_TIME {
                 self.reopen();
             }
-            if !taken.items.is_empty() {
-                self.batch(taken.items);
-            }
+            let due = if taken.items.iter().any(Write::is_flush) { Due::Everything } else { Due::ByRate };
+            self.write(taken.items, due);
+        }
+        self.write(Vec::new(), Due::Everything);
+        if let Some(book) = &self.book {
+            self.auditor.timer.close(book.audit.head(), self.auditor.now());
+        }
+    }
+
+    /// Writes a batch and what is due in the audit, and has the head of the audit signed once a minute.
+    fn write(&mut self, writes: Vec<Write>, due: Due) {
+        let now = self.auditor.now();
+        let refusals = match &self.book {
+            Some(_) => self.shared.refusals().take(now, due),
+            // They wait until something can be written.
+            None => DueRefusals::default(),
+        };
+        if !writes.is_empty() || !refusals.is_empty() {
+            self.batch(writes, refusals, now);
+        }
+        if let Some(book) = &self.book {
+            self.auditor.timer.tick(book.audit.head(), now);
         }
     }
 
@@ -183,7 +208,7 @@ impl Writer {
     }
 
     /// Writes a batch. Any fault ends the batch and the connection: whether its rows are durable is not known then, and they are asked for again.
-    fn batch(&mut self, writes: Vec<Write>) {
+    fn batch(&mut self, writes: Vec<Write>, refusals: DueRefusals, now: i64) {
         let Some(mut book) = self.book.take() else {
             writes.into_iter().for_each(|write| write.refuse(LedgerFault::Unavailable));
             return;
@@ -204,6 +229,7 @@ impl Writer {
                 Err(_panic) => return self.broke(answers, waiting),
             }
         }
+        book.audit.refused(&refusals, now);
         match outcome.and_then(|()| book.commit()) {
             Ok(()) => {
                 self.shared.publish(book.tally());
@@ -214,6 +240,7 @@ impl Writer {
                 // The connection is closed before anybody hears of it: its transaction is over.
                 book.close_after_fault();
                 self.failed(&error);
+                self.shared.refusals().give_back(refusals);
                 answers.into_iter().for_each(|answer| call(|| answer(Err(LedgerFault::Unavailable))));
                 waiting.for_each(|write| write.refuse(LedgerFault::Unavailable));
             }

@@ -1,0 +1,37 @@
+//! The audit: what was issued, refused, revoked and given up, in a chain of hashes that shows what was changed or removed later.
+//!
+//! **Records.** One line of JSON for each event, described at `record`. The records of one batch of the ledger are one row of the table `audit`,
+//! written in the transaction of that batch: an acceptance is recorded if, and only if, its certificate is durable.
+//!
+//! **Chain.** Each row has a hash over its node, its sequence number, its time, the count of records so far, the hash of the row before, and its
+//! records, see [`chain`]. An edited row no longer has its hash, and a removed row leaves a gap.
+//!
+//! **Checkpoints.** Who can write the file of the ledger can also compute every hash anew, or cut the end off. Each minute, and at the end, the
+//! ledger therefore signs the head of the chain, and appends it to a file that can be on another disk, and optionally sends it to syslog, see
+//! [`checkpoint`]. The key is the audit's own. Copies of the checkpoints and of the public key that are kept on another machine show what somebody
+//! with full control of this one has changed. What happened after the last checkpoint is protected by nothing but the chain.
+//!
+//! **Verification.** [`verify()`] recomputes the chain, compares it with the checkpoints, and names the first fault.
+//!
+//! **Pruning.** [`prune()`] removes old rows that a checkpoint covers, and leaves a signed stub in their place, where the chain begins then.
+
+pub mod chain;
+pub mod checkpoint;
+mod json;
+mod key;
+pub mod prune;
+pub(crate) mod record;
+pub(crate) mod refusals;
+mod settings;
+pub(crate) mod signer;
+mod syslog;
+pub mod verify;
+
+pub use checkpoint::Checkpoint;
+pub use key::{AuditKey, AuditPublicKey, KeyFileFault, KeyFileProblem};
+pub use prune::{PruneFault, PruneReport, PruneRequest, prune};
+pub use settings::{AuditClock, AuditSettings, SYSLOG_SOCKET};
+pub use signer::CheckpointFailures;
+pub use verify::{
+    AuditFault, AuditFlaw, AuditNode, AuditReport, CheckpointPlace, VerifyError, VerifySources, VerifyStep, verify,
+};

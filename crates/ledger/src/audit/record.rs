@@ -1,0 +1,161 @@
+//! The records, version 1: one JSON object a line, each with `type`, `at` (seconds since 1970) and `actor`.
+//!
+//! | type | actor | members |
+//! |---|---|---|
+//! | `issued` | `device` | `function`, `profile`, `profile_version`, `device`, `manufacturer`, `client`, `peer`, `serial`, `certificate` |
+//! | `refused` | `device` | `reason`, `count`, `until`, `function`, `profile`, `profile_version`, `device` and `manufacturer` if known, `client`, `peer` |
+//! | `revoked` | the operator | `reason`, `serial`, `device`, `manufacturer` |
+//! | `abandoned` | `muster` | `reason`, `serial`, `device`, `manufacturer`, `profile`, `profile_version`, `peer` |
+//! | `refusals_dropped` | `muster` | `count` |
+//!
+//! `client`, `certificate` and `manufacturer` are SHA-256: of a certificate, or of the name and key of an authority. `count` is the number of
+//! requests from `at` to `until` that were refused for this reason; `peer` is the address of the first of them. A request that is repeated gets the
+//! certificate that was recorded, and has no record of its own.
+
+use std::net::SocketAddr;
+
+use authority::{Device, Function, Intent, Issued, ProfileVersion, Revocation};
+use pki::Digest;
+use pki::issue::Serial;
+
+use super::json::JsonLine;
+use super::refusals::CoalescedRefusal;
+use crate::sqlite::seconds;
+
+/// What the actor of a request is called. Operators have names; a device is named by the members of the record.
+const DEVICE: &str = "device";
+/// What the server does by itself.
+const SERVER: &str = "muster";
+
+/// What is recorded of a request beside its certificate; kept while its certificate is being signed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestOrigin {
+    pub(crate) function: Function,
+    pub(crate) profile_version: ProfileVersion,
+    pub(crate) client: Digest,
+    pub(crate) peer: SocketAddr,
+}
+
+impl RequestOrigin {
+    pub(crate) fn of(intent: &Intent) -> Self {
+        let Intent { function, profile_version, client, peer, .. } = intent;
+        Self { function: *function, profile_version: *profile_version, client: *client, peer: *peer }
+    }
+}
+
+/// Why a reservation was given up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Abandonment {
+    /// The server ended before the certificate was recorded.
+    Restart,
+    /// The certificate did not come in time.
+    Outlived,
+    /// It was not signed, or did not pass the checks before its release.
+    NotIssued,
+    /// An operator revoked it.
+    Revoked,
+}
+
+impl Abandonment {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::Outlived => "outlived",
+            Self::NotIssued => "not_issued",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// The records of one batch.
+#[derive(Default)]
+pub(crate) struct AuditBody {
+    text: String,
+    records: i64,
+    latest: i64,
+}
+
+impl AuditBody {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn records(&self) -> i64 {
+        self.records
+    }
+
+    /// The latest time of a record.
+    pub(crate) fn latest(&self) -> i64 {
+        self.latest
+    }
+
+    /// Keeps its memory for the next batch.
+    pub(crate) fn clear(&mut self) {
+        self.text.clear();
+        (self.records, self.latest) = (0, 0);
+    }
+
+    fn line(&mut self, kind: &str, at: i64) -> JsonLine<'_> {
+        if self.records > 0 {
+            self.text.push('\n');
+        }
+        self.records += 1;
+        self.latest = self.latest.max(at);
+        JsonLine::begin(&mut self.text, kind).number("at", at)
+    }
+
+    pub(crate) fn issued(&mut self, serial: &Serial, issued: &Issued, origin: &RequestOrigin) {
+        let line = self.line("issued", seconds(issued.at)).plain("actor", DEVICE);
+        let line = line.plain("function", function_name(origin.function)).text("profile", &issued.profile);
+        let line = line.hex("profile_version", origin.profile_version.as_bytes());
+        let line = device(line, &issued.device).hex("client", origin.client.as_bytes()).plain("peer", origin.peer);
+        line.hex("serial", serial.as_bytes()).hex("certificate", issued.digest.as_bytes()).end();
+    }
+
+    pub(crate) fn refused(&mut self, refusal: &CoalescedRefusal) {
+        let record = &refusal.first;
+        self.latest = self.latest.max(refusal.until);
+        let line = self.line("refused", seconds(record.at)).number("until", refusal.until);
+        let line = line.number("count", refusal.count).plain("actor", DEVICE).plain("reason", record.reason);
+        let line = line.plain("function", function_name(record.function)).text("profile", &record.profile);
+        let line = line.hex("profile_version", record.profile_version.as_bytes());
+        let line = match &record.device {
+            Some(known) => device(line, known),
+            None => line,
+        };
+        line.hex("client", record.client.as_bytes()).plain("peer", record.peer).end();
+    }
+
+    pub(crate) fn refusals_dropped(&mut self, count: i64, at: i64) {
+        self.line("refusals_dropped", at).plain("actor", SERVER).number("count", count).end();
+    }
+
+    pub(crate) fn revoked(&mut self, intent: &Intent, revocation: &Revocation) {
+        let line = self.line("revoked", seconds(revocation.at)).text("actor", revocation.actor.as_str());
+        let line = line.plain("reason", revocation.reason).hex("serial", intent.serial.as_bytes());
+        device(line, &intent.device).end();
+    }
+
+    pub(crate) fn abandoned(&mut self, intent: &Intent, why: Abandonment, at: i64) {
+        let line = self.line("abandoned", at).plain("actor", SERVER).plain("reason", why.reason());
+        let line = device(line.hex("serial", intent.serial.as_bytes()), &intent.device);
+        let line = line.text("profile", &intent.profile).hex("profile_version", intent.profile_version.as_bytes());
+        line.plain("peer", intent.peer).end();
+    }
+}
+
+fn device<'o>(line: JsonLine<'o>, of: &Device) -> JsonLine<'o> {
+    line.text("device", of.id.as_str()).hex("manufacturer", of.manufacturer.as_bytes())
+}
+
+/// As in the paths of EST-coaps (RFC 9148 §5.1).
+const fn function_name(function: Function) -> &'static str {
+    match function {
+        Function::SimpleEnroll => "sen",
+        Function::SimpleReenroll => "sren",
+    }
+}
