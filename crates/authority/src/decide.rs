@@ -24,6 +24,7 @@ use crate::ledger::LedgerFault;
 use crate::origin::Origin;
 use crate::profile::{Mode, Profile};
 use crate::refusal::{Asked, Busy, Mismatch, Refusal};
+use crate::refusal_record::RefusalRecord;
 use crate::san::SanKind;
 use crate::standing::{Finding, Inquiry, Registration, Standing, State};
 use crate::subject::SubjectRule;
@@ -57,25 +58,52 @@ impl VerifiedJob {
             profile: Arc::clone(self.profile.shared_name()),
         }
     }
+
+    /// The alternative names of the certificate: see [`Permit::san`].
+    fn san(&self) -> &GeneralNames {
+        match self.function {
+            Function::SimpleReenroll => self.client.san(),
+            Function::SimpleEnroll => self.csr.san(),
+        }
+    }
+
+    fn refused(&self, why: &Refusal, holder: Option<Standing>, at: UnixTime) -> RefusalRecord {
+        RefusalRecord {
+            reason: why.code(self.function),
+            function: self.function,
+            profile: Arc::clone(self.profile.shared_name()),
+            profile_version: self.rules.version(),
+            device: self.device.clone().or_else(|| holder.map(|holder| holder.device)),
+            client: self.client.digest(),
+            peer: self.peer,
+            at,
+        }
+    }
 }
 
-/// Reads and verifies the CSR. Cheap checks come before the check of the signature.
-pub(crate) fn verify(job: Job) -> Result<VerifiedJob, Outcome> {
+/// Reads and verifies the CSR. A refusal at the time `utc` is noted in `refused`.
+pub(crate) fn verify(mut job: Job, utc: UnixTime, refused: &mut Vec<RefusalRecord>) -> Result<VerifiedJob, Outcome> {
     // Only a program that combines a profile with the wrong authority gets here; a configuration cannot.
     let rules = CaProfile::of(&job.profile).ok_or_else(|| Outcome::later(Busy::WrongAuthority))?;
-    let origin = job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown)?;
-    if job.function == Function::SimpleReenroll && origin != Origin::ThisCa {
-        return Err(Refusal::NotIssuedHere.into());
-    }
-    let encoding = job.profile.spec().identity_encoding;
-    // The session may have begun under another, more lenient profile, or before the rule was set.
-    if encoding == Encoding::Strict && !job.deviations.is_empty() {
-        return Err(Refusal::ClientEncoding(job.deviations).into());
-    }
-    let csr = Csr::parse_as(job.csr, encoding).and_then(Csr::verify).map_err(Refusal::Csr)?;
+    let csr = std::mem::take(&mut job.csr);
+    let (origin, csr) = match check_proof(&job, csr) {
+        Ok(checked) => checked,
+        Err(why) => {
+            refused.push(RefusalRecord {
+                reason: why.code(job.function),
+                function: job.function,
+                profile: Arc::clone(job.profile.shared_name()),
+                profile_version: rules.version(),
+                device: factory_device(&job).filter(|_| job.profile.origin(&job.anchor) == Some(Origin::Manufacturer)),
+                client: job.client.digest(),
+                peer: job.peer,
+                at: utc,
+            });
+            return Err(why.into());
+        }
+    };
     let device = match origin {
-        // If the rule reads no device, the job is refused later, in order.
-        Origin::Manufacturer => job.profile.device_id(&job.client).ok(),
+        Origin::Manufacturer => factory_device(&job),
         Origin::ThisCa => None,
     };
     Ok(VerifiedJob {
@@ -85,11 +113,32 @@ pub(crate) fn verify(job: Job) -> Result<VerifiedJob, Outcome> {
         client: job.client,
         anchor: job.anchor,
         origin,
-        device: device.map(|id| Device { manufacturer: job.anchor, id }),
+        device,
         tls_unique: job.tls_unique,
         peer: job.peer,
         csr,
     })
+}
+
+/// The device that the manufacturer's certificate of the client names. If the rule reads none, the job is refused later, in order.
+fn factory_device(job: &Job) -> Option<Device> {
+    let id = job.profile.device_id(&job.client).ok()?;
+    Some(Device { manufacturer: job.anchor, id })
+}
+
+/// Whether the client may use the profile and possesses the key of the request. Cheap checks come before the check of the signature.
+fn check_proof(job: &Job, csr: Vec<u8>) -> Result<(Origin, VerifiedCsr), Refusal> {
+    let origin = job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown)?;
+    if job.function == Function::SimpleReenroll && origin != Origin::ThisCa {
+        return Err(Refusal::NotIssuedHere);
+    }
+    let encoding = job.profile.spec().identity_encoding;
+    // The session may have begun under another, more lenient profile, or before the rule was set.
+    if encoding == Encoding::Strict && !job.deviations.is_empty() {
+        return Err(Refusal::ClientEncoding(job.deviations));
+    }
+    let csr = Csr::parse_as(csr, encoding).and_then(Csr::verify).map_err(Refusal::Csr)?;
+    Ok((origin, csr))
 }
 
 /// The right to one certificate.
@@ -189,6 +238,19 @@ impl Permit {
         self.public_key.der()
     }
 
+    pub(crate) fn refused(&self, why: &Refusal, at: UnixTime) -> RefusalRecord {
+        RefusalRecord {
+            reason: why.code(self.function),
+            function: self.function,
+            profile: Arc::clone(self.profile.shared_name()),
+            profile_version: self.rules.version(),
+            device: Some(self.device.clone()),
+            client: self.client.digest(),
+            peer: self.peer,
+            at,
+        }
+    }
+
     pub(crate) fn fill(&self, serial: &Serial, validity: Validity) -> Result<ToBeSigned, IssueError> {
         self.rules.template().fill(self.subject(), self.san(), self.spki(), serial, validity)
     }
@@ -220,23 +282,26 @@ pub(crate) fn decide(
     verified: VerifiedJob,
     finding: Finding,
     occasion: &Occasion,
+    refused: &mut Vec<RefusalRecord>,
 ) -> Result<NextStep<Permit, VerifiedJob>, Outcome> {
-    let device = match identify(&verified, finding.holder, occasion)? {
-        Identified::Device(device) => device,
-        Identified::Unasked(device) => return Ok(NextStep::Aside(VerifiedJob { device: Some(device), ..verified })),
+    let (device, subject) = match check(&verified, &finding, occasion) {
+        Ok(NextStep::On(decided)) => decided,
+        Ok(NextStep::Aside(device)) => {
+            return Ok(NextStep::Aside(VerifiedJob { device: Some(device), ..verified }));
+        }
+        Err(outcome) => {
+            if let Outcome::Refused(why) = &outcome {
+                refused.push(verified.refused(why, finding.holder, occasion.utc));
+            }
+            return Err(outcome);
+        }
     };
-    admits(verified.profile.spec().mode, finding.registration)?;
-    check_challenge(&verified)?;
-    check_requested(&verified.csr)?;
-    check_key(&verified)?;
-    check_san(&verified)?;
-    let subject = subject_of(&verified, &device)?;
     let VerifiedJob { function, profile, rules, client, anchor, origin, peer, csr, .. } = verified;
     let digest = csr.digest();
     let names = Digest::of_parts(&[csr.subject().der(), csr.san().der()]);
     let key = Key::new(function, profile.name(), &device, &digest);
     let (public_key, san) = csr.into_certifiable();
-    let permit = Permit {
+    Ok(NextStep::On(Permit {
         function,
         profile,
         rules,
@@ -252,12 +317,30 @@ pub(crate) fn decide(
         san,
         peer,
         waits: waits(finding.registration, occasion.utc),
+    }))
+}
+
+/// The device and the subject to issue, if it differs from the client's own; or a device that the ledger has not been asked about.
+fn check(
+    verified: &VerifiedJob,
+    finding: &Finding,
+    occasion: &Occasion,
+) -> Result<NextStep<(Device, Option<Name>), Device>, Outcome> {
+    let device = match identify(verified, finding.holder.as_ref(), occasion)? {
+        Identified::Device(device) => device,
+        Identified::Unasked(device) => return Ok(NextStep::Aside(device)),
     };
+    admits(verified.profile.spec().mode, finding.registration)?;
+    check_challenge(verified)?;
+    check_requested(&verified.csr)?;
+    check_key(verified)?;
+    check_san(verified)?;
+    let subject = subject_of(verified, &device)?;
     // RFC 5280 §4.1.2.6: with an empty subject only the alternative names identify the holder.
-    if permit.subject().is_empty() && permit.san().is_empty() {
+    if subject.as_ref().unwrap_or_else(|| verified.client.subject()).is_empty() && verified.san().is_empty() {
         return Err(Refusal::NoName.into());
     }
-    Ok(NextStep::On(permit))
+    Ok(NextStep::On((device, subject)))
 }
 
 /// Whether the device may enrol at all.
@@ -294,7 +377,7 @@ enum Identified {
 /// Identifies the client. The profile's rule reads a manufacturer's certificate. The holder of a certificate of this CA is the device that
 /// the ledger names: we made its subject ourselves, so the subject says nothing about the device. Such a certificate gives access to the
 /// profile that issued it, for both functions.
-fn identify(verified: &VerifiedJob, holder: Option<Standing>, occasion: &Occasion) -> Result<Identified, Outcome> {
+fn identify(verified: &VerifiedJob, holder: Option<&Standing>, occasion: &Occasion) -> Result<Identified, Outcome> {
     let utc = occasion.utc;
     // The session may have begun while the certificate was valid, or under another profile's leniency.
     let validity = verified.client.validity();
@@ -323,14 +406,14 @@ fn identify(verified: &VerifiedJob, holder: Option<Standing>, occasion: &Occasio
             }
         },
         (Origin::ThisCa, Some(standing)) if *standing.profile != *profile.name() => {
-            return Err(Refusal::ClientOfAnotherProfile(standing.profile).into());
+            return Err(Refusal::ClientOfAnotherProfile(Arc::clone(&standing.profile)).into());
         }
         // Between the two questions the ledger learned whose certificate this is, and it is not the device that was asked about: the
         // registration in this answer belongs to another one.
         (Origin::ThisCa, Some(standing)) if verified.device.as_ref().is_some_and(|asked| *asked != standing.device) => {
             return Err(Busy::Ledger(LedgerFault::Answer).into());
         }
-        (Origin::ThisCa, Some(standing)) => Identified::Device(standing.device),
+        (Origin::ThisCa, Some(standing)) => Identified::Device(standing.device.clone()),
     };
     let (Identified::Device(device) | Identified::Unasked(device)) = &identified;
     if profile.has_manufacturer(&device.manufacturer) {

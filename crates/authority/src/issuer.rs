@@ -40,6 +40,7 @@ use crate::job::{Deliver, Job, Outcome};
 use crate::ledger::LedgerFault;
 use crate::origin::Origin;
 use crate::refusal::{Busy, Misissue, Refusal};
+use crate::refusal_record::RefusalRecord;
 use crate::signer::{Custody, SignerFault, ToSign};
 use crate::standing::{Finding, Inquiry};
 
@@ -57,8 +58,11 @@ impl<J: Send + 'static> Authority<J> for CaAuthority {
                 return;
             }
         };
-        let verified = batch.advance(verify);
-        Submission { authority: self, utc }.ask_standing(verified);
+        let mut refused = Vec::new();
+        let verified = batch.advance(|job| verify(job, utc, &mut refused));
+        let submission = Submission { authority: self, utc };
+        submission.audit(refused);
+        submission.ask_standing(verified);
     }
 }
 
@@ -150,16 +154,18 @@ impl Submission {
                 .then(|| self.authority.ledger.complete_since())
                 .flatten(),
         };
-        let mut findings = findings.into_iter();
+        let (mut findings, mut refused) = (findings.into_iter(), Vec::new());
         let (permitted, others) = batch.divide(|verified| {
             let finding = findings.next().ok_or(LedgerFault::Answer);
-            match finding.map_err(|fault| Busy::Ledger(fault).into()).and_then(|it| decide(verified, it, &occasion)) {
+            let finding = finding.map_err(|fault| Busy::Ledger(fault).into());
+            match finding.and_then(|it| decide(verified, it, &occasion, &mut refused)) {
                 Ok(NextStep::On(permit)) => NextStep::On(permit),
                 Ok(NextStep::Aside(again)) => NextStep::Aside(Ok(again)),
                 Err(outcome) => NextStep::Aside(Err(outcome)),
             }
         });
         let again = others.advance(|other| other);
+        self.audit(refused);
         self.clone().claim(permitted);
         self.ask_standing(again);
     }
@@ -265,7 +271,12 @@ impl Submission {
                 return self.give_up(batch, |prepared| (prepared.serial, prepared.claimed.claim), Busy::Ledger(fault));
             }
         };
+        let mut refused = Vec::new();
         let answered = batch.advance_with(answers, |prepared, answer| {
+            let mut refuse = |why: Refusal| {
+                refused.push(prepared.claimed.permit.refused(&why, self.utc));
+                Outcome::Refused(why)
+            };
             let certificates_max = prepared.claimed.permit.rules().spec().certificates_per_device_max;
             let outcome = match answer {
                 Intended::Reserved if prepared.claimed.permit.waits().is_none() => {
@@ -277,13 +288,14 @@ impl Submission {
                 Intended::SerialTaken => return Ok(NextStep::Aside(prepared.claimed)),
                 Intended::Repeat(issued) => Outcome::issued(issued),
                 Intended::InProgress => Busy::InFlight.into(),
-                Intended::KeyOfAnother => Refusal::KeyOfAnotherDevice.into(),
-                Intended::FactoryKey => Refusal::IdentityKey.into(),
-                Intended::DeviceFull => Refusal::DeviceFull(certificates_max).into(),
+                Intended::KeyOfAnother => refuse(Refusal::KeyOfAnotherDevice),
+                Intended::FactoryKey => refuse(Refusal::IdentityKey),
+                Intended::DeviceFull => refuse(Refusal::DeviceFull(certificates_max)),
                 Intended::Full => Busy::Ledger(LedgerFault::Full).into(),
             };
             Err(prepared.claimed.claim.end(outcome))
         });
+        self.audit(refused);
         let (reserved, again) = answered.divide(|next| next);
         self.clone().sign(reserved);
         if !again.is_empty() {
@@ -395,6 +407,13 @@ impl Submission {
         });
         self.abandon(serials);
         claims.advance(|claim| Err::<(), _>(claim.end(why.into())));
+    }
+
+    /// Hands the refusals of one step to the audit; most batches have none.
+    fn audit(&self, refused: Vec<RefusalRecord>) {
+        if !refused.is_empty() {
+            self.authority.ledger.refused(refused);
+        }
     }
 
     fn abandon(&self, serials: Vec<Serial>) {

@@ -22,6 +22,7 @@ use rustls_pki_types::UnixTime;
 use crate::completion::Completion;
 use crate::entry::{LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter};
 use crate::intent::{Intended, Record, Recorded, Reserve};
+use crate::refusal_record::RefusalRecord;
 use crate::standing::{Finding, Inquiry};
 
 /// An intent that has not become a certificate after this time counts as abandoned when its key is asked for again: longer than any signer and
@@ -60,6 +61,10 @@ pub trait Ledger: Send + Sync {
     /// Gives up reservations whose certificate will not be recorded; a recorded row stays. The caller does not wait for it: if the call is lost,
     /// [`INTENT_LIFETIME`] has the same effect later.
     fn abandon(&self, serials: Vec<Serial>);
+
+    /// Keeps these refusals in the audit, for a ledger that has one. Nobody waits for it, and no enrolment may have to wait behind it: a ledger
+    /// without room counts what it drops. Never called with an empty list.
+    fn refused(&self, records: Vec<RefusalRecord>);
 
     /// The row of each locator, if there is one. One answer per locator, in order.
     fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>);
@@ -108,6 +113,11 @@ pub trait LedgerOver: Send + Sync {
     fn abandon(&self, serials: Vec<Serial>) {
         self.inner().abandon(serials);
     }
+
+    /// See [`Ledger::refused`].
+    fn refused(&self, records: Vec<RefusalRecord>) {
+        self.inner().refused(records);
+    }
 }
 
 impl<L: LedgerOver> Ledger for L {
@@ -137,6 +147,10 @@ impl<L: LedgerOver> Ledger for L {
 
     fn abandon(&self, serials: Vec<Serial>) {
         LedgerOver::abandon(self, serials);
+    }
+
+    fn refused(&self, records: Vec<RefusalRecord>) {
+        LedgerOver::refused(self, records);
     }
 
     fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {

@@ -22,6 +22,7 @@ use crate::entry::{LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revok
 use crate::intent::{Intended, Record, Recorded, Reserve};
 use crate::issued::Issued;
 use crate::ledger::{Ledger, LedgerFault};
+use crate::refusal_record::RefusalRecord;
 use crate::standing::{Finding, Inquiry};
 
 /// A million rows, about a kilobyte and a half each: enough for a benchmark, and within the memory of a small machine.
@@ -148,6 +149,9 @@ impl Ledger for MemoryLedger {
             rows.check_invariants(self.rows_max);
         }
     }
+
+    /// It has no audit: what it would keep is lost with the process.
+    fn refused(&self, _: Vec<RefusalRecord>) {}
 
     fn find(&self, locators: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
         let answer = self.lock().map(|rows| locators.iter().map(|locator| rows.find(locator)).collect());

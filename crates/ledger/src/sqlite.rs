@@ -255,12 +255,6 @@ impl SqliteLedger {
         &self.audit_key
     }
 
-    /// Keeps these refusals in the audit. Nobody waits for it.
-    pub fn refused(&self, records: Vec<RefusalRecord>) {
-        let mut refusals = self.shared.refusals();
-        records.into_iter().for_each(|record| refusals.add(record));
-    }
-
     /// Checkpoints of its audit that were not written to their file, and those that the syslog did not take.
     #[must_use]
     pub fn checkpoint_failures(&self) -> &CheckpointFailures {
@@ -413,6 +407,11 @@ impl Ledger for SqliteLedger {
 
     fn abandon(&self, serials: Vec<Serial>) {
         self.shared.write(Write::Abandon(serials));
+    }
+
+    fn refused(&self, records: Vec<RefusalRecord>) {
+        let mut refusals = self.shared.refusals();
+        records.into_iter().for_each(|record| refusals.add(record));
     }
 
     fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {

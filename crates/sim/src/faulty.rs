@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use authority::{
     Completion, Custody, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery,
-    Listing, Locator, Record, Recorded, Reserve, Revoke, Revoked, RingSigner, RowFilter, Signer, SignerFault, ToSign,
+    Listing, Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner, RowFilter,
+    Signer, SignerFault, ToSign,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Signature, UnixTime};
@@ -141,6 +142,15 @@ impl Ledger for FaultyLedger {
         self.faults.call(move |fate| {
             if fate != CallFate::FaultBefore {
                 inner.abandon(serials);
+            }
+        });
+    }
+
+    fn refused(&self, records: Vec<RefusalRecord>) {
+        let inner = Arc::clone(&self.inner);
+        self.faults.call(move |fate| {
+            if fate != CallFate::FaultBefore {
+                inner.refused(records);
             }
         });
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use authority::{
     Authority, Busy, CaAuthority, Collected, Completion, Custody, Deliver, Finding, Flights, Function, Inquiry,
     Intended, Issued, Job, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator, MemoryLedger,
-    Misissue, Outcome, Random, Record, Recorded, Reserve, Revoke, Revoked, RingSigner, RowFilter, Signer, SignerFault,
-    ToSign, VerifySignatures,
+    Misissue, Outcome, Random, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner, RowFilter,
+    Signer, SignerFault, ToSign, VerifySignatures,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Certificate, Digest, PrivateKey, Signature, UnixTime};
@@ -418,6 +418,10 @@ impl Ledger for Panics {
     }
 
     fn abandon(&self, _: Vec<Serial>) {}
+
+    fn refused(&self, _: Vec<RefusalRecord>) {
+        panic!("refused");
+    }
 
     fn find(&self, _: Vec<Locator>, _: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
         panic!("find");

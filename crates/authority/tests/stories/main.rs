@@ -1,6 +1,7 @@
 //! Stories of decisions and issuance, one file per subject, and their shared support.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
+mod audit;
 mod chains;
 mod crl;
 mod decision;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use authority::{
     Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
-    Locator, Record, Recorded, Reserve, Revoke, Revoked, RowFilter, RowState,
+    Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter, RowState,
 };
 use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
@@ -117,6 +117,12 @@ impl Ledger for GuardedLedger {
     fn abandon(&self, serials: Vec<Serial>) {
         let mut inside = self.enter(None);
         self.inner.abandon(serials);
+        inside.returned = true;
+    }
+
+    fn refused(&self, records: Vec<RefusalRecord>) {
+        let mut inside = self.enter(None);
+        self.inner.refused(records);
         inside.returned = true;
     }
 
@@ -268,6 +274,10 @@ mod tests {
             assert!(matches!(self, Self::Answers(_)), "half way");
         }
 
+        fn refused(&self, _: Vec<RefusalRecord>) {
+            assert!(matches!(self, Self::Answers(_)), "half way");
+        }
+
         fn find(&self, _: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
             self.answer(done);
         }
@@ -328,9 +338,9 @@ mod tests {
         assert!(said(Does::Answers(Some(LedgerFault::Unavailable))).contains("could not write its last rows"));
     }
 
-    /// The calls that are answered, then the two that are not.
+    /// The calls that are answered, then the three that are not.
     const ANSWERED: usize = 9;
-    const CALLS: [fn(&GuardedLedger); ANSWERED + 2] = [
+    const CALLS: [fn(&GuardedLedger); ANSWERED + 3] = [
         |ledger| ledger.standing(Vec::new(), Box::new(drop)),
         |ledger| ledger.intend(Vec::new(), Box::new(drop)),
         |ledger| ledger.record(Vec::new(), Box::new(drop)),
@@ -341,6 +351,7 @@ mod tests {
         |ledger| ledger.health(Box::new(drop)),
         |ledger| ledger.flush(Box::new(drop)),
         |ledger| ledger.abandon(Vec::new()),
+        |ledger| ledger.refused(Vec::new()),
         |ledger| assert_eq!(ledger.complete_since(), None),
     ];
 
