@@ -9,8 +9,9 @@ use authority::{Ledger, MemoryLedger, RowFilter, RowState};
 use clap::Subcommand;
 use ledger::fault::OpenProblem;
 use ledger::sqlite::Fresh;
-use ledger::{OpenFault, SqliteLedger};
+use ledger::{AuditSettings, OpenFault, SqliteLedger};
 use pki::UnixTime;
+use pki::issue::NodePrefix;
 use ring::rand::{SecureRandom, SystemRandom};
 use server::config::Configuration;
 
@@ -50,7 +51,7 @@ pub(crate) fn open(config: &Configuration) -> CommandResult<Arc<dyn Ledger>> {
         let rows_max = usize::try_from(config.ledger.rows_max).unwrap_or(usize::MAX);
         return Ok(Arc::new(MemoryLedger::new(rows_max).since(UnixTime::now())));
     };
-    open_file(&file)?.map_err(|fault| CommandFault::failed(fault.to_string()))
+    open_file(config, &file)?.map_err(|fault| CommandFault::failed(fault.to_string()))
 }
 
 /// Opens the ledger for a command of an operator, because no server answered. `file` is the configuration, for messages.
@@ -73,7 +74,7 @@ pub(crate) fn open_unserved(config: &Configuration, file: &Path) -> CommandResul
         return Err(CommandFault::failed(format!("{unanswered}, and there is no ledger {}", ledger.display()))
             .remedy("check `[ledger] url`; the first start of the server creates the file"));
     }
-    open_file(&ledger)?.map_err(|fault| match fault.problem {
+    open_file(config, &ledger)?.map_err(|fault| match fault.problem {
         OpenProblem::InUse => {
             CommandFault::failed(format!("{unanswered}, and another process has {} open", ledger.display()))
                 .remedy(format!("{restart}; another command that uses the ledger ends soon: then try again"))
@@ -82,12 +83,14 @@ pub(crate) fn open_unserved(config: &Configuration, file: &Path) -> CommandResul
     })
 }
 
-fn open_file(file: &Path) -> CommandResult<Result<Arc<dyn Ledger>, OpenFault>> {
+fn open_file(config: &Configuration, file: &Path) -> CommandResult<Result<Arc<dyn Ledger>, OpenFault>> {
     let mut fresh = Fresh { serial_key: [0; 16] };
     SystemRandom::new()
         .fill(&mut fresh.serial_key)
         .map_err(|_| CommandFault::failed("the system has no randomness for the key of the serial numbers"))?;
-    Ok(SqliteLedger::open(file, fresh, UnixTime::now()).map(|ledger| Arc::new(ledger) as Arc<dyn Ledger>))
+    let audit = AuditSettings::beside(file, NodePrefix::new(config.server.node));
+    let ledger = SqliteLedger::open_audited(file, fresh, &audit, UnixTime::now());
+    Ok(ledger.map(|ledger| Arc::new(ledger) as Arc<dyn Ledger>))
 }
 
 /// How many certificates the ledger has.
