@@ -1,6 +1,8 @@
 //! Opens what a power loss left and compares it with what was acknowledged before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -75,7 +77,10 @@ fn answer<T: Send + 'static>(ask: impl FnOnce(Completion<Result<T, LedgerFault>>
 pub(crate) fn lay_out(image: &Image, folders: &BTreeSet<std::sync::Arc<str>>, folder: &Path) {
     folders.iter().for_each(|name| std::fs::create_dir_all(folder.join(&**name)).unwrap());
     for (name, content) in image {
-        std::fs::write(folder.join(&**name), content).unwrap();
+        let file = folder.join(&**name);
+        std::fs::write(&file, content).unwrap();
+        // A mode is not part of an image: all these files are their owner's alone.
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     }
 }
 

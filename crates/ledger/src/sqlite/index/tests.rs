@@ -43,7 +43,7 @@ impl World {
         schema::prepare(&mut connection, &Meta { serial_key: KEY, complete_since: 0 }).unwrap();
         let serials = Arc::new(SerialCipher::new(&KEY));
         let unmerged = Arc::new(Unmerged::new(YOUNG));
-        let book = Book::new(connection, Arc::clone(&serials), Arc::clone(&unmerged)).unwrap();
+        let book = Book::new(connection, (Arc::clone(&serials), Arc::clone(&unmerged)), NodePrefix::new(0)).unwrap();
         Self { folder, unmerged, book: Some(book), serials, model: BTreeMap::new(), next: 1 }
     }
 
@@ -60,7 +60,9 @@ impl World {
 
     fn open(&mut self) {
         let connection = connect_writer(&self.file()).unwrap();
-        self.book = Some(Book::new(connection, Arc::clone(&self.serials), Arc::clone(&self.unmerged)).unwrap());
+        self.book = Some(
+            Book::new(connection, (Arc::clone(&self.serials), Arc::clone(&self.unmerged)), NodePrefix::new(0)).unwrap(),
+        );
     }
 
     fn book(&mut self) -> &mut Book {
