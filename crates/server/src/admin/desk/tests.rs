@@ -333,6 +333,8 @@ impl Silent {
 }
 
 impl Ledger for Silent {
+    fn refused(&self, _: Vec<authority::RefusalRecord>) {}
+
     fn standing(&self, _: Vec<authority::Inquiry>, done: Completion<Result<Vec<authority::Finding>, LedgerFault>>) {
         self.take(done);
     }
