@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use authority::{
     Actor, Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
-    Locator, MemoryLedger, Record, Recorded, Reserve, Revocation, Revoke, Revoked, RowFilter, RowState,
+    Locator, MemoryLedger, Record, Recorded, RefusalRecord, Reserve, Revocation, Revoke, Revoked, RowFilter, RowState,
 };
 use pki::UnixTime;
 use pki::issue::{NodePrefix, RevocationReason, Serial};
@@ -272,6 +272,9 @@ impl Ledger for CrashingLedger {
     fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
         self.write(move |durable, done| durable.record(rows, done), done);
     }
+
+    /// It keeps no audit.
+    fn refused(&self, _: Vec<RefusalRecord>) {}
 
     fn abandon(&self, serials: Vec<Serial>) {
         let apply = |durable: &MemoryLedger, done: Completion<()>| {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use authority::{
     Completion, Custody, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery,
-    Listing, Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner, RowFilter,
-    Signer, SignerFault, ToSign,
+    Listing, Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner, RowFilter, Signer,
+    SignerFault, ToSign,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Signature, UnixTime};

@@ -170,7 +170,7 @@ fn the_audit_records_a_refusal_under_the_code_of_its_reason() {
         }
     }
     let error = pki::Csr::parse(vec![0x30]).unwrap_err();
-    assert_eq!(authority::Refusal::Csr(error.clone()).code(Function::SimpleEnroll), Reason::from(&error).code());
+    assert_eq!(authority::Refusal::Csr(error).code(Function::SimpleEnroll), Reason::from(&error).code());
 }
 
 fn mismatch() -> Box<authority::Mismatch> {

@@ -62,8 +62,9 @@ fn e38_a_chain_that_was_computed_anew_is_found_by_a_checkpoint() {
     let stage = Stage::with(10);
     stage.sql("DELETE FROM audit WHERE sequence = 4");
     for sequence in 5..=10 {
-        stage
-            .sql(&format!("UPDATE audit SET sequence = {0} - 1, records = records - 1 WHERE sequence = {0}", sequence));
+        stage.sql(&format!(
+            "UPDATE audit SET sequence = {sequence} - 1, records = records - 1 WHERE sequence = {sequence}"
+        ));
     }
     stage.rehash();
     assert!(matches!(stage.fault(), (10, AuditFlaw::CutTail { last: 9, .. })));

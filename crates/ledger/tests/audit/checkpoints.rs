@@ -130,7 +130,7 @@ fn e38_the_key_is_the_audits_own_and_only_its_owner_can_read_it() {
     mode(0o600);
     fs::write(key, "not a key").unwrap();
     assert!(open().unwrap_err().to_string().contains("is not a P-256"));
-    fs::write(&public_path(&stage), "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n").unwrap();
+    fs::write(public_path(&stage), "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n").unwrap();
     assert!(AuditPublicKey::read(&public_path(&stage)).is_err());
 }
 
