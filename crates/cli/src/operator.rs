@@ -10,7 +10,7 @@ use authority::Actor;
 use pki::AnchorId;
 use pki::chain::Listed;
 use server::admin::protocol::{AdminAnswer, AdminFault, AdminFaultCode, AdminRequest, CertificateRow};
-use server::admin::{AdminClient, AdminClientFault, Desk, actor_of};
+use server::admin::{AdminClient, AdminClientFault, AdminDesk, actor_of};
 use server::config::{Configuration, Sources};
 
 use crate::interrupt::Interrupt;
@@ -33,7 +33,7 @@ pub(crate) struct Operator {
 
 enum Way {
     Server { client: AdminClient, socket: PathBuf },
-    Here { desk: Desk, actor: Actor },
+    Here { desk: AdminDesk, actor: Actor },
 }
 
 /// The lines of an answer before its last one, and where a list goes on.
@@ -58,7 +58,7 @@ impl Operator {
         }
         let opened = ledger::open_unserved(&config, &arguments.config)?;
         let manufacturers = manufacturers(&config);
-        let desk = Desk::new(Arc::clone(&opened), move || manufacturers.clone());
+        let desk = AdminDesk::new(Arc::clone(&opened), move || manufacturers.clone());
         let actor = actor_of(rustix::process::geteuid().as_raw());
         Ok(Self { way: Way::Here { desk, actor }, ledger })
     }

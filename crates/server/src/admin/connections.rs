@@ -11,7 +11,7 @@ use authority::Actor;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::sync::Semaphore;
 
-use super::desk::Desk;
+use super::desk::AdminDesk;
 use super::protocol::{AdminAnswer, AdminFault, AdminFaultCode, AdminRequest, LINE_BYTES_MAX};
 use super::socket::SocketFile;
 use super::user::actor_of;
@@ -20,14 +20,18 @@ use crate::panics::guarded_async;
 /// The admin socket: a service of the daemon's runtime.
 pub(crate) struct AdminListener {
     socket: tokio::net::UnixListener,
-    desk: Arc<Desk>,
+    desk: Arc<AdminDesk>,
     /// The name of the socket, as long as it is served.
     _file: SocketFile,
 }
 
 impl AdminListener {
     /// Takes over a listening socket. To be called in the context of the runtime that runs it.
-    pub(crate) fn new(socket: std::os::unix::net::UnixListener, file: SocketFile, desk: Desk) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        socket: std::os::unix::net::UnixListener,
+        file: SocketFile,
+        desk: AdminDesk,
+    ) -> std::io::Result<Self> {
         socket.set_nonblocking(true)?;
         let socket = tokio::net::UnixListener::from_std(socket)?;
         Ok(Self { socket, desk: Arc::new(desk), _file: file })
@@ -102,7 +106,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Serves for ever: no error of one connection, and none of the listening socket, ends it.
-async fn serve(mut source: impl Accept, desk: Arc<Desk>, permitted: Permitted, limits: Limits) -> Infallible {
+async fn serve(mut source: impl Accept, desk: Arc<AdminDesk>, permitted: Permitted, limits: Limits) -> Infallible {
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut failing = false;
     loop {
@@ -136,7 +140,7 @@ async fn serve(mut source: impl Accept, desk: Arc<Desk>, permitted: Permitted, l
 }
 
 /// Requests and answers in turn, until the client closes or a limit is reached.
-async fn one(stream: impl AsyncRead + AsyncWrite + Unpin, uid: u32, desk: &Desk, limits: Limits) {
+async fn one(stream: impl AsyncRead + AsyncWrite + Unpin, uid: u32, desk: &AdminDesk, limits: Limits) {
     // Reads a file: not on the runtime's thread.
     let Ok(actor) = tokio::task::spawn_blocking(move || actor_of(uid)).await else { return };
     let mut stream = BufReader::new(stream);
@@ -157,7 +161,7 @@ async fn one(stream: impl AsyncRead + AsyncWrite + Unpin, uid: u32, desk: &Desk,
     }
 }
 
-async fn answer(desk: &Desk, actor: &Actor, line: &[u8]) -> Vec<AdminAnswer> {
+async fn answer(desk: &AdminDesk, actor: &Actor, line: &[u8]) -> Vec<AdminAnswer> {
     match AdminRequest::read(line) {
         Ok(request) => desk.answer(actor, request).await,
         Err(fault) => vec![AdminAnswer::Error(fault)],

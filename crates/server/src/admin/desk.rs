@@ -30,12 +30,12 @@ const MANUFACTURER_DIGITS_MIN: usize = 8;
 type Manufacturers = Box<dyn Fn() -> Vec<AnchorId> + Send + Sync>;
 
 /// Answers requests. It keeps nothing between them: a list goes on by the cursor that its client sends.
-pub struct Desk {
+pub struct AdminDesk {
     ledger: Arc<dyn Ledger>,
     manufacturers: Manufacturers,
 }
 
-impl Desk {
+impl AdminDesk {
     /// A desk over this ledger. `manufacturers` says whose devices a list by device means if it names no manufacturer.
     pub fn new(ledger: Arc<dyn Ledger>, manufacturers: impl Fn() -> Vec<AnchorId> + Send + Sync + 'static) -> Self {
         Self { ledger, manufacturers: Box::new(manufacturers) }
@@ -57,7 +57,7 @@ impl Desk {
         answers.unwrap_or_else(|fault| vec![AdminAnswer::Error(fault)])
     }
 
-    /// [`Desk::answer`] for a thread that has no runtime and may block.
+    /// [`AdminDesk::answer`] for a thread that has no runtime and may block.
     ///
     /// # Errors
     /// The system refused a timer.
@@ -297,9 +297,9 @@ impl Desk {
     }
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for AdminDesk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").finish_non_exhaustive()
+        f.debug_struct("AdminDesk").finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use authority::Ledger;
 use super::runtime::Runtime;
 use super::snapshot::Snapshot;
 use super::startup_fault::StartupFault;
-use crate::admin::{AdminListener, Desk, SocketFile};
+use crate::admin::{AdminDesk, AdminListener, SocketFile};
 use crate::config::Configuration;
 
 /// Starts the admin socket, if the configuration has one.
@@ -30,7 +30,8 @@ pub(super) fn start(
         all
     };
     let _context = runtime.enter();
-    let listener = AdminListener::new(socket, file, Desk::new(ledger, manufacturers)).map_err(StartupFault::System)?;
+    let listener =
+        AdminListener::new(socket, file, AdminDesk::new(ledger, manufacturers)).map_err(StartupFault::System)?;
     runtime.spawn("the admin socket", listener.run());
     tracing::info!(path = %path.display(), "admin socket");
     Ok(())

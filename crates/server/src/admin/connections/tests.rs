@@ -41,7 +41,7 @@ impl Server {
 
     fn failing_first(limits: Limits, failures: Vec<std::io::Error>) -> Self {
         let (sender, connections) = mpsc::unbounded_channel();
-        let desk = Arc::new(Desk::new(Arc::new(MemoryLedger::new(10)), Vec::new));
+        let desk = Arc::new(AdminDesk::new(Arc::new(MemoryLedger::new(10)), Vec::new));
         let prepared = Prepared { failures: failures.into(), connections };
         tokio::spawn(serve(prepared, desk, Permitted { own_user: OWN }, limits));
         Self(sender)

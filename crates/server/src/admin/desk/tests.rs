@@ -24,7 +24,7 @@ fn ada() -> Actor {
 /// A desk over a ledger with rows, and the serial numbers of them.
 struct Scene {
     ledger: Arc<MemoryLedger>,
-    desk: Desk,
+    desk: AdminDesk,
     serials: Vec<Serial>,
 }
 
@@ -32,7 +32,7 @@ impl Scene {
     /// The manufacturers 1 and 2 are in the configuration; another one is not.
     fn new() -> Self {
         let ledger = Arc::new(MemoryLedger::new(1_000).since(at(1_000)));
-        let desk = Desk::new(Arc::clone(&ledger) as Arc<dyn Ledger>, || vec![manufacturer(1), manufacturer(2)]);
+        let desk = AdminDesk::new(Arc::clone(&ledger) as Arc<dyn Ledger>, || vec![manufacturer(1), manufacturer(2)]);
         Self { ledger, desk, serials: Vec::new() }
     }
 
@@ -391,7 +391,7 @@ fn a_ledger_that_does_not_answer_is_told_and_no_longer_waited_for() {
     for (kept, code) in
         [(Some(std::sync::Mutex::default()), AdminFaultCode::LedgerTimeout), (None, AdminFaultCode::LedgerUnavailable)]
     {
-        let desk = Desk::new(Arc::new(Silent { inner: MemoryLedger::new(1), kept }), Vec::new);
+        let desk = AdminDesk::new(Arc::new(Silent { inner: MemoryLedger::new(1), kept }), Vec::new);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let ask = |line: &str| runtime.block_on(desk.answer(&ada(), AdminRequest::read(line.as_bytes()).unwrap()));
         let serial = Serial::new(NodePrefix::new(1), [9; 16]);
