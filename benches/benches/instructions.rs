@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 
-use benches::{Case, Issuance, Recording, Replay};
+use benches::{Case, Issuance, LedgerBatch, Recording, Replay};
 use dtls::Suite;
 use gungraun::prelude::*;
 
@@ -38,5 +38,16 @@ fn whole_enrolment(replay: Replay) -> Replay {
     black_box(replay.run())
 }
 
-library_benchmark_group!(name = enrolment, benchmarks = [server_handshake, csr_to_certificate, whole_enrolment]);
+// Both durable steps of this many certificates, each step in a transaction of its own.
+#[library_benchmark]
+#[bench::of_64(LedgerBatch::new(64))]
+#[bench::of_1(LedgerBatch::new(1))]
+fn ledger_rows(batch: LedgerBatch) -> LedgerBatch {
+    black_box(batch.run())
+}
+
+library_benchmark_group!(
+    name = enrolment,
+    benchmarks = [server_handshake, csr_to_certificate, whole_enrolment, ledger_rows]
+);
 main!(library_benchmark_groups = enrolment);

@@ -7,7 +7,7 @@ use authority::{
     Device, DeviceId, FactoryKeys, Function, Intent, Issued, Key, Ledger, NewRow, Origin, ProfileVersion, Record,
     RepeatWindow, Reserve,
 };
-use pki::issue::NodePrefix;
+use pki::issue::{NodePrefix, Serial};
 use pki::{AnchorId, Digest, Name, NameBuilder, Validity};
 use rustls_pki_types::UnixTime;
 
@@ -58,11 +58,16 @@ impl Fleet {
     }
 
     /// The rows of one issuance, with a serial number that `ledger` draws.
+    #[must_use]
+    pub fn issuance(self, row: u64, ledger: &dyn Ledger) -> IssuanceRows {
+        self.issuance_with(row, |node, random| ledger.draw(node, random))
+    }
+
+    /// The same with a serial number of `draw`.
     ///
     /// # Panics
     /// If the constants of this file make no name: a defect.
-    #[must_use]
-    pub fn issuance(self, row: u64, ledger: &dyn Ledger) -> IssuanceRows {
+    pub(crate) fn issuance_with(self, row: u64, draw: impl FnOnce(NodePrefix, [u8; 16]) -> Serial) -> IssuanceRows {
         let number = self.device(row);
         let digest = |what: u8, of: u64| Digest::of_parts(&[&[what], &of.to_be_bytes()]);
         let at = time(START + row / ROWS_PER_SECOND);
@@ -72,7 +77,7 @@ impl Fleet {
         let csr = digest(1, row);
         let mut random = [0; 16];
         random.copy_from_slice(&digest(2, row).as_bytes()[..16]);
-        let serial = ledger.draw(NodePrefix::new(1), random);
+        let serial = draw(NodePrefix::new(1), random);
         let certificate = certificate(row);
         let profile: Arc<str> = "gateways".into();
         let intent = Intent {

@@ -6,10 +6,12 @@
 //!
 //! The floor of an enrolment is measured by a separate program, `src/bin/floor.rs`.
 
+mod ledger_batch;
 mod ledger_rows;
 mod recording;
 mod shard;
 
+pub use ledger_batch::LedgerBatch;
 pub use ledger_rows::{Fleet, IssuanceRows};
 pub use recording::{Case, Recording};
 pub use shard::{Issuance, Replay};

@@ -233,4 +233,6 @@ pub struct LedgerHealth {
     pub rows: u64,
     /// Number of rows that fit without forgetting one; `None` if the ledger has no limit.
     pub room: Option<u64>,
+    /// Number of batches that it has made durable since it was opened, each with one sync of the disk; 0 if it is in memory.
+    pub commits: u64,
 }

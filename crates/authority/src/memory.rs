@@ -182,7 +182,7 @@ impl Ledger for MemoryLedger {
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
         let answer = self.lock().map(|rows| {
             let held = rows.len();
-            LedgerHealth { rows: number(held), room: Some(number(self.rows_max.saturating_sub(held))) }
+            LedgerHealth { rows: number(held), room: Some(number(self.rows_max.saturating_sub(held))), commits: 0 }
         });
         done(answer);
     }

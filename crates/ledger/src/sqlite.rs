@@ -20,6 +20,8 @@
 //! and until there is room where that was missing. Reading goes on meanwhile. What was written before the fault and not synced is not trusted: see
 //! `connect::make_durable`.
 
+#[doc(hidden)]
+pub mod alone;
 mod book;
 mod connect;
 mod index;
@@ -433,7 +435,7 @@ impl Ledger for SqliteLedger {
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
         done(match self.shared.write_fault() {
             Some(fault) => Err(fault),
-            None => Ok(LedgerHealth { rows: self.rows(), room: None }),
+            None => Ok(LedgerHealth { rows: self.rows(), room: None, commits: self.commits() }),
         });
     }
 

@@ -43,7 +43,7 @@ use crate::linux;
 use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
 use control::{Breakdown, Control, Phase};
-use ledger::{CertificateCount, GuardedLedger, flush};
+use ledger::{CertificateCount, CommitCount, GuardedLedger, flush};
 use reload::Issuing;
 use runtime::Runtime;
 use shard::{CutOff, Parts, Shard, ShardEnd};
@@ -97,6 +97,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
     let watch = watch::Watch {
         certificates: Arc::clone(&certificates),
+        commits: CommitCount::of(Arc::clone(&ledger)),
         control: Arc::clone(&control),
         snapshot: Arc::clone(&snapshot),
     };

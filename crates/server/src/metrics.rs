@@ -24,9 +24,9 @@ use rustls_pki_types::UnixTime;
 
 use crate::load::DatedCertificate;
 use descriptions::{
-    BUILD, CERTIFICATE_EXPIRY, CPU, DRAINING, HANDSHAKE_SECONDS, IN_FLIGHT_MAX, ISSUANCE_SECONDS, LEDGER, LEDGER_MAX,
-    MAX_FDS, MEMORY, OPEN_FDS, POOL_JOBS_MAX, READY, RELOAD_SUCCESS, RELOAD_SUCCESSFUL, REQUEST_SECONDS, SESSIONS_MAX,
-    START,
+    BUILD, CERTIFICATE_EXPIRY, CPU, DRAINING, HANDSHAKE_SECONDS, IN_FLIGHT_MAX, ISSUANCE_SECONDS, LEDGER,
+    LEDGER_COMMITS, LEDGER_MAX, MAX_FDS, MEMORY, OPEN_FDS, POOL_JOBS_MAX, READY, RELOAD_SUCCESS, RELOAD_SUCCESSFUL,
+    REQUEST_SECONDS, SESSIONS_MAX, START,
 };
 use meters::Registry;
 use process::ProcessFacts;
@@ -50,6 +50,8 @@ pub(crate) struct Readings {
     pub(crate) draining: Box<dyn Fn() -> bool + Send + Sync>,
     /// Certificates in the ledger.
     pub(crate) ledger_rows: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Batches that the ledger has made durable.
+    pub(crate) ledger_commits: Box<dyn Fn() -> u64 + Send + Sync>,
     /// The certificates of the configuration in force.
     pub(crate) certificates: Box<dyn Fn() -> Arc<[DatedCertificate]> + Send + Sync>,
 }
@@ -175,17 +177,18 @@ impl MetricsPage {
 
     /// In the text format of Prometheus.
     fn render(&self) -> String {
-        let Readings { ready, draining, ledger_rows, certificates } = &*self.readings;
+        let Readings { ready, draining, ledger_rows, ledger_commits, certificates } = &*self.readings;
         let process = ProcessFacts::read();
         let mut text = self.handle.render();
         // The value is exact up to 2^53 rows.
         #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        let ledger = ledger_rows() as f64;
+        let (ledger, commits) = (ledger_rows() as f64, ledger_commits() as f64);
         let flag = |value: bool| if value { 1.0 } else { 0.0 };
         let values = [
             (READY, flag(ready())),
             (DRAINING, flag(draining())),
             (LEDGER, ledger),
+            (LEDGER_COMMITS, commits),
             (CPU, process.cpu_seconds),
             (MEMORY, process.resident_bytes),
             (OPEN_FDS, process.open_descriptors),

@@ -4,7 +4,7 @@
 //! are in `dashboards/METRICS.md`. A panel or a rule must read each recording rule. An alert does not fire in a healthy
 //! fleet: its query runs without the comparison, and each series that it reads must exist.
 
-mod http;
+pub(crate) mod http;
 mod pages;
 mod promql;
 mod scene;

@@ -189,6 +189,28 @@ impl CertificateCount {
     }
 }
 
+/// How many batches the ledger has made durable, for the metrics: as its health says, and as it said last while it cannot write.
+pub(super) struct CommitCount {
+    ledger: Arc<dyn Ledger>,
+    last: Arc<AtomicU64>,
+}
+
+impl CommitCount {
+    pub(super) fn of(ledger: Arc<dyn Ledger>) -> Self {
+        Self { ledger, last: Arc::default() }
+    }
+
+    pub(super) fn read(&self) -> u64 {
+        let last = Arc::clone(&self.last);
+        self.ledger.health(Box::new(move |answer| {
+            if let Ok(health) = answer {
+                last.store(health.commits, Ordering::Release);
+            }
+        }));
+        self.last.load(Ordering::Acquire)
+    }
+}
+
 /// Ends with its completion, also where the ledger drops that.
 struct CountUnderWay(Arc<CertificateCountState>);
 
@@ -295,7 +317,9 @@ mod tests {
         }
 
         fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
-            self.answer(Box::new(|it: Result<(), _>| done(it.map(|()| LedgerHealth { rows: 0, room: None }))));
+            self.answer(Box::new(|it: Result<(), _>| {
+                done(it.map(|()| LedgerHealth { rows: 0, room: None, commits: 3 }))
+            }));
         }
 
         fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
@@ -329,6 +353,12 @@ mod tests {
         assert_eq!((tally.read(), under_way()), (7, 1), "a dropped answer is asked for again");
         next()(Err(LedgerFault::Unavailable));
         assert_eq!((tally.read(), under_way()), (7, 1), "a fault leaves the last count");
+    }
+
+    #[test]
+    fn commits_are_those_that_the_health_of_the_ledger_counts() {
+        assert_eq!(CommitCount::of(Arc::new(Does::Answers(None))).read(), 3);
+        assert_eq!(CommitCount::of(Arc::new(Does::Answers(Some(LedgerFault::Unavailable)))).read(), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rustls_pki_types::UnixTime;
 
 use super::control::Control;
 use super::dates;
-use super::ledger::CertificateCount;
+use super::ledger::{CertificateCount, CommitCount};
 use super::runtime::Runtime;
 use super::snapshot::Snapshot;
 use super::startup_fault::StartupFault;
@@ -20,6 +20,7 @@ use crate::metrics::{Capacities, Exposition, Listener, Readings};
 /// What is watched.
 pub(super) struct Watch {
     pub(super) certificates: Arc<CertificateCount>,
+    pub(super) commits: CommitCount,
     pub(super) control: Arc<Control>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
 }
@@ -51,7 +52,7 @@ impl Watch {
         exposition: &Exposition,
         runtime: &Runtime,
     ) -> Result<Option<SocketAddr>, StartupFault> {
-        let Self { certificates: tally, control, snapshot } = self;
+        let Self { certificates: tally, commits, control, snapshot } = self;
         let certificates = move || Arc::clone(&snapshot.load().certificates);
         runtime.spawn("the certificate expiry check", dates::watch(certificates.clone(), UnixTime::now));
         let Some(section) = &config.metrics else { return Ok(None) };
@@ -63,6 +64,7 @@ impl Watch {
             ready: Box::new(move || control.is_admitting()),
             draining: Box::new(move || ending.is_ending()),
             ledger_rows: Box::new(move || tally.read()),
+            ledger_commits: Box::new(move || commits.read()),
             certificates: Box::new(certificates),
         });
         let Some(page) = page else { return Ok(None) };

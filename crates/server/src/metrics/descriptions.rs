@@ -60,6 +60,7 @@ pub(super) const IN_FLIGHT_MAX: &str = "muster_enrolments_in_flight_max";
 pub(super) const POOL_JOBS: &str = "muster_pool_jobs";
 pub(super) const POOL_JOBS_MAX: &str = "muster_pool_jobs_max";
 pub(super) const LEDGER: &str = "muster_ledger_certificates";
+pub(super) const LEDGER_COMMITS: &str = "muster_ledger_commits_total";
 pub(super) const LEDGER_MAX: &str = "muster_ledger_certificates_max";
 pub(super) const HANDSHAKE_SECONDS: &str = "muster_handshake_duration_seconds";
 pub(super) const REQUEST_SECONDS: &str = "muster_request_duration_seconds";
@@ -163,6 +164,13 @@ pub const DESCRIPTIONS: &[Description] = &[
         &[],
         "The most certificates that the ledger holds; +Inf if only its disk bounds it",
         START_ONLY,
+    ),
+    counter(
+        LEDGER_COMMITS,
+        "commits",
+        &[],
+        "Batches of rows that the ledger has made durable, each with one sync of its disk; 0 if it is in memory",
+        "counted by the ledger, read by each scrape",
     ),
     gauge(
         CERTIFICATE_EXPIRY,

@@ -10,6 +10,7 @@ fn page(exposition: &Exposition, certificates: Vec<DatedCertificate>) -> Metrics
         ready: Box::new(|| true),
         draining: Box::new(|| false),
         ledger_rows: Box::new(|| 7),
+        ledger_commits: Box::new(|| 3),
         certificates: Box::new(move || Arc::clone(&certificates)),
     };
     exposition.page(readings).unwrap()

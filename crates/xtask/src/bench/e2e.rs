@@ -5,6 +5,7 @@
 //! system time together, as the kernel accounts it in nanoseconds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::facts::TimingFacts;
+use crate::dashboards::http;
 use crate::process::{Daemon, Program};
 use crate::{cargo, tree};
 
@@ -37,13 +39,24 @@ pub(crate) struct E2eOptions {
 struct BenchConfiguration {
     suite: &'static str,
     block: u16,
+    ledger: LedgerKind,
+}
+
+/// Where the server records certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum LedgerKind {
+    Memory,
+    /// An empty file.
+    Sqlite,
 }
 
 const CONFIGURATIONS: &[BenchConfiguration] = &[
-    BenchConfiguration { suite: "ccm8", block: 512 },
-    BenchConfiguration { suite: "gcm", block: 512 },
-    BenchConfiguration { suite: "ccm8", block: 64 },
-    BenchConfiguration { suite: "gcm", block: 64 },
+    BenchConfiguration { suite: "ccm8", block: 512, ledger: LedgerKind::Memory },
+    BenchConfiguration { suite: "ccm8", block: 512, ledger: LedgerKind::Sqlite },
+    BenchConfiguration { suite: "gcm", block: 512, ledger: LedgerKind::Memory },
+    BenchConfiguration { suite: "ccm8", block: 64, ledger: LedgerKind::Memory },
+    BenchConfiguration { suite: "gcm", block: 64, ledger: LedgerKind::Memory },
 ];
 /// Hello, HelloVerifyRequest, hello with cookie, the server's flight: all other datagrams carry one sealed record each.
 const PLAIN_DATAGRAMS: f64 = 4.0;
@@ -62,6 +75,15 @@ struct Floor {
     gcm_record_us: f64,
     /// The server's side of a whole enrolment in memory, by suite and block (`ccm8_512`).
     engine_us: BTreeMap<String, f64>,
+}
+
+impl LedgerKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Sqlite => "SQLite",
+        }
+    }
 }
 
 impl Floor {
@@ -101,6 +123,8 @@ struct MeasuredRun {
     total_p50_us: f64,
     total_p99_us: f64,
     server_rss_kib: f64,
+    /// Syncs of the durable ledger.
+    commits: f64,
 }
 
 #[derive(Serialize)]
@@ -110,7 +134,17 @@ struct E2eRecord {
     command: String,
     floor: Floor,
     medians: Vec<MeasuredRun>,
+    durable: DurableCost,
     runs: Vec<MeasuredRun>,
+}
+
+/// What the durable ledger adds to the CPU of an enrolment, each repetition compared with the one in memory beside it.
+#[derive(Serialize)]
+struct DurableCost {
+    median_percent: f64,
+    least_percent: f64,
+    most_percent: f64,
+    enrolments_per_commit: f64,
 }
 
 /// Prints the floor by operation.
@@ -146,11 +180,12 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
         for configuration in CONFIGURATIONS {
             let run = bench.run(options, *configuration, repetition, &floor)?;
             println!(
-                "   {}/{}  {:>5} {:>3}  {:.1} us, {:.3} x floor",
+                "   {}/{}  {:>5} {:>3} {:<6}  {:.1} us, {:.3} x floor",
                 repetition + 1,
                 options.repetitions,
                 run.configuration.suite,
                 run.configuration.block,
+                run.configuration.ledger.name(),
                 run.server_cpu_us,
                 run.ratio
             );
@@ -161,6 +196,11 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
     let medians: Vec<MeasuredRun> =
         CONFIGURATIONS.iter().map(|configuration| median_run(&runs, *configuration, &floor)).collect();
     print_table(&medians, &facts);
+    let durable = durable_cost(&runs);
+    println!(
+        "\nThe durable ledger costs {:+.1} % of CPU (between the repetitions {:+.1} to {:+.1} %); {:.1} enrolments for each sync",
+        durable.median_percent, durable.least_percent, durable.most_percent, durable.enrolments_per_commit
+    );
     let command = format!(
         "cargo xtask bench e2e --devices {} --repetitions {} --concurrency {}",
         options.devices, options.repetitions, options.concurrency
@@ -169,7 +209,7 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
         .json
         .clone()
         .unwrap_or_else(|| tree::root().join(format!("benches/runs/e2e-{}.json", facts.at.replace(':', ""))));
-    let record = E2eRecord { schema: "muster-e2e/1", facts, command, floor, medians, runs };
+    let record = E2eRecord { schema: "muster-e2e/1", facts, command, floor, medians, durable, runs };
     tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
     println!("   written to {}", path.display());
     Ok(())
@@ -205,25 +245,35 @@ impl Bench {
         repetition: u32,
         floor: &Floor,
     ) -> Result<MeasuredRun> {
-        let (server, uri) = self.serve()?;
+        let metrics = free_address()?;
+        let (server, uri) = self.serve(configuration.ledger, metrics)?;
         let before = CpuTime::of(server.process_id())?;
         let report = self.load(options, configuration, repetition, &uri)?;
         let cpu = CpuTime::of(server.process_id())?.since(&before);
         let server_rss_kib = resident_kib(server.process_id());
+        let commits = commits(&http::get(metrics, "/metrics")?)?;
         let (status, words) = server.stop()?;
         ensure!(status.success(), "muster serve ended with {status}:\n{words}");
-        measured(configuration, &report, &cpu, server_rss_kib, floor)
+        let run = measured(configuration, &report, &cpu, server_rss_kib, floor)?;
+        Ok(MeasuredRun { commits: commits / run.enrolled, ..run })
     }
 
-    fn serve(&self) -> Result<(Daemon, String)> {
+    fn serve(&self, ledger: LedgerKind, metrics: SocketAddr) -> Result<(Daemon, String)> {
+        let url = match ledger {
+            LedgerKind::Memory => "memory:".to_owned(),
+            LedgerKind::Sqlite => {
+                let folder = tree::scratch("e2e-ledger")?;
+                format!("sqlite:{}", folder.join("ledger.db").display())
+            }
+        };
         let serve = pinned(0, &self.muster)
-            .env("MUSTER_LEDGER__URL", "memory:")
+            .env("MUSTER_LEDGER__URL", url)
             .arg("serve")
             .arg("--config")
             .arg(self.folder.join("pki/muster.toml"));
         let serve = serve
             .args(["--listen", "127.0.0.1:0"])
-            .env("MUSTER_METRICS__LISTEN", "127.0.0.1:0")
+            .env("MUSTER_METRICS__LISTEN", metrics.to_string())
             .env("MUSTER_LOG", "warn");
         let serve = serve.env("MUSTER_SERVER__SHARDS", "1").env("MUSTER_SERVER__POOL_THREADS", "1");
         let (server, line) = serve.daemon("listening on coaps://", &self.folder.join("serve.log"))?;
@@ -255,6 +305,17 @@ impl Bench {
         load.expect_success()?;
         Ok(serde_json::from_str(&std::fs::read_to_string(&file)?)?)
     }
+}
+
+/// An address on loopback that is free now: the log of a server that only warns does not say which one it took.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// What the page of metrics says of the ledger.
+fn commits(page: &str) -> Result<f64> {
+    let value = page.lines().find_map(|line| line.strip_prefix("muster_ledger_commits_total "));
+    Ok(value.context("the metrics have no muster_ledger_commits_total")?.parse()?)
 }
 
 fn measured(
@@ -303,6 +364,7 @@ fn measured(
         total_p50_us: stage("total", "p50_us"),
         total_p99_us: stage("total", "p99_us"),
         server_rss_kib,
+        commits: 0.0,
     })
 }
 
@@ -382,6 +444,25 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+fn durable_cost(runs: &[MeasuredRun]) -> DurableCost {
+    let of = |ledger| {
+        let is_it = move |run: &&MeasuredRun| {
+            let BenchConfiguration { suite, block, ledger: used } = run.configuration;
+            used == ledger && suite == CONFIGURATIONS[0].suite && block == CONFIGURATIONS[0].block
+        };
+        runs.iter().filter(is_it)
+    };
+    let pairs = of(LedgerKind::Memory).zip(of(LedgerKind::Sqlite));
+    let percents: Vec<f64> =
+        pairs.map(|(memory, sqlite)| (sqlite.server_cpu_us / memory.server_cpu_us - 1.0) * 100.0).collect();
+    DurableCost {
+        median_percent: median(percents.iter().copied()),
+        least_percent: percents.iter().copied().fold(f64::INFINITY, f64::min),
+        most_percent: percents.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        enrolments_per_commit: 1.0 / median(of(LedgerKind::Sqlite).map(|run| run.commits)),
+    }
+}
+
 fn median_floor(floors: &[Floor]) -> Floor {
     let of = |field: fn(&Floor) -> f64| median(floors.iter().map(field));
     Floor {
@@ -401,7 +482,9 @@ fn median_floor(floors: &[Floor]) -> Floor {
 
 fn median_run(runs: &[MeasuredRun], configuration: BenchConfiguration, floor: &Floor) -> MeasuredRun {
     let same = |run: &&MeasuredRun| {
-        run.configuration.suite == configuration.suite && run.configuration.block == configuration.block
+        run.configuration.suite == configuration.suite
+            && run.configuration.block == configuration.block
+            && run.configuration.ledger == configuration.ledger
     };
     let of = |field: fn(&MeasuredRun) -> f64| median(runs.iter().filter(same).map(field));
     let (datagrams_up, datagrams_down, server_cpu_us) =
@@ -428,6 +511,7 @@ fn median_run(runs: &[MeasuredRun], configuration: BenchConfiguration, floor: &F
         total_p50_us: of(|run| run.total_p50_us),
         total_p99_us: of(|run| run.total_p99_us),
         server_rss_kib: of(|run| run.server_rss_kib),
+        commits: of(|run| run.commits),
     }
 }
 
@@ -435,14 +519,15 @@ fn median_run(runs: &[MeasuredRun], configuration: BenchConfiguration, floor: &F
 fn print_table(medians: &[MeasuredRun], facts: &TimingFacts) {
     println!("\n{}, {}, {}\n", facts.cpu, facts.kernel, facts.rustc);
     println!(
-        "| suite | block | floor, us | engines in memory, us | server CPU, us | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms |"
+        "| suite | block | ledger | floor, us | engines in memory, us | server CPU, us | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for run in medians {
         println!(
-            "| {} | {} | {:.0} | {:.0} | {:.0} | **{:.2}** | {:.1} / {:.1} | {:.0} / {:.0} | {:.0} | {:.1} / {:.1} |",
+            "| {} | {} | {} | {:.0} | {:.0} | {:.0} | **{:.2}** | {:.1} / {:.1} | {:.0} / {:.0} | {:.0} | {:.1} / {:.1} |",
             run.configuration.suite.to_uppercase(),
             run.configuration.block,
+            run.configuration.ledger.name(),
             run.floor_us,
             run.engine_us,
             run.server_cpu_us,
@@ -465,9 +550,10 @@ fn print_table(medians: &[MeasuredRun], facts: &TimingFacts) {
             .map(|(name, spent)| format!("{name} {spent:.0}"))
             .collect();
         println!(
-            "{} {}: of {:.0} us the kernel {:.0}; by thread: {}",
+            "{} {}, ledger {}: of {:.0} us the kernel {:.0}; by thread: {}",
             run.configuration.suite,
             run.configuration.block,
+            run.configuration.ledger.name(),
             run.server_cpu_us,
             run.kernel_us,
             threads.join(", ")

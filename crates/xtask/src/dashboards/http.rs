@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The body, whatever the status: Prometheus explains errors in it.
-pub(super) fn get(server: SocketAddr, path: &str) -> Result<String> {
+pub(crate) fn get(server: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&server, TIMEOUT).with_context(|| format!("cannot reach {server}"))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
