@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use authority::{Intended, Record, Recorded, Reserve};
 
+use pki::issue::NodePrefix;
+
 use super::book::Book;
 use super::connect::connect_writer;
 use super::index::Unmerged;
@@ -25,7 +27,8 @@ impl Alone {
         let mut connection = connect_writer(file)?;
         schema::prepare(&mut connection, &Meta { serial_key, complete_since: 0 })?;
         let serials = Arc::new(SerialCipher::new(&serial_key));
-        Ok(Self(Book::new(connection, serials, Arc::new(Unmerged::new(young_max)))?))
+        let remembered = (serials, Arc::new(Unmerged::new(young_max)));
+        Ok(Self(Book::new(connection, remembered, NodePrefix::new(1))?))
     }
 
     /// Reserves these rows in one transaction.
