@@ -154,7 +154,7 @@ fn refused(fault: &AdminFault) -> CommandFault {
     CommandFault::new(status, fault.message.clone()).remedy(fault.remedy.clone()).field("code", code)
 }
 
-/// One line of a table of rows, with the columns of [`TABLE_HEAD`].
+/// One line of a table of rows, with the columns of the table's head.
 pub(crate) fn table_line(row: &CertificateRow) -> String {
     format!(
         "{:38}  {:18}  {:20}  {:16}  {}",

@@ -24,6 +24,7 @@ pub(crate) mod record;
 pub(crate) mod refusals;
 mod settings;
 pub(crate) mod signer;
+mod stub;
 mod syslog;
 pub mod verify;
 
@@ -33,5 +34,5 @@ pub use prune::{PruneFault, PruneReport, PruneRequest, prune};
 pub use settings::{AuditClock, AuditSettings, SYSLOG_SOCKET};
 pub use signer::CheckpointFailures;
 pub use verify::{
-    AuditFault, AuditFlaw, AuditNode, AuditReport, CheckpointPlace, VerifyError, VerifySources, VerifyStep, verify,
+    AuditFault, AuditFlaw, AuditNode, AuditReadFault, AuditReport, CheckpointPlace, VerifySources, VerifyStep, verify,
 };

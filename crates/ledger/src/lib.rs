@@ -11,6 +11,7 @@
 
 pub mod audit;
 pub mod fault;
+mod seconds;
 pub mod serial;
 pub mod sqlite;
 

@@ -32,8 +32,6 @@ mod row;
 pub mod schema;
 mod writer;
 
-pub(crate) use row::seconds;
-
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -54,7 +52,6 @@ use rustls_pki_types::UnixTime;
 use tracing::warn;
 
 use self::book::{Book, Tally};
-pub use self::connect::connect;
 use self::connect::{connect_anchor, connect_reader, connect_writer, make_durable};
 use self::index::{Unmerged, YOUNG_MAX};
 use self::queue::Queue;
@@ -65,7 +62,10 @@ use crate::audit::refusals::Refusals;
 use crate::audit::signer::{CheckpointFailures, CheckpointTimer, CheckpointWriter, checkpoints};
 use crate::audit::{AuditClock, AuditKey, AuditPublicKey, AuditSettings};
 use crate::fault::{OpenFault, OpenProblem};
+use crate::seconds::{seconds, time};
 use crate::serial::{SERIAL_KEY_BYTES, SerialCipher};
+
+pub use self::connect::connect;
 
 /// Rows that wait for the writer: as many as a server has enrolments in flight, twice over. Whoever comes then is told to come later.
 const WAITING_ROWS_MAX: usize = 65_536;
@@ -232,7 +232,7 @@ impl SqliteLedger {
         Ok(Self {
             shared,
             audit_key,
-            complete_since: row::time(meta.complete_since),
+            complete_since: time(meta.complete_since),
             threads,
             anchor: Mutex::new(Some(anchor)),
             _lock: lock,
@@ -386,7 +386,7 @@ impl Ledger for SqliteLedger {
 
     fn time(&self) -> Option<UnixTime> {
         let latest = self.shared.time.load(Ordering::Acquire);
-        (latest > 0).then(|| row::time(latest))
+        (latest > 0).then(|| time(latest))
     }
 
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {

@@ -13,6 +13,7 @@ use server::admin::protocol::{
 };
 use server::admin::{AdminClient, actor_of};
 use server::{StartOptions, StartupFault};
+
 use support::{Identity, PATIENCE, Pki, loopbacks};
 
 /// A server with an admin socket, and what is asked over it.

@@ -1,35 +1,19 @@
-//! Removes old rows of the audit, and leaves a signed stub that says what was there.
+//! Removes old rows of the audit, and leaves a signed stub that says what was there (`stub`).
 //!
-//! The stub stands in the row that was the last one removed, with its number, time, count and hash, so that the chain goes on behind it:
-//!
-//! ```text
-//! {"type":"audit.stub","version":1,"node":7,"sequence":12,"records":340,"hash":"…","at":…,"pruned_at":…,"actor":"…","key":"…","signature":"…"}
-//! ```
-//!
-//! It is signed as a checkpoint is. Nothing is removed that does not verify, or that no checkpoint covers: pruning must not hide a change.
+//! Nothing is removed that does not verify, or that no checkpoint covers: pruning must not hide a change.
 
 use std::fmt;
 
 use authority::Actor;
 use pki::Digest;
-use pki::issue::NodePrefix;
 use rusqlite::{Connection, Error, TransactionBehavior, params};
 use rustls_pki_types::UnixTime;
-use serde_json::Value;
 
 use super::chain::{AuditHead, ROW_VERSION};
-use super::checkpoint::{sign, signed};
-use super::json::{JsonLine, octets};
-use super::key::{AuditKey, AuditPublicKey};
-use super::verify::{AuditFault, AuditNode, VerifyError, VerifySources, verify};
-use crate::sqlite::seconds;
-
-/// The type of a stub.
-const KIND: &str = "audit.stub";
-/// What a stub begins with, and no record.
-const BEGINNING: &str = "{\"type\":\"audit.stub\",";
-/// The version of stubs that this release writes.
-const VERSION: i64 = 1;
+use super::key::AuditKey;
+use super::stub::stub;
+use super::verify::{AuditFault, AuditNode, AuditReadFault, VerifySources, verify};
+use crate::seconds::seconds;
 
 /// Rows of one transaction: some 20 MB, so that a server that writes the ledger meanwhile waits for a fraction of a second.
 const ROWS_AT_ONCE: i64 = 1_000;
@@ -116,45 +100,13 @@ fn remove(
         let hash = Digest::from_bytes(row.get(2)?);
         Ok(AuditHead { node: node.node, sequence: to, at: row.get(0)?, records: row.get(1)?, hash })
     })?;
-    let stub = stub(&head, request).ok_or(PruneFault::NoRandomness)?;
+    let stub = stub(&head, request.now, request.actor, request.key).ok_or(PruneFault::NoRandomness)?;
     transaction.execute("DELETE FROM audit WHERE node = ?1 AND sequence <= ?2", (number, to))?;
     let sql = "INSERT INTO audit (node, sequence, version, at, records, prev, hash, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let (prev, hash) = ([0_u8; 32], &head.hash.as_bytes()[..]);
     transaction.execute(sql, params![number, to, ROW_VERSION, head.at, head.records, prev, hash, stub])?;
     transaction.commit()?;
     Ok(())
-}
-
-fn stub(head: &AuditHead, request: &PruneRequest<'_>) -> Option<String> {
-    let mut text = String::new();
-    let line = JsonLine::begin(&mut text, KIND).number("version", VERSION);
-    let line = line.number("node", i64::from(head.node.number())).number("sequence", head.sequence);
-    let line = line.number("records", head.records).hex("hash", head.hash.as_bytes()).number("at", head.at);
-    let line = line.number("pruned_at", seconds(request.now)).text("actor", request.actor.as_str());
-    line.hex("key", request.key.id().as_bytes()).unfinished();
-    sign(text, request.key)
-}
-
-/// Whether the text of a row is a stub.
-pub(crate) fn is_stub(body: &str) -> bool {
-    body.starts_with(BEGINNING)
-}
-
-/// Whether one of these keys has signed that the chain had this head when what is before it was removed.
-pub(crate) fn is_stub_of(body: &str, head: &AuditHead, keys: &[AuditPublicKey]) -> bool {
-    signed(body, keys).and_then(|value| read(&value)).is_some_and(|of| of == *head)
-}
-
-fn read(value: &Value) -> Option<AuditHead> {
-    let number = |name: &str| value.get(name).and_then(Value::as_i64);
-    (value.get("type")?.as_str()? == KIND && number("version")? == VERSION).then_some(())?;
-    Some(AuditHead {
-        node: NodePrefix::new(u16::try_from(number("node")?).ok()?),
-        sequence: number("sequence")?,
-        at: number("at")?,
-        records: number("records")?,
-        hash: Digest::from_bytes(octets(value.get("hash")?.as_str()?)?),
-    })
 }
 
 fn count(of: i64) -> u64 {
@@ -165,7 +117,7 @@ fn count(of: i64) -> u64 {
 #[derive(Debug)]
 pub enum PruneFault {
     /// It could not be verified.
-    Verify(VerifyError),
+    Verify(AuditReadFault),
     /// It does not verify.
     Audit(AuditFault),
     /// No checkpoint covers the first row that is old enough.
@@ -187,8 +139,8 @@ impl From<Error> for PruneFault {
     }
 }
 
-impl From<VerifyError> for PruneFault {
-    fn from(error: VerifyError) -> Self {
+impl From<AuditReadFault> for PruneFault {
+    fn from(error: AuditReadFault) -> Self {
         Self::Verify(error)
     }
 }

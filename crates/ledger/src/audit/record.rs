@@ -20,7 +20,7 @@ use pki::issue::Serial;
 
 use super::json::JsonLine;
 use super::refusals::CoalescedRefusal;
-use crate::sqlite::seconds;
+use crate::seconds::seconds;
 
 /// What the actor of a request is called. Operators have names; a device is named by the members of the record.
 const DEVICE: &str = "device";

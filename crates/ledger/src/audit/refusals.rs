@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use authority::{Device, RefusalRecord};
 use pki::Digest;
 
-use crate::sqlite::seconds;
+use crate::seconds::seconds;
 
 /// How long refusals of one device for one reason are counted together, in seconds.
 pub(crate) const WINDOW: i64 = 60;

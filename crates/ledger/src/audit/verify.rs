@@ -12,7 +12,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row};
 use super::chain::{AuditHead, ROW_VERSION};
 use super::checkpoint::{Checkpoint, LINE_BYTES_MAX};
 use super::key::AuditPublicKey;
-use super::prune;
+use super::stub;
 
 /// Steps of work between two calls of whoever shows the progress.
 const PROGRESS_STEPS: u64 = 1_000;
@@ -117,16 +117,16 @@ pub enum VerifyStep {
 /// be in use: a snapshot of it is read.
 ///
 /// # Errors
-/// [`VerifyError`] if something cannot be read. What is wrong with the audit stands in the report.
+/// [`AuditReadFault`] if something cannot be read. What is wrong with the audit stands in the report.
 pub fn verify(
     connection: &Connection,
     sources: VerifySources<'_>,
     progress: &mut dyn FnMut(VerifyStep, u64, u64),
-) -> Result<AuditReport, VerifyError> {
+) -> Result<AuditReport, AuditReadFault> {
     // The files first: a checkpoint that is written meanwhile may be ahead of the snapshot.
     let mut files = Vec::new();
     for path in sources.checkpoints {
-        let unreadable = |error| VerifyError::Checkpoints { file: path.clone(), error };
+        let unreadable = |error| AuditReadFault::Checkpoints { file: path.clone(), error };
         let file = File::open(path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
         files.push((path.as_path(), file, length));
@@ -143,8 +143,8 @@ pub fn verify(
         let step = &mut |octets| progress(VerifyStep::Checkpoints, done + octets, total);
         let fault = CheckpointFile { path, keys: sources.keys }.verify(&snapshot, (file, length), &mut report, step);
         report.fault = fault.map_err(|error| match error {
-            VerifyError::Checkpoints { error, .. } => VerifyError::Checkpoints { file: path.to_owned(), error },
-            database @ VerifyError::Database(_) => database,
+            AuditReadFault::Checkpoints { error, .. } => AuditReadFault::Checkpoints { file: path.to_owned(), error },
+            database @ AuditReadFault::Database(_) => database,
         })?;
         done += length;
     }
@@ -230,7 +230,7 @@ impl<'a> AuditRow<'a> {
 
     /// Whether it looks like the stub of what was pruned. No record begins like one.
     fn is_stub(&self) -> bool {
-        prune::is_stub(self.body)
+        stub::is_stub(self.body)
     }
 
     /// The head that this row makes behind that one, or the number of a row and what is wrong with it.
@@ -238,7 +238,7 @@ impl<'a> AuditRow<'a> {
         let Self { node, sequence, at, records, hash, .. } = *self;
         let head = AuditHead { node, sequence, at, records, hash };
         if before.is_none() && self.is_stub() {
-            let is_signed = prune::is_stub_of(self.body, &head, keys);
+            let is_signed = stub::is_stub_of(self.body, &head, keys);
             return if is_signed { Ok(head) } else { Err((sequence, AuditFlaw::Stub)) };
         }
         let before = before.unwrap_or_else(|| AuditHead::start(node));
@@ -269,7 +269,7 @@ impl CheckpointFile<'_> {
         (file, length): (File, u64),
         report: &mut AuditReport,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<Option<AuditFault>, VerifyError> {
+    ) -> Result<Option<AuditFault>, AuditReadFault> {
         let mut reader = BufReader::new(file.take(length));
         let (mut line, mut number, mut octets) = (Vec::new(), 0, 0);
         let mut last: Option<Checkpoint> = None;
@@ -338,7 +338,7 @@ fn compare(
 
 /// Why an audit could not be verified.
 #[derive(Debug)]
-pub enum VerifyError {
+pub enum AuditReadFault {
     /// A file of checkpoints cannot be read.
     Checkpoints {
         /// The file.
@@ -350,19 +350,19 @@ pub enum VerifyError {
     Database(Error),
 }
 
-impl From<Error> for VerifyError {
+impl From<Error> for AuditReadFault {
     fn from(error: Error) -> Self {
         Self::Database(error)
     }
 }
 
-impl From<io::Error> for VerifyError {
+impl From<io::Error> for AuditReadFault {
     fn from(error: io::Error) -> Self {
         Self::Checkpoints { file: PathBuf::new(), error }
     }
 }
 
-impl fmt::Display for VerifyError {
+impl fmt::Display for AuditReadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Checkpoints { file, error } => write!(
@@ -375,7 +375,7 @@ impl fmt::Display for VerifyError {
     }
 }
 
-impl std::error::Error for VerifyError {}
+impl std::error::Error for AuditReadFault {}
 
 impl fmt::Display for AuditFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use authority::{Intended, Record, Recorded, Reserve};
-
 use pki::issue::NodePrefix;
 
 use super::book::Book;

@@ -15,9 +15,10 @@ use tracing::warn;
 
 use super::connect::keep_log_when_closed;
 use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
-use super::row::{self, function_code, function_of, origin_code, reason_code, seconds, short, short_device, tag};
+use super::row::{self, function_code, function_of, origin_code, reason_code, short, short_device, tag};
 use crate::audit::chain::ChainWriter;
 use crate::audit::record::{Abandonment, RequestOrigin};
+use crate::seconds::seconds;
 use crate::serial::SerialCipher;
 
 /// Parties and profiles whose numbers are kept in memory: more than a configuration names.

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use authority::{
     Actor, Cursor, Device, DeviceId, Function, Intent, Issued, Key, LedgerEntry, Origin, ProfileVersion, Record,
@@ -15,6 +14,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row};
 use rustls_pki_types::UnixTime;
 
 use super::index::{IndexEntry, OfDevice};
+use crate::seconds::time;
 
 macro_rules! columns {
     () => {
@@ -228,15 +228,6 @@ pub(super) fn reason_code(reason: RevocationReason) -> i64 {
 
 fn reason_of(code: i64) -> Option<RevocationReason> {
     RevocationReason::ALL.into_iter().find(|reason| reason_code(*reason) == code)
-}
-
-/// Seconds since 1970, as a column has them.
-pub(crate) fn seconds(time: UnixTime) -> i64 {
-    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
-}
-
-pub(super) fn time(seconds: i64) -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
 /// Where a row stands in the order of lists.

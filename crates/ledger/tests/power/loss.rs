@@ -13,11 +13,12 @@ use std::path::Path;
 use splitmix::SplitMix64;
 
 use self::disk::Disk;
+use self::judge::Told;
+use self::trace::Event;
+
 pub(crate) use self::disk::Omitted;
 pub(crate) use self::drive::Faults;
-use self::judge::Told;
 pub(crate) use self::shim::ERRAND;
-use self::trace::Event;
 
 /// How often the process ends and begins anew within one trace.
 const LIVES: u64 = 3;

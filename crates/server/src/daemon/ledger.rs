@@ -318,7 +318,7 @@ mod tests {
 
         fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
             self.answer(Box::new(|it: Result<(), _>| {
-                done(it.map(|()| LedgerHealth { rows: 0, room: None, commits: 3 }))
+                done(it.map(|()| LedgerHealth { rows: 0, room: None, commits: 3 }));
             }));
         }
 
