@@ -105,6 +105,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let issued = ledger::issued_count(&*ledger)?;
     drop(ledger);
     let good = prove(arguments, &pki, place.path(), &finished, issued)?;
+    out!("{}", verified(&pki)?);
     let path = place.keep();
     print_next(&path);
     if good {
@@ -155,6 +156,13 @@ impl Drop for DemoFolder {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+/// Reads the ledger again, as `muster ledger verify` does: every row and its certificate.
+fn verified(pki: &Path) -> CommandResult<String> {
+    let certificate = Arc::new(pem::read_certificate(&pki.join("ca/issuing.pem"))?);
+    let report = ledger::verify::rows(&pki.join("ledger.db"), &[certificate])?;
+    Ok(ledger::verify::summary(&report))
 }
 
 fn start_server(pki: &Path) -> CommandResult<(Handle, Arc<dyn Ledger>)> {

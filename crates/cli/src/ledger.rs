@@ -1,6 +1,8 @@
 //! `muster ledger`, and the ledger that a configuration names. The server takes it from outside, so that it knows none of the kinds.
 
+mod backup;
 mod status;
+pub(crate) mod verify;
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -27,6 +29,8 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 enum LedgerVerb {
     Status(status::Arguments),
+    Verify(verify::Arguments),
+    Backup(backup::Arguments),
 }
 
 impl Arguments {
@@ -34,6 +38,8 @@ impl Arguments {
     pub(crate) fn prints_json(&self) -> bool {
         match &self.verb {
             LedgerVerb::Status(arguments) => arguments.json,
+            LedgerVerb::Verify(arguments) => arguments.json,
+            LedgerVerb::Backup(arguments) => arguments.json,
         }
     }
 }
@@ -42,6 +48,8 @@ impl Arguments {
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     match &arguments.verb {
         LedgerVerb::Status(arguments) => status::run(arguments),
+        LedgerVerb::Verify(arguments) => verify::run(arguments),
+        LedgerVerb::Backup(arguments) => backup::run(arguments),
     }
 }
 

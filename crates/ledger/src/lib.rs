@@ -10,10 +10,12 @@
 )]
 
 pub mod audit;
+pub mod backup;
 pub mod fault;
 mod seconds;
 pub mod serial;
 pub mod sqlite;
+pub mod verify;
 
 pub use audit::AuditSettings;
 pub use fault::OpenFault;

@@ -28,7 +28,7 @@ mod index;
 mod queue;
 mod reader;
 mod room;
-mod row;
+pub(crate) mod row;
 pub mod schema;
 mod writer;
 
@@ -65,7 +65,7 @@ use crate::fault::{OpenFault, OpenProblem};
 use crate::seconds::{seconds, time};
 use crate::serial::{SERIAL_KEY_BYTES, SerialCipher};
 
-pub use self::connect::connect;
+pub use self::connect::{connect, connect_beside};
 
 /// Rows that wait for the writer: as many as a server has enrolments in flight, twice over. Whoever comes then is told to come later.
 const WAITING_ROWS_MAX: usize = 65_536;
@@ -85,7 +85,8 @@ pub struct SqliteLedger {
     shared: Arc<Shared>,
     audit_key: AuditPublicKey,
     complete_since: UnixTime,
-    threads: Vec<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
+    writers: Vec<JoinHandle<()>>,
     /// See [`connect_anchor`].
     anchor: Mutex<Option<Connection>>,
     /// Held as long as the ledger is open.
@@ -228,12 +229,13 @@ impl SqliteLedger {
         });
         let (timer, checkpoints) = checkpoints(audit, key, &shared.checkpoint_failures);
         let auditor = Auditor { timer, clock: Arc::clone(&audit.clock), node: audit.node };
-        let threads = start(&shared, book, auditor, checkpoints).map_err(OpenProblem::File)?;
+        let (readers, writers) = start(&shared, book, auditor, checkpoints).map_err(OpenProblem::File)?;
         Ok(Self {
             shared,
             audit_key,
             complete_since: time(meta.complete_since),
-            threads,
+            readers,
+            writers,
             anchor: Mutex::new(Some(anchor)),
             _lock: lock,
         })
@@ -299,13 +301,15 @@ impl Auditor {
     }
 }
 
-/// Starts the threads: one writes, one answers issuances, one answers operators, one writes checkpoints of the audit.
+type Threads = Vec<JoinHandle<()>>;
+
+/// Starts the threads. Those that read: one answers issuances, one answers operators. Those that write: one the rows, one the checkpoints of the audit.
 fn start(
     shared: &Arc<Shared>,
     book: Book,
     auditor: Auditor,
     checkpoints: CheckpointWriter,
-) -> Result<Vec<JoinHandle<()>>, std::io::Error> {
+) -> Result<(Threads, Threads), std::io::Error> {
     let named = |name: &str| thread::Builder::new().name(name.to_owned());
     let (file, node) = (shared.file.clone(), auditor.node);
     let remembered = (Arc::clone(&shared.serials), Arc::clone(&shared.unmerged));
@@ -317,17 +321,20 @@ fn start(
         Book::new(connection, remembered.clone(), node).map_err(|why| why.to_string())
     };
     let writer = Writer::new(Arc::clone(shared), book, auditor, Box::new(open));
-    let mut threads = vec![named("ledger-writer").spawn(move || writer.run())?];
-    threads.push(named("ledger-checkpoints").spawn(move || checkpoints.run())?);
+    let writers = vec![
+        named("ledger-writer").spawn(move || writer.run())?,
+        named("ledger-checkpoints").spawn(move || checkpoints.run())?,
+    ];
+    let mut readers = Vec::new();
     for (name, is_points) in [("ledger-reader", true), ("ledger-scan", false)] {
         let file = shared.file.clone();
         let open = move || connect_reader(&file).map_err(|why| why.to_string());
         let reader = Reader { shared: Arc::clone(shared), connection: None, open: Box::new(open) };
         let shared = Arc::clone(shared);
         let run = move || reader.run(if is_points { &shared.points } else { &shared.scans });
-        threads.push(named(name).spawn(run)?);
+        readers.push(named(name).spawn(run)?);
     }
-    Ok(threads)
+    Ok((readers, writers))
 }
 
 /// Creates the file if there is none, readable by its owner alone: it names every device, and has the key of the serial numbers.
@@ -366,10 +373,13 @@ impl Drop for SqliteLedger {
         for queue in [&self.shared.points, &self.shared.scans] {
             queue.close();
         }
-        self.shared.writes.close();
-        // The writer's connection is the last one: it copies the log into the file and removes it.
+        // The writer's connection has to be the last one: it copies the log into the file and removes it, so that the file alone is the ledger.
+        for thread in self.readers.drain(..) {
+            let _the_panic_was_reported = thread.join();
+        }
         drop(self.anchor.get_mut().map(Option::take));
-        for thread in self.threads.drain(..).rev() {
+        self.shared.writes.close();
+        for thread in self.writers.drain(..).rev() {
             let _the_panic_was_reported = thread.join();
         }
     }

@@ -41,6 +41,52 @@ fn a_second_server_on_one_ledger_is_told_why_it_does_not_start() {
     assert_eq!(first.terminate().0, Some(0));
 }
 
+/// `muster ledger verify` and `backup`, beside the server and without it; what somebody changes in the file is named.
+#[test]
+fn a_ledger_is_verified_and_copied_and_what_was_changed_is_named() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    for name in ["one", "two"] {
+        let enrolled = pki.device("enroll", server.uri()).arg("--out").arg(pki.beside(name)).output().unwrap();
+        expect_status(&enrolled, 0);
+    }
+    let ledger = |verb: &str, more: &[&std::ffi::OsStr]| {
+        let mut command = muster();
+        command.args(["ledger", verb, "--config"]).arg(pki.path("muster.toml")).args(more).output().unwrap()
+    };
+    let verified = ledger("verify", &[]);
+    expect_status(&verified, 0);
+    let said = crate::common::stdout(&verified);
+    assert!(said.contains("2 certificates checked") && said.contains("audit: "), "{said}");
+    let copy = pki.beside("copy.db");
+    expect_status(&ledger("backup", &[copy.as_os_str()]), 0);
+    expect_status(&ledger("backup", &[copy.as_os_str()]), 1);
+    assert_eq!(sqlite(&copy, "SELECT count(*) FROM certificates WHERE state = 'good'"), "2\n");
+    assert_eq!(server.terminate().0, Some(0));
+    let file = pki.path("ledger.db");
+    assert!(!pki.path("ledger.db-wal").exists(), "after a clean end the file alone is the ledger");
+    expect_status(&ledger("verify", &[]), 0);
+    let changes = [
+        ("UPDATE intent SET spki = zeroblob(32) WHERE number = 1", "row 1"),
+        ("UPDATE certificate SET der = zeroblob(400) WHERE number = 2", "row 2"),
+        ("DELETE FROM certificate WHERE number = 2", "certificates are counted"),
+        ("UPDATE audit SET body = replace(body, '127.0.0.1', '127.0.0.2')", "the audit of"),
+    ];
+    sqlite(&file, "PRAGMA wal_checkpoint(TRUNCATE)");
+    for (sql, named) in changes {
+        let whole = std::fs::read(&file).unwrap();
+        sqlite(&file, &format!("PRAGMA wal_checkpoint(TRUNCATE); {sql}; PRAGMA wal_checkpoint(TRUNCATE)"));
+        let verified = ledger("verify", &[]);
+        expect_status(&verified, 1);
+        assert!(stderr(&verified).contains(named), "{sql}: {}", stderr(&verified));
+        std::fs::write(&file, whole).unwrap();
+        for log in ["ledger.db-wal", "ledger.db-shm"] {
+            let _there_may_be_none = std::fs::remove_file(pki.path(log));
+        }
+    }
+    expect_status(&ledger("verify", &[]), 0);
+}
+
 /// Another opinion on the file: SQLite's own program.
 fn sqlite(file: &Path, sql: &str) -> String {
     let output = std::process::Command::new("sqlite3").arg(file).arg(sql).output().unwrap();

@@ -68,6 +68,23 @@ pub fn connect(file: &Path) -> Result<Connection, OpenFault> {
     try_connect().map_err(|problem| OpenFault { file: file.to_owned(), problem })
 }
 
+/// A connection that reads a ledger beside whoever writes it. It never creates the file.
+///
+/// # Errors
+/// [`OpenFault`] names the file and what to do.
+pub fn connect_beside(file: &Path) -> Result<Connection, OpenFault> {
+    // Reading a log needs the right to write its index.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let try_connect = || -> Result<Connection, OpenProblem> {
+        let connection = Connection::open_with_flags(file, flags)?;
+        connection.busy_timeout(BUSY_TIME)?;
+        keep_log_when_closed(&connection)?;
+        schema::check(&connection)?;
+        Ok(connection)
+    };
+    try_connect().map_err(|problem| OpenFault { file: file.to_owned(), problem })
+}
+
 /// A connection that reads.
 pub(super) fn connect_reader(file: &Path) -> Result<Connection, OpenProblem> {
     let connection = Connection::open(file)?;

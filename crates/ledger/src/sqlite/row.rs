@@ -42,6 +42,17 @@ pub(super) const BEHIND: &str = concat!(
     "WHERE place.place > ?1 ORDER BY place.place LIMIT ?2"
 );
 
+/// Every row in the order of places, with its number behind the columns of [`entry`].
+pub(crate) const EVERY: &str = concat!(
+    columns!(),
+    ", i.number FROM place JOIN intent i ON i.number = place.number",
+    joins!(),
+    "ORDER BY place.place"
+);
+
+/// The column of [`EVERY`] that has the number.
+pub(crate) const NUMBER_COLUMN: usize = 29;
+
 /// What the indexes have of the rows behind a place, without those that were given up.
 pub(super) const INDEXED: &str = "SELECT i.number, m.digest, i.device, i.spki, i.not_after, i.csr, i.factory_key
 FROM place JOIN intent i ON i.number = place.number JOIN party m ON m.id = i.manufacturer
@@ -73,7 +84,7 @@ pub(super) fn read(connection: &Connection, number: i64) -> Result<Option<Ledger
 }
 
 /// A row of [`BEHIND`] or of one number.
-pub(super) fn entry(row: &Row<'_>) -> Result<LedgerEntry, Error> {
+pub(crate) fn entry(row: &Row<'_>) -> Result<LedgerEntry, Error> {
     let mut columns = Columns { row, next: 0 };
     let place: i64 = columns.get()?;
     let serial = columns.read("serial", |bytes| Serial::from_bytes(bytes).ok())?;

@@ -150,8 +150,8 @@ LEFT JOIN revocation r ON r.number = i.number;
 ";
 
 /// What a ledger keeps about itself.
-pub(super) struct Meta {
-    pub(super) serial_key: [u8; SERIAL_KEY_BYTES],
+pub(crate) struct Meta {
+    pub(crate) serial_key: [u8; SERIAL_KEY_BYTES],
     /// Since when every certificate of this node has a row, in seconds since 1970.
     pub(super) complete_since: i64,
 }
@@ -163,6 +163,11 @@ pub(super) fn prepare(connection: &mut Connection, fresh: &Meta) -> Result<Meta,
     if (application, is_empty) == (0, true) {
         create(connection, fresh)?;
     }
+    read(connection)
+}
+
+/// What the ledger keeps about itself, if this release can use it.
+pub(crate) fn read(connection: &Connection) -> Result<Meta, OpenProblem> {
     check(connection)?;
     let meta = |name: &'static str| -> Result<_, OpenProblem> { Ok((name, read_meta(connection, name)?)) };
     let serial_key: Vec<u8> = required(meta("serial_key")?)?;

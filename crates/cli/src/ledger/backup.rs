@@ -1,0 +1,53 @@
+//! `muster ledger backup`: copies the ledger while the server runs.
+
+use std::path::PathBuf;
+
+use ledger::backup::backup;
+use serde_json::json;
+use server::config::Sources;
+
+use crate::outcome::{CommandFault, CommandResult, out, print_json};
+
+/// Copy the ledger to a file, while the server runs
+#[derive(clap::Args)]
+#[command(after_help = "\
+The copy is one moment of the ledger, whole and durable when the command ends; nothing is left behind if it fails. It does not know what is issued later: a \
+server that starts on it refuses the certificates of that time, and their devices enrol again with their factory certificates. Keep the checkpoints of the \
+audit apart from it.
+
+Examples:
+  muster ledger backup /backup/ledger-2026-11-27.db
+  muster ledger backup --config /etc/muster/muster.toml /backup/ledger.db --json")]
+pub(crate) struct Arguments {
+    /// The file of the copy, which must not exist
+    #[arg(value_name = "FILE")]
+    copy: PathBuf,
+
+    /// The configuration of the server, which names the ledger
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    config: PathBuf,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &Arguments) -> CommandResult {
+    let sources = Sources::of(&arguments.config).map_err(|faults| CommandFault::failed(faults.to_string()))?;
+    let config = server::config::read(&sources).map_err(|faults| CommandFault::failed(faults.to_string()))?;
+    let Some(file) = config.ledger_file() else {
+        return Err(CommandFault::failed("a ledger in memory has no file to copy")
+            .remedy("`[ledger] url = \"sqlite:ledger.db\"` keeps what is issued in a file"));
+    };
+    backup(&file, &arguments.copy).map_err(|fault| {
+        CommandFault::failed(format!("no backup was made: {fault}"))
+            .remedy("name a file that does not exist, in a folder with room for a copy of the ledger")
+    })?;
+    if arguments.json {
+        print_json(json!({ "ledger": file.display().to_string(), "copy": arguments.copy.display().to_string() }));
+    } else {
+        out!("{} copied to {}", file.display(), arguments.copy.display());
+    }
+    Ok(())
+}

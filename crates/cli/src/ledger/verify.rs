@@ -1,0 +1,150 @@
+//! `muster ledger verify`: checks every row of the ledger, and its audit.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use ledger::AuditSettings;
+use ledger::audit::{AuditPublicKey, AuditReport, VerifySources, VerifyStep, verify};
+use ledger::verify::{RowReport, verify_rows};
+use loadgen::ProgressDisplay;
+use pki::Certificate;
+use pki::issue::NodePrefix;
+use serde_json::json;
+use server::config::{Configuration, Sources};
+
+use crate::outcome::{CommandFault, CommandResult, out, print_json};
+use crate::pem;
+
+/// Check every row of the ledger against its certificate, and the audit against its checkpoints
+#[derive(clap::Args)]
+#[command(after_help = "\
+Reads the file of the ledger, beside a running server or without one. For each row: the serial number leads back to it, the certificate has the names, key, \
+validity and digest that the row has, and the CA has signed it. Then the chain of the audit, and each checkpoint: an edited, removed or cut row is found. \
+Checkpoints that were copied to another machine show more than those beside the ledger: give them with --checkpoints.
+
+Exit 0 if everything is right; 1 names the first fault and its row.
+
+Examples:
+  muster ledger verify
+  muster ledger verify --config /etc/muster/muster.toml --checkpoints /mnt/copy/checkpoints.jsonl --json")]
+pub(crate) struct Arguments {
+    /// The configuration of the server, which names the ledger and its CAs
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    config: PathBuf,
+
+    /// Checkpoints of the audit [default: those beside the ledger]; can be repeated
+    #[arg(long, value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
+
+    /// Public key of the audit [default: the one beside the ledger]
+    #[arg(long, value_name = "FILE")]
+    audit_key: Option<PathBuf>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &Arguments) -> CommandResult {
+    let sources = Sources::of(&arguments.config).map_err(|faults| CommandFault::failed(faults.to_string()))?;
+    let config = server::config::read(&sources).map_err(|faults| CommandFault::failed(faults.to_string()))?;
+    let Some(file) = config.ledger_file() else {
+        return Err(CommandFault::failed("a ledger in memory has no file to verify")
+            .remedy("`[ledger] url = \"sqlite:ledger.db\"` keeps what is issued in a file"));
+    };
+    let issuers = issuers(&config)?;
+    let report = rows(&file, &issuers)?;
+    let audit = audit(arguments, &config, &file)?;
+    if arguments.json {
+        print_json(json!({
+            "ledger": file.display().to_string(),
+            "rows": report.rows, "certificates": report.certificates, "of_other_cas": report.unsigned,
+            "abandoned": report.abandoned, "revoked": report.revoked,
+            "audit_rows": audit.rows, "audit_checkpoints": audit.checkpoints,
+        }));
+        return Ok(());
+    }
+    out!("{}", summary(&report));
+    out!("audit: {} rows, {} checkpoints: all good", audit.rows, audit.checkpoints);
+    Ok(())
+}
+
+/// Checks the rows of a ledger, with progress.
+pub(crate) fn rows(file: &Path, issuers: &[Arc<Certificate>]) -> CommandResult<RowReport> {
+    let mut shown: Option<ProgressDisplay> = None;
+    let report = verify_rows(file, issuers, &mut |done, total| show(&mut shown, "rows", done, total));
+    if let Some(shown) = shown {
+        shown.finish();
+    }
+    report.map_err(|fault| {
+        CommandFault::failed(fault.to_string())
+            .remedy("stop the server and keep the file: compare it with a backup and with the checkpoints of the audit")
+    })
+}
+
+fn show(shown: &mut Option<ProgressDisplay>, what: &str, done: u64, total: u64) {
+    let count = |of: u64| usize::try_from(of).unwrap_or(usize::MAX);
+    shown.get_or_insert_with(|| ProgressDisplay::new(what, count(total))).set(count(done), Instant::now());
+}
+
+/// What was found, for a person.
+pub(crate) fn summary(report: &RowReport) -> String {
+    let mut text = format!(
+        "ledger: {} rows, {} certificates checked for serial number, content and signature: all good",
+        report.rows, report.certificates
+    );
+    if report.unsigned > 0 {
+        text += &format!(
+            "; {} of CAs that the configuration does not name were checked without their signature",
+            report.unsigned
+        );
+    }
+    if report.abandoned > 0 {
+        text += &format!("; {} were given up", report.abandoned);
+    }
+    if report.revoked > 0 {
+        text += &format!("; {} are revoked", report.revoked);
+    }
+    text
+}
+
+/// The issuing certificates of the configuration.
+pub(crate) fn issuers(config: &Configuration) -> CommandResult<Vec<Arc<Certificate>>> {
+    let folder = config.file.parent().unwrap_or(Path::new(""));
+    config.cas.iter().map(|ca| pem::read_certificate(&folder.join(&ca.certificate.value)).map(Arc::new)).collect()
+}
+
+fn audit(arguments: &Arguments, config: &Configuration, file: &Path) -> CommandResult<AuditReport> {
+    let beside = AuditSettings::beside(file, NodePrefix::new(config.server.node));
+    let key = match &arguments.audit_key {
+        Some(key) => key.clone(),
+        None => {
+            let mut name = beside.key.clone().into_os_string();
+            name.push(".pub");
+            name.into()
+        }
+    };
+    let key = AuditPublicKey::read(&key).map_err(|fault| CommandFault::failed(fault.to_string()))?;
+    let checkpoints =
+        if arguments.checkpoints.is_empty() { vec![beside.checkpoints] } else { arguments.checkpoints.clone() };
+    let connection = ledger::sqlite::connect_beside(file).map_err(|fault| CommandFault::failed(fault.to_string()))?;
+    let sources = VerifySources { checkpoints: &checkpoints, keys: &[key] };
+    let mut shown: Option<ProgressDisplay> = None;
+    let mut progress = |step: VerifyStep, done: u64, total: u64| {
+        if matches!(step, VerifyStep::Rows) {
+            show(&mut shown, "audit rows", done, total);
+        }
+    };
+    let report = verify(&connection, sources, &mut progress);
+    if let Some(shown) = shown {
+        shown.finish();
+    }
+    let report = report.map_err(|fault| CommandFault::failed(fault.to_string()))?;
+    match &report.fault {
+        None => Ok(report),
+        Some(fault) => Err(CommandFault::failed(format!("the audit of {}: {fault}", file.display()))
+            .remedy("stop the server and keep the file: somebody or something has changed what happened")),
+    }
+}
