@@ -45,6 +45,8 @@ pub fn backup(file: &Path, copy: &Path) -> Result<(), BackupFault> {
     if copy.exists() {
         return Err(fault(copy, BackupProblem::File(io::ErrorKind::AlreadyExists.into())));
     }
+    // What a backup that was killed left behind.
+    let _there_may_be_none = fs::remove_file(&part);
     File::options()
         .create_new(true)
         .write(true)

@@ -136,6 +136,10 @@ impl Shared {
         }
     }
 
+    fn is_broken(&self) -> bool {
+        self.write_fault() == Some(LedgerFault::Broken)
+    }
+
     fn set_broken(&self) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = WriteState::Broken;
     }
@@ -350,7 +354,9 @@ fn create(file: &Path) -> Result<(), OpenProblem> {
 fn lock(file: &Path) -> Result<File, OpenProblem> {
     let mut name = file.as_os_str().to_owned();
     name.push(".lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(name).map_err(OpenProblem::File)?;
+    // Who may open it may hold it, and keep a server from starting.
+    let lock =
+        File::options().create(true).truncate(false).write(true).mode(0o600).open(name).map_err(OpenProblem::File)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenProblem::InUse),

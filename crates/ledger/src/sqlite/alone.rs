@@ -23,6 +23,7 @@ impl Alone {
     /// # Errors
     /// The file cannot be used.
     pub fn create(file: &Path, serial_key: [u8; SERIAL_KEY_BYTES], young_max: usize) -> Result<Self, OpenProblem> {
+        super::create(file)?;
         let mut connection = connect_writer(file)?;
         schema::prepare(&mut connection, &Meta { serial_key, complete_since: 0 })?;
         let serials = Arc::new(SerialCipher::new(&serial_key));

@@ -281,7 +281,10 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         let mut held = 0;
         for entry in unexpired {
             let row = row::read(&self.connection, entry.number)?;
-            held += usize::from(row.is_some_and(|row| row.intent.device == intent.device));
+            // One that was given up a moment ago may still stand in what was read.
+            let holds =
+                |row: LedgerEntry| row.intent.device == intent.device && !matches!(row.stage, RowStage::Abandoned);
+            held += usize::from(row.is_some_and(holds));
         }
         Ok(held >= max)
     }

@@ -36,7 +36,8 @@ compile_error!("a build with a seam loses certificates with the power: it is for
 
 /// A connection that writes. It has to be given to [`make_durable`] before anything is answered by what it reads.
 pub(super) fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
-    let connection = Connection::open(file)?;
+    // Never created here: a file that is gone is a fault, not a new ledger.
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(BUSY_TIME)?;
     keep_log_when_closed(&connection)?;
     // The answer is the mode that the file has now.
@@ -87,7 +88,7 @@ pub fn connect_beside(file: &Path) -> Result<Connection, OpenFault> {
 
 /// A connection that reads.
 pub(super) fn connect_reader(file: &Path) -> Result<Connection, OpenProblem> {
-    let connection = Connection::open(file)?;
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(BUSY_TIME)?;
     keep_log_when_closed(&connection)?;
     connection.pragma_update(None, "query_only", true)?;

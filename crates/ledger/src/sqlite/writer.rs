@@ -154,14 +154,28 @@ impl Writer {
     }
 
     /// Runs until the queue is closed and empty.
-    pub(super) fn run(mut self) {
+    ///
+    /// A panic outside of a row breaks the ledger: whoever waits is told, and nobody waits for a thread that is gone.
+    pub(super) fn run(self) {
+        let shared = Arc::clone(&self.shared);
+        if catch_unwind(AssertUnwindSafe(|| self.write_until_closed())).is_ok() {
+            return;
+        }
+        shared.set_broken();
+        shared.writes.close();
+        while let Some(taken) = shared.writes.take(BATCH_ROWS_MAX, Duration::ZERO) {
+            taken.items.into_iter().for_each(|write| write.refuse(LedgerFault::Broken));
+        }
+    }
+
+    fn write_until_closed(mut self) {
         let mut last_rows = 0;
         while let Some(mut taken) = self.shared.writes.take(BATCH_ROWS_MAX, RETRY_TIME) {
             if last_rows >= BATCH_ROWS_BUSY && !taken.items.is_empty() {
                 self.shared.writes.gather(&mut taken, GATHERED_ROWS, GATHERING_TIME);
             }
             last_rows = taken.weight;
-            if self.book.is_none() && self.opened.elapsed() >= RETRY_TIME {
+            if self.book.is_none() && !self.shared.is_broken() && self.opened.elapsed() >= RETRY_TIME {
                 self.reopen();
             }
             let due = if taken.items.iter().any(Write::is_flush) { Due::Everything } else { Due::ByRate };

@@ -163,7 +163,7 @@ impl AttackStage {
     fn serve(&self) -> Result<(Daemon, SocketAddr)> {
         let serve = Program::new(&self.target).arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
         let serve = serve.args(["--listen", "127.0.0.1:0"]).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
-        let serve = serve.env("MUSTER_LOG", "error");
+        let serve = serve.env("MUSTER_LOG", "error").env("MUSTER_LEDGER__URL", "memory:");
         let (server, line) = serve.daemon("listening on coaps://", &self.folder.join("serve.log"))?;
         let address = line.split_whitespace().last().and_then(|uri| uri.strip_prefix("coaps://"));
         Ok((server, address.context("the server printed no address")?.parse()?))

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ pub(super) struct InteropServer {
     pub(super) secrets: PathBuf,
 }
 
+/// Servers that were started.
+static SERVERS: AtomicUsize = AtomicUsize::new(0);
+
 impl InteropServer {
     /// Starts a server for the story of this name; `settings` are environment variables, one for each configuration key.
     pub(super) fn start(world: &InteropWorld, story: &str, settings: &[(&str, &str)]) -> Result<Self> {
@@ -36,6 +40,10 @@ impl InteropServer {
         let serve = serve.args(["--listen", "127.0.0.1:0", "[::1]:0", "--insecure-keylog", "--pcap"]).arg(&capture);
         let serve = serve.arg("--keylog").arg(&secrets);
         let serve = serve.env("MUSTER_METRICS__LISTEN", "127.0.0.1:0").env("MUSTER_LOG", "debug");
+        // The stories run at the same time over one PKI: each server has a ledger and an admin socket of its own.
+        let number = SERVERS.fetch_add(1, Ordering::Relaxed);
+        let serve = serve.env("MUSTER_LEDGER__URL", format!("sqlite:ledger-{number}.db"));
+        let serve = serve.env("MUSTER_ADMIN__SOCKET", format!("admin-{number}.sock"));
         let serve = serve.env("MUSTER_DTLS__SUITES", SUITES);
         let serve = settings.iter().fold(serve, |serve, (key, value)| serve.env(key, value));
         let (mut daemon, v4) = serve.daemon("listening on coaps://127.0.0.1", &file("log"))?;

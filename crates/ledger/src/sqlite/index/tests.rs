@@ -39,7 +39,9 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut connection = connect_writer(&folder.path().join("ledger.db")).unwrap();
+        let file = folder.path().join("ledger.db");
+        super::super::create(&file).unwrap();
+        let mut connection = connect_writer(&file).unwrap();
         schema::prepare(&mut connection, &Meta { serial_key: KEY, complete_since: 0 }).unwrap();
         let serials = Arc::new(SerialCipher::new(&KEY));
         let unmerged = Arc::new(Unmerged::new(YOUNG));
