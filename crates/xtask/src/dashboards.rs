@@ -58,6 +58,9 @@ fn installed(program: &str) -> Result<PathBuf> {
     tree::find_program(program).with_context(|| format!("{program} is not installed: cargo xtask setup"))
 }
 
+/// The page whose metrics are queried one by one.
+const METRICS: &str = "METRICS.md";
+
 /// Sends every query until it returns a number; returns a summary in words.
 fn ask_everything(prometheus: &Prometheus) -> Result<String> {
     let (metrics, panels, rules) = (pages::metrics()?, pages::panels()?, prometheus.rules()?);
@@ -71,7 +74,7 @@ fn ask_everything(prometheus: &Prometheus) -> Result<String> {
 
     let shown = metrics.iter().map(|(name, kind)| {
         let suffix = if kind == "histogram" { "_count" } else { "" };
-        Query { of: "METRICS.md".to_owned(), text: format!("{name}{suffix}") }
+        Query { of: METRICS.to_owned(), text: format!("{name}{suffix}") }
     });
     let mut open: Vec<Query> = panels.into_iter().chain(shown).chain(rules.iter().flat_map(queries)).collect();
     let (all, began) = (open.len(), Instant::now());
@@ -80,7 +83,9 @@ fn ask_everything(prometheus: &Prometheus) -> Result<String> {
         let mut silent = Vec::new();
         for query in open {
             let values = prometheus.values(&query.text).with_context(|| named(std::slice::from_ref(&query)))?;
-            if !values.iter().any(|value| value.is_finite()) {
+            // A bound that does not exist is exported as +Inf. A query of a panel that comes to it has divided by zero.
+            let is_data = |value: &f64| if query.of == METRICS { !value.is_nan() } else { value.is_finite() };
+            if !values.iter().any(is_data) {
                 silent.push(query);
             }
         }
