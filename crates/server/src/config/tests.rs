@@ -179,9 +179,18 @@ fn all_faults_are_said_at_once() {
     assert_eq!(keys, ["server.key", "server.idle_timeout", "metrik", "profile[0].ca"]);
 }
 
+/// With `from` replaced by `to` in the good file, the faults contain what is expected.
+#[track_caller]
+fn each_is_named(cases: &[(&str, &str, &str)]) {
+    for (from, to, expected) in cases {
+        let text = faults(from, to);
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+}
+
 #[test]
 fn a_ledger_is_named_by_a_url_that_this_version_knows() {
-    let cases = [
+    each_is_named(&[
         (
             "memory:",
             "postgres://ledger",
@@ -198,16 +207,12 @@ fn a_ledger_is_named_by_a_url_that_this_version_knows() {
             "ledger.url: `rows_max` bounds a ledger in memory, and this one is a file\n    remove `rows_max`",
         ),
         ("[ledger]\nurl = \"memory:\"\n", "", "ledger.url: missing\n    add `url = \"sqlite:ledger.db\"`"),
-    ];
-    for (from, to, expected) in cases {
-        let text = faults(from, to);
-        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
-    }
+    ]);
 }
 
 #[test]
 fn each_fault_names_the_line_the_key_and_the_remedy() {
-    let cases = [
+    each_is_named(&[
         (
             "idle_timeout",
             "idle_timout",
@@ -262,11 +267,7 @@ fn each_fault_names_the_line_the_key_and_the_remedy() {
             "server.listen: [::]:5684 is already used by another entry of this list",
         ),
         ("[server]", "[server", "/etc/muster/muster.toml:2: not TOML: "),
-    ];
-    for (from, to, expected) in cases {
-        let text = faults(from, to);
-        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
-    }
+    ]);
 }
 
 #[test]
