@@ -8,7 +8,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -79,19 +79,32 @@ fn open(file: &Path) -> Result<(SqliteLedger, f64)> {
     Ok((ledger, start.elapsed().as_secs_f64() * 1e3))
 }
 
+/// The rows of one call, for both steps.
+type Call = (Vec<Reserve>, Vec<Record>);
+
 /// Writes the first rows of the fleet, many in a call.
 fn fill(ledger: &SqliteLedger, fleet: Fleet, rows: u64) -> Result<()> {
+    let calls = (0..rows).step_by(usize::try_from(FILL_ROWS)?).map(|first| {
+        let rows = first..(first + FILL_ROWS).min(rows);
+        rows.map(|row| fleet.issuance(row, ledger)).map(|it| (it.reserve, it.record)).unzip()
+    });
+    issue(ledger, calls, FILLS_IN_FLIGHT)
+}
+
+/// Takes both steps of each call, so many calls at the same time: as one ends, the next begins.
+fn issue(ledger: &SqliteLedger, mut calls: impl Iterator<Item = Call>, in_flight: usize) -> Result<()> {
     let (sender, receiver) = channel();
-    let (mut next, mut recorded, mut calls) = (0, 0, 0);
-    while recorded < rows {
-        while calls < FILLS_IN_FLIGHT && next < rows {
-            let end = (next + FILL_ROWS).min(rows);
-            let (reserves, records): (Vec<Reserve>, Vec<Record>) =
-                (next..end).map(|row| fleet.issuance(row, ledger)).map(|it| (it.reserve, it.record)).unzip();
-            next = end;
-            calls += 1;
+    let mut open = 0;
+    loop {
+        while open < in_flight
+            && let Some((reserves, records)) = calls.next()
+        {
+            open += 1;
             let sender = sender.clone();
             ledger.intend(reserves, Box::new(move |answer| drop(sender.send(Step::Intended(records, answer)))));
+        }
+        if open == 0 {
+            return Ok(());
         }
         match receiver.recv()? {
             Step::Intended(records, answer) => {
@@ -100,12 +113,11 @@ fn fill(ledger: &SqliteLedger, fleet: Fleet, rows: u64) -> Result<()> {
                 ledger.record(records, Box::new(move |answer| drop(sender.send(Step::Recorded(answer)))));
             }
             Step::Recorded(answer) => {
-                recorded += all_durable(&answer.map_err(fault)?)?;
-                calls -= 1;
+                all_durable(&answer.map_err(fault)?)?;
+                open -= 1;
             }
         }
     }
-    Ok(())
 }
 
 /// Where a call is.
@@ -125,29 +137,8 @@ impl Measured {
     /// Issues the certificates, so many at the same time: as one ends, the next begins.
     fn of(ledger: &SqliteLedger, issuances: Vec<IssuanceRows>, in_flight: usize) -> Result<Self> {
         let certificates = issuances.len();
-        let (sender, receiver) = channel();
-        let mut waiting = issuances.into_iter();
         let (commits, cpu, start) = (ledger.commits(), cpu_microseconds(), Instant::now());
-        for issuance in waiting.by_ref().take(in_flight) {
-            begin(ledger, issuance, &sender);
-        }
-        let mut recorded = 0;
-        while recorded < certificates {
-            match receiver.recv()? {
-                Step::Intended(records, answer) => {
-                    all_reserved(&answer.map_err(fault)?)?;
-                    let sender = sender.clone();
-                    ledger.record(records, Box::new(move |answer| drop(sender.send(Step::Recorded(answer)))));
-                }
-                Step::Recorded(answer) => {
-                    all_durable(&answer.map_err(fault)?)?;
-                    recorded += 1;
-                    if let Some(issuance) = waiting.next() {
-                        begin(ledger, issuance, &sender);
-                    }
-                }
-            }
-        }
+        issue(ledger, issuances.into_iter().map(call_of), in_flight)?;
         let certificates = float(u64::try_from(certificates)?);
         Ok(Self {
             in_flight,
@@ -167,26 +158,17 @@ impl Measured {
     }
 }
 
-fn begin(ledger: &SqliteLedger, issuance: IssuanceRows, sender: &Sender<Step>) {
-    let sender = sender.clone();
-    let records = vec![issuance.record];
-    ledger.intend(vec![issuance.reserve], Box::new(move |answer| drop(sender.send(Step::Intended(records, answer)))));
+fn call_of(issuance: IssuanceRows) -> Call {
+    (vec![issuance.reserve], vec![issuance.record])
 }
 
 /// The time of both steps with nothing else in flight, in microseconds, sorted.
 fn lone(ledger: &SqliteLedger, fleet: Fleet, first: u64) -> Result<Vec<f64>> {
-    let (sender, receiver): (Sender<Step>, Receiver<Step>) = channel();
     let mut times = Vec::new();
     for row in first..first + LONE_CERTIFICATES {
-        let issuance = fleet.issuance(row, ledger);
+        let call = call_of(fleet.issuance(row, ledger));
         let start = Instant::now();
-        begin(ledger, issuance, &sender);
-        let Step::Intended(records, answer) = receiver.recv()? else { return Err("recorded before reserved".into()) };
-        all_reserved(&answer.map_err(fault)?)?;
-        let recorded = sender.clone();
-        ledger.record(records, Box::new(move |answer| drop(recorded.send(Step::Recorded(answer)))));
-        let Step::Recorded(answer) = receiver.recv()? else { return Err("reserved twice".into()) };
-        all_durable(&answer.map_err(fault)?)?;
+        issue(ledger, std::iter::once(call), 1)?;
         times.push(start.elapsed().as_secs_f64() * 1e6);
     }
     times.sort_by(f64::total_cmp);
@@ -200,11 +182,12 @@ fn all_reserved(answers: &[Intended]) -> Result<()> {
     }
 }
 
-fn all_durable(answers: &[Recorded]) -> Result<u64> {
-    if answers.iter().any(|answer| *answer != Recorded::Durable) {
-        return Err("a reserved row was given up".into());
+fn all_durable(answers: &[Recorded]) -> Result<()> {
+    if answers.iter().all(|answer| *answer == Recorded::Durable) {
+        Ok(())
+    } else {
+        Err("a reserved row was given up".into())
     }
-    Ok(u64::try_from(answers.len())?)
 }
 
 fn fault(fault: LedgerFault) -> Box<dyn Error> {
