@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{
-    Device, DeviceId, FactoryKeys, Function, Intent, Issued, Key, Ledger, NewRow, Origin, ProfileVersion, Record,
+    Device, DeviceId, FactoryKeys, Function, Intent, Issued, Ledger, NewRow, Origin, ProfileVersion, Record,
     RepeatWindow, Reserve,
 };
 use pki::issue::{NodePrefix, Serial};
@@ -81,7 +81,6 @@ impl Fleet {
         let certificate = certificate(row);
         let profile: Arc<str> = "gateways".into();
         let intent = Intent {
-            key: Key::new(Function::SimpleEnroll, &profile, &device, &csr),
             serial,
             ca: AnchorId::from_bytes([u8::try_from(number % CAS).unwrap_or(0) + 2; 32]),
             to_be_signed: digest(3, row),

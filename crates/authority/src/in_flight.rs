@@ -153,10 +153,6 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    pub(crate) fn key(&self) -> Key {
-        self.key
-    }
-
     /// Frees the key and gives the outcome to the requests that wait; returns the outcome for the claiming
     /// request.
     pub(crate) fn end(mut self, outcome: Outcome) -> Outcome {

@@ -17,8 +17,6 @@ use crate::profile_version::ProfileVersion;
 /// A certificate about to be signed: the row becomes durable before the signature is made.
 #[derive(Clone, Debug)]
 pub struct Intent {
-    /// The request that it answers.
-    pub key: Key,
     /// The serial to reserve.
     pub serial: Serial,
     /// The CA that issues, by name and key: its CRL and the operator's lists select rows by it. A new certificate for the same name and key is
@@ -74,6 +72,12 @@ pub struct Reserve {
 }
 
 impl Intent {
+    /// Which request it answers.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::new(self.function, &self.profile, &self.device, &self.csr)
+    }
+
     /// Whether the request is the same as that of an earlier row of the same device: the same function and profile, and the same CSR or the same
     /// key and names.
     #[must_use]

@@ -241,7 +241,6 @@ impl Submission {
     fn intent(&self, prepared: &Prepared) -> Intent {
         let permit = &prepared.claimed.permit;
         Intent {
-            key: prepared.claimed.claim.key(),
             serial: prepared.serial,
             ca: permit.rules().issuing(),
             to_be_signed: prepared.to_be_signed.digest(),

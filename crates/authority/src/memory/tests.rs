@@ -10,7 +10,7 @@ use super::*;
 use crate::device::{Device, DeviceId};
 use crate::entry::Cursor;
 use crate::function::Function;
-use crate::idempotency::{Key, RepeatWindow};
+use crate::idempotency::RepeatWindow;
 use crate::intent::{FactoryKeys, Intent, NewRow};
 use crate::ledger::INTENT_LIFETIME;
 use crate::origin::Origin;
@@ -36,7 +36,6 @@ fn device(id: &str) -> Device {
 fn intent(number: u8, csr: &[u8], at_seconds: u64) -> Intent {
     let device = device("d");
     Intent {
-        key: Key::new(Function::SimpleEnroll, "p", &device, &Digest::of(csr)),
         serial: serial(number),
         to_be_signed: Digest::of(&[number]),
         function: Function::SimpleEnroll,
@@ -284,11 +283,7 @@ fn e22_a_key_belongs_to_the_first_device_that_has_it_certified() {
     let ledger = MemoryLedger::new(4);
     intend(&ledger, intent(1, b"1", 0));
     let other = device("other");
-    let stranger = Intent {
-        key: Key::new(Function::SimpleEnroll, "p", &other, &Digest::of(b"1")),
-        device: other,
-        ..intent(2, b"1", 0)
-    };
+    let stranger = Intent { device: other, ..intent(2, b"1", 0) };
     assert!(matches!(intend(&ledger, stranger.clone()), Intended::KeyOfAnother));
     ledger.abandon(vec![serial(1)]);
     assert!(matches!(intend(&ledger, stranger), Intended::Reserved), "no device holds it any more");
@@ -335,11 +330,7 @@ fn e55_a_device_that_holds_its_share_gets_no_row_until_one_of_its_own_is_over() 
     assert!(matches!(intend(&ledger, intent(5, b"5", 10)), Intended::DeviceFull));
     assert!(matches!(intend(&ledger, intent(5, &[1], 10)), Intended::Repeat(_)), "a repeat takes no room");
     let other = device("other");
-    let of_other = Intent {
-        key: Key::new(Function::SimpleEnroll, "p", &other, &Digest::of(b"other")),
-        device: other,
-        ..intent(6, b"other", 10)
-    };
+    let of_other = Intent { device: other, ..intent(6, b"other", 10) };
     assert!(matches!(intend(&ledger, of_other), Intended::Reserved));
     assert!(matches!(intend(&ledger, intent(5, b"5", LIFE)), Intended::DeviceFull), "the last second counts");
     assert!(matches!(intend(&ledger, intent(5, b"5", LIFE + 1)), Intended::Reserved));

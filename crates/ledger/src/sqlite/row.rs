@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use authority::{
-    Actor, Cursor, Device, DeviceId, Function, Intent, Issued, Key, LedgerEntry, Origin, ProfileVersion, Record,
+    Actor, Cursor, Device, DeviceId, Function, Intent, Issued, LedgerEntry, Origin, ProfileVersion, Record,
     RepeatWindow, Revocation, RowStage,
 };
 use pki::issue::{RevocationReason, Serial};
@@ -109,7 +109,6 @@ pub(crate) fn entry(row: &Row<'_>) -> Result<LedgerEntry, Error> {
     let peer = columns.read_text("peer", |text| text.parse::<SocketAddr>().ok())?;
     let abandoned: bool = columns.get()?;
     let intent = Intent {
-        key: Key::new(function, &profile, &device, &csr),
         serial,
         ca,
         to_be_signed,

@@ -9,8 +9,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use authority::{
-    Completion, Device, DeviceId, FactoryKeys, Function, Intended, Intent, Issued, Key, Ledger, LedgerFault, NewRow,
-    Origin, ProfileVersion, Record, Recorded, RefusalRecord, RepeatWindow, Reserve,
+    Completion, Device, DeviceId, FactoryKeys, Function, Intended, Intent, Issued, Ledger, LedgerFault, NewRow, Origin,
+    ProfileVersion, Record, Recorded, RefusalRecord, RepeatWindow, Reserve,
 };
 use ledger::SqliteLedger;
 use ledger::audit::chain::AuditHead;
@@ -118,7 +118,6 @@ impl Stage {
         let digest = |what: &str| Digest::of(format!("{what} {number}").as_bytes());
         let (device, csr) = (device(number), digest("csr"));
         Intent {
-            key: Key::new(Function::SimpleEnroll, "meters", &device, &csr),
             serial,
             ca: AnchorId::from_bytes([2; 32]),
             to_be_signed: digest("to be signed"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{
-    Actor, Device, DeviceId, FactoryKeys, Function, Intent, Issued, Key, NewRow, Origin, ProfileVersion, Record,
+    Actor, Device, DeviceId, FactoryKeys, Function, Intent, Issued, NewRow, Origin, ProfileVersion, Record,
     RepeatWindow, Reserve, Revocation,
 };
 use pki::issue::{RevocationReason, Serial};
@@ -37,7 +37,6 @@ pub(crate) fn intent(number: u64, serial: Serial) -> Intent {
     let (device, csr) = (device(number), digest("csr", number));
     let profile = if number.is_multiple_of(5) { "q" } else { "p" };
     Intent {
-        key: Key::new(Function::SimpleEnroll, profile, &device, &csr),
         serial,
         ca: AnchorId::from_bytes([2; 32]),
         to_be_signed: digest("to be signed", number),

@@ -53,7 +53,7 @@ impl CertificateRow {
             key_sha256: intent.spki.to_string(),
             names_sha256: intent.names.to_string(),
             to_be_signed_sha256: intent.to_be_signed.to_string(),
-            request: hex::encode(intent.key.as_bytes()),
+            request: hex::encode(intent.key().as_bytes()),
             certificate: None,
         }
     }

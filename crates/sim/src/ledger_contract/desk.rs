@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use authority::{
-    Completion, Device, DeviceId, FactoryKeys, Finding, Function, Inquiry, Intended, Intent, Issued, Key, Ledger,
+    Completion, Device, DeviceId, FactoryKeys, Finding, Function, Inquiry, Intended, Intent, Issued, Ledger,
     LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator, NewRow, Origin, ProfileVersion, Record,
     Recorded, RepeatWindow, Reserve, Revoke, Revoked, RowFilter,
 };
@@ -235,7 +235,6 @@ impl Sample {
     pub(super) fn intent(&self) -> Intent {
         let (device, csr) = (self.device(), self.digest_of("csr"));
         Intent {
-            key: Key::new(Function::SimpleEnroll, self.profile, &device, &csr),
             serial: self.serial,
             ca: AnchorId::from_bytes([self.ca; 32]),
             to_be_signed: self.digest_of("to be signed"),

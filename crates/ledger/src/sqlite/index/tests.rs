@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{
-    Device, DeviceId, FactoryKeys, Function, Intended, Intent, Issued, Key, NewRow, Origin, ProfileVersion, Record,
+    Device, DeviceId, FactoryKeys, Function, Intended, Intent, Issued, NewRow, Origin, ProfileVersion, Record,
     Recorded, RepeatWindow, Reserve,
 };
 use pki::issue::NodePrefix;
@@ -77,7 +77,6 @@ impl World {
         let device = Device { manufacturer: AnchorId::from_bytes([1; 32]), id };
         let (at, csr) = (time(1_000), digest(1, number));
         let intent = Intent {
-            key: Key::new(Function::SimpleEnroll, "p", &device, &csr),
             serial: self.serials.serial(NodePrefix::new(1), number, [0; 16]),
             ca: AnchorId::from_bytes([2; 32]),
             to_be_signed: digest(2, number),

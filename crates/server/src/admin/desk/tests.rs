@@ -1,8 +1,8 @@
 //! What the desk answers over a ledger in memory, and over one that does not answer.
 
 use authority::{
-    FactoryKeys, Function, Intended, Intent, Issued, Key, MemoryLedger, NewRow, Origin, ProfileVersion, Record,
-    Recorded, RepeatWindow, Reserve,
+    FactoryKeys, Function, Intended, Intent, Issued, MemoryLedger, NewRow, Origin, ProfileVersion, Record, Recorded,
+    RepeatWindow, Reserve,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Digest, NameBuilder, Validity};
@@ -46,7 +46,6 @@ impl Scene {
         let digest = |what: &str| Digest::of(format!("{what} {number}").as_bytes());
         let validity = Validity { not_before: at(1_000), not_after: at(1_000_000 + 1_000 * number) };
         let intent = Intent {
-            key: Key::new(Function::SimpleEnroll, "meters", &device, &digest("csr")),
             serial,
             ca: manufacturer(9),
             to_be_signed: digest("tbs"),
