@@ -29,7 +29,7 @@ mod syslog;
 pub mod verify;
 
 pub use checkpoint::Checkpoint;
-pub use key::{AuditKey, AuditPublicKey, KeyFileFault, KeyFileProblem};
+pub use key::{AuditKey, AuditPublicKey, KeyFileFault, KeyFileProblem, public_path};
 pub use prune::{PruneFault, PruneReport, PruneRequest, prune};
 pub use settings::{AuditClock, AuditSettings, SYSLOG_SOCKET};
 pub use signer::CheckpointFailures;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::fault::OpenProblem;
+use crate::paths::{sync_folder, with_suffix};
 use crate::sqlite::{connect_beside, schema};
 
 /// Why a ledger was not copied. Nothing is left behind.
@@ -39,9 +40,7 @@ pub enum BackupProblem {
 pub fn backup(file: &Path, copy: &Path) -> Result<(), BackupFault> {
     let fault = |file: &Path, problem| BackupFault { file: file.to_owned(), problem };
     let connection = connect_beside(file).map_err(|it| fault(file, BackupProblem::Ledger(it.problem)))?;
-    let mut part = copy.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
+    let part = with_suffix(copy, ".part");
     if copy.exists() {
         return Err(fault(copy, BackupProblem::File(io::ErrorKind::AlreadyExists.into())));
     }
@@ -74,8 +73,7 @@ fn write(connection: &Connection, part: &Path) -> Result<(), BackupProblem> {
 fn publish(part: &Path, copy: &Path) -> Result<(), io::Error> {
     File::open(part)?.sync_all()?;
     fs::rename(part, copy)?;
-    let folder = copy.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    sync_folder(copy)
 }
 
 impl fmt::Display for BackupFault {

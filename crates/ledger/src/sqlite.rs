@@ -62,6 +62,7 @@ use crate::audit::refusals::Refusals;
 use crate::audit::signer::{CheckpointFailures, CheckpointTimer, CheckpointWriter, checkpoints};
 use crate::audit::{AuditClock, AuditKey, AuditPublicKey, AuditSettings};
 use crate::fault::{OpenFault, OpenProblem};
+use crate::paths::with_suffix;
 use crate::seconds::{seconds, time};
 use crate::serial::{SERIAL_KEY_BYTES, SerialCipher};
 
@@ -157,7 +158,7 @@ impl Shared {
     }
 
     fn write(&self, write: Write) {
-        if self.write_fault() == Some(LedgerFault::Broken) {
+        if self.is_broken() {
             return write.refuse(LedgerFault::Broken);
         }
         if let Err(write) = self.writes.push(write.rows().max(1), write) {
@@ -352,8 +353,7 @@ fn create(file: &Path) -> Result<(), OpenProblem> {
 
 /// One process has a ledger open: two would draw the same numbers.
 fn lock(file: &Path) -> Result<File, OpenProblem> {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".lock");
+    let name = with_suffix(file, ".lock");
     // Who may open it may hold it, and keep a server from starting.
     let lock =
         File::options().create(true).truncate(false).write(true).mode(0o600).open(name).map_err(OpenProblem::File)?;

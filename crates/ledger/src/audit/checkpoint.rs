@@ -19,7 +19,8 @@ use serde_json::Value;
 
 use super::chain::AuditHead;
 use super::json::{JsonLine, octets};
-use super::key::{AuditKey, AuditPublicKey, sync_folder};
+use super::key::{AuditKey, AuditPublicKey};
+use crate::paths::sync_folder;
 
 /// The type of a line.
 const KIND: &str = "audit.checkpoint";

@@ -15,6 +15,8 @@ use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
+use crate::paths::{sync_folder, with_suffix};
+
 /// A key file has about a kilobyte; a larger file is the wrong one.
 const BYTES_MAX: u64 = 64 * 1_024;
 
@@ -135,10 +137,9 @@ impl AuditPublicKey {
 }
 
 /// Where the public half of the key in this file stands.
-pub(crate) fn public_path(key: &Path) -> PathBuf {
-    let mut name = key.as_os_str().to_owned();
-    name.push(".pub");
-    name.into()
+#[must_use]
+pub fn public_path(key: &Path) -> PathBuf {
+    with_suffix(key, ".pub")
 }
 
 fn make(path: &Path) -> Result<(), KeyFileProblem> {
@@ -148,9 +149,7 @@ fn make(path: &Path) -> Result<(), KeyFileProblem> {
 
 /// Writes a file under another name first, so that a crash leaves either no file or a whole one, and makes its name durable.
 fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let temporary = PathBuf::from(temporary);
+    let temporary = with_suffix(path, ".new");
     // What a crash left of an earlier attempt, with a mode of its own.
     if temporary.exists() {
         fs::remove_file(&temporary)?;
@@ -160,12 +159,6 @@ fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     sync_folder(path)
-}
-
-/// Makes the name of a file durable.
-pub(crate) fn sync_folder(file: &Path) -> io::Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }
 
 /// Why a key of the audit cannot be used.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use pki::issue::NodePrefix;
 use rustls_pki_types::UnixTime;
 
+use crate::paths::with_suffix;
+
 /// What tells the audit the time: the times of its checkpoints, and when refusals have been counted together long enough.
 pub type AuditClock = Arc<dyn Fn() -> UnixTime + Send + Sync>;
 
@@ -32,15 +34,10 @@ impl AuditSettings {
     /// Key and checkpoints beside the ledger in this file, no syslog, the clock of the system.
     #[must_use]
     pub fn beside(ledger: &Path, node: NodePrefix) -> Self {
-        let beside = |suffix: &str| {
-            let mut name = ledger.as_os_str().to_owned();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
         Self {
             node,
-            key: beside(".audit.key"),
-            checkpoints: beside(".checkpoints.jsonl"),
+            key: with_suffix(ledger, ".audit.key"),
+            checkpoints: with_suffix(ledger, ".checkpoints.jsonl"),
             syslog: None,
             clock: Arc::new(UnixTime::now),
         }

@@ -228,18 +228,10 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
 
     fn newest_same(&self, intent: &Intent, of_device: &[OfDevice]) -> Result<Option<(i64, LedgerEntry)>, Error> {
         let (csr, spki) = (tag(&intent.csr), tag(&intent.spki));
-        let mut newest: Option<(i64, LedgerEntry)> = None;
-        for entry in of_device.iter().filter(|it| it.csr == csr || it.spki == spki) {
-            let row = row::read(&self.connection, entry.number)?;
-            let is_same =
-                |row: &LedgerEntry| !matches!(row.stage, RowStage::Abandoned) && intent.asks_the_same_as(&row.intent);
-            if let Some(row) = row.filter(is_same)
-                && newest.as_ref().is_none_or(|(_, newest)| newest.cursor < row.cursor)
-            {
-                newest = Some((entry.number, row));
-            }
-        }
-        Ok(newest)
+        let alike = of_device.iter().filter(|it| it.csr == csr || it.spki == spki).map(|it| it.number);
+        newest(&self.connection, alike, |row| {
+            !matches!(row.stage, RowStage::Abandoned) && intent.asks_the_same_as(&row.intent)
+        })
     }
 
     fn is_key_of_another(&self, intent: &Intent, of_device: &[OfDevice]) -> Result<bool, Error> {
@@ -419,8 +411,8 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
     }
 
     pub(super) fn revoke(&mut self, revoke: &Revoke) -> Result<Revoked, Error> {
-        let Some(number) = self.locate(&revoke.row)? else { return Ok(Revoked::Unknown) };
-        let Some(row) = row::read(&self.connection, number)? else { return Ok(Revoked::Unknown) };
+        let found = locate(&self.connection, &self.serials, &self.unmerged, &revoke.row)?;
+        let Some((number, row)) = found else { return Ok(Revoked::Unknown) };
         // A reservation is given up: a certificate that comes for it is turned away.
         if self.open.contains_key(&number) {
             self.abandon(number, Abandonment::Revoked, seconds(revoke.revocation.at))?;
@@ -437,10 +429,6 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         self.connection.prepare_cached("INSERT INTO revocation VALUES (?1, ?2, ?3, ?4)")?.execute(values)?;
         self.audit.body.revoked(intent, revocation);
         Ok(())
-    }
-
-    fn locate(&self, locator: &Locator) -> Result<Option<i64>, Error> {
-        locate(&self.connection, &self.serials, &self.unmerged, locator)
     }
 
     /// The number of a party: a CA, a manufacturer or another anchor.
@@ -483,38 +471,53 @@ pub(super) fn count_fault(connection: &Connection) -> Result<(), Error> {
     connection.execute(sql, []).map(drop)
 }
 
-/// The number of the row that is meant.
+/// The row that is meant, with its number.
 pub(super) fn locate(
     connection: &Connection,
     serials: &SerialCipher,
     unmerged: &Unmerged,
     locator: &Locator,
-) -> Result<Option<i64>, Error> {
-    let by_serial = |serial: &Serial| -> Result<Option<(i64, LedgerEntry)>, Error> {
-        let Ok(number) = i64::try_from(serials.number(serial)) else { return Ok(None) };
-        let row = row::read(connection, number)?.filter(|row| row.intent.serial == *serial);
-        Ok(row.map(|row| (number, row)))
-    };
+) -> Result<Option<(i64, LedgerEntry)>, Error> {
     match locator {
-        Locator::Serial(serial) => Ok(by_serial(serial)?.map(|(number, _)| number)),
+        Locator::Serial(serial) => by_serial(connection, serials, serial),
         Locator::Certificate(serial, digest) => {
             let is_it = |row: &LedgerEntry| row.issued().is_some_and(|issued| issued.digest == *digest);
-            Ok(by_serial(serial)?.filter(|(_, row)| is_it(row)).map(|(number, _)| number))
+            Ok(by_serial(connection, serials, serial)?.filter(|(_, row)| is_it(row)))
         }
         Locator::NewestOf(device) => {
-            let mut newest: Option<(i64, LedgerEntry)> = None;
-            for OfDevice { number, .. } in unmerged.of_device(connection, short_device(device))? {
-                let row = row::read(connection, number)?;
-                let row = row.filter(|row| row.issued().is_some() && row.intent.device == *device);
-                if let Some(row) = row
-                    && newest.as_ref().is_none_or(|(_, newest)| newest.cursor < row.cursor)
-                {
-                    newest = Some((number, row));
-                }
-            }
-            Ok(newest.map(|(number, _)| number))
+            let held = unmerged.of_device(connection, short_device(device))?;
+            let is_it = |row: &LedgerEntry| row.issued().is_some() && row.intent.device == *device;
+            newest(connection, held.iter().map(|entry| entry.number), is_it)
         }
     }
+}
+
+/// The row of this serial number, with its own number.
+pub(super) fn by_serial(
+    connection: &Connection,
+    serials: &SerialCipher,
+    serial: &Serial,
+) -> Result<Option<(i64, LedgerEntry)>, Error> {
+    let Ok(number) = i64::try_from(serials.number(serial)) else { return Ok(None) };
+    let row = row::read(connection, number)?.filter(|row| row.intent.serial == *serial);
+    Ok(row.map(|row| (number, row)))
+}
+
+/// Of the rows with these numbers, the one that was reserved last and is meant.
+fn newest(
+    connection: &Connection,
+    numbers: impl Iterator<Item = i64>,
+    is_it: impl Fn(&LedgerEntry) -> bool,
+) -> Result<Option<(i64, LedgerEntry)>, Error> {
+    let mut newest: Option<(i64, LedgerEntry)> = None;
+    for number in numbers {
+        if let Some(row) = row::read(connection, number)?.filter(&is_it)
+            && newest.as_ref().is_none_or(|(_, newest)| newest.cursor < row.cursor)
+        {
+            newest = Some((number, row));
+        }
+    }
+    Ok(newest)
 }
 
 fn blob(digest: &Digest) -> &[u8] {

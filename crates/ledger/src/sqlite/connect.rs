@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::schema;
 use crate::fault::{OpenFault, OpenProblem};
+use crate::paths::{sync_folder, with_suffix};
 
 /// Pages of 4,096 bytes that the log may have before it is copied into the file: at a thousand certificates a second, some seconds.
 pub(super) const CHECKPOINT_PAGES: u32 = 8_000;
@@ -22,7 +23,7 @@ const READER_CACHE_KIB: i64 = 8_192;
 /// How long a statement waits for a lock of another process, such as `sqlite3` with the file open for writing.
 const BUSY_TIME: Duration = Duration::from_secs(5);
 
-/// A connection is used by one thread at a time: SQLite needs no mutex of its own, which costs a row 7 %. The file is never created here.
+/// A connection is used by one thread at a time: SQLite needs no mutex of its own, which costs a row 7 %.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// Bytes of the log that are written again at a time.
@@ -37,12 +38,17 @@ const SYNCHRONOUS: &str = if cfg!(muster_seam = "ledger_synchronous") { "NORMAL"
 ))]
 compile_error!("a build with a seam loses certificates with the power: it is for tests alone");
 
-/// A connection that writes. It has to be given to [`make_durable`] before anything is answered by what it reads.
-pub(super) fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
-    // Never created here: a file that is gone is a fault, not a new ledger.
+/// What all connections have in common. The file is never created here: one that is gone is a fault, not a new ledger.
+fn open(file: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open_with_flags(file, FLAGS)?;
     connection.busy_timeout(BUSY_TIME)?;
     keep_log_when_closed(&connection)?;
+    Ok(connection)
+}
+
+/// A connection that writes. It has to be given to [`make_durable`] before anything is answered by what it reads.
+pub(super) fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
+    let connection = open(file)?;
     // The answer is the mode that the file has now.
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
@@ -55,33 +61,28 @@ pub(super) fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
     Ok(connection)
 }
 
-/// Opens a connection to the ledger in this file, for the functions of [`crate::audit`]. A server may have it open meanwhile.
+/// A connection to the ledger in this file that may write, for the functions of [`crate::audit`]. A server may have it open meanwhile.
 ///
 /// # Errors
 /// [`OpenFault`] names the file and what to do.
 pub fn connect(file: &Path) -> Result<Connection, OpenFault> {
-    let try_connect = || -> Result<Connection, OpenProblem> {
-        let connection = Connection::open_with_flags(file, FLAGS)?;
-        connection.busy_timeout(BUSY_TIME)?;
-        keep_log_when_closed(&connection)?;
-        schema::check(&connection)?;
+    let connection = connect_beside(file)?;
+    let prepare = || -> Result<(), OpenProblem> {
         connection.pragma_update(None, "synchronous", SYNCHRONOUS)?;
-        make_durable(&connection, file)?;
-        Ok(connection)
+        make_durable(&connection, file)
     };
-    try_connect().map_err(|problem| OpenFault { file: file.to_owned(), problem })
+    prepare().map_err(|problem| OpenFault { file: file.to_owned(), problem })?;
+    Ok(connection)
 }
 
-/// A connection that reads a ledger beside whoever writes it. It never creates the file.
+/// A connection to the ledger in this file that reads, beside whoever writes it.
 ///
 /// # Errors
 /// [`OpenFault`] names the file and what to do.
 pub fn connect_beside(file: &Path) -> Result<Connection, OpenFault> {
     // Reading a log needs the right to write its index.
     let try_connect = || -> Result<Connection, OpenProblem> {
-        let connection = Connection::open_with_flags(file, FLAGS)?;
-        connection.busy_timeout(BUSY_TIME)?;
-        keep_log_when_closed(&connection)?;
+        let connection = open(file)?;
         schema::check(&connection)?;
         Ok(connection)
     };
@@ -90,9 +91,7 @@ pub fn connect_beside(file: &Path) -> Result<Connection, OpenFault> {
 
 /// A connection that reads.
 pub(super) fn connect_reader(file: &Path) -> Result<Connection, OpenProblem> {
-    let connection = Connection::open_with_flags(file, FLAGS)?;
-    connection.busy_timeout(BUSY_TIME)?;
-    keep_log_when_closed(&connection)?;
+    let connection = open(file)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     keep_plans(&connection)?;
@@ -128,7 +127,7 @@ pub(super) fn keep_log_when_closed(connection: &Connection) -> Result<(), rusqli
 pub(super) fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenProblem> {
     // Nobody else changes the log or begins it anew meanwhile.
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let done = write_log_again(file).and_then(|()| sync_folder(file)).map_err(OpenProblem::File);
+    let done = write_log_again(file).and_then(|()| sync_name(file)).map_err(OpenProblem::File);
     connection.execute_batch("ROLLBACK")?;
     done?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
@@ -140,7 +139,7 @@ fn write_log_again(file: &Path) -> Result<(), io::Error> {
     if cfg!(muster_seam = "ledger_log") {
         return Ok(());
     }
-    let log = match File::options().read(true).write(true).open(log_of(file)) {
+    let log = match File::options().read(true).write(true).open(with_suffix(file, "-wal")) {
         Ok(log) => log,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
@@ -156,20 +155,6 @@ fn write_log_again(file: &Path) -> Result<(), io::Error> {
     }
 }
 
-fn log_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
-}
-
-fn sync_folder(file: &Path) -> Result<(), io::Error> {
-    if cfg!(muster_seam = "ledger_folder") {
-        return Ok(());
-    }
-    File::open(folder_of(file))?.sync_all()
-}
-
-/// The folder that the file is in.
-pub(super) fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+fn sync_name(file: &Path) -> Result<(), io::Error> {
+    if cfg!(muster_seam = "ledger_folder") { Ok(()) } else { sync_folder(file) }
 }

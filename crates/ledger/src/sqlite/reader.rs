@@ -8,12 +8,11 @@ use authority::{
     Completion, Finding, Inquiry, LedgerEntry, LedgerFault, ListQuery, Listing, Locator, Registration, RowFilter,
     RowState,
 };
-use pki::issue::Serial;
 use rusqlite::{Connection, Error, params};
 use tracing::error;
 
 use super::Shared;
-use super::book::locate;
+use super::book::{by_serial, locate};
 use super::index::Unmerged;
 use super::queue::Queue;
 use super::row::{self, BEHIND, place, short_device};
@@ -117,10 +116,10 @@ impl Reading<'_> {
     /// The row of the client's certificate, found by its serial number. There is no list of devices.
     fn finding(&self, inquiry: &Inquiry) -> Result<Finding, Error> {
         let row = match &inquiry.serial {
-            Some(serial) => self.by_serial(serial)?,
+            Some(serial) => by_serial(self.connection, self.serials, serial)?,
             None => None,
         };
-        let holder = row.and_then(|row| match row.issued() {
+        let holder = row.and_then(|(_, row)| match row.issued() {
             Some(issued) if issued.digest == inquiry.client => row.standing(),
             Some(_) => None,
             None => row.revocation_of_unissued(),
@@ -128,16 +127,8 @@ impl Reading<'_> {
         Ok(Finding { holder, registration: Registration::Unlisted })
     }
 
-    fn by_serial(&self, serial: &Serial) -> Result<Option<LedgerEntry>, Error> {
-        let Ok(number) = i64::try_from(self.serials.number(serial)) else { return Ok(None) };
-        Ok(row::read(self.connection, number)?.filter(|row| row.intent.serial == *serial))
-    }
-
     fn find(&self, locator: &Locator) -> Result<Option<LedgerEntry>, Error> {
-        match locate(self.connection, self.serials, self.unmerged, locator)? {
-            Some(number) => row::read(self.connection, number),
-            None => Ok(None),
-        }
+        Ok(locate(self.connection, self.serials, self.unmerged, locator)?.map(|(_, row)| row))
     }
 
     fn list(&self, query: &ListQuery) -> Result<Listing, Error> {

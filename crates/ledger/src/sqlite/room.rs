@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use super::connect::{CHECKPOINT_PAGES, folder_of};
+use super::connect::CHECKPOINT_PAGES;
+use crate::paths::folder_of;
 
 /// Bytes of a page in the log: 24 before the page.
 const LOG_PAGE_BYTES: u64 = 4_096 + 24;

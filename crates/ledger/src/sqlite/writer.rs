@@ -58,16 +58,10 @@ impl Write {
     /// Writes the rows into the open transaction. What is answered is not said before it is durable.
     fn write(self, book: &mut Book) -> Result<Answer, (Error, Answer)> {
         match self {
-            Self::Intend(rows, done) => {
-                let passed = |moment: Moment| crashpoint::passed(moment.of_intent());
-                answer_each(&rows, passed, done, |row| book.intend(row))
-            }
-            Self::Record(rows, done) => {
-                let passed = |moment: Moment| crashpoint::passed(moment.of_record());
-                answer_each(&rows, passed, done, |row| book.record(row))
-            }
-            Self::Abandon(rows) => answer_each(&rows, drop, Box::new(drop), |serial| book.abandon_serial(serial)),
-            Self::Revoke(rows, done) => answer_each(&rows, drop, done, |row| book.revoke(row)),
+            Self::Intend(rows, done) => answer_each(&rows, INTENT_STEPS, done, |row| book.intend(row)),
+            Self::Record(rows, done) => answer_each(&rows, RECORD_STEPS, done, |row| book.record(row)),
+            Self::Abandon(rows) => answer_each(&rows, None, Box::new(drop), |serial| book.abandon_serial(serial)),
+            Self::Revoke(rows, done) => answer_each(&rows, None, done, |row| book.revoke(row)),
             Self::Flush(done) => Ok(Box::new(done)),
         }
     }
@@ -84,42 +78,25 @@ impl Write {
     }
 }
 
-/// What has happened to the rows of a call, for a build that crashes then.
-enum Moment {
-    /// They are in the open transaction.
-    Written,
-    /// They are durable, and nobody was told.
-    Durable,
-}
-
-impl Moment {
-    fn of_intent(&self) -> Step {
-        match self {
-            Self::Written => Step::IntentWritten,
-            Self::Durable => Step::IntentDurable,
-        }
-    }
-
-    fn of_record(&self) -> Step {
-        match self {
-            Self::Written => Step::RecordWritten,
-            Self::Durable => Step::RecordDurable,
-        }
-    }
-}
+/// The steps that are passed when rows are in the open transaction, and when they are durable and nobody was told: for a build that crashes there.
+type Steps = Option<[Step; 2]>;
+const INTENT_STEPS: Steps = Some([Step::IntentWritten, Step::IntentDurable]);
+const RECORD_STEPS: Steps = Some([Step::RecordWritten, Step::RecordDurable]);
 
 fn answer_each<R, A: Send + 'static>(
     rows: &[R],
-    passed: impl Fn(Moment) + Send + 'static,
+    steps: Steps,
     done: Completion<Result<Vec<A>, LedgerFault>>,
     write: impl FnMut(&R) -> Result<A, Error>,
 ) -> Result<Answer, (Error, Answer)> {
     match rows.iter().map(write).collect::<Result<Vec<A>, Error>>() {
         Ok(answers) => {
-            passed(Moment::Written);
+            if let Some([written, _]) = steps {
+                crashpoint::passed(written);
+            }
             Ok(Box::new(move |outcome| {
-                if outcome.is_ok() {
-                    passed(Moment::Durable);
+                if let (Ok(()), Some([_, durable])) = (outcome, steps) {
+                    crashpoint::passed(durable);
                 }
                 done(outcome.map(|()| answers));
             }))
