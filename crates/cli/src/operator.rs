@@ -11,7 +11,7 @@ use pki::AnchorId;
 use pki::chain::Listed;
 use server::admin::protocol::{AdminAnswer, AdminFault, AdminFaultCode, AdminRequest, CertificateRow};
 use server::admin::{AdminClient, AdminClientFault, AdminDesk, actor_of};
-use server::config::{Configuration, Sources};
+use server::config::{Configuration, ConfigurationFaults, Sources};
 
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, Status, say};
@@ -23,6 +23,24 @@ pub(crate) struct OperatorArguments {
     /// The configuration of the server, which names its admin socket and its ledger
     #[arg(long, value_name = "FILE", default_value = "muster.toml")]
     config: PathBuf,
+}
+
+impl OperatorArguments {
+    /// Reads the configuration.
+    pub(crate) fn read(&self) -> CommandResult<Configuration> {
+        let faulty = |faults: ConfigurationFaults| CommandFault::failed(faults.to_string());
+        server::config::read(&Sources::of(&self.config).map_err(faulty)?).map_err(faulty)
+    }
+
+    /// Reads the configuration, and names the file of its ledger.
+    pub(crate) fn read_with_ledger(&self) -> CommandResult<(Configuration, PathBuf)> {
+        let config = self.read()?;
+        match config.ledger_file() {
+            Some(file) => Ok((config, file)),
+            None => Err(CommandFault::failed("a ledger in memory has no file")
+                .remedy("`[ledger] url = \"sqlite:ledger.db\"` keeps what is issued in a file")),
+        }
+    }
 }
 
 /// Whom to ask.
@@ -45,8 +63,7 @@ pub(crate) struct Answered {
 impl Operator {
     /// Finds the server of the configuration; if none runs, opens the ledger.
     pub(crate) fn of(arguments: &OperatorArguments) -> CommandResult<Self> {
-        let sources = Sources::of(&arguments.config).map_err(|faults| CommandFault::failed(faults.to_string()))?;
-        let config = server::config::read(&sources).map_err(|faults| CommandFault::failed(faults.to_string()))?;
+        let config = arguments.read()?;
         let ledger = match config.ledger_file() {
             Some(file) => file.display().to_string(),
             None => "memory:".to_owned(),

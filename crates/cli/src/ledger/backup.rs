@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use ledger::backup::backup;
 use serde_json::json;
-use server::config::Sources;
 
+use crate::operator::OperatorArguments;
 use crate::outcome::{CommandFault, CommandResult, out, print_json};
 
 /// Copy the ledger to a file, while the server runs
@@ -23,9 +23,8 @@ pub(crate) struct Arguments {
     #[arg(value_name = "FILE")]
     copy: PathBuf,
 
-    /// The configuration of the server, which names the ledger
-    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    operator: OperatorArguments,
 
     /// Print one JSON object
     #[arg(long)]
@@ -34,12 +33,7 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
-    let sources = Sources::of(&arguments.config).map_err(|faults| CommandFault::failed(faults.to_string()))?;
-    let config = server::config::read(&sources).map_err(|faults| CommandFault::failed(faults.to_string()))?;
-    let Some(file) = config.ledger_file() else {
-        return Err(CommandFault::failed("a ledger in memory has no file to copy")
-            .remedy("`[ledger] url = \"sqlite:ledger.db\"` keeps what is issued in a file"));
-    };
+    let (_, file) = arguments.operator.read_with_ledger()?;
     backup(&file, &arguments.copy).map_err(|fault| {
         CommandFault::failed(format!("no backup was made: {fault}"))
             .remedy("name a file that does not exist, in a folder with room for a copy of the ledger")

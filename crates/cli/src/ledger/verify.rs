@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ledger::AuditSettings;
-use ledger::audit::{AuditPublicKey, AuditReport, VerifySources, VerifyStep, verify};
+use ledger::audit::{AuditPublicKey, AuditReport, VerifySources, VerifyStep, public_path, verify};
 use ledger::verify::{RowReport, verify_rows};
 use loadgen::ProgressDisplay;
 use pki::Certificate;
 use pki::issue::NodePrefix;
 use serde_json::json;
-use server::config::{Configuration, Sources};
+use server::config::{Configuration, from_file};
 
+use crate::operator::OperatorArguments;
 use crate::outcome::{CommandFault, CommandResult, out, print_json};
 use crate::pem;
 
@@ -29,9 +30,8 @@ Examples:
   muster ledger verify
   muster ledger verify --config /etc/muster/muster.toml --checkpoints /mnt/copy/checkpoints.jsonl --json")]
 pub(crate) struct Arguments {
-    /// The configuration of the server, which names the ledger and its CAs
-    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    operator: OperatorArguments,
 
     /// Checkpoints of the audit [default: those beside the ledger]; can be repeated
     #[arg(long, value_name = "FILE")]
@@ -48,12 +48,7 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
-    let sources = Sources::of(&arguments.config).map_err(|faults| CommandFault::failed(faults.to_string()))?;
-    let config = server::config::read(&sources).map_err(|faults| CommandFault::failed(faults.to_string()))?;
-    let Some(file) = config.ledger_file() else {
-        return Err(CommandFault::failed("a ledger in memory has no file to verify")
-            .remedy("`[ledger] url = \"sqlite:ledger.db\"` keeps what is issued in a file"));
-    };
+    let (config, file) = arguments.operator.read_with_ledger()?;
     let issuers = issuers(&config)?;
     let report = rows(&file, &issuers)?;
     let audit = audit(arguments, &config, &file)?;
@@ -111,21 +106,14 @@ pub(crate) fn summary(report: &RowReport) -> String {
 }
 
 /// The issuing certificates of the configuration.
-pub(crate) fn issuers(config: &Configuration) -> CommandResult<Vec<Arc<Certificate>>> {
-    let folder = config.file.parent().unwrap_or(Path::new(""));
-    config.cas.iter().map(|ca| pem::read_certificate(&folder.join(&ca.certificate.value)).map(Arc::new)).collect()
+fn issuers(config: &Configuration) -> CommandResult<Vec<Arc<Certificate>>> {
+    let read = |path: &Path| pem::read_certificate(&from_file(&config.file, path)).map(Arc::new);
+    config.cas.iter().map(|ca| read(&ca.certificate.value)).collect()
 }
 
 fn audit(arguments: &Arguments, config: &Configuration, file: &Path) -> CommandResult<AuditReport> {
     let beside = AuditSettings::beside(file, NodePrefix::new(config.server.node));
-    let key = match &arguments.audit_key {
-        Some(key) => key.clone(),
-        None => {
-            let mut name = beside.key.clone().into_os_string();
-            name.push(".pub");
-            name.into()
-        }
-    };
+    let key = arguments.audit_key.clone().unwrap_or_else(|| public_path(&beside.key));
     let key = AuditPublicKey::read(&key).map_err(|fault| CommandFault::failed(fault.to_string()))?;
     let checkpoints =
         if arguments.checkpoints.is_empty() { vec![beside.checkpoints] } else { arguments.checkpoints.clone() };
