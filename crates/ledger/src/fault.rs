@@ -26,12 +26,26 @@ pub enum OpenProblem {
     Database(rusqlite::Error),
     /// It is a database of something else.
     NotALedger,
+    /// It was written by a release that is older than the one before.
+    Older {
+        /// The version of its schema.
+        found: u32,
+        /// The oldest version that this release can use.
+        supported: u32,
+    },
     /// It was written by a release that is newer than the next one.
     Newer {
         /// The version of its schema.
         found: u32,
         /// The newest version that this release can use.
         supported: u32,
+    },
+    /// It can be used, but not for this: what was asked for needs tables that a newer version has.
+    NeedsMigration {
+        /// The version of its schema.
+        found: u32,
+        /// The version that has these tables.
+        needed: u32,
     },
     /// The key of its audit cannot be used.
     AuditKey(KeyFileFault),
@@ -61,6 +75,14 @@ impl fmt::Display for OpenProblem {
             Self::File(error) => write!(f, "{error}. Check the folder, its owner and its free space"),
             Self::Database(error) => write!(f, "{error}. If the file is damaged, restore a backup of it"),
             Self::NotALedger => f.write_str("a database of another program. Name another file in `[ledger] url`"),
+            Self::Older { found, supported } => write!(
+                f,
+                "its schema has version {found}, and this release knows versions from {supported} on. Run `muster ledger migrate` of the releases between, one after the other"
+            ),
+            Self::NeedsMigration { found, needed } => write!(
+                f,
+                "its schema has version {found}, and this needs version {needed}. Run `muster ledger migrate`: a server can run meanwhile"
+            ),
             Self::Newer { found, supported } => write!(
                 f,
                 "its schema has version {found}, and this release knows versions up to {supported}. Use the release that wrote it, or a newer one"
@@ -82,7 +104,12 @@ impl std::error::Error for OpenFault {
             OpenProblem::File(error) | OpenProblem::Checkpoints { error, .. } => Some(error),
             OpenProblem::AuditKey(fault) => Some(fault),
             OpenProblem::Database(error) => Some(error),
-            OpenProblem::InUse | OpenProblem::NotALedger | OpenProblem::Newer { .. } | OpenProblem::Damaged(_) => None,
+            OpenProblem::InUse
+            | OpenProblem::NotALedger
+            | OpenProblem::Older { .. }
+            | OpenProblem::Newer { .. }
+            | OpenProblem::NeedsMigration { .. }
+            | OpenProblem::Damaged(_) => None,
         }
     }
 }

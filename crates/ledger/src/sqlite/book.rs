@@ -337,7 +337,9 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
             not_after,
             intent.peer.to_string(),
         ])?;
-        self.connection.prepare_cached("INSERT INTO place VALUES (?1, ?2)")?.execute([place, number])?;
+        self.connection
+            .prepare_cached("INSERT INTO place (place, number) VALUES (?1, ?2)")?
+            .execute([place, number])?;
         let (csr, spki, factory_key) = (tag(&intent.csr), tag(&intent.spki), factory_key.as_ref().map(tag));
         let row = OfDevice { number, not_after, csr, spki, factory_key };
         self.unmerged.insert(&IndexEntry { device, key: short(&intent.spki), row });
@@ -370,7 +372,8 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
             blob(&issued.digest),
             issued.certificate.as_slice()
         ];
-        self.connection.prepare_cached("INSERT INTO certificate VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(values)?;
+        let sql = "INSERT INTO certificate (number, at, repeat_until, digest, der) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.connection.prepare_cached(sql)?.execute(values)?;
         self.tally.issued += 1;
         self.audit.body.issued(&record.serial, issued, &origin);
         Ok(Recorded::Durable)
@@ -426,7 +429,8 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 
     fn write_revocation(&mut self, number: i64, intent: &Intent, revocation: &Revocation) -> Result<(), Error> {
         let values = params![number, seconds(revocation.at), reason_code(revocation.reason), revocation.actor.as_str()];
-        self.connection.prepare_cached("INSERT INTO revocation VALUES (?1, ?2, ?3, ?4)")?.execute(values)?;
+        let sql = "INSERT INTO revocation (number, at, reason, actor) VALUES (?1, ?2, ?3, ?4)";
+        self.connection.prepare_cached(sql)?.execute(values)?;
         self.audit.body.revoked(intent, revocation);
         Ok(())
     }
@@ -467,7 +471,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 
 /// Writes something that is new each time, in a transaction of its own: how often the ledger could not write, in `meta`.
 pub(super) fn count_fault(connection: &Connection) -> Result<(), Error> {
-    let sql = "INSERT INTO meta VALUES ('faults', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1";
+    let sql = "INSERT INTO meta (name, value) VALUES ('faults', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1";
     connection.execute(sql, []).map(drop)
 }
 

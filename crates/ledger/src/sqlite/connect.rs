@@ -49,6 +49,8 @@ fn open(file: &Path) -> Result<Connection, rusqlite::Error> {
 /// A connection that writes. It has to be given to [`make_durable`] before anything is answered by what it reads.
 pub(super) fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
     let connection = open(file)?;
+    // Before anything changes the file: it may be that of another program or release.
+    schema::check_or_empty(&connection)?;
     // The answer is the mode that the file has now.
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {

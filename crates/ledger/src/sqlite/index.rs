@@ -213,7 +213,7 @@ fn merge_devices(
     last: &mut Option<(i64, i64)>,
     slice: usize,
 ) -> Result<bool, Error> {
-    let sql = "INSERT OR IGNORE INTO of_device VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let sql = "INSERT OR IGNORE INTO of_device (device, number, not_after, csr, spki, factory_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let mut statement = connection.prepare_cached(sql)?;
     let mut entries = part.of_device.range((last.map_or(Unbounded, Excluded), Unbounded));
     for (&(device, number), entry) in entries.by_ref().take(slice) {
@@ -231,7 +231,7 @@ fn merge_keys(
     last: &mut Option<(i64, i64)>,
     slice: usize,
 ) -> Result<bool, Error> {
-    let mut statement = connection.prepare_cached("INSERT OR IGNORE INTO of_key VALUES (?1, ?2)")?;
+    let mut statement = connection.prepare_cached("INSERT OR IGNORE INTO of_key (spki, number) VALUES (?1, ?2)")?;
     let mut entries = part.of_key.range((last.map_or(Unbounded, Excluded), Unbounded));
     for (&(key, number), ()) in entries.by_ref().take(slice) {
         statement.execute([key, number])?;

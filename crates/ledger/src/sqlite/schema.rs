@@ -1,19 +1,38 @@
 //! The tables, and the versions of them.
+//!
+//! A release writes the tables of its own version N, and runs on those of N - 1, N and N + 1: a change adds first, and the release after the next one
+//! removes. So what a version adds has to leave the statements of the release before correct: it adds tables and indexes, and columns that may be
+//! absent from an `INSERT`. A file keeps its version until `muster ledger migrate` is run: see `migrate`.
+//!
+//! | version | what it adds |
+//! |---|---|
+//! | 1 | [`TABLES`] |
+//! | 2 | [`ADDED_IN_2`] |
 
 use rusqlite::{Connection, Error, OptionalExtension};
 
 use crate::fault::OpenProblem;
 use crate::serial::SERIAL_KEY_BYTES;
 
-/// The version of the tables that this release writes.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The oldest version that this release can use: that of the release before.
+pub const SCHEMA_VERSION_MIN: u32 = SCHEMA_VERSION - 1;
 
-/// The newest version that this release can use: a release adds before the next one relies on it, so that release N runs on the tables of N + 1.
+/// The version of the tables that this release writes.
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// The newest version that this release can use: that of the release after.
 pub const SCHEMA_VERSION_MAX: u32 = SCHEMA_VERSION + 1;
+
+/// What version 2 adds to version 1: each entry is the text of one module, and is run in a transaction of its own. It may be run a second time, after
+/// a migration that was interrupted, so it says `IF NOT EXISTS`. It changes no table of version 1, whose rows the release before inserts without
+/// naming columns. Code that needs these tables asks [`require`] first.
+pub(super) const ADDED_IN_2: &[&str] = &[];
 
 /// "MUST" in `PRAGMA application_id`: tells a ledger from a database of another program.
 const APPLICATION_ID: i32 = 0x4d55_5354;
 
+/// Version 1. Its text does not change: files have these tables.
+///
 /// Every issuance appends to `intent`, `place` and `certificate`, and has one entry in `of_device` and `of_key`, up to the place `tally.indexed`:
 /// see the module `index`. These two hold the first bits of digests: what they lead to is compared whole in `intent`. Certificates and devices of an issuance are read by the views at the end.
 const TABLES: &str = "
@@ -158,12 +177,20 @@ pub(crate) struct Meta {
 
 /// Creates the tables in an empty file, or checks that those of the file can be used.
 pub(super) fn prepare(connection: &mut Connection, fresh: &Meta) -> Result<Meta, OpenProblem> {
-    let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    let is_empty: bool = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
-    if (application, is_empty) == (0, true) {
+    if is_empty(connection)? {
         create(connection, fresh)?;
     }
     read(connection)
+}
+
+/// Whether the file is to become a new ledger, or is one that this release can use. Nothing is written.
+pub(super) fn check_or_empty(connection: &Connection) -> Result<(), OpenProblem> {
+    if is_empty(connection)? { Ok(()) } else { check(connection) }
+}
+
+fn is_empty(connection: &Connection) -> Result<bool, OpenProblem> {
+    let has_tables = connection.prepare("SELECT 1 FROM sqlite_schema")?.exists([])?;
+    Ok(!has_tables && application(connection)? == 0 && version(connection)? == 0)
 }
 
 /// What the ledger keeps about itself, if this release can use it.
@@ -176,29 +203,44 @@ pub(crate) fn read(connection: &Connection) -> Result<Meta, OpenProblem> {
     Ok(Meta { serial_key, complete_since })
 }
 
-/// Whether the file is a ledger that this release can use.
+/// Whether the file is a ledger that this release can use. Nothing is written.
 pub(super) fn check(connection: &Connection) -> Result<(), OpenProblem> {
-    let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    if application != APPLICATION_ID {
+    if application(connection)? != APPLICATION_ID {
         return Err(OpenProblem::NotALedger);
     }
-    let found = version(connection)?;
-    if found > SCHEMA_VERSION_MAX {
-        return Err(OpenProblem::Newer { found, supported: SCHEMA_VERSION_MAX });
+    match version(connection)? {
+        found if found < SCHEMA_VERSION_MIN => Err(OpenProblem::Older { found, supported: SCHEMA_VERSION_MIN }),
+        found if found > SCHEMA_VERSION_MAX => Err(OpenProblem::Newer { found, supported: SCHEMA_VERSION_MAX }),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether the file has the tables of this version already. Asked by what needs them, each time: a file can be migrated while it is open.
+///
+/// # Errors
+/// [`OpenProblem::NeedsMigration`] says what to run.
+pub fn require(connection: &Connection, needed: u32) -> Result<(), OpenProblem> {
+    let found = version(connection)?;
+    if found < needed { Err(OpenProblem::NeedsMigration { found, needed }) } else { Ok(()) }
+}
+
+fn application(connection: &Connection) -> Result<i32, Error> {
+    connection.query_row("PRAGMA application_id", [], |row| row.get(0))
 }
 
 /// The version of the tables in the file.
-pub(super) fn version(connection: &Connection) -> Result<u32, OpenProblem> {
-    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+pub(super) fn version(connection: &Connection) -> Result<u32, Error> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
 fn create(connection: &mut Connection, fresh: &Meta) -> Result<(), OpenProblem> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES)?;
-    transaction.execute("INSERT INTO meta VALUES ('serial_key', ?1)", [&fresh.serial_key[..]])?;
-    transaction.execute("INSERT INTO meta VALUES ('complete_since', ?1)", [fresh.complete_since])?;
+    for added in ADDED_IN_2 {
+        transaction.execute_batch(added)?;
+    }
+    transaction.execute("INSERT INTO meta (name, value) VALUES ('serial_key', ?1)", [&fresh.serial_key[..]])?;
+    transaction.execute("INSERT INTO meta (name, value) VALUES ('complete_since', ?1)", [fresh.complete_since])?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()?;
