@@ -17,7 +17,6 @@
 
 pub mod chain;
 pub mod checkpoint;
-mod json;
 mod key;
 pub mod prune;
 pub(crate) mod record;

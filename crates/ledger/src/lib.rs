@@ -12,6 +12,7 @@
 pub mod audit;
 pub mod backup;
 pub mod fault;
+mod json;
 mod paths;
 mod seconds;
 pub mod serial;

@@ -18,8 +18,8 @@ use pki::issue::NodePrefix;
 use serde_json::Value;
 
 use super::chain::AuditHead;
-use super::json::{JsonLine, octets};
 use super::key::{AuditKey, AuditPublicKey};
+use crate::json::{JsonLine, octets};
 use crate::paths::sync_folder;
 
 /// The type of a line.

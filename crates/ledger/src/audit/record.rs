@@ -18,8 +18,8 @@ use authority::{Device, Function, Intent, Issued, ProfileVersion, Revocation};
 use pki::Digest;
 use pki::issue::Serial;
 
-use super::json::JsonLine;
 use super::refusals::CoalescedRefusal;
+use crate::json::JsonLine;
 use crate::seconds::seconds;
 
 /// What the actor of a request is called. Operators have names; a device is named by the members of the record.

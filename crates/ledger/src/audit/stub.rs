@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use super::chain::AuditHead;
 use super::checkpoint::{sign, signed};
-use super::json::{JsonLine, octets};
 use super::key::{AuditKey, AuditPublicKey};
+use crate::json::{JsonLine, octets};
 use crate::seconds::seconds;
 
 /// The type of a stub.
