@@ -13,6 +13,7 @@ pub mod audit;
 pub mod backup;
 pub mod fault;
 mod json;
+pub mod line;
 mod paths;
 mod seconds;
 pub mod serial;
