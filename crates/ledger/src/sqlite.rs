@@ -24,6 +24,7 @@
 pub mod alone;
 mod book;
 mod connect;
+mod crl;
 mod index;
 mod queue;
 mod reader;

@@ -26,7 +26,7 @@ pub const SCHEMA_VERSION_MAX: u32 = SCHEMA_VERSION + 1;
 /// What version 2 adds to version 1: each entry is the text of one module, and is run in a transaction of its own. It may be run a second time, after
 /// a migration that was interrupted, so it says `IF NOT EXISTS`. It changes no table of version 1, whose rows the release before inserts without
 /// naming columns. Code that needs these tables asks [`require`] first.
-pub(super) const ADDED_IN_2: &[&str] = &[];
+pub(super) const ADDED_IN_2: &[&str] = &[super::crl::TABLES];
 
 /// "MUST" in `PRAGMA application_id`: tells a ledger from a database of another program.
 const APPLICATION_ID: i32 = 0x4d55_5354;
