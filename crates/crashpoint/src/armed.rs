@@ -1,5 +1,5 @@
-//! The functions of a build that crashes.
-#![allow(clippy::disallowed_methods, reason = "a build for tests alone: it reads a variable and ends its process")]
+//! The functions of a debug build, which can be told to crash.
+#![allow(clippy::disallowed_methods, reason = "it reads a variable and ends its process, in debug builds alone")]
 
 use std::cell::Cell;
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! The functions of every build but those that crash: nothing.
+//! The functions of a release build: nothing.
 
 use super::Step;
 

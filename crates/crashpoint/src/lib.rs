@@ -1,21 +1,17 @@
 //! Places between two steps of an issuance at which the server can be made to crash, for `cargo xtask crash`.
 //!
-//! A build with `--cfg muster_crash` ends itself at the n-th passage of the step that the variable `CRASH_AT` names (`signed:3`), without a last
-//! word to anybody, as a power switch would. In every other build the functions are empty and the variable is not read: a server that is shipped
-//! cannot be told to crash. A release build with the cfg does not compile.
+//! A debug build ends itself at the n-th passage of the step that the variable `CRASH_AT` names (`signed:3`), without a last word to anybody, as a
+//! power switch would. In a release build the functions are empty and the variable is not read: a server that is shipped cannot be told to crash.
 
-#[cfg(muster_crash)]
+#[cfg(debug_assertions)]
 mod armed;
-#[cfg(not(muster_crash))]
+#[cfg(not(debug_assertions))]
 mod empty;
 
-#[cfg(muster_crash)]
+#[cfg(debug_assertions)]
 pub use armed::{begun, passed, passed_if_begun};
-#[cfg(not(muster_crash))]
+#[cfg(not(debug_assertions))]
 pub use empty::{begun, passed, passed_if_begun};
-
-#[cfg(all(muster_crash, not(debug_assertions)))]
-compile_error!("a build that crashes when it is told to is for tests alone");
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $step:ident = $name:literal,)*) => {

@@ -34,18 +34,3 @@ pub(crate) fn wrapper(name: &str, cfg: &str) -> Result<PathBuf> {
         .with_context(|| format!("cannot make {} executable", path.display()))?;
     Ok(path)
 }
-
-/// Builds the binary that crashes where it is told to (crates/crashpoint), in a folder of its own, from the same dependencies.
-/// `MUSTER_BINARY_THAT_CRASHES` names another one.
-pub(crate) fn crashing_muster() -> Result<PathBuf> {
-    if let Some(binary) = std::env::var_os("MUSTER_BINARY_THAT_CRASHES") {
-        return Ok(binary.into());
-    }
-    let folder = tree::target().join("crash");
-    let build = cargo("build --quiet --locked --workspace --bin muster --target-dir").arg(&folder);
-    build
-        .env("CARGO_BUILD_BUILD_DIR", tree::target())
-        .env("RUSTC_WORKSPACE_WRAPPER", wrapper("crash", "muster_crash")?)
-        .stream()?;
-    Ok(folder.join("debug/muster"))
-}

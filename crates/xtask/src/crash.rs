@@ -11,7 +11,7 @@
 //!
 //! **What is required.** A certificate that a device received is in the ledger, byte for byte, once and not revoked; a device that asks again gets the
 //! same one; no device has two; no serial number is there twice. What was reserved at a kill is given up and revoked by the next start. The server
-//! that is killed at a random moment is the one of the tests; the one that crashes at a step is built for that.
+//! is the debug build of the tests: a release build has no steps to crash at.
 //!
 //! The seed decides the moments and the steps. Real processes do not run the same way twice, so a seed makes a failure likely to come again, no more.
 
@@ -20,7 +20,7 @@ mod fleet;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -178,7 +178,6 @@ enum Death {
 
 struct Campaign {
     muster: PathBuf,
-    crashing: PathBuf,
     folder: PathBuf,
     address: String,
     chance: Chance,
@@ -191,14 +190,14 @@ struct Campaign {
 
 impl Campaign {
     fn new(seed: u64) -> Result<Self> {
-        let (muster, crashing) = (cargo::muster()?, cargo::crashing_muster()?);
+        let muster = cargo::muster()?;
         let folder = tree::scratch(&format!("crash-{seed}"))?;
         Program::new(&muster).arg("init").arg(folder.join("pki")).timeout(Duration::from_secs(20)).expect_success()?;
         let mut chance = Chance(seed);
         let address = format!("127.0.0.1:{}", free_port(&mut chance)?);
         let book = Book::new(folder.join("pki/ledger.db"), &folder.join("probe"))?;
         let (starts, reserved, tally) = (0, Vec::new(), Tally::default());
-        Ok(Self { muster, crashing, folder, address, chance, book, starts, reserved, tally })
+        Ok(Self { muster, folder, address, chance, book, starts, reserved, tally })
     }
 
     fn play(&mut self, kills: u32) -> Result<()> {
@@ -221,7 +220,7 @@ impl Campaign {
                 println!("   {} of {all} kills, {} rows", self.tally.kills(), self.book.rows()?);
             }
         }
-        let mut server = self.serve(&self.muster.clone(), None)?;
+        let mut server = self.serve(None)?;
         server.wait_for_line(&["listening on coaps://"], STEP_TIMEOUT)?;
         let first = fleet.stop(&mut load)?;
         let durable = self.book.devices(seed)?;
@@ -243,12 +242,12 @@ impl Campaign {
     fn kill(&mut self, death: Death) -> Result<()> {
         let (status, wanted, is_listening) = match death {
             Death::Random(after) => {
-                let mut server = self.serve(&self.muster.clone(), None)?;
+                let mut server = self.serve(None)?;
                 std::thread::sleep(after);
                 (server.kill()?, KILLED, server.words().contains("listening on coaps://"))
             }
             Death::Step(step, passages) => {
-                let mut server = self.serve(&self.crashing.clone(), Some(&format!("{step}:{passages}")))?;
+                let mut server = self.serve(Some(&format!("{step}:{passages}")))?;
                 let status =
                     server.end(STEP_TIMEOUT).with_context(|| format!("{step} was not passed {passages} times"))?;
                 (status, ABORTED, true)
@@ -263,9 +262,9 @@ impl Campaign {
         self.look(is_listening)
     }
 
-    fn serve(&mut self, muster: &Path, crash_at: Option<&str>) -> Result<Daemon> {
+    fn serve(&mut self, crash_at: Option<&str>) -> Result<Daemon> {
         self.starts += 1;
-        let serve = Program::bound_to_us(muster).args(["serve", "--listen", &self.address, "--config"]);
+        let serve = Program::bound_to_us(&self.muster).args(["serve", "--listen", &self.address, "--config"]);
         let serve = serve.arg(self.folder.join("pki/muster.toml")).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
         let serve = match crash_at {
             Some(place) => serve.env("CRASH_AT", place),
