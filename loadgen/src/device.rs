@@ -117,6 +117,7 @@ impl RunScript {
             suites: vec![self.dtls.suite],
             server_name: self.dtls.server_name.clone(),
             retransmission_initial: self.patience.handshake_timeout,
+            handshake_deadline: self.patience.handshake_deadline(),
             ..DtlsConfig::new(Some(shown), Arc::clone(&self.verifier))
         };
         Ok(Client::new(Arc::clone(&self.client), Arc::new(dtls), random, now))
@@ -265,6 +266,8 @@ fn reason(failure: &Failure) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use dtls::Now;
     use pki::{Certificate, ServerName, UnixTime};
 
@@ -272,8 +275,8 @@ mod tests {
     use crate::identities::tests::{authority, fleet, manufacturer};
     use crate::schedule::Arrivals;
 
-    /// The device's first datagram in the run of `seed`, before any answer.
-    fn first_words(anchor: &Arc<Certificate>, devices: &[FleetIdentity], seed: u64, index: usize) -> Vec<u8> {
+    /// The script of the run of `seed`.
+    fn script(anchor: &Arc<Certificate>, devices: &[FleetIdentity], seed: u64, patience: Patience) -> RunScript {
         let server = "127.0.0.1:5684".parse().unwrap();
         let run = Run {
             server,
@@ -286,13 +289,21 @@ mod tests {
             block: coap::BlockSize::B64,
             suite: dtls::Suite::EcdheEcdsaAes128Ccm8,
             seed,
-            patience: Patience::default(),
+            patience,
             vanish_per_mille: 0,
             link: None,
             keep: false,
         };
-        let now = Now { mono: Instant::now(), utc: UnixTime::now() };
-        let script = RunScript::new(&run).unwrap();
+        RunScript::new(&run).unwrap()
+    }
+
+    fn now() -> Now {
+        Now { mono: Instant::now(), utc: UnixTime::now() }
+    }
+
+    /// The device's first datagram in the run of `seed`, before any answer.
+    fn first_words(anchor: &Arc<Certificate>, devices: &[FleetIdentity], seed: u64, index: usize) -> Vec<u8> {
+        let (script, now) = (script(anchor, devices, seed, Patience::default()), now());
         let mut device = FleetDevice::start(&script, index, &devices[index], now.mono, now).unwrap();
         device.poll_transmit().expect("a ClientHello").to_vec()
     }
@@ -320,5 +331,26 @@ mod tests {
         assert_eq!(words(1, 0), words(1, 0), "the hello derives from the seed");
         assert_ne!(words(1, 0), words(2, 0));
         assert_ne!(words(1, 0), words(1, 1));
+    }
+
+    #[test]
+    fn a_server_that_is_silent_costs_one_attempt_and_not_the_time_of_all() {
+        let manufacturer = manufacturer();
+        let (anchor, devices) = (Arc::new(authority(&manufacturer)), fleet(&manufacturer, 1, 3));
+        let patience = Patience { timeout: Duration::from_secs(50), attempts: 8, ..Patience::default() };
+        let script = script(&anchor, &devices, 1, patience);
+        let (began, mut stats) = (now(), Stats::default());
+        let mut device = FleetDevice::start(&script, 0, &devices[0], began.mono, began).unwrap();
+        let mut now = began;
+        loop {
+            while device.poll_transmit().is_some() {}
+            now.mono = device.poll_timeout();
+            if device.timeout(now, &mut stats).is_some() {
+                break;
+            }
+        }
+        // Eighths of the time, with pauses between them.
+        assert_eq!(stats.repeated_attempts, 4);
+        assert!(now.mono <= began.mono + patience.timeout);
     }
 }

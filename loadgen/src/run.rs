@@ -73,6 +73,12 @@ impl Default for Patience {
 }
 
 impl Patience {
+    /// Time of one handshake. The timer of a flight doubles, so without it a handshake that loses one datagram again and again takes the time of
+    /// all attempts.
+    pub(crate) fn handshake_deadline(&self) -> Duration {
+        self.timeout / self.attempts.max(1)
+    }
+
     /// The persistence of the client. A refusal is a result of the run and is not repeated; "later" is obeyed until the time is over.
     pub(crate) fn persistence(&self) -> Persistence {
         Persistence {
