@@ -1,17 +1,20 @@
 //! `muster ledger`, and the ledger that a configuration names. The server takes it from outside, so that it knows none of the kinds.
 
 mod backup;
+mod migrate;
 mod status;
 pub(crate) mod verify;
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use authority::{Ledger, MemoryLedger, RowFilter, RowState};
 use clap::Subcommand;
 use ledger::fault::OpenProblem;
 use ledger::sqlite::Fresh;
 use ledger::{AuditSettings, OpenFault, SqliteLedger};
+use loadgen::ProgressDisplay;
 use pki::UnixTime;
 use pki::issue::NodePrefix;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -31,6 +34,7 @@ enum LedgerVerb {
     Status(status::Arguments),
     Verify(verify::Arguments),
     Backup(backup::Arguments),
+    Migrate(migrate::Arguments),
 }
 
 impl Arguments {
@@ -40,6 +44,7 @@ impl Arguments {
             LedgerVerb::Status(arguments) => arguments.json,
             LedgerVerb::Verify(arguments) => arguments.json,
             LedgerVerb::Backup(arguments) => arguments.json,
+            LedgerVerb::Migrate(arguments) => arguments.json,
         }
     }
 }
@@ -50,6 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         LedgerVerb::Status(arguments) => status::run(arguments),
         LedgerVerb::Verify(arguments) => verify::run(arguments),
         LedgerVerb::Backup(arguments) => backup::run(arguments),
+        LedgerVerb::Migrate(arguments) => migrate::run(arguments),
     }
 }
 
@@ -99,6 +105,12 @@ fn open_file(config: &Configuration, file: &Path) -> CommandResult<Result<Arc<dy
     let audit = AuditSettings::beside(file, NodePrefix::new(config.server.node));
     let ledger = SqliteLedger::open_audited(file, fresh, &audit, UnixTime::now());
     Ok(ledger.map(|ledger| Arc::new(ledger) as Arc<dyn Ledger>))
+}
+
+/// Shows how far a long command is.
+fn show(shown: &mut Option<ProgressDisplay>, what: &str, done: u64, total: u64) {
+    let count = |of: u64| usize::try_from(of).unwrap_or(usize::MAX);
+    shown.get_or_insert_with(|| ProgressDisplay::new(what, count(total))).set(count(done), Instant::now());
 }
 
 /// How many certificates the ledger has.

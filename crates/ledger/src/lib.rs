@@ -14,6 +14,7 @@ pub mod backup;
 pub mod fault;
 mod json;
 pub mod line;
+pub mod migrate;
 mod paths;
 mod seconds;
 pub mod serial;

@@ -28,6 +28,7 @@ mod crl;
 mod index;
 mod queue;
 mod reader;
+mod revocation_order;
 mod room;
 pub(crate) mod row;
 pub mod schema;

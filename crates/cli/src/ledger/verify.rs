@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use ledger::AuditSettings;
 use ledger::audit::{AuditPublicKey, AuditReport, VerifySources, VerifyStep, public_path, verify};
@@ -69,7 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
 /// Checks the rows of a ledger, with progress.
 pub(crate) fn rows(file: &Path, issuers: &[Arc<Certificate>]) -> CommandResult<RowReport> {
     let mut shown: Option<ProgressDisplay> = None;
-    let report = verify_rows(file, issuers, &mut |done, total| show(&mut shown, "rows", done, total));
+    let report = verify_rows(file, issuers, &mut |done, total| super::show(&mut shown, "rows", done, total));
     if let Some(shown) = shown {
         shown.finish();
     }
@@ -77,11 +76,6 @@ pub(crate) fn rows(file: &Path, issuers: &[Arc<Certificate>]) -> CommandResult<R
         CommandFault::failed(fault.to_string())
             .remedy("stop the server and keep the file: compare it with a backup and with the checkpoints of the audit")
     })
-}
-
-fn show(shown: &mut Option<ProgressDisplay>, what: &str, done: u64, total: u64) {
-    let count = |of: u64| usize::try_from(of).unwrap_or(usize::MAX);
-    shown.get_or_insert_with(|| ProgressDisplay::new(what, count(total))).set(count(done), Instant::now());
 }
 
 /// What was found, for a person.
@@ -122,7 +116,7 @@ fn audit(arguments: &Arguments, config: &Configuration, file: &Path) -> CommandR
     let mut shown: Option<ProgressDisplay> = None;
     let mut progress = |step: VerifyStep, done: u64, total: u64| {
         if matches!(step, VerifyStep::Rows) {
-            show(&mut shown, "audit rows", done, total);
+            super::show(&mut shown, "audit rows", done, total);
         }
     };
     let report = verify(&connection, sources, &mut progress);

@@ -11,6 +11,7 @@ mod durable;
 mod enrolment;
 mod foreign;
 mod json;
+mod ledger;
 mod link;
 mod strangers;
 mod usage;

@@ -3,6 +3,8 @@
 //! The shard of a certificate follows from a hash of its serial number, which SQL does not compute. So a trigger notes each new revocation, whichever
 //! release or program writes it, and the writer files it: it adds an entry to its list in the transaction that revokes.
 
+use super::schema::Fill;
+
 /// The tables, which version 2 of the schema adds.
 pub(super) const TABLES: &str = "
 -- How the revocation lists of a CA are divided, fixed before its first certificate: 0 is one list for the whole CA.
@@ -43,5 +45,11 @@ CREATE TABLE IF NOT EXISTS crl_unfiled (
 CREATE TRIGGER IF NOT EXISTS revocation_unfiled AFTER INSERT ON revocation BEGIN
   INSERT OR IGNORE INTO crl_unfiled SELECT ca, number FROM intent WHERE number = new.number;
 END;
-INSERT OR IGNORE INTO crl_unfiled SELECT i.ca, r.number FROM revocation r JOIN intent i ON i.number = r.number;
 ";
+
+/// The revocations of version 1.
+pub(super) const FILL: Fill = Fill {
+    what: "earlier revocations to their lists",
+    rows: "SELECT i.ca, r.number FROM revocation r JOIN intent i ON i.number = r.number",
+    insert: "INSERT OR IGNORE INTO crl_unfiled (ca, number) VALUES (?1, ?2)",
+};

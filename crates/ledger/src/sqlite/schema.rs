@@ -2,15 +2,16 @@
 //!
 //! A release writes the tables of its own version N, and runs on those of N - 1, N and N + 1: a change adds first, and the release after the next one
 //! removes. So what a version adds has to leave the statements of the release before correct: it adds tables and indexes, and columns that may be
-//! absent from an `INSERT`. A file keeps its version until `muster ledger migrate` is run: see `migrate`.
+//! absent from an `INSERT`. A file keeps its version until `muster ledger migrate` is run: see [`crate::migrate`].
 //!
 //! | version | what it adds |
 //! |---|---|
-//! | 1 | [`TABLES`] |
-//! | 2 | [`ADDED_IN_2`] |
+//! | 1 | `TABLES` |
+//! | 2 | `ADDED_IN_2` |
 
 use rusqlite::{Connection, Error, OptionalExtension};
 
+use super::{crl, revocation_order};
 use crate::fault::OpenProblem;
 use crate::serial::SERIAL_KEY_BYTES;
 
@@ -23,10 +24,32 @@ pub const SCHEMA_VERSION: u32 = 2;
 /// The newest version that this release can use: that of the release after.
 pub const SCHEMA_VERSION_MAX: u32 = SCHEMA_VERSION + 1;
 
-/// What version 2 adds to version 1: each entry is the text of one module, and is run in a transaction of its own. It may be run a second time, after
-/// a migration that was interrupted, so it says `IF NOT EXISTS`. It changes no table of version 1, whose rows the release before inserts without
-/// naming columns. Code that needs these tables asks [`require`] first.
-pub(super) const ADDED_IN_2: &[&str] = &[super::crl::TABLES];
+/// What version 2 adds to version 1: each entry is the text of one module, and is run in a transaction of its own, while a server may write. It
+/// changes no table of version 1, whose rows the release before inserts without naming columns, and it copies and indexes no rows of it: that is
+/// for [`FILLED_IN_2`]. Code that needs these tables asks [`require`] first.
+pub(crate) const ADDED_IN_2: &[&str] = &[crl::TABLES, revocation_order::TABLES];
+
+/// The rows that the tables of [`ADDED_IN_2`] get from those of version 1.
+pub(crate) const FILLED_IN_2: &[Fill] = &[crl::FILL, revocation_order::FILL];
+
+/// Rows that a new table gets from the tables before it. They are written a bounded number at a time. Rows that come meanwhile are written by the
+/// triggers of the new table.
+pub(crate) struct Fill {
+    /// What they are.
+    pub(crate) what: &'static str,
+    /// Reads them.
+    pub(crate) rows: &'static str,
+    /// Writes one of them, whose columns are its parameters. It may be run a second time for a row, after a migration that was interrupted.
+    pub(crate) insert: &'static str,
+}
+
+impl Fill {
+    /// How many rows it reads.
+    pub(crate) fn count(&self, connection: &Connection) -> Result<u64, Error> {
+        let rows: i64 = connection.query_row(&format!("SELECT count(*) FROM ({})", self.rows), [], |row| row.get(0))?;
+        Ok(u64::try_from(rows).unwrap_or(0))
+    }
+}
 
 /// "MUST" in `PRAGMA application_id`: tells a ledger from a database of another program.
 const APPLICATION_ID: i32 = 0x4d55_5354;
@@ -229,7 +252,7 @@ fn application(connection: &Connection) -> Result<i32, Error> {
 }
 
 /// The version of the tables in the file.
-pub(super) fn version(connection: &Connection) -> Result<u32, Error> {
+pub(crate) fn version(connection: &Connection) -> Result<u32, Error> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 

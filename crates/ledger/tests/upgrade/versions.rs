@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use authority::Ledger;
 use ledger::fault::OpenProblem;
+use ledger::migrate::migrate;
 use ledger::sqlite::schema::{SCHEMA_VERSION, SCHEMA_VERSION_MAX, SCHEMA_VERSION_MIN, require};
 use ledger::sqlite::{Fresh, connect, connect_beside};
 use ledger::{OpenFault, SqliteLedger};
@@ -14,20 +16,7 @@ use pki::UnixTime;
 use rusqlite::Connection;
 
 use crate::VERSION_1;
-
-/// "MUST".
-const APPLICATION_ID: i32 = 0x4d55_5354;
-
-/// A file as the release before leaves it: its tables, its settings, its mode.
-fn write_version_1(file: &Path) {
-    let connection = Connection::open(file).unwrap();
-    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-    connection.execute_batch(VERSION_1).unwrap();
-    connection.execute("INSERT INTO meta VALUES ('serial_key', ?1)", [&[7_u8; 16][..]]).unwrap();
-    connection.execute("INSERT INTO meta VALUES ('complete_since', 1000)", []).unwrap();
-    connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-    connection.pragma_update(None, "user_version", 1).unwrap();
-}
+use crate::release_before::{self, APPLICATION_ID};
 
 /// A database in the mode that SQLite begins with, which names this version.
 fn write_version(file: &Path, application: i32, version: u32) {
@@ -37,7 +26,7 @@ fn write_version(file: &Path, application: i32, version: u32) {
     connection.pragma_update(None, "user_version", version).unwrap();
 }
 
-fn open(file: &Path) -> Result<SqliteLedger, OpenFault> {
+pub(crate) fn open(file: &Path) -> Result<SqliteLedger, OpenFault> {
     SqliteLedger::open(
         file,
         Fresh { serial_key: [7; 16] },
@@ -45,12 +34,12 @@ fn open(file: &Path) -> Result<SqliteLedger, OpenFault> {
     )
 }
 
-fn version(file: &Path) -> u32 {
+pub(crate) fn version(file: &Path) -> u32 {
     Connection::open(file).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
 }
 
 /// Each table, index and view, with its text.
-fn tables(connection: &Connection) -> Vec<(String, String)> {
+pub(crate) fn tables(connection: &Connection) -> Vec<(String, String)> {
     let sql = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name";
     let mut statement = connection.prepare(sql).unwrap();
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
@@ -60,7 +49,7 @@ fn tables(connection: &Connection) -> Vec<(String, String)> {
 fn a_new_ledger_has_every_table_of_the_release_before_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
-    write_version_1(&old);
+    release_before::create(&old);
     drop(open(&new).unwrap());
     assert_eq!(version(&new), SCHEMA_VERSION);
     let new = tables(&Connection::open(&new).unwrap());
@@ -74,7 +63,7 @@ fn a_file_of_the_release_before_is_used_as_it_is() {
     assert_eq!(SCHEMA_VERSION_MIN, 1);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.db");
-    write_version_1(&file);
+    release_before::create(&file);
     let before = tables(&Connection::open(&file).unwrap());
     let ledger = open(&file).unwrap();
     assert_eq!(ledger.complete_since().unwrap().as_secs(), 1_000, "it is not taken for a new one");
@@ -87,7 +76,7 @@ fn a_file_of_the_release_before_is_used_as_it_is() {
 fn what_needs_the_newer_tables_says_what_to_run() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.db");
-    write_version_1(&file);
+    release_before::create(&file);
     let connection = connect_beside(&file).unwrap();
     let problem = require(&connection, 2).unwrap_err();
     assert!(matches!(problem, OpenProblem::NeedsMigration { found: 1, needed: 2 }), "{problem:?}");
@@ -97,13 +86,16 @@ fn what_needs_the_newer_tables_says_what_to_run() {
 }
 
 #[test]
-fn every_property_of_a_ledger_holds_on_the_tables_of_the_release_before_and_of_the_release_after() {
-    for version in [SCHEMA_VERSION_MIN, SCHEMA_VERSION_MAX] {
+fn every_property_of_a_ledger_holds_on_every_version() {
+    for version in SCHEMA_VERSION_MIN..=SCHEMA_VERSION_MAX {
         let folders = RefCell::new(Vec::new());
         let make = || -> Arc<dyn Ledger> {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("ledger.db");
-            write_version_1(&file);
+            release_before::create(&file);
+            if version > SCHEMA_VERSION_MIN {
+                migrate(&file, &mut |_| ControlFlow::Continue(())).unwrap();
+            }
             if version == SCHEMA_VERSION_MAX {
                 add_what_the_release_after_may_add(&file);
             }
@@ -115,7 +107,7 @@ fn every_property_of_a_ledger_holds_on_the_tables_of_the_release_before_and_of_t
 }
 
 /// A table, a column that may be absent in each table that gets rows, and its version.
-fn add_what_the_release_after_may_add(file: &Path) {
+pub(crate) fn add_what_the_release_after_may_add(file: &Path) {
     drop(open(file).unwrap());
     let connection = connect(file).unwrap();
     for table in [

@@ -1,0 +1,24 @@
+//! The order in which rows were revoked: an export goes on behind the last revocation that it has.
+//!
+//! A trigger writes it, so that revocations of the release before have a place too.
+
+use super::schema::Fill;
+
+/// What version 2 adds. A number is never used twice, also when the last one is pruned.
+pub(super) const TABLES: &str = "
+-- The order in which rows were revoked.
+CREATE TABLE IF NOT EXISTS revocation_order (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  number INTEGER NOT NULL UNIQUE
+) STRICT;
+CREATE TRIGGER IF NOT EXISTS revocation_ordered AFTER INSERT ON revocation BEGIN
+  INSERT OR IGNORE INTO revocation_order (number) VALUES (new.number);
+END;
+";
+
+/// The revocations of version 1, in the order of their times.
+pub(super) const FILL: Fill = Fill {
+    what: "the order of earlier revocations",
+    rows: "SELECT number FROM revocation ORDER BY at, number",
+    insert: "INSERT OR IGNORE INTO revocation_order (number) VALUES (?1)",
+};
