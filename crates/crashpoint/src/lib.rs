@@ -51,6 +51,8 @@ steps! {
     RecordQueued = "record-queued",
     /// A certificate was written, in a transaction that is not committed.
     RecordWritten = "record-written",
+    /// A batch is in the journal, and its transaction is not committed.
+    Journaled = "journaled",
     /// A certificate is durable, and nobody was told.
     RecordDurable = "record-durable",
     /// A certificate was handed to the network.

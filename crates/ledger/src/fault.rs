@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::audit::KeyFileFault;
+use crate::journal::{JournalFault, JournalProblem};
 
 /// Why a ledger cannot be opened: names the file and what to do about it.
 #[derive(Debug)]
@@ -56,8 +57,66 @@ pub enum OpenProblem {
         /// What the system says.
         error: io::Error,
     },
+    /// Its journal cannot be used.
+    Journal(JournalFault),
+    /// It lacks what its journal has: it was restored from a backup.
+    Restored {
+        /// The journal.
+        journal: PathBuf,
+    },
+    /// A restore was not finished.
+    Unfinished,
+    /// There is a journal, and no ledger.
+    Lost {
+        /// The journal.
+        journal: PathBuf,
+    },
     /// A row cannot be read.
     Damaged(String),
+}
+
+/// Why a batch was not written.
+#[derive(Debug)]
+pub(crate) enum WriteProblem {
+    Database(rusqlite::Error),
+    Journal(JournalFault),
+}
+
+impl WriteProblem {
+    /// Whether the disk has no room.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Database(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            Self::Journal(JournalFault { problem: JournalProblem::File(error), .. }) => {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Journal(_) => false,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for WriteProblem {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<WriteProblem> for OpenProblem {
+    fn from(problem: WriteProblem) -> Self {
+        match problem {
+            WriteProblem::Database(error) => error.into(),
+            WriteProblem::Journal(fault) => Self::Journal(fault),
+        }
+    }
+}
+
+impl fmt::Display for WriteProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(error) => error.fmt(f),
+            Self::Journal(fault) => fault.fmt(f),
+        }
+    }
 }
 
 impl fmt::Display for OpenFault {
@@ -93,6 +152,20 @@ impl fmt::Display for OpenProblem {
                 "cannot write the checkpoints of its audit to {}: {error}. Check the folder and its owner",
                 file.display()
             ),
+            Self::Journal(fault) => fault.fmt(f),
+            Self::Restored { journal } => write!(
+                f,
+                "it is older than its journal {}: it was restored from a backup. Run `muster ledger resume --after-restore`, which brings back what the journal has",
+                journal.display()
+            ),
+            Self::Unfinished => f.write_str(
+                "it was restored from a backup, and `muster ledger resume --after-restore` did not come to its end. Run it again",
+            ),
+            Self::Lost { journal } => write!(
+                f,
+                "it does not exist, and its journal {} does. Restore a backup and run `muster ledger resume --after-restore`; to begin a new ledger, move the journal away",
+                journal.display()
+            ),
             Self::Damaged(what) => write!(f, "damaged: {what}. Restore a backup of it"),
         }
     }
@@ -104,11 +177,15 @@ impl std::error::Error for OpenFault {
             OpenProblem::File(error) | OpenProblem::Checkpoints { error, .. } => Some(error),
             OpenProblem::AuditKey(fault) => Some(fault),
             OpenProblem::Database(error) => Some(error),
+            OpenProblem::Journal(fault) => Some(fault),
             OpenProblem::InUse
             | OpenProblem::NotALedger
             | OpenProblem::Older { .. }
             | OpenProblem::Newer { .. }
             | OpenProblem::NeedsMigration { .. }
+            | OpenProblem::Restored { .. }
+            | OpenProblem::Unfinished
+            | OpenProblem::Lost { .. }
             | OpenProblem::Damaged(_) => None,
         }
     }

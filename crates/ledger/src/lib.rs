@@ -12,6 +12,7 @@
 pub mod audit;
 pub mod backup;
 pub mod fault;
+pub mod journal;
 mod json;
 pub mod line;
 pub mod migrate;
@@ -23,4 +24,5 @@ pub mod verify;
 
 pub use audit::AuditSettings;
 pub use fault::OpenFault;
-pub use sqlite::SqliteLedger;
+pub use journal::JournalSettings;
+pub use sqlite::{LedgerSettings, SqliteLedger};

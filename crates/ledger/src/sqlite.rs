@@ -22,6 +22,7 @@
 
 #[doc(hidden)]
 pub mod alone;
+mod attach;
 mod book;
 mod connect;
 mod crl;
@@ -64,6 +65,8 @@ use crate::audit::refusals::Refusals;
 use crate::audit::signer::{CheckpointFailures, CheckpointTimer, CheckpointWriter, checkpoints};
 use crate::audit::{AuditClock, AuditKey, AuditPublicKey, AuditSettings};
 use crate::fault::{OpenFault, OpenProblem};
+use crate::journal::JournalSettings;
+use crate::journal::frame::LedgerId;
 use crate::paths::with_suffix;
 use crate::seconds::{seconds, time};
 use crate::serial::{SERIAL_KEY_BYTES, SerialCipher};
@@ -81,6 +84,15 @@ const QUIET_SECONDS: i64 = 30 * 86_400;
 pub struct Fresh {
     /// The key of its serial numbers: random, see [`crate::serial`].
     pub serial_key: [u8; SERIAL_KEY_BYTES],
+}
+
+/// What a ledger keeps outside its file.
+#[derive(Clone, Debug)]
+pub struct LedgerSettings {
+    /// Its audit's key and checkpoints.
+    pub audit: AuditSettings,
+    /// Its journal, if it has one.
+    pub journal: Option<JournalSettings>,
 }
 
 /// See the module.
@@ -190,11 +202,25 @@ impl SqliteLedger {
     /// # Errors
     /// [`OpenFault`] names the file and what to do.
     pub fn open_audited(file: &Path, fresh: Fresh, audit: &AuditSettings, now: UnixTime) -> Result<Self, OpenFault> {
-        Self::try_open(file, fresh, audit, now).map_err(|problem| OpenFault { file: file.to_owned(), problem })
+        Self::open_with(file, fresh, &LedgerSettings { audit: audit.clone(), journal: None }, now)
     }
 
-    fn try_open(file: &Path, fresh: Fresh, audit: &AuditSettings, now: UnixTime) -> Result<Self, OpenProblem> {
+    /// The same with these settings.
+    ///
+    /// # Errors
+    /// [`OpenFault`] names the file and what to do.
+    pub fn open_with(file: &Path, fresh: Fresh, settings: &LedgerSettings, now: UnixTime) -> Result<Self, OpenFault> {
+        Self::try_open(file, fresh, settings, now).map_err(|problem| OpenFault { file: file.to_owned(), problem })
+    }
+
+    fn try_open(
+        file: &Path,
+        fresh: Fresh,
+        LedgerSettings { audit, journal }: &LedgerSettings,
+        now: UnixTime,
+    ) -> Result<Self, OpenProblem> {
         let lock = lock(file)?;
+        expect_journal_of_ledger(file, journal.as_ref())?;
         create(file)?;
         let mut connection = connect_writer(file)?;
         let fresh = Meta { serial_key: fresh.serial_key, complete_since: seconds(now) };
@@ -208,6 +234,10 @@ impl SqliteLedger {
         let unmerged = Arc::new(Unmerged::new(YOUNG_MAX));
         let remembered = (Arc::clone(&serials), Arc::clone(&unmerged));
         let mut book = Book::new(connection, remembered, audit.node)?;
+        let journal = journal.clone().map(|settings| (settings, LedgerId::new(&meta.serial_key)));
+        if let Some((settings, ledger)) = &journal {
+            book.attach(settings, *ledger)?;
+        }
         book.begin()?;
         let given_up = book.give_up_all(now)?;
         book.commit()?;
@@ -236,7 +266,7 @@ impl SqliteLedger {
         });
         let (timer, checkpoints) = checkpoints(audit, key, &shared.checkpoint_failures);
         let auditor = Auditor { timer, clock: Arc::clone(&audit.clock), node: audit.node };
-        let (readers, writers) = start(&shared, book, auditor, checkpoints).map_err(OpenProblem::File)?;
+        let (readers, writers) = start(&shared, (book, journal), auditor, checkpoints).map_err(OpenProblem::File)?;
         Ok(Self {
             shared,
             audit_key,
@@ -313,7 +343,7 @@ type Threads = Vec<JoinHandle<()>>;
 /// Starts the threads. Those that read: one answers issuances, one answers operators. Those that write: one the rows, one the checkpoints of the audit.
 fn start(
     shared: &Arc<Shared>,
-    book: Book,
+    (book, journal): (Book, Option<(JournalSettings, LedgerId)>),
     auditor: Auditor,
     checkpoints: CheckpointWriter,
 ) -> Result<(Threads, Threads), std::io::Error> {
@@ -325,7 +355,11 @@ fn start(
         make_durable(&connection, &file).map_err(|why| why.to_string())?;
         // A transaction that writes: whether the disk takes one again. What the book remembers is read only then.
         book::count_fault(&connection).map_err(|why| why.to_string())?;
-        Book::new(connection, remembered.clone(), node).map_err(|why| why.to_string())
+        let mut book = Book::new(connection, remembered.clone(), node).map_err(|why| why.to_string())?;
+        if let Some((settings, ledger)) = &journal {
+            book.attach(settings, *ledger).map_err(|why| why.to_string())?;
+        }
+        Ok(book)
     };
     let writer = Writer::new(Arc::clone(shared), book, auditor, Box::new(open));
     let writers = vec![
@@ -351,6 +385,16 @@ fn create(file: &Path) -> Result<(), OpenProblem> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(OpenProblem::File(error)),
     }
+}
+
+/// A journal without its ledger shows that the ledger was lost: a new one must not begin in its place.
+fn expect_journal_of_ledger(file: &Path, journal: Option<&JournalSettings>) -> Result<(), OpenProblem> {
+    let Some(settings) = journal else { return Ok(()) };
+    let is_written = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.len() > 0);
+    if !is_written(file) && is_written(&settings.file) {
+        return Err(OpenProblem::Lost { journal: settings.file.clone() });
+    }
+    Ok(())
 }
 
 /// One process has a ledger open: two would draw the same numbers.

@@ -61,6 +61,7 @@ const STEPS: &[&str] = &[
     "signed",
     "record-queued",
     "record-written",
+    "journaled",
     "record-durable",
     "answered",
 ];

@@ -59,7 +59,7 @@ impl AuditHead {
         Self { node: self.node, sequence, at, records, hash }
     }
 
-    fn read(connection: &Connection, node: NodePrefix) -> Result<Self, Error> {
+    pub(crate) fn read(connection: &Connection, node: NodePrefix) -> Result<Self, Error> {
         let sql = "SELECT sequence, at, records, hash FROM audit WHERE node = ?1 ORDER BY sequence DESC LIMIT 1";
         let row = connection.query_row(sql, [node.number()], |row| {
             let hash = Digest::from_bytes(row.get(3)?);

@@ -7,6 +7,7 @@ use authority::{
     Actor, FactoryKeys, INTENT_LIFETIME, Intended, Intent, LedgerEntry, Locator, NewRow, ProfileVersion, Record,
     Recorded, Reserve, Revocation, Revoke, Revoked, RowStage,
 };
+use crashpoint::Step;
 use pki::issue::{NodePrefix, RevocationReason, Serial};
 use pki::{AnchorId, Digest};
 use rusqlite::{Connection, Error, OptionalExtension, params};
@@ -18,11 +19,18 @@ use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
 use super::row::{self, function_code, function_of, origin_code, reason_code, short, short_device, tag};
 use crate::audit::chain::ChainWriter;
 use crate::audit::record::{Abandonment, RequestOrigin};
+use crate::fault::WriteProblem;
+use crate::journal::JournalWriter;
+use crate::journal::frame::AuditPoint;
 use crate::seconds::seconds;
 use crate::serial::SerialCipher;
 
 /// Parties and profiles whose numbers are kept in memory: more than a configuration names.
 const NAMES_MAX: usize = 4_096;
+
+/// The numbers of one life of the ledger: a restore begins the next one, so that no number of the lost life is drawn again. A million certificates a
+/// second for twelve days, or ten a second for three thousand years.
+pub(super) const LIFE_BITS: u32 = 40;
 
 /// Reservations that a batch gives up because their time is over: a step of work that a batch does not notice.
 const OUTLIVED_MAX: usize = 64;
@@ -61,6 +69,8 @@ pub(super) struct Book {
     tally: Tally,
     /// The audit: written with each batch.
     pub(super) audit: ChainWriter,
+    /// The journal, if the ledger has one: written before each batch is committed.
+    pub(super) journal: Option<JournalWriter>,
 }
 
 /// A reservation that waits for its certificate.
@@ -70,6 +80,8 @@ struct Reservation {
     end: i64,
     /// What the audit will say about its request.
     origin: RequestOrigin,
+    /// The whole request, for the journal: without one, or after a restart, it is read from its row.
+    intent: Option<Box<Intent>>,
 }
 
 impl Book {
@@ -103,6 +115,7 @@ impl Book {
             added: 0,
             tally,
             audit,
+            journal: None,
         };
         book.read_open()?;
         book.read_unmerged()?;
@@ -123,7 +136,7 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
                 peer: row::peer(row, 5)?,
             };
             let (serial, end) = (row::serial(row, 6)?, lifetime_end(row.get(1)?));
-            self.open.insert(row.get(0)?, Reservation { serial, end, origin });
+            self.open.insert(row.get(0)?, Reservation { serial, end, origin, intent: None });
         }
         Ok(())
     }
@@ -139,12 +152,20 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         self.tally
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn serials(&self) -> &SerialCipher {
+        &self.serials
+    }
+
     pub(super) fn begin(&self) -> Result<(), Error> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)
     }
 
     /// Writes what is counted, and makes the batch durable.
-    pub(super) fn commit(&mut self) -> Result<(), Error> {
+    pub(super) fn commit(&mut self) -> Result<(), WriteProblem> {
         let added = (std::mem::take(&mut self.added), self.tally.places);
         if let Some(indexed) = self.merge.step(&self.unmerged, &self.connection, added)? {
             self.tally.indexed = indexed;
@@ -155,6 +176,10 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         let values = params![places, rows, issued, numbers, self.tally.open_from, indexed, time];
         self.connection.prepare_cached(sql)?.execute(values)?;
         self.audit.write(&self.connection)?;
+        if let Some(journal) = &mut self.journal {
+            journal.append(AuditPoint::from(&self.audit.head())).map_err(WriteProblem::Journal)?;
+            crashpoint::passed(Step::Journaled);
+        }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.merge.committed(&self.unmerged);
         Ok(())
@@ -344,7 +369,8 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         let row = OfDevice { number, not_after, csr, spki, factory_key };
         self.unmerged.insert(&IndexEntry { device, key: short(&intent.spki), row });
         let (end, origin) = (lifetime_end(seconds(intent.at)), RequestOrigin::of(intent));
-        self.open.insert(number, Reservation { serial: intent.serial, end, origin });
+        let kept = self.journal.is_some().then(|| Box::new(intent.clone()));
+        self.open.insert(number, Reservation { serial: intent.serial, end, origin, intent: kept });
         self.added += 1;
         self.tally.places = place;
         self.tally.rows += 1;
@@ -357,7 +383,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         let issued = &record.issued;
         let is_reserved = self.open.get(&number).is_some_and(|open| open.serial == record.serial);
         let reservation = if is_reserved { self.open.remove(&number) } else { None };
-        let Some(Reservation { origin, .. }) = reservation else {
+        let Some(Reservation { origin, intent, .. }) = reservation else {
             let Some(number) = self.find(&record.serial)? else { return Ok(Recorded::Abandoned) };
             let sql = "SELECT digest FROM certificate WHERE number = ?1";
             let held: Option<Vec<u8>> =
@@ -376,7 +402,26 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         self.connection.prepare_cached(sql)?.execute(values)?;
         self.tally.issued += 1;
         self.audit.body.issued(&record.serial, issued, &origin);
+        if let Some(journal) = &mut self.journal {
+            match intent {
+                Some(intent) => journal.issued(&intent, record),
+                None => {
+                    if let Some(row) = row::read(&self.connection, number)? {
+                        journal.issued(&row.intent, record);
+                    }
+                }
+            }
+        }
         Ok(Recorded::Durable)
+    }
+
+    /// Reserves the row of a request that was reserved before, in a ledger that lost it: nothing is asked about it. `None` if another row has its
+    /// number.
+    pub(super) fn restore_row(&mut self, intent: &Intent) -> Result<Option<i64>, Error> {
+        self.tally.time = self.tally.time.max(seconds(intent.at));
+        let Some(number) = self.free_number(&intent.serial)? else { return Ok(None) };
+        self.reserve(intent, number, short_device(&intent.device))?;
+        Ok(Some(number))
     }
 
     pub(super) fn abandon_serial(&mut self, serial: &Serial) -> Result<(), Error> {
@@ -396,6 +441,9 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         let (device, key) = (short_device(&row.intent.device), short(&row.intent.spki));
         self.unmerged.remove(&self.connection, device, key, number)?;
         self.audit.body.abandoned(&row.intent, why, at);
+        if let Some(journal) = &mut self.journal {
+            journal.abandoned(&row.intent);
+        }
         Ok(Some(row.intent))
     }
 
@@ -416,15 +464,27 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
     pub(super) fn revoke(&mut self, revoke: &Revoke) -> Result<Revoked, Error> {
         let found = locate(&self.connection, &self.serials, &self.unmerged, &revoke.row)?;
         let Some((number, row)) = found else { return Ok(Revoked::Unknown) };
-        // A reservation is given up: a certificate that comes for it is turned away.
+        self.revoke_found((number, &row), &revoke.revocation)
+    }
+
+    /// A reservation is given up: a certificate that comes for it is turned away.
+    fn revoke_found(&mut self, (number, row): (i64, &LedgerEntry), revocation: &Revocation) -> Result<Revoked, Error> {
         if self.open.contains_key(&number) {
-            self.abandon(number, Abandonment::Revoked, seconds(revoke.revocation.at))?;
+            self.abandon(number, Abandonment::Revoked, seconds(revocation.at))?;
         }
-        if let Some(before) = row.revocation {
-            return Ok(Revoked::Before(before));
+        if let Some(before) = &row.revocation {
+            return Ok(Revoked::Before(before.clone()));
         }
-        self.write_revocation(number, &row.intent, &revoke.revocation)?;
+        self.write_revocation(number, &row.intent, revocation)?;
         Ok(Revoked::Now)
+    }
+
+    /// Revokes a row that was revoked before, in a ledger that lost that.
+    pub(super) fn revoke_row(&mut self, row: &LedgerEntry, revocation: &Revocation) -> Result<(), Error> {
+        match self.number(&row.intent.serial) {
+            Some(number) => self.revoke_found((number, row), revocation).map(drop),
+            None => Ok(()),
+        }
     }
 
     fn write_revocation(&mut self, number: i64, intent: &Intent, revocation: &Revocation) -> Result<(), Error> {
@@ -432,6 +492,9 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         let sql = "INSERT INTO revocation (number, at, reason, actor) VALUES (?1, ?2, ?3, ?4)";
         self.connection.prepare_cached(sql)?.execute(values)?;
         self.audit.body.revoked(intent, revocation);
+        if let Some(journal) = &mut self.journal {
+            journal.revoked(&intent.serial, revocation);
+        }
         Ok(())
     }
 

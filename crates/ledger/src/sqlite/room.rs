@@ -1,9 +1,10 @@
 //! How much room a ledger needs on its disk.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::connect::CHECKPOINT_PAGES;
+use crate::fault::WriteProblem;
 use crate::paths::folder_of;
 
 /// Bytes of a page in the log: 24 before the page.
@@ -14,23 +15,44 @@ const MARGIN_BYTES: u64 = 16 << 20;
 
 /// What has to be free before a ledger that found its disk full writes again: the whole log, and all of it once more when it is copied into the
 /// file. With less it would fail again at the next copy.
-pub(super) const NEEDED_BYTES: u64 = 2 * CHECKPOINT_PAGES as u64 * LOG_PAGE_BYTES + MARGIN_BYTES;
+const NEEDED_BYTES: u64 = 2 * CHECKPOINT_PAGES as u64 * LOG_PAGE_BYTES + MARGIN_BYTES;
 
-/// What is free on the disk of a ledger.
+/// What has to be free before a ledger whose journal found its disk full writes again: some batches of the longest lines.
+const JOURNAL_BYTES: u64 = MARGIN_BYTES;
+
+/// What has to be free on the disk of a file before it is written again.
+#[derive(Clone, Debug)]
+pub(super) struct Needed {
+    file: PathBuf,
+    bytes: u64,
+}
+
+impl Needed {
+    /// What this fault of the ledger in `ledger` shows to be missing.
+    pub(super) fn by(problem: &WriteProblem, ledger: &Path) -> Self {
+        match problem {
+            WriteProblem::Database(_) => Self { file: ledger.to_owned(), bytes: NEEDED_BYTES },
+            WriteProblem::Journal(fault) => Self { file: fault.file.clone(), bytes: JOURNAL_BYTES },
+        }
+    }
+
+    /// What is free on that disk, for users other than root; nothing where the system does not say.
+    pub(super) fn room(&self) -> Option<Room> {
+        let disk = rustix::fs::statvfs(folder_of(&self.file)).ok()?;
+        Some(Room { free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize), needed_bytes: self.bytes })
+    }
+}
+
+/// What is free on a disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    pub(super) free_bytes: u64,
+    free_bytes: u64,
+    needed_bytes: u64,
 }
 
 impl Room {
-    /// Of the disk that this file is on, for users other than root; nothing where the system does not say.
-    pub(super) fn of(file: &Path) -> Option<Self> {
-        let disk = rustix::fs::statvfs(folder_of(file)).ok()?;
-        Some(Self { free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize) })
-    }
-
     pub(super) fn is_enough(self) -> bool {
-        self.free_bytes >= NEEDED_BYTES
+        self.free_bytes >= self.needed_bytes
     }
 }
 
@@ -39,7 +61,7 @@ impl fmt::Display for Room {
         write!(
             f,
             "the ledger needs {} MiB of free space there, and {} MiB are free",
-            NEEDED_BYTES >> 20,
+            self.needed_bytes >> 20,
             self.free_bytes >> 20
         )
     }

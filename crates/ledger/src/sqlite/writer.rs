@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use authority::{Completion, Intended, LedgerFault, Record, Recorded, Reserve, Revoke, Revoked};
 use crashpoint::Step;
 use pki::issue::Serial;
-use rusqlite::{Error, ErrorCode};
+use rusqlite::Error;
 use tracing::{error, info};
 
 use super::book::Book;
-use super::room::Room;
+use super::room::Needed;
 use super::{Auditor, Shared};
 use crate::audit::refusals::{Due, DueRefusals};
+use crate::fault::WriteProblem;
 
 /// Rows of one transaction. It holds the answers of all of them until it is durable.
 const BATCH_ROWS_MAX: usize = 1_024;
@@ -119,15 +120,15 @@ pub(super) struct Writer {
     book: Option<Book>,
     auditor: Auditor,
     open: Reopen,
-    /// The last fault was a full disk.
-    is_full: bool,
+    /// The last fault was a full disk: what has to be free there.
+    missing: Option<Needed>,
     /// When the file was opened last.
     opened: Instant,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, book: Book, auditor: Auditor, open: Reopen) -> Self {
-        Self { shared, book: Some(book), auditor, open, is_full: false, opened: Instant::now() }
+        Self { shared, book: Some(book), auditor, open, missing: None, opened: Instant::now() }
     }
 
     /// Runs until the queue is closed and empty.
@@ -182,8 +183,7 @@ impl Writer {
 
     fn reopen(&mut self) {
         self.opened = Instant::now();
-        if self.is_full
-            && let Some(room) = Room::of(&self.shared.file)
+        if let Some(room) = self.missing.as_ref().and_then(Needed::room)
             && !room.is_enough()
         {
             return self.shared.set_fault(Some(room.to_string()));
@@ -221,7 +221,7 @@ impl Writer {
             }
         }
         book.audit.refused(&refusals, now);
-        match outcome.and_then(|()| book.commit()) {
+        match outcome.map_err(WriteProblem::from).and_then(|()| book.commit()) {
             Ok(()) => {
                 self.shared.publish(book.tally());
                 self.book = Some(book);
@@ -238,14 +238,16 @@ impl Writer {
         }
     }
 
-    fn failed(&mut self, why: &Error) {
+    fn failed(&mut self, why: &WriteProblem) {
+        let needed = Needed::by(why, &self.shared.file);
         let file = self.shared.file.display();
-        self.is_full = why.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        let is_full = why.is_full();
         self.opened = Instant::now();
-        let room = Room::of(&self.shared.file).filter(|room| self.is_full || !room.is_enough());
+        let room = needed.room().filter(|room| is_full || !room.is_enough());
         let room = room.map_or_else(String::new, |room| format!(": {room}"));
         error!(%file, "the ledger cannot write: {why}{room}. Enrolments get 5.03 until it can; what was acknowledged is safe");
         self.shared.set_fault(Some(format!("{why}{room}")));
+        self.missing = is_full.then_some(needed);
     }
 
     /// A panic half way through a row: a defect. Nothing of the batch was committed, and the process has to start again.

@@ -1,0 +1,207 @@
+//! Appends the lines of each batch, and makes them durable.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use authority::{Intent, Record, Revocation};
+use pki::issue::Serial;
+
+use super::frame::{AuditPoint, BatchEnd, Header};
+use super::{JournalFault, JournalProblem, JournalSettings, segments};
+use crate::line;
+use crate::paths::{sync_folder, with_suffix};
+
+/// Bytes of lines that are written at a time when rows are appended that the journal lacks.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A journal that is open. After a fault it is opened anew, with the book that it belongs to.
+pub(crate) struct JournalWriter {
+    settings: JournalSettings,
+    header: Header,
+    file: File,
+    /// Bytes of the file.
+    length: u64,
+    /// The last batch that was ended, or what stands before it.
+    last: AuditPoint,
+    /// The last batch of the file.
+    written: AuditPoint,
+    /// The lines of the open batch.
+    text: String,
+    lines: i64,
+}
+
+impl JournalWriter {
+    /// Opens a file whose last batch ends at `end`, and cuts off what stands behind.
+    pub(crate) fn open(
+        settings: &JournalSettings,
+        header: Header,
+        (last, end, length): (AuditPoint, u64, u64),
+    ) -> io::Result<Self> {
+        let file = File::options().append(true).open(&settings.file)?;
+        if end < length {
+            file.set_len(end)?;
+            file.sync_all()?;
+        }
+        Ok(Self {
+            settings: settings.clone(),
+            header,
+            file,
+            length: end,
+            last,
+            written: last,
+            text: String::new(),
+            lines: 0,
+        })
+    }
+
+    /// Begins a file that reaches `at` with what `rows` appends; it has its name once all of that is durable.
+    pub(crate) fn begin<E: From<io::Error>>(
+        settings: &JournalSettings,
+        header: Header,
+        at: AuditPoint,
+        rows: impl FnOnce(&mut Filling) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let part = with_suffix(&settings.file, ".part");
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        let mut filling = Filling { file, at, text: String::new(), lines: 0, length: 0 };
+        header.push(&mut filling.text);
+        rows(&mut filling)?;
+        if at != header.after {
+            filling.end();
+        }
+        filling.flush()?;
+        filling.file.sync_all()?;
+        let length = filling.length;
+        fs::rename(&part, &settings.file)?;
+        sync_folder(&settings.file)?;
+        let file = File::options().append(true).open(&settings.file)?;
+        Ok(Self {
+            settings: settings.clone(),
+            header,
+            file,
+            length,
+            last: at,
+            written: at,
+            text: String::new(),
+            lines: 0,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.settings.file
+    }
+
+    pub(crate) fn issued(&mut self, intent: &Intent, record: &Record) {
+        line::push_issued(&mut self.text, intent, record);
+        self.lines += 1;
+    }
+
+    pub(crate) fn abandoned(&mut self, intent: &Intent) {
+        line::push_abandoned(&mut self.text, intent);
+        self.lines += 1;
+    }
+
+    pub(crate) fn revoked(&mut self, serial: &Serial, revocation: &Revocation) {
+        line::push_revoked(&mut self.text, serial, revocation);
+        self.lines += 1;
+    }
+
+    /// Ends the batch with its row of the audit, and makes it durable. A batch without lines is not written.
+    pub(crate) fn append(&mut self, at: AuditPoint) -> Result<(), JournalFault> {
+        self.end(at);
+        self.flush()
+    }
+
+    /// Ends a batch that is written with the ones behind it.
+    pub(crate) fn end(&mut self, at: AuditPoint) {
+        if self.lines > 0 && self.last == at {
+            // The batch was not committed the first time, and is the same now.
+            self.text.clear();
+            self.lines = 0;
+        } else if self.lines > 0 {
+            self.reach(at);
+        }
+    }
+
+    /// Says that the journal lacks nothing up to this row of the audit, which may be one of refusals alone.
+    pub(crate) fn reach(&mut self, at: AuditPoint) {
+        if self.last != at {
+            BatchEnd { at, lines: self.lines }.push(&mut self.text);
+            (self.lines, self.last) = (0, at);
+        }
+    }
+
+    /// Whether so much waits that it is time to write it.
+    pub(crate) fn is_long(&self) -> bool {
+        self.text.len() >= CHUNK_BYTES
+    }
+
+    /// Writes the batches that were ended, and makes them durable.
+    pub(crate) fn flush(&mut self) -> Result<(), JournalFault> {
+        if self.text.is_empty() {
+            return Ok(());
+        }
+        let written = self.write();
+        written.map_err(|error| JournalFault { file: self.settings.file.clone(), problem: JournalProblem::File(error) })
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if self.length >= self.settings.segment_bytes {
+            self.rotate()?;
+        }
+        self.file.write_all(self.text.as_bytes())?;
+        self.file.sync_data()?;
+        self.length += u64::try_from(self.text.len()).unwrap_or(0);
+        self.written = self.last;
+        self.text.clear();
+        Ok(())
+    }
+
+    /// Closes the file and begins the next one. A crash between the two leaves no file, and the next start begins it.
+    fn rotate(&mut self) -> io::Result<()> {
+        let header = Header { after: self.written, ..self.header };
+        segments::close(&self.settings.file, self.header.life, (self.header.after.sequence, self.written.sequence))?;
+        let next = Self::begin(&self.settings, header, self.written, |_| io::Result::Ok(()))?;
+        (self.file, self.length, self.header) = (next.file, next.length, header);
+        Ok(())
+    }
+}
+
+/// A file that is being filled with rows that were there before.
+pub(crate) struct Filling {
+    file: File,
+    /// The row of the audit up to which they are all of them.
+    at: AuditPoint,
+    text: String,
+    lines: i64,
+    length: u64,
+}
+
+impl Filling {
+    /// Where lines are appended; [`Filling::added`] says how many were.
+    pub(crate) fn text(&mut self) -> &mut String {
+        &mut self.text
+    }
+
+    pub(crate) fn added(&mut self, lines: i64) -> io::Result<()> {
+        self.lines += lines;
+        if self.text.len() < CHUNK_BYTES {
+            return Ok(());
+        }
+        self.end();
+        self.flush()
+    }
+
+    fn end(&mut self) {
+        BatchEnd { at: self.at, lines: std::mem::take(&mut self.lines) }.push(&mut self.text);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(self.text.as_bytes())?;
+        self.length += u64::try_from(self.text.len()).unwrap_or(0);
+        self.text.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,381 @@
+//! Ties the book to its journal: resolves what a crash left between the two, and appends what the journal lacks. See [`crate::journal`].
+
+use std::io;
+
+use authority::{LedgerEntry, Recorded, RowStage};
+use pki::Digest;
+use pki::issue::Serial;
+use rusqlite::{Connection, Error, OptionalExtension};
+use serde_json::Value;
+use tracing::{info, warn};
+
+use super::book::{Book, LIFE_BITS, by_serial};
+use super::row;
+use crate::audit::chain::AuditHead;
+use crate::fault::OpenProblem;
+use crate::journal::frame::{AuditPoint, Header, LedgerId};
+use crate::journal::tail::Tail;
+use crate::journal::{Filling, JournalFault, JournalProblem, JournalSettings, JournalWriter, segments};
+use crate::json::octets;
+use crate::line::{self, RowEvent};
+
+/// Rows between two reports of progress.
+const STEP: u64 = 100_000;
+
+/// How the end of a journal stands to the ledger.
+enum Standing {
+    /// The ledger has its last batch.
+    Contained,
+    /// Its last batch was not committed, and all of its rows are there.
+    Ahead(Vec<RowEvent>),
+    /// What it lacks cannot be told from the audit: another life, another node, or rows of the audit that were pruned.
+    Unrelated,
+    /// The ledger lacks what the journal has.
+    Older,
+}
+
+impl Book {
+    /// Opens the journal, or begins it; from then on each batch is written to it.
+    pub(super) fn attach(&mut self, settings: &JournalSettings, ledger: LedgerId) -> Result<(), OpenProblem> {
+        let fault = |problem| OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem });
+        let file = |error| fault(JournalProblem::File(error));
+        let is_there = match settings.file.metadata() {
+            // Somebody made an empty file of its name.
+            Ok(metadata) => metadata.len() > 0,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(file(error)),
+        };
+        if !is_there {
+            let newest = segments::closed(&settings.file).map_err(file)?.pop();
+            // A crash came when the last segment was closed and the next one was not begun.
+            let is_next = newest.is_some_and(|it| (it.life, it.last) == (self.life(), self.audit.head().sequence));
+            return if is_next { self.begin_empty(settings, ledger) } else { self.begin_whole(settings, ledger) };
+        }
+        let tail = Tail::read(&settings.file, ledger).map_err(fault)?;
+        let last = tail.last.map_or(tail.header.after, |last| last.at);
+        match self.compare(&tail, last, settings)? {
+            Standing::Older => Err(OpenProblem::Restored { journal: settings.file.clone() }),
+            Standing::Unrelated => {
+                let name =
+                    segments::close(&settings.file, tail.header.life, (tail.header.after.sequence, last.sequence));
+                warn!(
+                    file = %name.map_err(file)?.display(),
+                    "the journal is not the continuation of this ledger's audit: it was closed under this name, and a new one begins"
+                );
+                self.begin_whole(settings, ledger)
+            }
+            Standing::Contained => {
+                self.open_journal(settings, &tail, last)?;
+                self.append_missing(last, settings, ledger)
+            }
+            Standing::Ahead(events) => {
+                self.open_journal(settings, &tail, last)?;
+                info!(lines = events.len(), "the last batch of the journal was not committed: it is completed");
+                self.begin()?;
+                for event in &events {
+                    self.replay(event)?;
+                }
+                self.commit().map_err(OpenProblem::from)
+            }
+        }
+    }
+
+    fn open_journal(&mut self, settings: &JournalSettings, tail: &Tail, last: AuditPoint) -> Result<(), OpenProblem> {
+        if tail.end < tail.length {
+            let bytes = tail.length - tail.end;
+            warn!(file = %settings.file.display(), bytes, "the end of the journal was never whole: it is cut off");
+        }
+        let opened = JournalWriter::open(settings, tail.header, (last, tail.end, tail.length));
+        self.journal = Some(opened.map_err(|error| {
+            OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem: JournalProblem::File(error) })
+        })?);
+        Ok(())
+    }
+
+    /// Which life of the ledger this is: each restore begins one, with numbers of its own.
+    pub(super) fn life(&self) -> i64 {
+        self.tally().numbers >> LIFE_BITS
+    }
+
+    fn compare(&self, tail: &Tail, last: AuditPoint, settings: &JournalSettings) -> Result<Standing, OpenProblem> {
+        if tail.header.life > self.life() {
+            return Ok(Standing::Older);
+        }
+        if tail.header.life < self.life() {
+            return Ok(Standing::Unrelated);
+        }
+        let head = AuditHead::read(self.connection(), last.node)?;
+        if last.sequence > head.sequence + 1 {
+            return Ok(Standing::Older);
+        }
+        let hash = hash_of(self.connection(), last)?;
+        if hash == Some(last.hash) || last.sequence == 0 {
+            let is_same_node = last.node == self.audit.head().node;
+            return Ok(if is_same_node { Standing::Contained } else { Standing::Unrelated });
+        }
+        let is_ahead = last.sequence == head.sequence + 1;
+        if hash.is_none() && !is_ahead {
+            return Ok(Standing::Unrelated);
+        }
+        let events = tail
+            .events(&settings.file)
+            .map_err(|problem| OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem }))?;
+        for event in &events {
+            let Some(row) = self.row_of(event.serial())? else { return Ok(Standing::Older) };
+            let is_known = match event {
+                // If the audit went on without this batch, the ledger has its revocations in another one.
+                RowEvent::Revoked(..) => is_ahead || row.revocation.is_some(),
+                RowEvent::Issued(_, record) => row.issued().is_none_or(|known| known.digest == record.issued.digest),
+                RowEvent::Abandoned(_) | RowEvent::Reserved(_) => true,
+            };
+            if !is_known {
+                return Ok(Standing::Older);
+            }
+        }
+        Ok(if is_ahead { Standing::Ahead(events) } else { Standing::Unrelated })
+    }
+
+    fn row_of(&self, serial: &Serial) -> Result<Option<LedgerEntry>, Error> {
+        Ok(by_serial(self.connection(), self.serials(), serial)?.map(|(_, row)| row))
+    }
+
+    fn begin_empty(&mut self, settings: &JournalSettings, ledger: LedgerId) -> Result<(), OpenProblem> {
+        let at = AuditPoint::from(&self.audit.head());
+        let header = Header { ledger, life: self.life(), after: at };
+        self.journal = Some(
+            JournalWriter::begin(settings, header, at, |_| Ok::<(), FillFault>(()))
+                .map_err(|fault| fault.of(settings))?,
+        );
+        Ok(())
+    }
+
+    /// Begins a journal with every row of the ledger.
+    fn begin_whole(&mut self, settings: &JournalSettings, ledger: LedgerId) -> Result<(), OpenProblem> {
+        let head = self.audit.head();
+        let header = Header { ledger, life: self.life(), after: AuditPoint::from(&AuditHead::start(head.node)) };
+        let rows = self.tally().rows;
+        if rows > 0 {
+            info!(file = %settings.file.display(), rows, "the ledger has no journal: one is begun with every row");
+        }
+        let connection = self.connection();
+        let begun = JournalWriter::begin(settings, header, AuditPoint::from(&head), |out| every_row(connection, out));
+        self.journal = Some(begun.map_err(|fault| fault.of(settings))?);
+        if rows > 0 {
+            info!(file = %settings.file.display(), "the journal has every row");
+        }
+        Ok(())
+    }
+
+    /// Appends what the audit says that happened since this row of it.
+    fn append_missing(
+        &mut self,
+        last: AuditPoint,
+        settings: &JournalSettings,
+        ledger: LedgerId,
+    ) -> Result<(), OpenProblem> {
+        let head = AuditPoint::from(&self.audit.head());
+        if last == head {
+            return Ok(());
+        }
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
+        let is_complete = self.copy_rows_since(last, &mut journal)?;
+        if !is_complete {
+            drop(journal);
+            warn!("the audit was pruned behind the end of the journal: the journal begins anew");
+            segments::close(&settings.file, self.life(), (last.sequence, last.sequence)).map_err(|error| {
+                OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem: JournalProblem::File(error) })
+            })?;
+            return self.begin_whole(settings, ledger);
+        }
+        journal.reach(head);
+        journal.flush().map_err(OpenProblem::Journal)?;
+        self.journal = Some(journal);
+        Ok(())
+    }
+
+    fn copy_rows_since(&self, last: AuditPoint, journal: &mut JournalWriter) -> Result<bool, OpenProblem> {
+        let sql = "SELECT sequence, hash, body FROM audit WHERE node = ?1 AND sequence > ?2 ORDER BY sequence";
+        let mut statement = self.connection().prepare(sql)?;
+        let mut rows = statement.query((last.node.number(), last.sequence))?;
+        let (mut expected, mut appended) = (last.sequence + 1, 0_u64);
+        while let Some(found) = rows.next()? {
+            let sequence: i64 = found.get(0)?;
+            if sequence != expected {
+                return Ok(false);
+            }
+            expected += 1;
+            let body = found.get_ref(2)?.as_str().map_err(Error::from)?;
+            for event in body.lines().filter_map(AuditedEvent::read) {
+                let Some(row) = self.row_of(&event.serial)? else { continue };
+                event.append(&row, journal);
+                appended += 1;
+                if appended.is_multiple_of(STEP) {
+                    info!(rows = appended, "appending to the journal what it lacks");
+                }
+            }
+            journal.end(AuditPoint { node: last.node, sequence, hash: Digest::from_bytes(found.get(1)?) });
+            if journal.is_long() {
+                journal.flush().map_err(OpenProblem::Journal)?;
+            }
+        }
+        if appended > 0 {
+            info!(rows = appended, file = %journal.path().display(), "the journal lacked these events, and has them now");
+        }
+        Ok(true)
+    }
+
+    /// Makes the ledger say what a line says, if it does not already. The caller has begun a batch.
+    pub(super) fn replay(&mut self, event: &RowEvent) -> Result<Replayed, Error> {
+        let row = self.row_of(event.serial())?;
+        Ok(match (event, row) {
+            (RowEvent::Reserved(_), _) => Replayed::Known,
+            (RowEvent::Issued(intent, record), None) => match self.restore_row(intent)? {
+                Some(_) => recorded(self.record(record)?),
+                None => Replayed::Contradiction,
+            },
+            (RowEvent::Issued(_, record), Some(row)) => match row.stage {
+                RowStage::Reserved => recorded(self.record(record)?),
+                RowStage::Issued(known) if known.issued.digest == record.issued.digest => Replayed::Known,
+                RowStage::Issued(_) => Replayed::Contradiction,
+                // It was given up after its certificate was in the journal: that certificate was never released.
+                RowStage::Abandoned => Replayed::Known,
+            },
+            (RowEvent::Abandoned(intent), None) => match self.restore_row(intent)? {
+                Some(_) => self.abandon_serial(&intent.serial).map(|()| Replayed::Row)?,
+                None => Replayed::Contradiction,
+            },
+            (RowEvent::Abandoned(intent), Some(row)) => match row.stage {
+                RowStage::Reserved => self.abandon_serial(&intent.serial).map(|()| Replayed::Row)?,
+                RowStage::Issued(_) | RowStage::Abandoned => Replayed::Known,
+            },
+            (RowEvent::Revoked(_, revocation), Some(row)) if row.revocation.is_none() => {
+                self.revoke_row(&row, revocation)?;
+                Replayed::Revocation
+            }
+            (RowEvent::Revoked(..), Some(_)) => Replayed::Known,
+            (RowEvent::Revoked(..), None) => Replayed::NoRow,
+        })
+    }
+}
+
+/// What a line brought to the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replayed {
+    /// Nothing: the ledger had it.
+    Known,
+    /// A row, or its certificate.
+    Row,
+    /// A revocation.
+    Revocation,
+    /// Nothing: it revokes a row that neither the ledger nor the journal has.
+    NoRow,
+    /// Nothing: the ledger says something else of this serial number.
+    Contradiction,
+}
+
+fn recorded(answer: Recorded) -> Replayed {
+    match answer {
+        Recorded::Durable => Replayed::Row,
+        Recorded::Abandoned => Replayed::Contradiction,
+    }
+}
+
+fn hash_of(connection: &Connection, at: AuditPoint) -> Result<Option<Digest>, Error> {
+    let sql = "SELECT hash FROM audit WHERE node = ?1 AND sequence = ?2";
+    let hash = connection.query_row(sql, (at.node.number(), at.sequence), |row| row.get(0)).optional()?;
+    Ok(hash.map(Digest::from_bytes))
+}
+
+/// A record of the audit about a row.
+struct AuditedEvent {
+    kind: AuditedKind,
+    serial: Serial,
+}
+
+#[derive(Clone, Copy)]
+enum AuditedKind {
+    Issued,
+    Abandoned,
+    Revoked,
+}
+
+impl AuditedEvent {
+    fn read(record: &str) -> Option<Self> {
+        let kind = record.strip_prefix("{\"type\":\"")?;
+        let kind = match kind.split_once('"')?.0 {
+            "issued" | "adopted" => AuditedKind::Issued,
+            "abandoned" => AuditedKind::Abandoned,
+            "revoked" => AuditedKind::Revoked,
+            _ => return None,
+        };
+        let value: Value = serde_json::from_str(record).ok()?;
+        let serial: [u8; pki::issue::SERIAL_BYTES] = octets(value.get("serial")?.as_str()?)?;
+        Some(Self { kind, serial: Serial::from_bytes(&serial).ok()? })
+    }
+
+    fn append(&self, row: &LedgerEntry, journal: &mut JournalWriter) {
+        match (self.kind, &row.stage) {
+            (AuditedKind::Issued, RowStage::Issued(record)) => journal.issued(&row.intent, record),
+            (AuditedKind::Abandoned, RowStage::Abandoned) => journal.abandoned(&row.intent),
+            (AuditedKind::Revoked, _) => {
+                row.revocation.iter().for_each(|revocation| journal.revoked(&row.intent.serial, revocation));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Appends every row that is more than a reservation, in the order of places.
+fn every_row(connection: &Connection, out: &mut Filling) -> Result<(), FillFault> {
+    let mut statement = connection.prepare(row::EVERY)?;
+    let mut rows = statement.query([])?;
+    let mut appended = 0_u64;
+    while let Some(found) = rows.next()? {
+        let entry = row::entry(found)?;
+        match &entry.stage {
+            RowStage::Issued(record) => line::push_issued(out.text(), &entry.intent, record),
+            RowStage::Abandoned => line::push_abandoned(out.text(), &entry.intent),
+            RowStage::Reserved => continue,
+        }
+        let mut lines = 1;
+        if let Some(revocation) = &entry.revocation {
+            line::push_revoked(out.text(), &entry.intent.serial, revocation);
+            lines += 1;
+        }
+        out.added(lines)?;
+        appended += 1;
+        if appended.is_multiple_of(STEP) {
+            info!(rows = appended, "writing the journal");
+        }
+    }
+    Ok(())
+}
+
+/// Why a journal could not be filled with the rows of its ledger.
+enum FillFault {
+    Database(Error),
+    File(io::Error),
+}
+
+impl FillFault {
+    fn of(self, settings: &JournalSettings) -> OpenProblem {
+        match self {
+            Self::Database(error) => error.into(),
+            Self::File(error) => {
+                OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem: JournalProblem::File(error) })
+            }
+        }
+    }
+}
+
+impl From<Error> for FillFault {
+    fn from(error: Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<io::Error> for FillFault {
+    fn from(error: io::Error) -> Self {
+        Self::File(error)
+    }
+}
