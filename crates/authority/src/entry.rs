@@ -233,6 +233,28 @@ pub struct LedgerHealth {
     pub rows: u64,
     /// Number of rows that fit without forgetting one; `None` if the ledger has no limit.
     pub room: Option<u64>,
-    /// Number of batches that it has made durable since it was opened, each with one sync of the disk; 0 if it is in memory.
+}
+
+/// What a ledger knows about its writes without waiting for anything: for probes and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerWrites {
+    /// Why no row can be written now, in words for an operator; `None` while rows can be written.
+    pub fault: Option<String>,
+    /// Batches that could not be written since it was opened. A batch that is refused because an earlier one failed does not count.
+    pub faults: u64,
+    /// Batches that it has made durable since it was opened, each with one sync of the disk; 0 if it is in memory.
     pub commits: u64,
+    /// Rows that wait to be written.
+    pub waiting_rows: u64,
+    /// The room on its disk; `None` if it is in memory, or if the system does not say.
+    pub disk: Option<DiskRoom>,
+}
+
+/// The room on the disk of a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskRoom {
+    /// What is free for the user of the ledger.
+    pub free_bytes: u64,
+    /// What has to be free before a ledger that found its disk full writes again.
+    pub needed_bytes: u64,
 }

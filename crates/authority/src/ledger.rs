@@ -20,7 +20,7 @@ use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
 
 use crate::completion::Completion;
-use crate::entry::{LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter};
+use crate::entry::{LedgerEntry, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter};
 use crate::intent::{Intended, Record, Recorded, Reserve};
 use crate::refusal_record::RefusalRecord;
 use crate::standing::{Finding, Inquiry};
@@ -85,6 +85,9 @@ pub trait Ledger: Send + Sync {
     /// Whether it can read and write now; the fault is the one that an issuance would meet.
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>);
 
+    /// What it knows about its writes, at once: never waits for a disk or another thread's work.
+    fn writes(&self) -> LedgerWrites;
+
     /// Completes once the effects of all earlier calls are durable: the daemon waits for this before it ends.
     fn flush(&self, done: Completion<Result<(), LedgerFault>>);
 }
@@ -97,6 +100,16 @@ pub trait LedgerOver: Send + Sync {
     /// See [`Ledger::standing`].
     fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
         self.inner().standing(of, done);
+    }
+
+    /// See [`Ledger::time`].
+    fn time(&self) -> Option<UnixTime> {
+        self.inner().time()
+    }
+
+    /// See [`Ledger::writes`].
+    fn writes(&self) -> LedgerWrites {
+        self.inner().writes()
     }
 
     /// See [`Ledger::intend`].
@@ -130,7 +143,7 @@ impl<L: LedgerOver> Ledger for L {
     }
 
     fn time(&self) -> Option<UnixTime> {
-        self.inner().time()
+        LedgerOver::time(self)
     }
 
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
@@ -171,6 +184,10 @@ impl<L: LedgerOver> Ledger for L {
 
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
         self.inner().health(done);
+    }
+
+    fn writes(&self) -> LedgerWrites {
+        LedgerOver::writes(self)
     }
 
     fn flush(&self, done: Completion<Result<(), LedgerFault>>) {

@@ -65,14 +65,14 @@ pub use ca_profile::{
     BACKDATE, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MAX, CERTIFICATES_PER_DEVICE_MIN, CaProfile,
     CaProfileFault, CaProfileSpec, KeyTypes, Unrecorded, VALIDITY_MIN,
 };
-pub use clock_guard::{BEHIND_MAX, ClockGuard, JUMP_MAX};
+pub use clock_guard::{BEHIND_MAX, ClockGuard, JUMP_MAX, ledger_time};
 pub use collected::Collected;
 pub use completion::Completion;
 pub use crl::CrlFault;
 pub use device::{DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice, SubjectAttribute};
 pub use entry::{
-    Cursor, LISTING_ROWS_MAX, LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter,
-    RowStage, RowState,
+    Cursor, DiskRoom, LISTING_ROWS_MAX, LedgerEntry, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, Revoke,
+    Revoked, RowFilter, RowStage, RowState,
 };
 pub use executor::{Executor, Inline};
 pub use function::Function;

@@ -18,7 +18,9 @@ use rustls_pki_types::UnixTime;
 
 use self::rows::Rows;
 use crate::completion::Completion;
-use crate::entry::{LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter, RowState};
+use crate::entry::{
+    LedgerEntry, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter, RowState,
+};
 use crate::intent::{Intended, Record, Recorded, Reserve};
 use crate::issued::Issued;
 use crate::ledger::{Ledger, LedgerFault};
@@ -182,9 +184,14 @@ impl Ledger for MemoryLedger {
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
         let answer = self.lock().map(|rows| {
             let held = rows.len();
-            LedgerHealth { rows: number(held), room: Some(number(self.rows_max.saturating_sub(held))), commits: 0 }
+            LedgerHealth { rows: number(held), room: Some(number(self.rows_max.saturating_sub(held))) }
         });
         done(answer);
+    }
+
+    fn writes(&self) -> LedgerWrites {
+        let fault = if self.rows.is_poisoned() { Some(LedgerFault::Broken.to_string()) } else { None };
+        LedgerWrites { fault, ..LedgerWrites::default() }
     }
 
     fn flush(&self, done: Completion<Result<(), LedgerFault>>) {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use authority::Actor;
-use pki::AnchorId;
 use pki::chain::Listed;
+use pki::{AnchorId, UnixTime};
 use server::admin::protocol::{AdminAnswer, AdminFault, AdminFaultCode, AdminRequest, CertificateRow};
 use server::admin::{AdminClient, AdminClientFault, AdminDesk, actor_of};
 use server::config::{Configuration, ConfigurationFaults, Sources};
@@ -75,7 +75,7 @@ impl Operator {
         }
         let opened = ledger::open_unserved(&config, &arguments.config)?;
         let manufacturers = manufacturers(&config);
-        let desk = AdminDesk::new(Arc::clone(&opened), move || manufacturers.clone());
+        let desk = AdminDesk::new(Arc::clone(&opened), move || manufacturers.clone(), UnixTime::now);
         let actor = actor_of(rustix::process::geteuid().as_raw());
         Ok(Self { way: Way::Here { desk, actor }, ledger })
     }

@@ -45,8 +45,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use authority::{
-    Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
-    Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter,
+    Completion, DiskRoom, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites,
+    ListQuery, Listing, Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter,
 };
 use crashpoint::Step;
 use pki::issue::{NodePrefix, Serial};
@@ -59,6 +59,7 @@ use self::connect::{connect_anchor, connect_reader, connect_writer, make_durable
 use self::index::{Unmerged, YOUNG_MAX};
 use self::queue::Queue;
 use self::reader::{Question, Reader};
+use self::room::{Needed, Room};
 use self::schema::Meta;
 use self::writer::{Write, Writer};
 use crate::audit::refusals::Refusals;
@@ -123,6 +124,10 @@ struct Shared {
     /// The time of the latest row, in seconds since 1970; 0 where there is none.
     time: AtomicI64,
     commits: AtomicU64,
+    /// Batches that could not be written.
+    faults: AtomicU64,
+    /// The room on its disk, as the writer measured it last.
+    disk: Mutex<Option<Room>>,
     state: Mutex<WriteState>,
     /// Refusals that are not in the audit yet. Not in the queue of writes: they take no room from enrolments.
     refusals: Mutex<Refusals>,
@@ -149,6 +154,11 @@ impl Shared {
         if *state != WriteState::Broken {
             *state = fault.map_or(WriteState::Writes, WriteState::Fails);
         }
+    }
+
+    fn measure_room(&self) {
+        let room = Needed::of(&self.file).room();
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = room;
     }
 
     fn is_broken(&self) -> bool {
@@ -260,6 +270,8 @@ impl SqliteLedger {
             rows: AtomicI64::new(tally.rows),
             time: AtomicI64::new(tally.time),
             commits: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            disk: Mutex::new(Needed::of(file).room()),
             state: Mutex::new(WriteState::Writes),
             refusals: Mutex::default(),
             checkpoint_failures: Arc::default(),
@@ -497,8 +509,23 @@ impl Ledger for SqliteLedger {
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
         done(match self.shared.write_fault() {
             Some(fault) => Err(fault),
-            None => Ok(LedgerHealth { rows: self.rows(), room: None, commits: self.commits() }),
+            None => Ok(LedgerHealth { rows: self.rows(), room: None }),
         });
+    }
+
+    fn writes(&self) -> LedgerWrites {
+        let fault = match &*self.shared.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            WriteState::Writes => None,
+            WriteState::Fails(why) => Some(format!("the ledger {} cannot write: {why}", self.shared.file.display())),
+            WriteState::Broken => Some(LedgerFault::Broken.to_string()),
+        };
+        LedgerWrites {
+            fault,
+            faults: self.shared.faults.load(Ordering::Relaxed),
+            commits: self.commits(),
+            waiting_rows: u64::try_from(self.shared.writes.weight()).unwrap_or(u64::MAX),
+            disk: self.shared.disk.lock().unwrap_or_else(PoisonError::into_inner).map(DiskRoom::from),
+        }
     }
 
     fn flush(&self, done: Completion<Result<(), LedgerFault>>) {

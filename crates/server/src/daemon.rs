@@ -13,11 +13,13 @@
 
 mod admin;
 mod bind;
+mod clock;
 mod control;
 mod dates;
 mod ledger;
 mod mailbox;
 mod publish;
+mod readiness;
 mod reload;
 mod restart;
 mod runtime;
@@ -42,8 +44,10 @@ use crate::config::{ConfigurationFaults, Sources};
 use crate::linux;
 use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
+use clock::IssuanceClock;
 use control::{Breakdown, Control, Phase};
-use ledger::{CertificateCount, CommitCount, GuardedLedger, flush};
+use ledger::{CertificateCount, GuardedLedger, flush};
+use readiness::IssueReadiness;
 use reload::Issuing;
 use runtime::Runtime;
 use shard::{CutOff, Parts, Shard, ShardEnd};
@@ -90,19 +94,23 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let random = Arc::new(SystemRandom::new());
     let ledger: Arc<dyn Ledger> = Arc::new(GuardedLedger::new(ledger, Arc::clone(&control)));
     let certificates = Arc::new(CertificateCount::of(Arc::clone(&ledger)));
-    let pool =
-        Arc::new(Pool::new(config.server.pool_threads).map_err(|error| StartupFault::System(io::Error::other(error)))?);
+    let clock = Arc::new(IssuanceClock::new());
+    let pool = Pool::new(config.server.pool_threads, Arc::clone(&clock));
+    let pool = Arc::new(pool.map_err(|error| StartupFault::System(io::Error::other(error)))?);
     let executor = Arc::new(PoolExecutor::new(&pool));
     let issuing = Issuing::new(config, Arc::clone(&ledger), Arc::clone(&random), executor, Arc::clone(&exposition));
     let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
     let watch = watch::Watch {
         certificates: Arc::clone(&certificates),
-        commits: CommitCount::of(Arc::clone(&ledger)),
-        control: Arc::clone(&control),
-        snapshot: Arc::clone(&snapshot),
+        readiness: Arc::new(IssueReadiness {
+            control: Arc::clone(&control),
+            clock: Arc::clone(&clock),
+            ledger: Arc::clone(&ledger),
+            snapshot: Arc::clone(&snapshot),
+        }),
     };
     let metrics_address = watch.start(config, &exposition, &runtime)?;
-    admin::start(config, Arc::clone(&ledger), Arc::clone(&snapshot), &runtime)?;
+    admin::start(config, Arc::clone(&ledger), (clock, Arc::clone(&snapshot)), &runtime)?;
     for warning in loaded.warnings() {
         warning.log();
     }
@@ -178,7 +186,7 @@ impl Handle {
         &self.addresses
     }
 
-    /// The address of `/metrics`, `/healthz` and `/readyz`, if they are served.
+    /// The address of `/metrics`, `/healthz`, `/readyz` and `/readyz/issue`, if they are served.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address

@@ -18,7 +18,7 @@ mod warning;
 
 use std::sync::Arc;
 
-use authority::{Profile, RingSigner};
+use authority::{Ca, Profile, RingSigner};
 use net::SystemRandom;
 use pki::UnixTime;
 
@@ -48,6 +48,8 @@ pub struct Loaded {
     pub(crate) sessions_max: u32,
     warnings: Vec<Warning>,
     sizes: HandshakeSizes,
+    /// The CAs of its profiles.
+    pub(crate) issuers: Arc<[Arc<Ca>]>,
     /// Every certificate that the configuration names, for the tasks that watch their dates.
     pub(crate) certificates: Arc<[DatedCertificate]>,
 }
@@ -144,6 +146,8 @@ impl Loading {
         let profiles: Vec<_> =
             config.profiles.iter().map(|section| self.profile(section, &config, &authorities)).collect();
         let profiles: Option<Vec<Arc<Profile>>> = profiles.into_iter().collect();
+        let issues = |ca: &&LoadedCa| config.profiles.iter().any(|profile| profile.spec.ca.value == ca.ca.name());
+        let issuers = authorities.iter().filter(issues).map(|it| Arc::clone(&it.ca)).collect();
         let mut spec = server_spec(&config, shards, shown?.identity, cookie?, profiles?);
         spec.certificates = Arc::clone(&process.certificates);
         // Counts each piece of work that can be outside a shard at once: enrolments, and steps of handshakes.
@@ -166,6 +170,7 @@ impl Loading {
             outside_max,
             sessions_max,
             warnings: Vec::new(),
+            issuers,
             certificates: Arc::default(),
             sizes,
         })

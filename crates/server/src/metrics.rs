@@ -18,15 +18,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use authority::{DiskRoom, LedgerWrites};
 use metrics::{NoopRecorder, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use rustls_pki_types::UnixTime;
 
 use crate::load::DatedCertificate;
 use descriptions::{
-    BUILD, CERTIFICATE_EXPIRY, CPU, DRAINING, HANDSHAKE_SECONDS, IN_FLIGHT_MAX, ISSUANCE_SECONDS, LEDGER,
-    LEDGER_COMMITS, LEDGER_MAX, MAX_FDS, MEMORY, OPEN_FDS, POOL_JOBS_MAX, READY, RELOAD_SUCCESS, RELOAD_SUCCESSFUL,
-    REQUEST_SECONDS, SESSIONS_MAX, START,
+    BUILD, CERTIFICATE_EXPIRY, CLOCK_AHEAD, CLOCK_BEHIND, CPU, DRAINING, HANDSHAKE_SECONDS, IN_FLIGHT_MAX,
+    ISSUANCE_SECONDS, LEDGER, LEDGER_COMMITS, LEDGER_DISK_FREE, LEDGER_DISK_NEEDED, LEDGER_MAX, LEDGER_WAITING_ROWS,
+    LEDGER_WRITABLE, LEDGER_WRITE_FAULTS, MAX_FDS, MEMORY, OPEN_FDS, POOL_JOBS_MAX, READY, READY_TO_ISSUE,
+    RELOAD_SUCCESS, RELOAD_SUCCESSFUL, REQUEST_SECONDS, SESSIONS_MAX, START,
 };
 use meters::Registry;
 use process::ProcessFacts;
@@ -50,10 +52,21 @@ pub(crate) struct Readings {
     pub(crate) draining: Box<dyn Fn() -> bool + Send + Sync>,
     /// Certificates in the ledger.
     pub(crate) ledger_rows: Box<dyn Fn() -> u64 + Send + Sync>,
-    /// Batches that the ledger has made durable.
-    pub(crate) ledger_commits: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// How the ledger writes.
+    pub(crate) ledger_writes: Box<dyn Fn() -> LedgerWrites + Send + Sync>,
+    /// How wrong the clock is.
+    pub(crate) clock: Box<dyn Fn() -> ClockReading + Send + Sync>,
+    /// What an operator should know although certificates are issued, or why none is.
+    pub(crate) issuing: Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>,
     /// The certificates of the configuration in force.
     pub(crate) certificates: Box<dyn Fn() -> Arc<[DatedCertificate]> + Send + Sync>,
+}
+
+/// How far the clock is from what it is compared with; 0 if it is right.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClockReading {
+    pub(crate) behind_ledger_seconds: u64,
+    pub(crate) ahead_seconds: u64,
 }
 
 /// The limits of the server. Set once: a reload does not change them.
@@ -175,20 +188,34 @@ impl MetricsPage {
         (self.readings.ready)()
     }
 
+    /// What an operator should know although certificates are issued, or why none is.
+    fn issuing(&self) -> Result<Vec<String>, String> {
+        (self.readings.issuing)()
+    }
+
     /// In the text format of Prometheus.
     fn render(&self) -> String {
-        let Readings { ready, draining, ledger_rows, ledger_commits, certificates } = &*self.readings;
+        let Readings { ready, draining, ledger_rows, ledger_writes, clock, issuing, certificates } = &*self.readings;
         let process = ProcessFacts::read();
         let mut text = self.handle.render();
-        // The value is exact up to 2^53 rows.
-        #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        let (ledger, commits) = (ledger_rows() as f64, ledger_commits() as f64);
+        let (writes, clock) = (ledger_writes(), clock());
+        // A ledger in memory needs no disk, as one that is bounded by its disk has no bound of rows.
+        let disk = writes.disk.unwrap_or(DiskRoom { free_bytes: u64::MAX, needed_bytes: 0 });
+        let free = if disk.free_bytes == u64::MAX { f64::INFINITY } else { float(disk.free_bytes) };
         let flag = |value: bool| if value { 1.0 } else { 0.0 };
         let values = [
             (READY, flag(ready())),
             (DRAINING, flag(draining())),
-            (LEDGER, ledger),
-            (LEDGER_COMMITS, commits),
+            (READY_TO_ISSUE, flag(issuing().is_ok())),
+            (LEDGER, float(ledger_rows())),
+            (LEDGER_COMMITS, float(writes.commits)),
+            (LEDGER_WRITABLE, flag(writes.fault.is_none())),
+            (LEDGER_WRITE_FAULTS, float(writes.faults)),
+            (LEDGER_WAITING_ROWS, float(writes.waiting_rows)),
+            (LEDGER_DISK_FREE, free),
+            (LEDGER_DISK_NEEDED, float(disk.needed_bytes)),
+            (CLOCK_BEHIND, float(clock.behind_ledger_seconds)),
+            (CLOCK_AHEAD, float(clock.ahead_seconds)),
             (CPU, process.cpu_seconds),
             (MEMORY, process.resident_bytes),
             (OPEN_FDS, process.open_descriptors),
@@ -206,6 +233,11 @@ impl MetricsPage {
     fn upkeep(&self) {
         self.handle.run_upkeep();
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge is a float, and exact up to 2^53")]
+fn float(value: u64) -> f64 {
+    value as f64
 }
 
 /// The lines that the text format puts before the series of a metric.

@@ -46,6 +46,7 @@ fn new_devices_are_not_admitted_and_readiness_says_so() {
         let device = pki.connect(&identity, server.addresses()[0]);
         server.drain();
         assert_eq!(http(metrics, "/readyz").0, 503);
+        assert_eq!(http(metrics, "/readyz/issue"), (503, "the server is draining\n".into()));
         assert_eq!(http(metrics, "/healthz").0, 200);
         let mut setup = pki.setup(&late, server.addresses()[0]);
         setup.local = None;

@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use authority::{
-    Actor, Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
-    Locator, MemoryLedger, Record, Recorded, RefusalRecord, Reserve, Revocation, Revoke, Revoked, RowFilter, RowState,
+    Actor, Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites,
+    ListQuery, Listing, Locator, MemoryLedger, Record, Recorded, RefusalRecord, Reserve, Revocation, Revoke, Revoked,
+    RowFilter, RowState,
 };
 use pki::UnixTime;
 use pki::issue::{NodePrefix, RevocationReason, Serial};
@@ -302,6 +303,10 @@ impl Ledger for CrashingLedger {
 
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
         self.store.read(self.life, MemoryLedger::health, done);
+    }
+
+    fn writes(&self) -> LedgerWrites {
+        LedgerWrites::default()
     }
 
     fn flush(&self, done: Completion<Result<(), LedgerFault>>) {

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use authority::{
-    Completion, Custody, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery,
-    Listing, Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner, RowFilter, Signer,
-    SignerFault, ToSign,
+    Completion, Custody, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites,
+    ListQuery, Listing, Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner, RowFilter,
+    Signer, SignerFault, ToSign,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Signature, UnixTime};
@@ -173,6 +173,10 @@ impl Ledger for FaultyLedger {
 
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
         self.call(move |inner, done| inner.health(done), done);
+    }
+
+    fn writes(&self) -> LedgerWrites {
+        self.inner.writes()
     }
 
     fn flush(&self, done: Completion<Result<(), LedgerFault>>) {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use authority::{
     Authority, Busy, CaAuthority, Collected, Completion, Custody, Deliver, Finding, Flights, Function, Inquiry,
-    Intended, Issued, Job, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator, MemoryLedger,
-    Misissue, Outcome, Random, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner, RowFilter,
-    Signer, SignerFault, ToSign, VerifySignatures,
+    Intended, Issued, Job, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator,
+    MemoryLedger, Misissue, Outcome, Random, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner,
+    RowFilter, Signer, SignerFault, ToSign, VerifySignatures,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Certificate, Digest, PrivateKey, Signature, UnixTime};
@@ -441,6 +441,10 @@ impl Ledger for Panics {
 
     fn health(&self, _: Completion<Result<LedgerHealth, LedgerFault>>) {
         panic!("health");
+    }
+
+    fn writes(&self) -> LedgerWrites {
+        panic!("writes");
     }
 
     fn flush(&self, _: Completion<Result<(), LedgerFault>>) {

@@ -91,7 +91,7 @@ diagnostics = "reason"
 url = "sqlite:ledger.db"
 
 [metrics]
-# Read-only: /metrics, /healthz, /readyz.
+# Read-only: /metrics, /healthz, /readyz, /readyz/issue.
 listen = "127.0.0.1:9684"
 
 [admin]

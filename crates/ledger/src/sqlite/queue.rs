@@ -41,6 +41,11 @@ impl<T> Queue<T> {
         Ok(())
     }
 
+    /// The weight of what waits.
+    pub(super) fn weight(&self) -> usize {
+        self.lock().weight
+    }
+
     /// Nothing is added any more; what is there is still taken.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;

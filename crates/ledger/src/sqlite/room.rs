@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use authority::DiskRoom;
+
 use super::connect::CHECKPOINT_PAGES;
 use crate::fault::WriteProblem;
 use crate::paths::folder_of;
@@ -28,10 +30,15 @@ pub(super) struct Needed {
 }
 
 impl Needed {
+    /// What the ledger in `ledger` needs.
+    pub(super) fn of(ledger: &Path) -> Self {
+        Self { file: ledger.to_owned(), bytes: NEEDED_BYTES }
+    }
+
     /// What this fault of the ledger in `ledger` shows to be missing.
     pub(super) fn by(problem: &WriteProblem, ledger: &Path) -> Self {
         match problem {
-            WriteProblem::Database(_) => Self { file: ledger.to_owned(), bytes: NEEDED_BYTES },
+            WriteProblem::Database(_) => Self::of(ledger),
             WriteProblem::Journal(fault) => Self { file: fault.file.clone(), bytes: JOURNAL_BYTES },
         }
     }
@@ -48,6 +55,12 @@ impl Needed {
 pub(super) struct Room {
     free_bytes: u64,
     needed_bytes: u64,
+}
+
+impl From<Room> for DiskRoom {
+    fn from(Room { free_bytes, needed_bytes }: Room) -> Self {
+        Self { free_bytes, needed_bytes }
+    }
 }
 
 impl Room {

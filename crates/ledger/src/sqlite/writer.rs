@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use authority::{Completion, Intended, LedgerFault, Record, Recorded, Reserve, Revoke, Revoked};
@@ -28,6 +29,9 @@ const GATHERING_TIME: Duration = Duration::from_millis(2);
 
 /// How often a ledger that cannot write tries again.
 const RETRY_TIME: Duration = Duration::from_secs(1);
+
+/// How often the room on the disk is measured.
+const MEASURING_TIME: Duration = Duration::from_secs(5);
 
 /// What the writer is asked for.
 pub(super) enum Write {
@@ -124,11 +128,14 @@ pub(super) struct Writer {
     missing: Option<Needed>,
     /// When the file was opened last.
     opened: Instant,
+    /// When the room on the disk was measured last.
+    measured: Instant,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, book: Book, auditor: Auditor, open: Reopen) -> Self {
-        Self { shared, book: Some(book), auditor, open, missing: None, opened: Instant::now() }
+        let now = Instant::now();
+        Self { shared, book: Some(book), auditor, open, missing: None, opened: now, measured: now }
     }
 
     /// Runs until the queue is closed and empty.
@@ -153,6 +160,10 @@ impl Writer {
                 self.shared.writes.gather(&mut taken, GATHERED_ROWS, GATHERING_TIME);
             }
             last_rows = taken.weight;
+            if self.measured.elapsed() >= MEASURING_TIME {
+                self.measured = Instant::now();
+                self.shared.measure_room();
+            }
             if self.book.is_none() && !self.shared.is_broken() && self.opened.elapsed() >= RETRY_TIME {
                 self.reopen();
             }
@@ -243,6 +254,8 @@ impl Writer {
         let file = self.shared.file.display();
         let is_full = why.is_full();
         self.opened = Instant::now();
+        self.shared.faults.fetch_add(1, Ordering::Relaxed);
+        self.shared.measure_room();
         let room = needed.room().filter(|room| is_full || !room.is_enough());
         let room = room.map_or_else(String::new, |room| format!(": {room}"));
         error!(%file, "the ledger cannot write: {why}{room}. Enrolments get 5.03 until it can; what was acknowledged is safe");

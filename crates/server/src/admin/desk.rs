@@ -29,16 +29,25 @@ const MANUFACTURER_DIGITS_MIN: usize = 8;
 /// The manufacturers that the configuration names now.
 type Manufacturers = Box<dyn Fn() -> Vec<AnchorId> + Send + Sync>;
 
+/// The time of a revocation that is asked for now.
+type RevocationClock = Box<dyn Fn() -> UnixTime + Send + Sync>;
+
 /// Answers requests. It keeps nothing between them: a list goes on by the cursor that its client sends.
 pub struct AdminDesk {
     ledger: Arc<dyn Ledger>,
     manufacturers: Manufacturers,
+    clock: RevocationClock,
 }
 
 impl AdminDesk {
-    /// A desk over this ledger. `manufacturers` says whose devices a list by device means if it names no manufacturer.
-    pub fn new(ledger: Arc<dyn Ledger>, manufacturers: impl Fn() -> Vec<AnchorId> + Send + Sync + 'static) -> Self {
-        Self { ledger, manufacturers: Box::new(manufacturers) }
+    /// A desk over this ledger. `manufacturers` says whose devices a list by device means if it names no manufacturer; `clock` is the time of a
+    /// revocation.
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        manufacturers: impl Fn() -> Vec<AnchorId> + Send + Sync + 'static,
+        clock: impl Fn() -> UnixTime + Send + Sync + 'static,
+    ) -> Self {
+        Self { ledger, manufacturers: Box::new(manufacturers), clock: Box::new(clock) }
     }
 
     /// Answers a request of `actor`. The last answer is the only one that is `done` or `error`. There are never more answers than a page or a batch
@@ -238,8 +247,8 @@ impl AdminDesk {
         named: &[NamedRow],
         rows: &[LedgerEntry],
     ) -> Result<Vec<RevocationOutcome>, AdminFault> {
-        // Ledger time: never before the latest row, whatever the clock says.
-        let now = UnixTime::now();
+        // A wrong clock stops no revocation. Ledger time: never before the latest row, whatever the clock says.
+        let now = (self.clock)();
         let at = self.ledger.time().map_or(now, |latest| latest.max(now));
         let revocation = Revocation { reason, at, actor: actor.clone() };
         let batch = named.iter().map(|row| Revoke { row: row.locator.clone(), revocation: revocation.clone() });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use authority::Ledger;
 
+use super::clock::IssuanceClock;
 use super::runtime::Runtime;
 use super::snapshot::Snapshot;
 use super::startup_fault::StartupFault;
@@ -15,7 +16,7 @@ use crate::config::Configuration;
 pub(super) fn start(
     config: &Configuration,
     ledger: Arc<dyn Ledger>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    (clock, snapshot): (Arc<IssuanceClock>, Arc<ArcSwap<Snapshot>>),
     runtime: &Runtime,
 ) -> Result<(), StartupFault> {
     let Some(path) = config.admin_socket() else { return Ok(()) };
@@ -30,8 +31,8 @@ pub(super) fn start(
         all
     };
     let _context = runtime.enter();
-    let listener =
-        AdminListener::new(socket, file, AdminDesk::new(ledger, manufacturers)).map_err(StartupFault::System)?;
+    let desk = AdminDesk::new(ledger, manufacturers, move || clock.revocation_time());
+    let listener = AdminListener::new(socket, file, desk).map_err(StartupFault::System)?;
     runtime.spawn("the admin socket", listener.run());
     tracing::info!(path = %path.display(), "admin socket");
     Ok(())

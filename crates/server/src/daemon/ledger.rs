@@ -11,8 +11,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use authority::{
-    Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
-    Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter, RowState,
+    Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery,
+    Listing, Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter, RowState,
 };
 use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
@@ -146,6 +146,13 @@ impl Ledger for GuardedLedger {
         self.ask(|inner, done| inner.health(done), done);
     }
 
+    fn writes(&self) -> LedgerWrites {
+        let mut inside = self.enter(None);
+        let writes = self.inner.writes();
+        inside.returned = true;
+        writes
+    }
+
     fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
         self.ask(|inner, done| inner.flush(done), done);
     }
@@ -186,28 +193,6 @@ impl CertificateCount {
             }));
         }
         self.state.counted.load(Ordering::Acquire)
-    }
-}
-
-/// How many batches the ledger has made durable, for the metrics: as its health says, and as it said last while it cannot write.
-pub(super) struct CommitCount {
-    ledger: Arc<dyn Ledger>,
-    last: Arc<AtomicU64>,
-}
-
-impl CommitCount {
-    pub(super) fn of(ledger: Arc<dyn Ledger>) -> Self {
-        Self { ledger, last: Arc::default() }
-    }
-
-    pub(super) fn read(&self) -> u64 {
-        let last = Arc::clone(&self.last);
-        self.ledger.health(Box::new(move |answer| {
-            if let Ok(health) = answer {
-                last.store(health.commits, Ordering::Release);
-            }
-        }));
-        self.last.load(Ordering::Acquire)
     }
 }
 
@@ -318,8 +303,13 @@ mod tests {
 
         fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
             self.answer(Box::new(|it: Result<(), _>| {
-                done(it.map(|()| LedgerHealth { rows: 0, room: None, commits: 3 }));
+                done(it.map(|()| LedgerHealth { rows: 0, room: None }));
             }));
+        }
+
+        fn writes(&self) -> LedgerWrites {
+            assert!(matches!(self, Self::Answers(_)), "half way");
+            LedgerWrites::default()
         }
 
         fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
@@ -356,12 +346,6 @@ mod tests {
     }
 
     #[test]
-    fn commits_are_those_that_the_health_of_the_ledger_counts() {
-        assert_eq!(CommitCount::of(Arc::new(Does::Answers(None))).read(), 3);
-        assert_eq!(CommitCount::of(Arc::new(Does::Answers(Some(LedgerFault::Unavailable)))).read(), 0);
-    }
-
-    #[test]
     fn the_last_rows_are_waited_for_and_what_becomes_of_them_is_logged() {
         let said = |does| logged(Format::Human, || flush(&does));
         assert_eq!(said(Does::Answers(None)), "");
@@ -370,7 +354,7 @@ mod tests {
 
     /// The calls that are answered, then the three that are not.
     const ANSWERED: usize = 9;
-    const CALLS: [fn(&GuardedLedger); ANSWERED + 3] = [
+    const CALLS: [fn(&GuardedLedger); ANSWERED + 4] = [
         |ledger| ledger.standing(Vec::new(), Box::new(drop)),
         |ledger| ledger.intend(Vec::new(), Box::new(drop)),
         |ledger| ledger.record(Vec::new(), Box::new(drop)),
@@ -382,6 +366,7 @@ mod tests {
         |ledger| ledger.flush(Box::new(drop)),
         |ledger| ledger.abandon(Vec::new()),
         |ledger| ledger.refused(Vec::new()),
+        |ledger| assert_eq!(ledger.writes(), LedgerWrites::default()),
         |ledger| assert_eq!(ledger.complete_since(), None),
     ];
 

@@ -133,6 +133,7 @@ impl Issuing {
             est: Arc::clone(&loaded.est),
             authority: Arc::new(authority),
             meters: self.exposition.profiles(profiles),
+            issuers: Arc::clone(&loaded.issuers),
             certificates: Arc::clone(&loaded.certificates),
         }
     }

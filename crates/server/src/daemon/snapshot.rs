@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use authority::Authority;
+use authority::{Authority, Ca};
 
 use super::work::Ticket;
 use crate::load::DatedCertificate;
@@ -15,6 +15,8 @@ pub(super) struct Snapshot {
     pub(super) authority: Arc<dyn Authority<Ticket>>,
     /// For the profiles of this configuration and of earlier ones.
     pub(super) meters: Arc<ProfileTable>,
+    /// The CAs of its profiles.
+    pub(super) issuers: Arc<[Arc<Ca>]>,
     /// Every certificate that the configuration names.
     pub(super) certificates: Arc<[DatedCertificate]>,
 }

@@ -145,9 +145,12 @@ fn an_upload_that_goes_no_further_is_closed_when_the_time_to_drain_is_over() {
 #[test]
 fn a_server_whose_shard_ended_during_the_start_is_never_ready() {
     let pki = Pki::new();
-    let loaded = crate::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
+    let text = pki.configuration(&["127.0.0.1:0"]) + "[metrics]\nlisten = \"127.0.0.1:0\"\n";
+    let loaded = crate::load(&pki.sources(&text)).unwrap();
     let server = assemble(loaded, support::memory_ledger(), StartOptions::default()).unwrap();
     assert!(!server.control.is_admitting() && !server.stopper().is_stopping(), "still starting");
+    let metrics = server.metrics_address().unwrap();
+    assert_eq!(support::http(metrics, "/readyz/issue"), (503, "the server is starting\n".into()));
     drop(LastWords(Arc::clone(&server.control)));
     server.control.admit();
     assert!(!server.control.is_admitting() && server.stopper().is_stopping());

@@ -3,16 +3,14 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use net::udp::BindFault;
 use rustls_pki_types::UnixTime;
 
-use super::control::Control;
-use super::dates;
-use super::ledger::{CertificateCount, CommitCount};
+use super::ledger::CertificateCount;
+use super::readiness::IssueReadiness;
 use super::runtime::Runtime;
-use super::snapshot::Snapshot;
 use super::startup_fault::StartupFault;
+use super::{clock, dates};
 use crate::config::Configuration;
 use crate::load::Loaded;
 use crate::metrics::{Capacities, Exposition, Listener, Readings};
@@ -20,9 +18,7 @@ use crate::metrics::{Capacities, Exposition, Listener, Readings};
 /// What is watched.
 pub(super) struct Watch {
     pub(super) certificates: Arc<CertificateCount>,
-    pub(super) commits: CommitCount,
-    pub(super) control: Arc<Control>,
-    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) readiness: Arc<IssueReadiness>,
 }
 
 /// The metrics of a server that starts with this configuration.
@@ -52,7 +48,12 @@ impl Watch {
         exposition: &Exposition,
         runtime: &Runtime,
     ) -> Result<Option<SocketAddr>, StartupFault> {
-        let Self { certificates: tally, commits, control, snapshot } = self;
+        let Self { certificates: tally, readiness } = self;
+        let IssueReadiness { control, clock, ledger, snapshot } = &*readiness;
+        let (control, snapshot) = (Arc::clone(control), Arc::clone(snapshot));
+        let (watched, of_ledger) = (Arc::clone(clock), Arc::clone(ledger));
+        let check = move || watched.check_with(UnixTime::now(), of_ledger.time());
+        runtime.spawn("the clock check", clock::watch(check));
         let certificates = move || Arc::clone(&snapshot.load().certificates);
         runtime.spawn("the certificate expiry check", dates::watch(certificates.clone(), UnixTime::now));
         let Some(section) = &config.metrics else { return Ok(None) };
@@ -60,11 +61,14 @@ impl Watch {
         let socket = TcpListener::bind(address)
             .map_err(|source| StartupFault::Metrics(BindFault::listening(address, source)))?;
         let ending = Arc::clone(&control);
+        let (writing, of_clock) = (Arc::clone(ledger), Arc::clone(&readiness));
         let page = exposition.page(Readings {
             ready: Box::new(move || control.is_admitting()),
             draining: Box::new(move || ending.is_ending()),
             ledger_rows: Box::new(move || tally.read()),
-            ledger_commits: Box::new(move || commits.read()),
+            ledger_writes: Box::new(move || writing.writes()),
+            clock: Box::new(move || of_clock.clock(UnixTime::now())),
+            issuing: Box::new(move || readiness.check(UnixTime::now())),
             certificates: Box::new(certificates),
         });
         let Some(page) = page else { return Ok(None) };

@@ -5,14 +5,14 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use authority::{Authority, ClockGuard, Deliver, Executor, Job, Outcome, Profile};
+use authority::{Authority, Deliver, Executor, Job, Outcome, Profile};
 use est::{JobId, Now, PublicKeyDone, PublicKeyJob};
-use net::Clock;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use rustls_pki_types::UnixTime;
 
+use super::clock::IssuanceClock;
 use crate::panics::guarded;
 
 /// Jobs per task: enough to make the hand-over cheap, few enough to spread the work of a turn over the threads. One job takes about 150 us.
@@ -34,17 +34,15 @@ pub(super) struct Ticket {
 /// The threads that do the expensive work of all shards.
 pub(super) struct Pool {
     threads: ThreadPool,
-    clock: ClockGuard,
-    began: Instant,
+    clock: Arc<IssuanceClock>,
 }
 
 impl Pool {
     /// `threads` of 0 means one per core.
-    pub(super) fn new(threads: u32) -> Result<Self, ThreadPoolBuildError> {
+    pub(super) fn new(threads: u32, clock: Arc<IssuanceClock>) -> Result<Self, ThreadPoolBuildError> {
         let threads = usize::try_from(threads).unwrap_or(0);
         let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("muster-pool-{index}"));
-        let now = Clock.now();
-        Ok(Self { threads: builder.build()?, clock: ClockGuard::new(now.utc, Duration::ZERO), began: now.mono })
+        Ok(Self { threads: builder.build()?, clock })
     }
 
     /// The number of threads.
@@ -60,7 +58,7 @@ impl Pool {
         jobs: Vec<(Ticket, Job)>,
         deliver: &Arc<dyn Deliver<Ticket>>,
     ) {
-        if let Err(why) = self.clock.check(now.utc, now.mono.saturating_duration_since(self.began)) {
+        if let Err(why) = self.clock.check(now.utc) {
             let later = |(ticket, _): (Ticket, Job)| (ticket, Outcome::from(why));
             return deliver.deliver(jobs.into_iter().map(later).collect());
         }
@@ -155,7 +153,7 @@ mod tests {
         assert_eq!((ended.as_slice(), log.lines().count()), (&[0, 2][..], 1), "{log}");
         assert!(log.contains("ERROR") && log.contains("a job of the pool panicked: job 1 is at fault"), "{log}");
 
-        let pool = Pool::new(1).unwrap();
+        let pool = Pool::new(1, Arc::new(IssuanceClock::new())).unwrap();
         let (sender, receiver) = mpsc::channel();
         for number in 0..3 {
             let sender = sender.clone();
@@ -170,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_hop_ends_on_a_thread_of_the_pool_or_with_it() {
-        let pool = Arc::new(Pool::new(1).unwrap());
+        let pool = Arc::new(Pool::new(1, Arc::new(IssuanceClock::new())).unwrap());
         let executor = Arc::new(PoolExecutor::new(&pool));
         assert!(!executor.is_here(), "the thread of a test");
         let (sender, receiver) = mpsc::channel();

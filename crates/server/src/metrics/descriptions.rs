@@ -61,6 +61,14 @@ pub(super) const POOL_JOBS: &str = "muster_pool_jobs";
 pub(super) const POOL_JOBS_MAX: &str = "muster_pool_jobs_max";
 pub(super) const LEDGER: &str = "muster_ledger_certificates";
 pub(super) const LEDGER_COMMITS: &str = "muster_ledger_commits_total";
+pub(super) const LEDGER_WRITABLE: &str = "muster_ledger_writable";
+pub(super) const LEDGER_WRITE_FAULTS: &str = "muster_ledger_write_faults_total";
+pub(super) const LEDGER_WAITING_ROWS: &str = "muster_ledger_waiting_rows";
+pub(super) const LEDGER_DISK_FREE: &str = "muster_ledger_disk_free_bytes";
+pub(super) const LEDGER_DISK_NEEDED: &str = "muster_ledger_disk_needed_bytes";
+pub(super) const CLOCK_BEHIND: &str = "muster_clock_behind_ledger_seconds";
+pub(super) const CLOCK_AHEAD: &str = "muster_clock_ahead_seconds";
+pub(super) const READY_TO_ISSUE: &str = "muster_ready_to_issue";
 pub(super) const LEDGER_MAX: &str = "muster_ledger_certificates_max";
 pub(super) const HANDSHAKE_SECONDS: &str = "muster_handshake_duration_seconds";
 pub(super) const REQUEST_SECONDS: &str = "muster_request_duration_seconds";
@@ -80,6 +88,7 @@ pub(super) const MAX_FDS: &str = "process_max_fds";
 const TURN: &str = "each shard, at the end of a turn";
 const ATTEMPT: &str = "each shard, when an attempt ends";
 const START_ONLY: &str = "the daemon, at its start";
+const BY_LEDGER: &str = "the ledger, read by each scrape";
 const SCRAPE: &str = "read from the kernel by each scrape";
 
 /// All metrics, in the order of the page.
@@ -170,7 +179,50 @@ pub const DESCRIPTIONS: &[Description] = &[
         "commits",
         &[],
         "Batches of rows that the ledger has made durable, each with one sync of its disk; 0 if it is in memory",
-        "counted by the ledger, read by each scrape",
+        BY_LEDGER,
+    ),
+    gauge(
+        LEDGER_WRITABLE,
+        "boolean",
+        &[],
+        "1 while the ledger can write; 0 after a write failed and until one succeeds. Meanwhile devices are told to try again later",
+        BY_LEDGER,
+    ),
+    counter(
+        LEDGER_WRITE_FAULTS,
+        "batches",
+        &[],
+        "Batches of rows that the ledger could not make durable. The log says why",
+        BY_LEDGER,
+    ),
+    gauge(LEDGER_WAITING_ROWS, "rows", &[], "Rows that wait to be written", BY_LEDGER),
+    gauge(
+        LEDGER_DISK_FREE,
+        "bytes",
+        &[],
+        "Free space on the disk of the ledger, for its user; +Inf if it is in memory",
+        BY_LEDGER,
+    ),
+    gauge(
+        LEDGER_DISK_NEEDED,
+        "bytes",
+        &[],
+        "Free space that a ledger which found its disk full needs before it writes again; 0 if it is in memory",
+        BY_LEDGER,
+    ),
+    gauge(
+        CLOCK_BEHIND,
+        "seconds",
+        &[],
+        "How far the clock is before the latest row of the ledger; beyond 60 s nothing is issued",
+        "read by each scrape",
+    ),
+    gauge(
+        CLOCK_AHEAD,
+        "seconds",
+        &[],
+        "How far the clock has jumped ahead since the start, compared with the monotonic clock; beyond 300 s nothing is issued",
+        "read by each scrape",
     ),
     gauge(
         CERTIFICATE_EXPIRY,
@@ -206,6 +258,13 @@ pub const DESCRIPTIONS: &[Description] = &[
         TURN,
     ),
     gauge(READY, "boolean", &[], "1 while new devices are admitted; 0 while starting and while draining", "the daemon"),
+    gauge(
+        READY_TO_ISSUE,
+        "boolean",
+        &[],
+        "1 while certificates can be issued; `/readyz/issue` says why not. 0 also while `muster_ready` is 0",
+        "read by each scrape",
+    ),
     gauge(DRAINING, "boolean", &[], "1 once the server has begun to stop", "the daemon"),
     gauge(
         RELOAD_SUCCESSFUL,

@@ -1,7 +1,7 @@
-//! `/metrics`, `/healthz` and `/readyz` on a separate listener: a service of the daemon's runtime that takes no part in serving devices.
+//! `/metrics`, `/healthz`, `/readyz` and `/readyz/issue` on a separate listener: a service of the daemon's runtime that takes no part in serving devices.
 //!
 //! `/healthz` says that the process lives; `/readyz` that it admits new devices: false while starting and draining, and true while the ledger is
-//! unavailable, because `/crts` is still served then.
+//! unavailable, because `/crts` is still served then. `/readyz/issue` says whether certificates can be issued, and if not, why.
 //!
 //! A client of this port is not trusted: a connection carries one request, whose time and head are limited, and [`connections`] keeps no more
 //! connections open than [`Limits`] allows. Their descriptors and buffers come from the same process as the devices' sockets.
@@ -61,7 +61,9 @@ const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 impl Service for MetricsPage {
     fn answer(&self, request: &Request<Incoming>) -> Response<String> {
         let (status, kind, text) = match request.uri().path() {
-            "/metrics" | "/healthz" | "/readyz" if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+            "/metrics" | "/healthz" | "/readyz" | "/readyz/issue"
+                if !matches!(*request.method(), Method::GET | Method::HEAD) =>
+            {
                 let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, PLAIN_TEXT, String::new());
                 refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
                 return refusal;
@@ -70,6 +72,13 @@ impl Service for MetricsPage {
             "/healthz" => (StatusCode::OK, PLAIN_TEXT, "alive\n".to_owned()),
             "/readyz" if self.is_ready() => (StatusCode::OK, PLAIN_TEXT, "ready\n".to_owned()),
             "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, PLAIN_TEXT, "not ready\n".to_owned()),
+            "/readyz/issue" => match self.issuing() {
+                Ok(notes) => {
+                    let lines = std::iter::once("ready to issue".to_owned()).chain(notes);
+                    (StatusCode::OK, PLAIN_TEXT, lines.map(|line| line + "\n").collect())
+                }
+                Err(why) => (StatusCode::SERVICE_UNAVAILABLE, PLAIN_TEXT, why + "\n"),
+            },
             _ => (StatusCode::NOT_FOUND, PLAIN_TEXT, String::new()),
         };
         response(status, kind, text)

@@ -1,3 +1,4 @@
+use authority::LedgerWrites;
 use est::{Reason, Resource, reason::Stage};
 
 use super::*;
@@ -10,7 +11,9 @@ fn page(exposition: &Exposition, certificates: Vec<DatedCertificate>) -> Metrics
         ready: Box::new(|| true),
         draining: Box::new(|| false),
         ledger_rows: Box::new(|| 7),
-        ledger_commits: Box::new(|| 3),
+        ledger_writes: Box::new(LedgerWrites::default),
+        clock: Box::new(ClockReading::default),
+        issuing: Box::new(|| Ok(Vec::new())),
         certificates: Box::new(move || Arc::clone(&certificates)),
     };
     exposition.page(readings).unwrap()

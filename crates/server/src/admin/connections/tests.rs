@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use authority::MemoryLedger;
+use rustls_pki_types::UnixTime;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
@@ -41,7 +42,7 @@ impl Server {
 
     fn failing_first(limits: Limits, failures: Vec<std::io::Error>) -> Self {
         let (sender, connections) = mpsc::unbounded_channel();
-        let desk = Arc::new(AdminDesk::new(Arc::new(MemoryLedger::new(10)), Vec::new));
+        let desk = Arc::new(AdminDesk::new(Arc::new(MemoryLedger::new(10)), Vec::new, UnixTime::now));
         let prepared = Prepared { failures: failures.into(), connections };
         tokio::spawn(serve(prepared, desk, Permitted { own_user: OWN }, limits));
         Self(sender)

@@ -32,7 +32,11 @@ impl Scene {
     /// The manufacturers 1 and 2 are in the configuration; another one is not.
     fn new() -> Self {
         let ledger = Arc::new(MemoryLedger::new(1_000).since(at(1_000)));
-        let desk = AdminDesk::new(Arc::clone(&ledger) as Arc<dyn Ledger>, || vec![manufacturer(1), manufacturer(2)]);
+        let desk = AdminDesk::new(
+            Arc::clone(&ledger) as Arc<dyn Ledger>,
+            || vec![manufacturer(1), manufacturer(2)],
+            UnixTime::now,
+        );
         Self { ledger, desk, serials: Vec::new() }
     }
 
@@ -216,6 +220,19 @@ fn e36_a_second_revocation_leaves_the_first_as_it_is() {
 }
 
 #[test]
+fn e30_a_wrong_clock_stops_no_revocation_and_its_time_is_that_of_the_desk() {
+    // Before the latest row of the ledger, and after it.
+    for (clock, expected) in [(at(1), "1970-01-01T00:33:20Z"), (at(9_000), "1970-01-01T02:30:00Z")] {
+        let mut scene = Scene::new();
+        scene.desk = AdminDesk::new(Arc::clone(&scene.ledger) as Arc<dyn Ledger>, Vec::new, move || clock);
+        let serial = scene.issue(1, "000001");
+        let answers = scene.revoke(&[serial], "superseded", false);
+        let [AdminAnswer::Revocation(revoked), AdminAnswer::Done { .. }] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!(revoked.row.revocation.as_ref().unwrap().at, expected);
+    }
+}
+
+#[test]
 fn a_revocation_is_bounded_and_its_reason_is_one_of_rfc_5280() {
     let mut scene = Scene::new();
     let serial = scene.issue(1, "000001");
@@ -380,6 +397,10 @@ impl Ledger for Silent {
         self.take(done);
     }
 
+    fn writes(&self) -> authority::LedgerWrites {
+        self.inner.writes()
+    }
+
     fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
         self.take(done);
     }
@@ -390,7 +411,7 @@ fn a_ledger_that_does_not_answer_is_told_and_no_longer_waited_for() {
     for (kept, code) in
         [(Some(std::sync::Mutex::default()), AdminFaultCode::LedgerTimeout), (None, AdminFaultCode::LedgerUnavailable)]
     {
-        let desk = AdminDesk::new(Arc::new(Silent { inner: MemoryLedger::new(1), kept }), Vec::new);
+        let desk = AdminDesk::new(Arc::new(Silent { inner: MemoryLedger::new(1), kept }), Vec::new, UnixTime::now);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let ask = |line: &str| runtime.block_on(desk.answer(&ada(), AdminRequest::read(line.as_bytes()).unwrap()));
         let serial = Serial::new(NodePrefix::new(1), [9; 16]);
