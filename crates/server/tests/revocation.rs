@@ -5,9 +5,14 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
+use authority::Ledger;
 use est::{Answer, Failure, Operation};
+use ledger::SqliteLedger;
+use ledger::sqlite::Fresh;
 use net::blocking_client::{BlockingClient, ConnectionFault};
+use pki::UnixTime;
 use server::admin::protocol::{
     AdminAnswer, AdminFaultCode, AdminRequest, CertificateRow, ListFilter, RevocationOutcome, RowName, RowStateName,
 };
@@ -74,8 +79,21 @@ fn assert_revoked(answer: Result<(), (coap::Code, String)>) {
 
 #[test]
 fn e36_a_client_that_is_revoked_is_refused_in_its_open_session_and_in_a_new_one() {
+    a_revoked_client_is_refused(|_| support::memory_ledger());
+}
+
+#[test]
+fn e36_the_same_with_a_ledger_on_disk() {
+    a_revoked_client_is_refused(|pki| {
+        let fresh = Fresh { serial_key: [7; 16] };
+        Arc::new(SqliteLedger::open(&pki.path("ledger.db"), fresh, UnixTime::now()).unwrap())
+    });
+}
+
+fn a_revoked_client_is_refused(ledger: impl Fn(&Pki) -> Arc<dyn Ledger>) {
     let pki = Pki::new();
-    let server = pki.start(&configuration(&pki));
+    let loaded = server::load(&pki.sources(&configuration(&pki))).unwrap();
+    let server = server::start(loaded, ledger(&pki), StartOptions::default()).unwrap();
     let operator = Operator::of(&pki);
     for (number, address) in (1..).zip(server.addresses().to_vec()) {
         let factory = pki.device(number);

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 /// Says what the program is to do when it runs under the shim.
 pub(crate) const ERRAND: &str = "MUSTER_SHIM_ERRAND";
 
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/power/shim.c");
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ledger/tests/power/shim.c");
 
 /// A folder in memory where there is one: the kernel's own syncs are of no interest to a test that decides itself what is lost.
 pub(crate) fn scratch() -> tempfile::TempDir {
