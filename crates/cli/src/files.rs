@@ -65,7 +65,7 @@ pub(crate) fn read(path: &Path) -> CommandResult<Vec<u8>> {
 }
 
 /// The failure to write `path`: the system's error, without the path of the temporary file beside it, and what to do.
-fn unwritable(path: &Path, source: &io::Error) -> CommandFault {
+pub(crate) fn unwritable(path: &Path, source: &io::Error) -> CommandFault {
     let said = source.to_string();
     // `tempfile` adds the path that it tried; that path does not help the user.
     let said = said.split(" at path ").next().unwrap_or_default();
@@ -376,7 +376,7 @@ fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The folder that contains `path`.
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

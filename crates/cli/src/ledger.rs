@@ -1,6 +1,7 @@
 //! `muster ledger`, and the ledger that a configuration names. The server takes it from outside, so that it knows none of the kinds.
 
 mod backup;
+mod export;
 mod migrate;
 mod status;
 pub(crate) mod verify;
@@ -35,6 +36,7 @@ enum LedgerVerb {
     Verify(verify::Arguments),
     Backup(backup::Arguments),
     Migrate(migrate::Arguments),
+    Export(export::Arguments),
 }
 
 impl Arguments {
@@ -45,6 +47,7 @@ impl Arguments {
             LedgerVerb::Verify(arguments) => arguments.json,
             LedgerVerb::Backup(arguments) => arguments.json,
             LedgerVerb::Migrate(arguments) => arguments.json,
+            LedgerVerb::Export(arguments) => arguments.json,
         }
     }
 }
@@ -56,6 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         LedgerVerb::Verify(arguments) => verify::run(arguments),
         LedgerVerb::Backup(arguments) => backup::run(arguments),
         LedgerVerb::Migrate(arguments) => migrate::run(arguments),
+        LedgerVerb::Export(arguments) => export::run(arguments),
     }
 }
 
@@ -95,6 +99,16 @@ pub(crate) fn open_unserved(config: &Configuration, file: &Path) -> CommandResul
         }
         _ => CommandFault::failed(fault.to_string()),
     })
+}
+
+/// Gives up the reservations that a crash left, as a start of the server does. Says whether that was possible: a server that runs has the ledger open.
+fn give_up_reservations(config: &Configuration) -> CommandResult<bool> {
+    let Some(file) = config.ledger_file() else { return Ok(false) };
+    match open_file(config, &file)? {
+        Ok(_) => Ok(true),
+        Err(OpenFault { problem: OpenProblem::InUse, .. }) => Ok(false),
+        Err(fault) => Err(CommandFault::failed(fault.to_string())),
+    }
 }
 
 fn open_file(config: &Configuration, file: &Path) -> CommandResult<Result<Arc<dyn Ledger>, OpenFault>> {

@@ -28,6 +28,7 @@ mod outcome;
 mod pem;
 mod reenroll;
 mod serve;
+mod whole_file;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod export;
 pub mod fault;
 pub mod journal;
 mod json;

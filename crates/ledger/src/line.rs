@@ -15,7 +15,8 @@
 //! A request has `serial`, `at`, `function` (as in the paths of EST-coaps), `profile`, `profile_version`, `ca`, `manufacturer`, `device`, `anchor`,
 //! `vouched_by` (`manufacturer` or `this_ca`), `client`, `factory_key` if the client authenticated with that, `csr`, `public_key`, `names`,
 //! `to_be_signed`, `subject`, `not_before`, `not_after` and `peer`. Times are seconds since 1970; serial numbers and digests (SHA-256) are
-//! hexadecimal; `subject` and `certificate` are DER in base64. Every line may have a `cursor`: the place of the row in the order of the ledger's lists.
+//! hexadecimal; `subject` and `certificate` are DER in base64. A line of an export has a `cursor`, where another export goes on
+//! behind it: see [`crate::export`].
 //!
 //! A reader ignores members that it does not know, and refuses a version that it does not know: a release that adds a member which an older one must
 //! not ignore raises the version.
@@ -47,7 +48,7 @@ pub const LINE_BYTES_MAX: usize = 64 * 1_024;
 /// What one line says.
 #[derive(Clone, Debug)]
 pub struct RowLine {
-    /// The place of the row in the order of lists, if the line names it.
+    /// Where an export goes on behind the line, if the line says it.
     pub cursor: Option<Cursor>,
     /// What it says about the row.
     pub event: RowEvent,
@@ -105,6 +106,18 @@ impl RowLine {
             None => None,
         };
         Ok(Self { cursor, event: read(&members)? })
+    }
+
+    /// Appends the line, with a newline.
+    pub fn push(&self, out: &mut String) {
+        let cursor = self.cursor.as_ref();
+        match &self.event {
+            RowEvent::Reserved(intent) => request(out, RESERVED, cursor, intent).end(),
+            RowEvent::Issued(intent, record) => certificate(request(out, ISSUED, cursor, intent), record),
+            RowEvent::Abandoned(intent) => request(out, ABANDONED, cursor, intent).end(),
+            RowEvent::Revoked(serial, revocation) => revoked(out, cursor, serial, revocation),
+        }
+        out.push('\n');
     }
 }
 

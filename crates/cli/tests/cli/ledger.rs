@@ -1,9 +1,10 @@
 //! The verbs of `muster ledger` that change its file or copy what it holds, beside a server and without one.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-use crate::common::{Pki, Serving, expect_status, muster, stderr, stdout};
+use crate::common::{Pki, Running, Serving, expect_status, muster, stderr, stdout};
 
 /// The tables of the release before, as its first start writes them.
 const VERSION_1: &str = include_str!("../../../ledger/tests/upgrade/version_1.sql");
@@ -74,4 +75,68 @@ fn a_ledger_of_a_version_that_is_not_known_is_refused_by_name() {
         let said = stderr(&refused);
         assert!(said.contains("ledger.db") && said.contains("version 4") && said.contains("up to 3"), "{verb}: {said}");
     }
+}
+
+#[test]
+fn what_was_issued_is_exported_beside_the_server_and_followed() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    enroll(&pki, &server, "one");
+    let mut follow = muster();
+    follow.args(["ledger", "export", "--follow", "--config"]).arg(pki.path("muster.toml"));
+    let mut follow = Running(follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut followed = BufReader::new(follow.0.stdout.take().unwrap()).lines();
+    let first = followed.next().unwrap().unwrap();
+    enroll(&pki, &server, "two");
+    let second = followed.next().unwrap().unwrap();
+    let mut revoke = muster();
+    revoke.args(["cert", "revoke", "--reason", "keyCompromise", "--yes", "--config"]).arg(pki.path("muster.toml"));
+    expect_status(&revoke.arg(pki.beside("one").join("device.pem")).output().unwrap(), 0);
+    let third = followed.next().unwrap().unwrap();
+    assert!(third.contains("ledger.revoked") && third.contains("keyCompromise"), "{third}");
+    follow.signal("INT");
+    assert!(followed.next().is_none());
+    assert_eq!(follow.rest(), (Some(0), String::new()), "Ctrl-C is how it ends");
+
+    let all = format!("{first}\n{second}\n{third}\n");
+    let exported = ledger(&pki, "export", &[]);
+    expect_status(&exported, 0);
+    assert_eq!(stdout(&exported), all);
+    let cursor =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["cursor"].as_str().unwrap().to_owned();
+    let rest = ledger(&pki, "export", &["--after", &cursor(&first), "--limit", "1"]);
+    assert_eq!(stdout(&rest), format!("{second}\n"));
+    assert_eq!(stdout(&ledger(&pki, "export", &["--after", &cursor(&third)])), "");
+    let wrong = ledger(&pki, "export", &["--after", &"f".repeat(32)]);
+    expect_status(&wrong, 1);
+    assert!(stderr(&wrong).contains("another ledger"), "{}", stderr(&wrong));
+
+    let file = pki.beside("ledger.jsonl");
+    let written = ledger(&pki, "export", &["--json", "--out", file.to_str().unwrap()]);
+    expect_status(&written, 0);
+    assert_eq!((&json(&written)["lines"], &json(&written)["cursor"]), (&3.into(), &cursor(&third).into()));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), all);
+    assert_eq!(server.terminate().0, Some(0));
+    assert_eq!(stdout(&ledger(&pki, "export", &[])), all, "without a server");
+    let nowhere = ledger(&pki, "export", &["--out", pki.beside("no/such/file").to_str().unwrap()]);
+    expect_status(&nowhere, 1);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error_of_an_export_and_a_full_disk_is() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    enroll(&pki, &server, "one");
+    let mut export = muster();
+    export.args(["ledger", "export", "--follow", "--config"]).arg(pki.path("muster.toml"));
+    let mut export = Running(export.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    drop(export.0.stdout.take());
+    assert_eq!(export.rest(), (Some(0), String::new()));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut export = muster();
+    export.args(["ledger", "export", "--config"]).arg(pki.path("muster.toml")).stdout(full);
+    let failed = export.output().unwrap();
+    expect_status(&failed, 1);
+    assert!(stderr(&failed).contains("cannot write to standard output"), "{}", stderr(&failed));
+    assert_eq!(server.terminate().0, Some(0));
 }

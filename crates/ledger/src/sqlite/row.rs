@@ -35,7 +35,7 @@ LEFT JOIN certificate c ON c.number = i.number LEFT JOIN revocation r ON r.numbe
 const BY_NUMBER: &str = concat!(columns!(), "FROM intent i", joins!(), "WHERE i.number = ?1");
 
 /// Rows behind a place, in their order.
-pub(super) const BEHIND: &str = concat!(
+pub(crate) const BEHIND: &str = concat!(
     columns!(),
     "FROM place JOIN intent i ON i.number = place.number",
     joins!(),
@@ -74,7 +74,7 @@ pub(super) fn index_entry(row: &Row<'_>) -> Result<IndexEntry, Error> {
 }
 
 /// The serial number in this column.
-pub(super) fn serial(row: &Row<'_>, column: usize) -> Result<Serial, Error> {
+pub(crate) fn serial(row: &Row<'_>, column: usize) -> Result<Serial, Error> {
     Columns { row, next: column }.read("serial", |bytes| Serial::from_bytes(bytes).ok())
 }
 
@@ -143,13 +143,18 @@ pub(crate) fn entry(row: &Row<'_>) -> Result<LedgerEntry, Error> {
         }
     };
     let revocation = match columns.get::<Option<i64>>()? {
-        Some(at) => {
-            let reason = columns.code("reason", reason_of)?;
-            Some(Revocation { reason, at: time(at), actor: columns.read_text("actor", Actor::new)? })
-        }
+        Some(_) => Some(revocation(row, columns.next - 1)?),
         None => None,
     };
     Ok(LedgerEntry { cursor: cursor(place), intent, stage, revocation })
+}
+
+/// The revocation in this column and the next two.
+pub(crate) fn revocation(row: &Row<'_>, column: usize) -> Result<Revocation, Error> {
+    let mut columns = Columns { row, next: column };
+    let at = columns.time()?;
+    let reason = columns.code("reason", reason_of)?;
+    Ok(Revocation { reason, at, actor: columns.read_text("actor", Actor::new)? })
 }
 
 /// Reads the columns of a row in their order.
@@ -246,7 +251,7 @@ pub(super) fn cursor(place: i64) -> Cursor {
 }
 
 /// The place that a cursor means; a place behind every row for a cursor that no SQLite ledger has made.
-pub(super) fn place(cursor: &Cursor) -> i64 {
+pub(crate) fn place(cursor: &Cursor) -> i64 {
     i64::try_from(u128::from_be_bytes(*cursor.as_bytes())).unwrap_or(i64::MAX)
 }
 
