@@ -2,6 +2,7 @@
 
 mod backup;
 mod export;
+mod import;
 mod migrate;
 mod status;
 pub(crate) mod verify;
@@ -14,7 +15,7 @@ use authority::{Ledger, MemoryLedger, RowFilter, RowState};
 use clap::Subcommand;
 use ledger::fault::OpenProblem;
 use ledger::sqlite::Fresh;
-use ledger::{AuditSettings, OpenFault, SqliteLedger};
+use ledger::{AuditSettings, LedgerSettings, OpenFault, SqliteLedger};
 use loadgen::ProgressDisplay;
 use pki::UnixTime;
 use pki::issue::NodePrefix;
@@ -37,6 +38,7 @@ enum LedgerVerb {
     Backup(backup::Arguments),
     Migrate(migrate::Arguments),
     Export(export::Arguments),
+    Import(import::Arguments),
 }
 
 impl Arguments {
@@ -48,6 +50,7 @@ impl Arguments {
             LedgerVerb::Backup(arguments) => arguments.json,
             LedgerVerb::Migrate(arguments) => arguments.json,
             LedgerVerb::Export(arguments) => arguments.json,
+            LedgerVerb::Import(arguments) => arguments.json,
         }
     }
 }
@@ -60,6 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         LedgerVerb::Backup(arguments) => backup::run(arguments),
         LedgerVerb::Migrate(arguments) => migrate::run(arguments),
         LedgerVerb::Export(arguments) => export::run(arguments),
+        LedgerVerb::Import(arguments) => import::run(arguments),
     }
 }
 
@@ -112,13 +116,22 @@ fn give_up_reservations(config: &Configuration) -> CommandResult<bool> {
 }
 
 fn open_file(config: &Configuration, file: &Path) -> CommandResult<Result<Arc<dyn Ledger>, OpenFault>> {
+    let ledger = SqliteLedger::open_with(file, fresh()?, &settings(config, file), UnixTime::now());
+    Ok(ledger.map(|ledger| Arc::new(ledger) as Arc<dyn Ledger>))
+}
+
+/// What a new ledger begins with.
+fn fresh() -> CommandResult<Fresh> {
     let mut fresh = Fresh { serial_key: [0; 16] };
     SystemRandom::new()
         .fill(&mut fresh.serial_key)
         .map_err(|_| CommandFault::failed("the system has no randomness for the key of the serial numbers"))?;
-    let audit = AuditSettings::beside(file, NodePrefix::new(config.server.node));
-    let ledger = SqliteLedger::open_audited(file, fresh, &audit, UnixTime::now());
-    Ok(ledger.map(|ledger| Arc::new(ledger) as Arc<dyn Ledger>))
+    Ok(fresh)
+}
+
+/// What the ledger in this file keeps outside of it.
+fn settings(config: &Configuration, file: &Path) -> LedgerSettings {
+    LedgerSettings { audit: AuditSettings::beside(file, NodePrefix::new(config.server.node)), journal: None }
 }
 
 /// Shows how far a long command is.

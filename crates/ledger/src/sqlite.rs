@@ -26,7 +26,10 @@ mod attach;
 mod book;
 mod connect;
 mod crl;
+pub(crate) mod foreign;
+pub(crate) mod import;
 mod index;
+mod locate;
 mod queue;
 mod reader;
 mod revocation_order;
@@ -223,40 +226,11 @@ impl SqliteLedger {
         Self::try_open(file, fresh, settings, now).map_err(|problem| OpenFault { file: file.to_owned(), problem })
     }
 
-    fn try_open(
-        file: &Path,
-        fresh: Fresh,
-        LedgerSettings { audit, journal }: &LedgerSettings,
-        now: UnixTime,
-    ) -> Result<Self, OpenProblem> {
-        let lock = lock(file)?;
-        expect_journal_of_ledger(file, journal.as_ref())?;
-        create(file)?;
-        let mut connection = connect_writer(file)?;
-        let fresh = Meta { serial_key: fresh.serial_key, complete_since: seconds(now) };
-        let meta = schema::prepare(&mut connection, &fresh)?;
-        make_durable(&connection, file)?;
-        let anchor = connect_anchor(file)?;
-        let key = AuditKey::read_or_make(&audit.key).map_err(OpenProblem::AuditKey)?;
-        check_checkpoints(&audit.checkpoints)?;
+    fn try_open(file: &Path, fresh: Fresh, settings: &LedgerSettings, now: UnixTime) -> Result<Self, OpenProblem> {
+        let Opened { lock, meta, book, anchor, key, serials, unmerged, journal } =
+            open_book(file, fresh, settings, now)?;
+        let audit = &settings.audit;
         let audit_key = key.public();
-        let serials = Arc::new(SerialCipher::new(&meta.serial_key));
-        let unmerged = Arc::new(Unmerged::new(YOUNG_MAX));
-        let remembered = (Arc::clone(&serials), Arc::clone(&unmerged));
-        let mut book = Book::new(connection, remembered, audit.node)?;
-        let journal = journal.clone().map(|settings| (settings, LedgerId::new(&meta.serial_key)));
-        if let Some((settings, ledger)) = &journal {
-            book.attach(settings, *ledger)?;
-        }
-        book.begin()?;
-        let given_up = book.give_up_all(now)?;
-        book.commit()?;
-        if given_up > 0 {
-            warn!(
-                rows = given_up,
-                "certificates were being issued when the server ended: they were not released, and are revoked. `muster cert list --state abandoned` shows them"
-            );
-        }
         let tally = book.tally();
         compare_clock(now, tally.time);
         let shared = Arc::new(Shared {
@@ -313,6 +287,56 @@ impl SqliteLedger {
     pub fn checkpoint_failures(&self) -> &CheckpointFailures {
         &self.shared.checkpoint_failures
     }
+}
+
+/// A ledger whose book is open, and that no other process has.
+struct Opened {
+    lock: File,
+    meta: Meta,
+    book: Book,
+    /// See [`connect_anchor`].
+    anchor: Connection,
+    key: AuditKey,
+    serials: Arc<SerialCipher>,
+    unmerged: Arc<Unmerged>,
+    journal: Option<(JournalSettings, LedgerId)>,
+}
+
+/// Opens the book of the ledger in this file, or begins one, and resolves what a crash left.
+fn open_book(
+    file: &Path,
+    fresh: Fresh,
+    LedgerSettings { audit, journal }: &LedgerSettings,
+    now: UnixTime,
+) -> Result<Opened, OpenProblem> {
+    let lock = lock(file)?;
+    expect_journal_of_ledger(file, journal.as_ref())?;
+    create(file)?;
+    let mut connection = connect_writer(file)?;
+    let fresh = Meta { serial_key: fresh.serial_key, complete_since: seconds(now) };
+    let meta = schema::prepare(&mut connection, &fresh)?;
+    make_durable(&connection, file)?;
+    let anchor = connect_anchor(file)?;
+    let key = AuditKey::read_or_make(&audit.key).map_err(OpenProblem::AuditKey)?;
+    check_checkpoints(&audit.checkpoints)?;
+    let serials = Arc::new(SerialCipher::new(&meta.serial_key));
+    let unmerged = Arc::new(Unmerged::new(YOUNG_MAX));
+    let remembered = (Arc::clone(&serials), Arc::clone(&unmerged));
+    let mut book = Book::new(connection, remembered, audit.node)?;
+    let journal = journal.clone().map(|settings| (settings, LedgerId::new(&meta.serial_key)));
+    if let Some((settings, ledger)) = &journal {
+        book.attach(settings, *ledger)?;
+    }
+    book.begin()?;
+    let given_up = book.give_up_all(now)?;
+    book.commit()?;
+    if given_up > 0 {
+        warn!(
+            rows = given_up,
+            "certificates were being issued when the server ended: they were not released, and are revoked. `muster cert list --state abandoned` shows them"
+        );
+    }
+    Ok(Opened { lock, meta, book, anchor, key, serials, unmerged, journal })
 }
 
 /// At the start there is nothing to measure a gap with: it is reported, and the operator decides (E30).

@@ -7,14 +7,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authority::{LedgerEntry, RowStage};
+use authority::{Intent, Issued, LedgerEntry, RowStage};
 use pki::issue::Serial;
 use pki::{Certificate, Digest};
 use rusqlite::Connection;
 
 use crate::fault::OpenProblem;
 use crate::serial::SerialCipher;
-use crate::sqlite::{connect_beside, row, schema};
+use crate::sqlite::{connect_beside, foreign, row, schema};
 
 /// How many rows are between two reports of progress.
 const STEP: u64 = 1_024;
@@ -113,7 +113,8 @@ pub fn verify_rows(
             .map_err(|error| fault(Some(FaultyRow { number, serial: None }), RowFlaw::Database(error.to_string())))?;
         let serial = entry.intent.serial;
         let at = || Some(FaultyRow { number, serial: Some(serial) });
-        if i64::try_from(serials.number(&serial)) != Ok(number) {
+        let leads_to_it = i64::try_from(serials.number(&serial)) == Ok(number);
+        if !leads_to_it && foreign::number(&connection, &serial).map_err(database)? != Some(number) {
             return Err(fault(at(), RowFlaw::Differs("the serial number, which leads to another row")));
         }
         one_row(&entry, issuers, &mut report).map_err(|flaw| fault(at(), flaw))?;
@@ -182,7 +183,15 @@ fn one_row(entry: &LedgerEntry, issuers: &[Arc<Certificate>], report: &mut RowRe
         }
         RowStage::Reserved => return Ok(()),
     };
-    let intent = &entry.intent;
+    match certificate_of(&entry.intent, issued, issuers)? {
+        true => report.certificates += 1,
+        false => report.unsigned += 1,
+    }
+    Ok(())
+}
+
+/// Whether the certificate is the one of this request. Says whether its CA is among the issuers, and has signed it.
+pub(crate) fn certificate_of(intent: &Intent, issued: &Issued, issuers: &[Arc<Certificate>]) -> Result<bool, RowFlaw> {
     let certificate =
         Certificate::parse(&issued.certificate).map_err(|error| RowFlaw::Certificate(error.to_string()))?;
     for (what, is_same) in [
@@ -199,14 +208,12 @@ fn one_row(entry: &LedgerEntry, issuers: &[Arc<Certificate>], report: &mut RowRe
     }
     let mut of_ca = issuers.iter().filter(|issuer| issuer.anchor_id() == intent.ca).peekable();
     if of_ca.peek().is_none() {
-        report.unsigned += 1;
-        return Ok(());
+        return Ok(false);
     }
     if of_ca.all(|issuer| certificate.verify_signed_by(issuer).is_err()) {
         return Err(RowFlaw::Signature);
     }
-    report.certificates += 1;
-    Ok(())
+    Ok(true)
 }
 
 impl fmt::Display for RowFault {

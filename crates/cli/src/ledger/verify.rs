@@ -100,7 +100,7 @@ pub(crate) fn summary(report: &RowReport) -> String {
 }
 
 /// The issuing certificates of the configuration.
-fn issuers(config: &Configuration) -> CommandResult<Vec<Arc<Certificate>>> {
+pub(super) fn issuers(config: &Configuration) -> CommandResult<Vec<Arc<Certificate>>> {
     let read = |path: &Path| pem::read_certificate(&from_file(&config.file, path)).map(Arc::new);
     config.cas.iter().map(|ca| read(&ca.certificate.value)).collect()
 }

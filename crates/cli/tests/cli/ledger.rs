@@ -140,3 +140,47 @@ fn a_reader_that_leaves_is_no_error_of_an_export_and_a_full_disk_is() {
     assert!(stderr(&failed).contains("cannot write to standard output"), "{}", stderr(&failed));
     assert_eq!(server.terminate().0, Some(0));
 }
+
+#[test]
+fn an_export_is_imported_into_a_new_ledger_whose_server_knows_its_devices() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    for name in ["one", "two"] {
+        enroll(&pki, &server, name);
+    }
+    let file = pki.beside("ledger.jsonl");
+    let lines = file.to_str().unwrap();
+    expect_status(&ledger(&pki, "export", &["--out", lines]), 0);
+    let refused = ledger(&pki, "import", &[lines]);
+    expect_status(&refused, 1);
+    assert!(stderr(&refused).contains("another process has it open"), "{}", stderr(&refused));
+    assert_eq!(server.terminate().0, Some(0));
+
+    // The ledger is lost.
+    for name in ["ledger.db", "ledger.db.checkpoints.jsonl"] {
+        std::fs::remove_file(pki.path(name)).unwrap();
+    }
+    let tried = ledger(&pki, "import", &[lines, "--dry-run", "--json"]);
+    expect_status(&tried, 0);
+    assert_eq!((&json(&tried)["rows"], &json(&tried)["dry_run"]), (&2.into(), &true.into()));
+    let done = ledger(&pki, "import", &[lines, "--json"]);
+    expect_status(&done, 0);
+    assert_eq!((&json(&done)["rows"], &json(&done)["known"]), (&2.into(), &0.into()));
+    expect_status(&ledger(&pki, "verify", &[]), 0);
+    assert_eq!(stdout(&ledger(&pki, "export", &[])), std::fs::read_to_string(&file).unwrap());
+    let again = ledger(&pki, "import", &[lines]);
+    assert!(stdout(&again).contains("0 rows and 0 revocations imported"), "{}", stdout(&again));
+
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let mut renew = muster();
+    renew.args(["reenroll", "--server", server.uri(), "--identity"]).arg(pki.beside("two"));
+    expect_status(&renew.arg("--out").arg(pki.beside("renewed")).output().unwrap(), 0);
+    assert_eq!(server.terminate().0, Some(0));
+
+    let mut cut = std::fs::read_to_string(&file).unwrap();
+    cut.truncate(cut.len() - 10);
+    std::fs::write(&file, cut).unwrap();
+    let refused = ledger(&pki, "import", &[lines]);
+    expect_status(&refused, 1);
+    assert!(stderr(&refused).contains("ledger.jsonl, line 2:"), "{}", stderr(&refused));
+}

@@ -6,6 +6,7 @@
 //! | `refused` | `device` | `reason`, `count`, `until`, `function`, `profile`, `profile_version`, `device` and `manufacturer` if known, `client`, `peer` |
 //! | `revoked` | the operator | `reason`, `serial`, `device`, `manufacturer` |
 //! | `abandoned` | `muster` | `reason`, `serial`, `device`, `manufacturer`, `profile`, `profile_version`, `peer` |
+//! | `imported` | the operator | `count` of lines, `file`: the records of these lines stand in the same row |
 //! | `refusals_dropped` | `muster` | `count` |
 //!
 //! `client`, `certificate` and `manufacturer` are SHA-256: of a certificate, or of the name and key of an authority. `count` is the number of
@@ -14,7 +15,7 @@
 
 use std::net::SocketAddr;
 
-use authority::{Device, Function, Intent, Issued, ProfileVersion, Revocation};
+use authority::{Actor, Device, Function, Intent, Issued, ProfileVersion, Revocation};
 use pki::Digest;
 use pki::issue::Serial;
 
@@ -54,6 +55,8 @@ pub(crate) enum Abandonment {
     NotIssued,
     /// An operator revoked it.
     Revoked,
+    /// It had been given up in the ledger that it was imported from.
+    Imported,
 }
 
 impl Abandonment {
@@ -63,6 +66,7 @@ impl Abandonment {
             Self::Outlived => "outlived",
             Self::NotIssued => "not_issued",
             Self::Revoked => "revoked",
+            Self::Imported => "imported",
         }
     }
 }
@@ -132,6 +136,12 @@ impl AuditBody {
 
     pub(crate) fn refusals_dropped(&mut self, count: i64, at: i64) {
         self.line("refusals_dropped", at).plain("actor", SERVER).number("count", count).end();
+    }
+
+    /// The records of these lines follow or precede it in the same row.
+    pub(crate) fn imported(&mut self, actor: &Actor, lines: i64, file: &Digest, at: i64) {
+        let line = self.line("imported", at).text("actor", actor.as_str());
+        line.number("count", lines).hex("file", file.as_bytes()).end();
     }
 
     pub(crate) fn revoked(&mut self, intent: &Intent, revocation: &Revocation) {

@@ -9,7 +9,8 @@ use rusqlite::{Connection, Error, OptionalExtension};
 use serde_json::Value;
 use tracing::{info, warn};
 
-use super::book::{Book, LIFE_BITS, by_serial};
+use super::book::{Book, LIFE_BITS};
+use super::locate::by_serial;
 use super::row;
 use crate::audit::chain::AuditHead;
 use crate::fault::OpenProblem;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use authority::{
-    Actor, FactoryKeys, INTENT_LIFETIME, Intended, Intent, LedgerEntry, Locator, NewRow, ProfileVersion, Record,
-    Recorded, Reserve, Revocation, Revoke, Revoked, RowStage,
+    Actor, FactoryKeys, INTENT_LIFETIME, Intended, Intent, LedgerEntry, NewRow, ProfileVersion, Record, Recorded,
+    Reserve, Revocation, Revoke, Revoked, RowStage,
 };
 use crashpoint::Step;
 use pki::issue::{NodePrefix, RevocationReason, Serial};
@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::connect::keep_log_when_closed;
 use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
+use super::locate::{locate, newest};
 use super::row::{self, function_code, function_of, origin_code, reason_code, short, short_device, tag};
 use crate::audit::chain::ChainWriter;
 use crate::audit::record::{Abandonment, RequestOrigin};
@@ -330,7 +331,7 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         Ok(held.filter(|held| held.as_slice() == serial.as_bytes()).map(|_| number))
     }
 
-    fn reserve(&mut self, intent: &Intent, number: i64, device: i64) -> Result<(), Error> {
+    pub(super) fn reserve(&mut self, intent: &Intent, number: i64, device: i64) -> Result<(), Error> {
         let profile = self.profile(&intent.profile, intent.profile_version)?;
         let (ca, manufacturer) = (self.party(&intent.ca)?, self.party(&intent.device.manufacturer)?);
         let anchor = self.party(&intent.anchor)?;
@@ -383,7 +384,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         let issued = &record.issued;
         let is_reserved = self.open.get(&number).is_some_and(|open| open.serial == record.serial);
         let reservation = if is_reserved { self.open.remove(&number) } else { None };
-        let Some(Reservation { origin, intent, .. }) = reservation else {
+        let Some(reservation) = reservation else {
             let Some(number) = self.find(&record.serial)? else { return Ok(Recorded::Abandoned) };
             let sql = "SELECT digest FROM certificate WHERE number = ?1";
             let held: Option<Vec<u8>> =
@@ -391,6 +392,13 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
             let is_same = held.is_some_and(|held| held.as_slice() == issued.digest.as_bytes());
             return Ok(if is_same { Recorded::Durable } else { Recorded::Abandoned });
         };
+        self.keep(number, record, reservation)?;
+        Ok(Recorded::Durable)
+    }
+
+    /// Writes the certificate of a row that was reserved.
+    fn keep(&mut self, number: i64, record: &Record, reservation: Reservation) -> Result<(), Error> {
+        let (issued, Reservation { origin, intent, .. }) = (&record.issued, reservation);
         let values = params![
             number,
             seconds(issued.at),
@@ -412,7 +420,21 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
                 }
             }
         }
-        Ok(Recorded::Durable)
+        Ok(())
+    }
+
+    /// Records the certificate of the row with this number, if it is reserved.
+    pub(super) fn record_at(&mut self, number: i64, record: &Record) -> Result<(), Error> {
+        match self.open.remove(&number) {
+            Some(reservation) => self.keep(number, record, reservation),
+            None => Ok(()),
+        }
+    }
+
+    /// The next row has at least this place, and the ledger at least this time.
+    pub(super) fn go_on_at(&mut self, place: i64, at: i64) {
+        self.tally.places = self.tally.places.max(place - 1);
+        self.tally.time = self.tally.time.max(at);
     }
 
     /// Reserves the row of a request that was reserved before, in a ledger that lost it: nothing is asked about it. `None` if another row has its
@@ -434,7 +456,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
     }
 
     /// Gives up a reservation: its key is free again, and it no longer counts as one that its device holds.
-    fn abandon(&mut self, number: i64, why: Abandonment, at: i64) -> Result<Option<Intent>, Error> {
+    pub(super) fn abandon(&mut self, number: i64, why: Abandonment, at: i64) -> Result<Option<Intent>, Error> {
         self.open.remove(&number);
         let Some(row) = row::read(&self.connection, number)? else { return Ok(None) };
         self.connection.prepare_cached("UPDATE intent SET abandoned = 1 WHERE number = ?1")?.execute([number])?;
@@ -487,7 +509,12 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         }
     }
 
-    fn write_revocation(&mut self, number: i64, intent: &Intent, revocation: &Revocation) -> Result<(), Error> {
+    pub(super) fn write_revocation(
+        &mut self,
+        number: i64,
+        intent: &Intent,
+        revocation: &Revocation,
+    ) -> Result<(), Error> {
         let values = params![number, seconds(revocation.at), reason_code(revocation.reason), revocation.actor.as_str()];
         let sql = "INSERT INTO revocation (number, at, reason, actor) VALUES (?1, ?2, ?3, ?4)";
         self.connection.prepare_cached(sql)?.execute(values)?;
@@ -536,55 +563,6 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 pub(super) fn count_fault(connection: &Connection) -> Result<(), Error> {
     let sql = "INSERT INTO meta (name, value) VALUES ('faults', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1";
     connection.execute(sql, []).map(drop)
-}
-
-/// The row that is meant, with its number.
-pub(super) fn locate(
-    connection: &Connection,
-    serials: &SerialCipher,
-    unmerged: &Unmerged,
-    locator: &Locator,
-) -> Result<Option<(i64, LedgerEntry)>, Error> {
-    match locator {
-        Locator::Serial(serial) => by_serial(connection, serials, serial),
-        Locator::Certificate(serial, digest) => {
-            let is_it = |row: &LedgerEntry| row.issued().is_some_and(|issued| issued.digest == *digest);
-            Ok(by_serial(connection, serials, serial)?.filter(|(_, row)| is_it(row)))
-        }
-        Locator::NewestOf(device) => {
-            let held = unmerged.of_device(connection, short_device(device))?;
-            let is_it = |row: &LedgerEntry| row.issued().is_some() && row.intent.device == *device;
-            newest(connection, held.iter().map(|entry| entry.number), is_it)
-        }
-    }
-}
-
-/// The row of this serial number, with its own number.
-pub(super) fn by_serial(
-    connection: &Connection,
-    serials: &SerialCipher,
-    serial: &Serial,
-) -> Result<Option<(i64, LedgerEntry)>, Error> {
-    let Ok(number) = i64::try_from(serials.number(serial)) else { return Ok(None) };
-    let row = row::read(connection, number)?.filter(|row| row.intent.serial == *serial);
-    Ok(row.map(|row| (number, row)))
-}
-
-/// Of the rows with these numbers, the one that was reserved last and is meant.
-fn newest(
-    connection: &Connection,
-    numbers: impl Iterator<Item = i64>,
-    is_it: impl Fn(&LedgerEntry) -> bool,
-) -> Result<Option<(i64, LedgerEntry)>, Error> {
-    let mut newest: Option<(i64, LedgerEntry)> = None;
-    for number in numbers {
-        if let Some(row) = row::read(connection, number)?.filter(&is_it)
-            && newest.as_ref().is_none_or(|(_, newest)| newest.cursor < row.cursor)
-        {
-            newest = Some((number, row));
-        }
-    }
-    Ok(newest)
 }
 
 fn blob(digest: &Digest) -> &[u8] {

@@ -12,8 +12,8 @@ use rusqlite::{Connection, Error, params};
 use tracing::error;
 
 use super::Shared;
-use super::book::{by_serial, locate};
 use super::index::Unmerged;
+use super::locate::{by_serial, locate};
 use super::queue::Queue;
 use super::row::{self, BEHIND, place, short_device};
 use crate::serial::SerialCipher;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test: it looks at files")]
 
 mod exporting;
+mod importing;
 #[allow(dead_code, reason = "several tests share it")]
 #[path = "../common/maker.rs"]
 mod maker;

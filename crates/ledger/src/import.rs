@@ -1,0 +1,337 @@
+//! Writes the lines of an export into a ledger: an empty one, or one that lacks these rows. No server has it open meanwhile.
+//!
+//! Everything is checked before the first row is written: each line is whole, each certificate is what its line says, and no line contradicts another
+//! one or the ledger. A line that the ledger has already changes nothing, so that an import that was interrupted is run again.
+//!
+//! A row gets the place that its line names, or one behind the last row of the ledger. Its serial number leads to it if it was made with the key of
+//! this ledger; for the serial numbers of another key there is a table.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use authority::Actor;
+use pki::{Certificate, Digest};
+use rusqlite::{Connection, Error, OptionalExtension};
+use rustls_pki_types::UnixTime;
+
+use crate::LedgerSettings;
+use crate::fault::OpenProblem;
+use crate::line::{LINE_BYTES_MAX, LineFault, RowEvent, RowLine};
+use crate::sqlite::Fresh;
+use crate::sqlite::import::{Importer, LineEffect, effect};
+use crate::verify::{RowFlaw, certificate_of};
+
+/// Lines of one transaction.
+const LINES_AT_ONCE: usize = 512;
+
+/// What is to be imported.
+#[derive(Clone, Copy, Debug)]
+pub struct ImportRequest<'a> {
+    /// The file of lines.
+    pub lines: &'a Path,
+    /// The CAs whose signatures are checked.
+    pub issuers: &'a [Arc<Certificate>],
+    /// Who asks for it.
+    pub actor: &'a Actor,
+    /// The time now.
+    pub now: UnixTime,
+    /// Checks everything, and writes nothing.
+    pub dry_run: bool,
+}
+
+/// What was imported, or would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImportReport {
+    /// Lines of the file.
+    pub lines: u64,
+    /// Rows that the ledger lacked.
+    pub rows: u64,
+    /// Revocations that it lacked.
+    pub revocations: u64,
+    /// Lines that it had already.
+    pub known: u64,
+    /// Certificates of CAs that were not given: their signatures were not checked.
+    pub unsigned: u64,
+}
+
+/// Imports lines into the ledger in `file`. `progress` is told octets done and octets in all, of the check and then of the writing.
+///
+/// # Errors
+/// [`ImportFault`] names the file and the line. If a line is at fault, nothing was written.
+pub fn import(
+    file: &Path,
+    fresh: Fresh,
+    settings: &LedgerSettings,
+    request: ImportRequest<'_>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<ImportReport, ImportFault> {
+    let ledger = |problem: OpenProblem| ImportFault::Ledger { file: file.to_owned(), problem };
+    let mut importer = Importer::open(file, fresh, settings, request.now).map_err(ledger)?;
+    let mut source = Source::open(request.lines)?;
+    let total = source.length;
+    let (mut report, digest) = check(&importer, &mut source, &request, &mut |done| progress(done, total * 2))?;
+    if request.dry_run {
+        return Ok(report);
+    }
+    (report.rows, report.revocations, report.known) = (0, 0, 0);
+    let mut source = Source::open(request.lines)?;
+    let mut batch = Vec::with_capacity(LINES_AT_ONCE);
+    loop {
+        batch.clear();
+        while batch.len() < LINES_AT_ONCE
+            && let Some(line) = source.next()?
+        {
+            batch.push(line);
+        }
+        if batch.is_empty() {
+            break;
+        }
+        for effect in importer.write(&batch, request.actor, &digest, request.now).map_err(ledger)? {
+            report.count(effect);
+        }
+        progress(total + source.octets, total * 2);
+    }
+    if source.digest() != digest {
+        return Err(ImportFault::Changed { file: request.lines.to_owned() });
+    }
+    Ok(report)
+}
+
+impl ImportReport {
+    fn count(&mut self, effect: LineEffect) {
+        match effect {
+            LineEffect::Row => self.rows += 1,
+            LineEffect::Revocation => self.revocations += 1,
+            LineEffect::Known | LineEffect::NoRow | LineEffect::Contradiction => self.known += 1,
+        }
+    }
+}
+
+/// Checks every line, and writes nothing into the ledger. Says the digest of the file too.
+fn check(
+    importer: &Importer,
+    source: &mut Source,
+    request: &ImportRequest<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(ImportReport, Digest), ImportFault> {
+    let mut report = ImportReport::default();
+    let database = |error: Error| ImportFault::Database { error };
+    let seen = Seen::begin(importer.connection()).map_err(database)?;
+    while let Some(line) = source.next()? {
+        let wrong = |flaw| ImportFault::Line { file: request.lines.to_owned(), line: source.number, flaw };
+        if let RowEvent::Issued(intent, record) = &line.event {
+            let is_signed = certificate_of(intent, &record.issued, request.issuers);
+            let is_signed = is_signed.map_err(|flaw| wrong(ImportFlaw::Row(flaw)))?;
+            report.unsigned += u64::from(!is_signed);
+        }
+        let row = importer.row_of(line.event.serial()).map_err(database)?;
+        let effect = effect(&line.event, row.as_ref());
+        let of_file = seen.note(&line.event).map_err(database)?;
+        let effect = match (effect, of_file) {
+            (LineEffect::Contradiction, _) | (_, LineEffect::Contradiction) => LineEffect::Contradiction,
+            (LineEffect::NoRow | LineEffect::Row | LineEffect::Revocation, of_file) => of_file,
+            (LineEffect::Known, _) => LineEffect::Known,
+        };
+        match effect {
+            LineEffect::Contradiction => return Err(wrong(ImportFlaw::Contradiction)),
+            LineEffect::NoRow if row.is_none() => return Err(wrong(ImportFlaw::NoRow)),
+            LineEffect::NoRow => report.count(LineEffect::Revocation),
+            effect => report.count(effect),
+        }
+        report.lines += 1;
+        if report.lines.is_multiple_of(LINES_AT_ONCE as u64) {
+            progress(source.octets);
+        }
+    }
+    seen.end().map_err(database)?;
+    Ok((report, source.digest()))
+}
+
+/// The rows of the file so far, in a table of the connection that is gone afterwards: memory does not grow with the lines.
+struct Seen<'a>(&'a Connection);
+
+impl<'a> Seen<'a> {
+    fn begin(connection: &'a Connection) -> Result<Self, Error> {
+        connection.execute_batch(
+            "PRAGMA temp_store = FILE;
+CREATE TEMP TABLE seen (serial BLOB PRIMARY KEY, content BLOB NOT NULL, is_revoked INTEGER NOT NULL) WITHOUT ROWID;",
+        )?;
+        Ok(Self(connection))
+    }
+
+    /// What the line is to the lines before it.
+    fn note(&self, event: &RowEvent) -> Result<LineEffect, Error> {
+        let serial = &event.serial().as_bytes()[..];
+        let sql = "SELECT content, is_revoked FROM temp.seen WHERE serial = ?1";
+        let before: Option<(Vec<u8>, bool)> =
+            self.0.prepare_cached(sql)?.query_row([serial], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let content = match event {
+            RowEvent::Issued(_, record) => record.issued.digest,
+            // Given up: it has no certificate, and no certificate has this digest.
+            RowEvent::Abandoned(intent) => Digest::of_parts(&[b"abandoned", intent.to_be_signed.as_bytes()]),
+            RowEvent::Reserved(_) => return Ok(LineEffect::Contradiction),
+            RowEvent::Revoked(..) => {
+                let sql = "UPDATE temp.seen SET is_revoked = 1 WHERE serial = ?1";
+                self.0.prepare_cached(sql)?.execute([serial])?;
+                return Ok(match before {
+                    None => LineEffect::NoRow,
+                    Some((_, true)) => LineEffect::Known,
+                    Some((_, false)) => LineEffect::Revocation,
+                });
+            }
+        };
+        if let Some((before, _)) = before {
+            let is_same = before == content.as_bytes();
+            return Ok(if is_same { LineEffect::Known } else { LineEffect::Contradiction });
+        }
+        let sql = "INSERT INTO temp.seen VALUES (?1, ?2, 0)";
+        self.0.prepare_cached(sql)?.execute((serial, &content.as_bytes()[..]))?;
+        Ok(LineEffect::Row)
+    }
+
+    fn end(self) -> Result<(), Error> {
+        self.0.flush_prepared_statement_cache();
+        self.0.execute_batch("DROP TABLE temp.seen")
+    }
+}
+
+/// The file of lines.
+struct Source {
+    path: PathBuf,
+    reader: BufReader<File>,
+    buffer: Vec<u8>,
+    /// The last line, from 1.
+    number: u64,
+    octets: u64,
+    length: u64,
+    digest: Digest,
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self, ImportFault> {
+        let fault = |error| ImportFault::File { file: path.to_owned(), error };
+        let file = File::open(path).map_err(fault)?;
+        let length = file.metadata().map_err(fault)?.len();
+        let (reader, digest) = (BufReader::new(file), Digest::of(b""));
+        Ok(Self { path: path.to_owned(), reader, buffer: Vec::new(), number: 0, octets: 0, length, digest })
+    }
+
+    /// A chain of the digests of its lines: which file it was.
+    fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    fn next(&mut self) -> Result<Option<RowLine>, ImportFault> {
+        use io::Read as _;
+        self.buffer.clear();
+        let longest = u64::try_from(LINE_BYTES_MAX).unwrap_or(0) + 1;
+        let read = self.reader.by_ref().take(longest).read_until(b'\n', &mut self.buffer);
+        let read = read.map_err(|error| ImportFault::File { file: self.path.clone(), error })?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        self.octets += u64::try_from(read).unwrap_or(0);
+        self.digest = Digest::of_parts(&[self.digest.as_bytes(), &self.buffer]);
+        let wrong = |flaw| ImportFault::Line { file: self.path.clone(), line: self.number, flaw };
+        let Some(text) = self.buffer.strip_suffix(b"\n") else {
+            return Err(wrong(if read > LINE_BYTES_MAX {
+                ImportFlaw::Line(LineFault::TooLong(read))
+            } else {
+                ImportFlaw::Cut
+            }));
+        };
+        let text = std::str::from_utf8(text).map_err(|_| wrong(ImportFlaw::Line(LineFault::NotJson)))?;
+        RowLine::read(text).map(Some).map_err(|fault| wrong(ImportFlaw::Line(fault)))
+    }
+}
+
+/// Why nothing, or not everything, was imported.
+#[derive(Debug)]
+pub enum ImportFault {
+    /// The ledger cannot be used. Lines that were written before stay; the next import goes on.
+    Ledger {
+        /// Its file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: OpenProblem,
+    },
+    /// The ledger cannot be read.
+    Database {
+        /// What SQLite says.
+        error: Error,
+    },
+    /// The file of lines cannot be read.
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A line is at fault, and nothing was written.
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        flaw: ImportFlaw,
+    },
+    /// The file was changed after it was checked.
+    Changed {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// What is wrong with a line.
+#[derive(Debug)]
+pub enum ImportFlaw {
+    /// It is not a line of an export.
+    Line(LineFault),
+    /// It does not end with a newline: the file was cut.
+    Cut,
+    /// Its certificate is not what the line says.
+    Row(RowFlaw),
+    /// A line before it or the ledger says something else of its serial number.
+    Contradiction,
+    /// It revokes a row that neither the ledger nor a line before it has.
+    NoRow,
+}
+
+impl fmt::Display for ImportFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ledger { file, problem } => write!(f, "the ledger {}: {problem}", file.display()),
+            Self::Database { error } => write!(f, "cannot read the ledger: {error}"),
+            Self::File { file, error } => write!(f, "cannot read {}: {error}", file.display()),
+            Self::Line { file, line, flaw } => {
+                write!(f, "{}, line {line}: {flaw}. Nothing was imported", file.display())
+            }
+            Self::Changed { file } => write!(
+                f,
+                "{} was changed while it was imported: what was read before was checked, and what came then was not. Run `muster ledger verify`, and import it again",
+                file.display()
+            ),
+        }
+    }
+}
+
+impl fmt::Display for ImportFlaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(fault) => fault.fmt(f),
+            Self::Cut => f.write_str("the end of the line is missing: the file was cut"),
+            Self::Row(flaw) => flaw.fmt(f),
+            Self::Contradiction => {
+                f.write_str("the ledger, or a line before this one, says something else of this serial number")
+            }
+            Self::NoRow => f.write_str("it revokes a row that neither the ledger nor a line before it has"),
+        }
+    }
+}
+
+impl std::error::Error for ImportFault {}

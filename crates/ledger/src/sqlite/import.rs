@@ -1,0 +1,166 @@
+//! Writes the lines of an export into a ledger that no server has open: see [`crate::import`].
+
+use std::path::Path;
+
+use authority::{Actor, Intent, LedgerEntry, RowStage};
+use pki::Digest;
+use pki::issue::Serial;
+use rusqlite::{Connection, Error};
+use rustls_pki_types::UnixTime;
+
+use super::book::{Book, LIFE_BITS};
+use super::locate::by_serial;
+use super::row::short_device;
+use super::{Fresh, LedgerSettings, Opened, foreign, open_book, schema};
+use crate::audit::record::Abandonment;
+use crate::export::ExportPlace;
+use crate::fault::OpenProblem;
+use crate::line::{RowEvent, RowLine};
+use crate::seconds::seconds;
+
+/// A serial number that leads further than this beyond the last row is of another ledger's key: it leads anywhere.
+const AHEAD_MAX: i64 = 1 << 32;
+
+/// A ledger that takes lines.
+pub(crate) struct Importer {
+    opened: Opened,
+}
+
+/// What a line is to a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LineEffect {
+    /// It has it.
+    Known,
+    /// It lacks the row.
+    Row,
+    /// It lacks the revocation.
+    Revocation,
+    /// It has no row that the line could revoke.
+    NoRow,
+    /// Its row of this serial number says something else.
+    Contradiction,
+}
+
+impl Importer {
+    /// Opens the ledger in this file, or begins one.
+    pub(crate) fn open(
+        file: &Path,
+        fresh: Fresh,
+        settings: &LedgerSettings,
+        now: UnixTime,
+    ) -> Result<Self, OpenProblem> {
+        let opened = open_book(file, fresh, settings, now)?;
+        schema::require(opened.book.connection(), 2)?;
+        Ok(Self { opened })
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        self.opened.book.connection()
+    }
+
+    /// The row of this serial number.
+    pub(crate) fn row_of(&self, serial: &Serial) -> Result<Option<LedgerEntry>, Error> {
+        Ok(by_serial(self.connection(), &self.opened.serials, serial)?.map(|(_, row)| row))
+    }
+
+    /// Writes these lines in one transaction, with a record of the import.
+    pub(crate) fn write(
+        &mut self,
+        lines: &[RowLine],
+        actor: &Actor,
+        digest: &Digest,
+        now: UnixTime,
+    ) -> Result<Vec<LineEffect>, OpenProblem> {
+        let book = &mut self.opened.book;
+        book.begin()?;
+        let effects = lines.iter().map(|line| book.import(line)).collect::<Result<Vec<_>, _>>()?;
+        let written = effects.iter().filter(|effect| **effect != LineEffect::Known).count();
+        if written > 0 {
+            book.audit.body.imported(actor, i64::try_from(written).unwrap_or(i64::MAX), digest, seconds(now));
+        }
+        book.commit()?;
+        Ok(effects)
+    }
+}
+
+/// What the line is to a ledger with this row of its serial number.
+pub(crate) fn effect(event: &RowEvent, row: Option<&LedgerEntry>) -> LineEffect {
+    let Some(row) = row else {
+        return match event {
+            RowEvent::Issued(..) | RowEvent::Abandoned(_) => LineEffect::Row,
+            RowEvent::Revoked(..) => LineEffect::NoRow,
+            RowEvent::Reserved(_) => LineEffect::Contradiction,
+        };
+    };
+    let is_same = match (event, &row.stage) {
+        (RowEvent::Issued(_, record), RowStage::Issued(known)) => known.issued.digest == record.issued.digest,
+        (RowEvent::Abandoned(intent), RowStage::Abandoned) => intent.to_be_signed == row.intent.to_be_signed,
+        // The first revocation stands, whatever another ledger says.
+        (RowEvent::Revoked(..), _) if row.revocation.is_none() => return LineEffect::Revocation,
+        (RowEvent::Revoked(..), _) => true,
+        _ => false,
+    };
+    if is_same { LineEffect::Known } else { LineEffect::Contradiction }
+}
+
+impl Book {
+    fn import(&mut self, line: &RowLine) -> Result<LineEffect, Error> {
+        let found = by_serial(self.connection(), self.serials(), line.event.serial())?;
+        let effect = effect(&line.event, found.as_ref().map(|(_, row)| row));
+        let place = line.cursor.as_ref().and_then(ExportPlace::of).unwrap_or_default();
+        match (effect, &line.event, found) {
+            (LineEffect::Row, RowEvent::Issued(intent, record), _) => {
+                let number = self.import_row(intent, place)?;
+                self.record_at(number, record)?;
+            }
+            (LineEffect::Row, RowEvent::Abandoned(intent), _) => {
+                let number = self.import_row(intent, place)?;
+                self.abandon(number, Abandonment::Imported, seconds(intent.at))?;
+            }
+            (LineEffect::Revocation, RowEvent::Revoked(_, revocation), Some((number, row))) => {
+                go_on_behind(self.connection(), place.revocation - 1)?;
+                self.write_revocation(number, &row.intent, revocation)?;
+            }
+            _ => {}
+        }
+        Ok(effect)
+    }
+
+    /// Reserves a row for a request of another ledger: at its place, if that is free.
+    fn import_row(&mut self, intent: &Intent, place: ExportPlace) -> Result<i64, Error> {
+        let number = self.number_for(&intent.serial)?;
+        self.go_on_at(place.row, seconds(intent.at));
+        self.reserve(intent, number, short_device(&intent.device))?;
+        Ok(number)
+    }
+
+    /// The number that the serial number leads to, if it was made with the key of this ledger; else the next one, which is noted.
+    fn number_for(&self, serial: &Serial) -> Result<i64, Error> {
+        let (numbers, own) = (self.tally().numbers, i64::try_from(self.serials().number(serial)));
+        let is_own = |number: &i64| {
+            *number > 0 && *number <= numbers.saturating_add(AHEAD_MAX) && *number >> LIFE_BITS <= numbers >> LIFE_BITS
+        };
+        if let Some(number) = own.ok().filter(is_own)
+            && !self.connection().prepare_cached("SELECT 1 FROM intent WHERE number = ?1")?.exists([number])?
+        {
+            return Ok(number);
+        }
+        foreign::note(self.connection(), serial, numbers + 1)?;
+        Ok(numbers + 1)
+    }
+}
+
+/// The next revocation stands behind this one in the order of revocations.
+fn go_on_behind(connection: &Connection, revocation: i64) -> Result<(), Error> {
+    let last = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'revocation_order'";
+    let last: i64 = connection.prepare_cached(last)?.query_row([], |row| row.get(0))?;
+    if revocation <= last {
+        return Ok(());
+    }
+    let sql = "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'revocation_order'";
+    if connection.prepare_cached(sql)?.execute([revocation])? == 0 {
+        let sql = "INSERT INTO sqlite_sequence (name, seq) VALUES ('revocation_order', ?1)";
+        connection.prepare_cached(sql)?.execute([revocation])?;
+    }
+    Ok(())
+}
