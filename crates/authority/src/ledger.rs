@@ -16,10 +16,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use pki::AnchorId;
 use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
 
 use crate::completion::Completion;
+use crate::crl_list::{CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, NextCrl};
 use crate::entry::{LedgerEntry, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter};
 use crate::intent::{Intended, Record, Recorded, Reserve};
 use crate::refusal_record::RefusalRecord;
@@ -81,6 +83,22 @@ pub trait Ledger: Send + Sync {
     /// Revokes, durably: each [`Ledger::standing`] that is called after the answer sees it, and the certificates no longer answer repeats of
     /// their requests. A revocation is final; when a row is revoked again, the first reason and time remain. One answer per request, in order.
     fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>);
+
+    /// Fixes how the revocation lists of a CA are divided, durably, unless that is fixed already. Answers what holds: the caller compares it with what
+    /// it wanted. Revocations of this CA that were recorded before are filed in the lists too, so the call may take seconds: it belongs to a start.
+    fn fix_crl_layout(&self, ca: AnchorId, layout: CrlLayout, done: Completion<Result<CrlLayout, LedgerFault>>);
+
+    /// One page of the revocation lists of a CA, by their index. A CA whose layout is not fixed has no entries in any list.
+    fn crl_lists(&self, query: CrlListQuery, done: Completion<Result<CrlListing, LedgerFault>>);
+
+    /// The next CRL number of each of these lists, durably: higher than every earlier one of the same list, whatever became of the list that was to
+    /// have it. Entries that are asked for after the answer contain every revocation that was answered before this call, and the list counts as up
+    /// to date until the next revocation. One number per list, in order.
+    fn number_crls(&self, lists: Vec<NextCrl>, done: Completion<Result<Vec<u64>, LedgerFault>>);
+
+    /// One page of the entries of a revocation list. The entries of a list, page by page, are a snapshot only as long as nothing of it is revoked
+    /// meanwhile; then the list is outdated.
+    fn crl_entries(&self, query: CrlEntryQuery, done: Completion<Result<CrlEntryPage, LedgerFault>>);
 
     /// Whether it can read and write now; the fault is the one that an issuance would meet.
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>);
@@ -182,6 +200,22 @@ impl<L: LedgerOver> Ledger for L {
         self.inner().revoke(rows, done);
     }
 
+    fn fix_crl_layout(&self, ca: AnchorId, layout: CrlLayout, done: Completion<Result<CrlLayout, LedgerFault>>) {
+        self.inner().fix_crl_layout(ca, layout, done);
+    }
+
+    fn crl_lists(&self, query: CrlListQuery, done: Completion<Result<CrlListing, LedgerFault>>) {
+        self.inner().crl_lists(query, done);
+    }
+
+    fn number_crls(&self, lists: Vec<NextCrl>, done: Completion<Result<Vec<u64>, LedgerFault>>) {
+        self.inner().number_crls(lists, done);
+    }
+
+    fn crl_entries(&self, query: CrlEntryQuery, done: Completion<Result<CrlEntryPage, LedgerFault>>) {
+        self.inner().crl_entries(query, done);
+    }
+
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
         self.inner().health(done);
     }
@@ -206,6 +240,8 @@ pub enum LedgerFault {
     Full,
     /// It gave up the reservation before the certificate was recorded.
     Abandoned,
+    /// Its tables are those of an earlier release and have no place for what is asked for.
+    NeedsMigration,
     /// Its answer does not fit the request, for example by its number of rows: a defect in the ledger.
     Answer,
 }
@@ -217,6 +253,7 @@ impl fmt::Display for LedgerFault {
             Self::Broken => "broken: it panicked half way through a step, and the process has to start again",
             Self::Full => "full: every row still answers repeats or carries a revocation",
             Self::Abandoned => "the reservation was given up before the certificate came",
+            Self::NeedsMigration => "of an earlier release and has no place for this: run `muster ledger migrate`",
             Self::Answer => "its answer does not fit the request",
         })
     }

@@ -31,6 +31,7 @@ mod clock_guard;
 mod collected;
 mod completion;
 mod crl;
+mod crl_list;
 mod decide;
 mod device;
 mod entry;
@@ -69,6 +70,10 @@ pub use clock_guard::{BEHIND_MAX, ClockGuard, JUMP_MAX, ledger_time};
 pub use collected::Collected;
 pub use completion::Completion;
 pub use crl::CrlFault;
+pub use crl_list::{
+    CRL_ENTRIES_PAGE_MAX, CRL_LISTS_MAX, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListFilter, CrlListQuery,
+    CrlListState, CrlListing, NextCrl,
+};
 pub use device::{DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice, SubjectAttribute};
 pub use entry::{
     Cursor, DiskRoom, LISTING_ROWS_MAX, LedgerEntry, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, Revoke,

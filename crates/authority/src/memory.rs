@@ -6,6 +6,7 @@
 //! Forgetting a row also forgets its standing: the certificate then gives access to no more than one that was never in the ledger
 //! ([`crate::Unrecorded`]).
 
+mod crls;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -13,11 +14,13 @@ mod tests;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use pki::AnchorId;
 use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
 
 use self::rows::Rows;
 use crate::completion::Completion;
+use crate::crl_list::{CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, NextCrl};
 use crate::entry::{
     LedgerEntry, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter, RowState,
 };
@@ -178,6 +181,26 @@ impl Ledger for MemoryLedger {
             rows.check_invariants(self.rows_max);
             answers
         });
+        done(answer);
+    }
+
+    fn fix_crl_layout(&self, ca: AnchorId, layout: CrlLayout, done: Completion<Result<CrlLayout, LedgerFault>>) {
+        let answer = self.lock().map(|mut rows| rows.fix_crl_layout(ca, layout));
+        done(answer);
+    }
+
+    fn crl_lists(&self, query: CrlListQuery, done: Completion<Result<CrlListing, LedgerFault>>) {
+        let answer = self.lock().map(|rows| rows.crls.lists(&query));
+        done(answer);
+    }
+
+    fn number_crls(&self, lists: Vec<NextCrl>, done: Completion<Result<Vec<u64>, LedgerFault>>) {
+        let answer = self.lock().map(|mut rows| lists.iter().map(|next| rows.crls.number(next)).collect());
+        done(answer);
+    }
+
+    fn crl_entries(&self, query: CrlEntryQuery, done: Completion<Result<CrlEntryPage, LedgerFault>>) {
+        let answer = self.lock().map(|rows| rows.crls.entries(&query));
         done(answer);
     }
 

@@ -295,8 +295,8 @@ impl Busy {
             Self::Full | Self::Dropped | Self::Ledger(LedgerFault::Abandoned | LedgerFault::Answer) => 5,
             Self::Ledger(LedgerFault::Unavailable | LedgerFault::Broken) | Self::Signer(_) => 10,
             Self::Serials => 60,
-            Self::Ledger(LedgerFault::Full) | Self::Withheld(_) | Self::DevicePending | Self::WrongAuthority => 300,
-            Self::ClockBehind { .. } | Self::ClockAhead { .. } => 300,
+            Self::Ledger(LedgerFault::Full | LedgerFault::NeedsMigration) | Self::Withheld(_) => 300,
+            Self::DevicePending | Self::WrongAuthority | Self::ClockBehind { .. } | Self::ClockAhead { .. } => 300,
             Self::CaOutsideValidity => 3_600,
         })
     }

@@ -48,10 +48,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use authority::{
-    Completion, DiskRoom, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites,
-    ListQuery, Listing, Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter,
+    Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, DiskRoom, Finding, Inquiry, Intended,
+    Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, NextCrl, Record,
+    Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter,
 };
 use crashpoint::Step;
+use pki::AnchorId;
 use pki::issue::{NodePrefix, Serial};
 use rusqlite::Connection;
 use rustls_pki_types::UnixTime;
@@ -528,6 +530,22 @@ impl Ledger for SqliteLedger {
 
     fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
         self.shared.write(Write::Revoke(rows, done));
+    }
+
+    fn fix_crl_layout(&self, ca: AnchorId, layout: CrlLayout, done: Completion<Result<CrlLayout, LedgerFault>>) {
+        self.shared.write(Write::FixCrlLayout(ca, layout, done));
+    }
+
+    fn crl_lists(&self, query: CrlListQuery, done: Completion<Result<CrlListing, LedgerFault>>) {
+        Shared::ask(&self.shared.scans, Question::CrlLists(query, done));
+    }
+
+    fn number_crls(&self, lists: Vec<NextCrl>, done: Completion<Result<Vec<u64>, LedgerFault>>) {
+        self.shared.write(Write::NumberCrls(lists, done));
+    }
+
+    fn crl_entries(&self, query: CrlEntryQuery, done: Completion<Result<CrlEntryPage, LedgerFault>>) {
+        Shared::ask(&self.shared.scans, Question::CrlEntries(query, done));
     }
 
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {

@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use authority::{
-    Actor, Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites,
-    ListQuery, Listing, Locator, MemoryLedger, Record, Recorded, RefusalRecord, Reserve, Revocation, Revoke, Revoked,
-    RowFilter, RowState,
+    Actor, Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, Finding, Inquiry, Intended,
+    Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, MemoryLedger, NextCrl,
+    Record, Recorded, RefusalRecord, Reserve, Revocation, Revoke, Revoked, RowFilter, RowState,
 };
-use pki::UnixTime;
 use pki::issue::{NodePrefix, RevocationReason, Serial};
+use pki::{AnchorId, UnixTime};
 
 use crate::agenda::Agenda;
 use crate::chance::Chance;
@@ -299,6 +299,22 @@ impl Ledger for CrashingLedger {
 
     fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
         self.write(move |durable, done| durable.revoke(rows, done), done);
+    }
+
+    fn fix_crl_layout(&self, ca: AnchorId, layout: CrlLayout, done: Completion<Result<CrlLayout, LedgerFault>>) {
+        self.write(move |durable, done| durable.fix_crl_layout(ca, layout, done), done);
+    }
+
+    fn crl_lists(&self, query: CrlListQuery, done: Completion<Result<CrlListing, LedgerFault>>) {
+        self.store.read(self.life, move |durable, done| durable.crl_lists(query, done), done);
+    }
+
+    fn number_crls(&self, lists: Vec<NextCrl>, done: Completion<Result<Vec<u64>, LedgerFault>>) {
+        self.write(move |durable, done| durable.number_crls(lists, done), done);
+    }
+
+    fn crl_entries(&self, query: CrlEntryQuery, done: Completion<Result<CrlEntryPage, LedgerFault>>) {
+        self.store.read(self.life, move |durable, done| durable.crl_entries(query, done), done);
     }
 
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use authority::{
-    Completion, Custody, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites,
-    ListQuery, Listing, Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner, RowFilter,
-    Signer, SignerFault, ToSign,
+    Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, Custody, Finding, Inquiry, Intended,
+    Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, NextCrl, Record,
+    Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner, RowFilter, Signer, SignerFault, ToSign,
 };
 use pki::issue::{NodePrefix, Serial};
-use pki::{Signature, UnixTime};
+use pki::{AnchorId, Signature, UnixTime};
 
 use crate::agenda::Agenda;
 use crate::chance::Chance;
@@ -169,6 +169,22 @@ impl Ledger for FaultyLedger {
 
     fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
         self.call(move |inner, done| inner.revoke(rows, done), done);
+    }
+
+    fn fix_crl_layout(&self, ca: AnchorId, layout: CrlLayout, done: Completion<Result<CrlLayout, LedgerFault>>) {
+        self.call(move |inner, done| inner.fix_crl_layout(ca, layout, done), done);
+    }
+
+    fn crl_lists(&self, query: CrlListQuery, done: Completion<Result<CrlListing, LedgerFault>>) {
+        self.call(move |inner, done| inner.crl_lists(query, done), done);
+    }
+
+    fn number_crls(&self, lists: Vec<NextCrl>, done: Completion<Result<Vec<u64>, LedgerFault>>) {
+        self.call(move |inner, done| inner.number_crls(lists, done), done);
+    }
+
+    fn crl_entries(&self, query: CrlEntryQuery, done: Completion<Result<CrlEntryPage, LedgerFault>>) {
+        self.call(move |inner, done| inner.crl_entries(query, done), done);
     }
 
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {

@@ -5,6 +5,7 @@
 //!
 //! A ledger under test needs room for a thousand rows: what it does when it is full is its own, and so is when it forgets a row.
 
+mod crl;
 mod desk;
 mod issuance;
 mod listing;
@@ -48,6 +49,19 @@ const PROPERTIES: &[Property] = &[
     ("a flush completes after what was asked before", revoking::a_flush_completes_after_what_was_asked_before),
 ];
 
+/// Of a ledger that has revocation lists.
+const CRL_PROPERTIES: &[Property] = &[
+    ("a layout of revocation lists is fixed once", crl::a_layout_is_fixed_once),
+    ("each revocation is an entry of its list", crl::each_revocation_is_an_entry_of_its_list),
+    ("what was revoked before the layout is an entry too", crl::what_was_revoked_before_the_layout_is_an_entry_too),
+    ("a revocation makes its list outdated", crl::a_revocation_makes_its_list_outdated),
+    ("the numbers of a list grow", crl::the_numbers_of_a_list_grow),
+    ("what expired leaves its list when it is asked for", crl::what_expired_leaves_its_list_when_it_is_asked_for),
+];
+
+/// Of a ledger whose tables are those of the release before.
+const OLD_PROPERTIES: &[Property] = &[("revocation lists need a migration", crl::revocation_lists_need_a_migration)];
+
 /// Panics with the name of the first property that a ledger of `make` does not have. Each one made has to be empty.
 pub fn holds(make: &dyn Fn() -> Arc<dyn Ledger>) {
     holds_in_turns(make, &|| false);
@@ -56,7 +70,16 @@ pub fn holds(make: &dyn Fn() -> Arc<dyn Ledger>) {
 /// The same for ledgers that complete only when they are driven: `turn` does the next thing that is due and says whether there was one. It is called until
 /// the answer is there or nothing is due; from then on another thread is waited for.
 pub fn holds_in_turns(make: &dyn Fn() -> Arc<dyn Ledger>, turn: &dyn Fn() -> bool) {
-    for &(property, check) in PROPERTIES {
+    hold(&[PROPERTIES, CRL_PROPERTIES], make, turn);
+}
+
+/// The same for ledgers whose tables are those of the release before: they keep revocations, and have no revocation lists.
+pub fn holds_before_migration(make: &dyn Fn() -> Arc<dyn Ledger>) {
+    hold(&[PROPERTIES, OLD_PROPERTIES], make, &|| false);
+}
+
+fn hold(properties: &[&[Property]], make: &dyn Fn() -> Arc<dyn Ledger>, turn: &dyn Fn() -> bool) {
+    for &(property, check) in properties.iter().copied().flatten() {
         check(&Desk::new(property, make(), turn));
     }
 }

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use pki::Digest;
 use pki::issue::Serial;
+use pki::{AnchorId, Digest};
 use rustls_pki_types::UnixTime;
 
+use super::crls::Crls;
+use crate::crl_list::CrlLayout;
 use crate::device::Device;
 use crate::entry::{Cursor, LedgerEntry, Locator, Revoked, RowFilter, RowStage, RowState};
 use crate::intent::{FactoryKeys, Intended, Intent, NewRow, Record, Recorded, Reserve};
@@ -35,6 +37,7 @@ pub(super) struct Rows {
     reserved: u64,
     /// When the ledger began, or the latest notBefore that it has forgotten if that is later.
     pub(super) complete_since: Option<UnixTime>,
+    pub(super) crls: Crls,
 }
 
 /// A device may have a factory certificate for each of its keys, but one device has only a few. The first keys are kept; a further key is refused
@@ -241,7 +244,12 @@ impl Rows {
         self.forgettable.remove(&(row.forgettable_from(), serial));
         row.entry.revocation = Some(revocation.clone());
         self.forgettable.insert((row.forgettable_from(), serial));
+        self.crls.file(&row.entry);
         Revoked::Now
+    }
+
+    pub(super) fn fix_crl_layout(&mut self, ca: AnchorId, layout: CrlLayout) -> CrlLayout {
+        self.crls.fix(ca, layout, self.by_serial.values().map(|row| &row.entry))
     }
 
     pub(super) fn find(&self, row: &Locator) -> Option<LedgerEntry> {
@@ -315,6 +323,7 @@ impl Rows {
 
     fn forget(&mut self, serial: Serial) {
         let Some(row) = self.by_serial.remove(&serial) else { return };
+        self.crls.forget(&row.entry);
         self.forgettable.remove(&(row.forgettable_from(), serial));
         self.order.remove(&row.entry.cursor);
         if let Some(issued) = row.entry.issued() {

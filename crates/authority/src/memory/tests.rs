@@ -30,7 +30,7 @@ fn serial(number: u8) -> Serial {
 }
 
 fn device(id: &str) -> Device {
-    Device { manufacturer: pki::AnchorId::from_bytes([1; 32]), id: DeviceId::new(id).unwrap() }
+    Device { manufacturer: AnchorId::from_bytes([1; 32]), id: DeviceId::new(id).unwrap() }
 }
 
 fn intent(number: u8, csr: &[u8], at_seconds: u64) -> Intent {
@@ -42,7 +42,7 @@ fn intent(number: u8, csr: &[u8], at_seconds: u64) -> Intent {
         profile: "p".into(),
         profile_version: ProfileVersion::from_bytes([3; 8]),
         device: device.clone(),
-        ca: pki::AnchorId::from_bytes([2; 32]),
+        ca: AnchorId::from_bytes([2; 32]),
         anchor: device.manufacturer,
         vouched_by: Origin::Manufacturer,
         factory_key: Some(Digest::of(b"factory")),

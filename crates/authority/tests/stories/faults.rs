@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use authority::{
-    Authority, Busy, CaAuthority, Collected, Completion, Custody, Deliver, Finding, Flights, Function, Inquiry,
-    Intended, Issued, Job, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator,
-    MemoryLedger, Misissue, Outcome, Random, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner,
-    RowFilter, Signer, SignerFault, ToSign, VerifySignatures,
+    Authority, Busy, CaAuthority, Collected, Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery,
+    CrlListing, Custody, Deliver, Finding, Flights, Function, Inquiry, Intended, Issued, Job, Ledger, LedgerEntry,
+    LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, MemoryLedger, Misissue, NextCrl, Outcome,
+    Random, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner, RowFilter, Signer, SignerFault,
+    ToSign, VerifySignatures,
 };
+use pki::AnchorId;
 use pki::issue::{NodePrefix, Serial};
 use pki::{Certificate, Digest, PrivateKey, Signature, UnixTime};
 
@@ -437,6 +439,22 @@ impl Ledger for Panics {
 
     fn revoke(&self, _: Vec<Revoke>, _: Completion<Result<Vec<Revoked>, LedgerFault>>) {
         panic!("revoke");
+    }
+
+    fn fix_crl_layout(&self, _: AnchorId, _: CrlLayout, _: Completion<Result<CrlLayout, LedgerFault>>) {
+        panic!("fix_crl_layout");
+    }
+
+    fn crl_lists(&self, _: CrlListQuery, _: Completion<Result<CrlListing, LedgerFault>>) {
+        panic!("crl_lists");
+    }
+
+    fn number_crls(&self, _: Vec<NextCrl>, _: Completion<Result<Vec<u64>, LedgerFault>>) {
+        panic!("number_crls");
+    }
+
+    fn crl_entries(&self, _: CrlEntryQuery, _: Completion<Result<CrlEntryPage, LedgerFault>>) {
+        panic!("crl_entries");
     }
 
     fn health(&self, _: Completion<Result<LedgerHealth, LedgerFault>>) {

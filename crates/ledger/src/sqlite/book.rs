@@ -1,11 +1,13 @@
 //! The rows of one batch, inside one transaction of the writer.
 
+mod revoking;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use authority::{
     Actor, FactoryKeys, INTENT_LIFETIME, Intended, Intent, LedgerEntry, NewRow, ProfileVersion, Record, Recorded,
-    Reserve, Revocation, Revoke, Revoked, RowStage,
+    Reserve, Revocation, RowStage,
 };
 use crashpoint::Step;
 use pki::issue::{NodePrefix, RevocationReason, Serial};
@@ -15,9 +17,10 @@ use rustls_pki_types::UnixTime;
 use tracing::warn;
 
 use super::connect::keep_log_when_closed;
+use super::crl::Layouts;
 use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
-use super::locate::{locate, newest};
-use super::row::{self, function_code, function_of, origin_code, reason_code, short, short_device, tag};
+use super::locate::newest;
+use super::row::{self, function_code, function_of, origin_code, short, short_device, tag};
 use crate::audit::chain::ChainWriter;
 use crate::audit::record::{Abandonment, RequestOrigin};
 use crate::fault::WriteProblem;
@@ -68,6 +71,9 @@ pub(super) struct Book {
     /// Rows that the open transaction adds.
     added: usize,
     tally: Tally,
+    crl_layouts: Layouts,
+    /// There may be revocations that are not in their revocation list.
+    has_unfiled: bool,
     /// The audit: written with each batch.
     pub(super) audit: ChainWriter,
     /// The journal, if the ledger has one: written before each batch is committed.
@@ -105,6 +111,7 @@ impl Book {
             })
         })?;
         let audit = ChainWriter::new(&connection, node)?;
+        let crl_layouts = Layouts::read(&connection)?;
         let mut book = Self {
             connection,
             serials,
@@ -115,6 +122,9 @@ impl Book {
             merge: Merge::default(),
             added: 0,
             tally,
+            crl_layouts,
+            // The release before revokes without filing.
+            has_unfiled: true,
             audit,
             journal: None,
         };
@@ -167,6 +177,7 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
 
     /// Writes what is counted, and makes the batch durable.
     pub(super) fn commit(&mut self) -> Result<(), WriteProblem> {
+        self.file_revocations()?;
         let added = (std::mem::take(&mut self.added), self.tally.places);
         if let Some(indexed) = self.merge.step(&self.unmerged, &self.connection, added)? {
             self.tally.indexed = indexed;
@@ -479,48 +490,6 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
                 }
                 _ => break,
             }
-        }
-        Ok(())
-    }
-
-    pub(super) fn revoke(&mut self, revoke: &Revoke) -> Result<Revoked, Error> {
-        let found = locate(&self.connection, &self.serials, &self.unmerged, &revoke.row)?;
-        let Some((number, row)) = found else { return Ok(Revoked::Unknown) };
-        self.revoke_found((number, &row), &revoke.revocation)
-    }
-
-    /// A reservation is given up: a certificate that comes for it is turned away.
-    fn revoke_found(&mut self, (number, row): (i64, &LedgerEntry), revocation: &Revocation) -> Result<Revoked, Error> {
-        if self.open.contains_key(&number) {
-            self.abandon(number, Abandonment::Revoked, seconds(revocation.at))?;
-        }
-        if let Some(before) = &row.revocation {
-            return Ok(Revoked::Before(before.clone()));
-        }
-        self.write_revocation(number, &row.intent, revocation)?;
-        Ok(Revoked::Now)
-    }
-
-    /// Revokes a row that was revoked before, in a ledger that lost that.
-    pub(super) fn revoke_row(&mut self, row: &LedgerEntry, revocation: &Revocation) -> Result<(), Error> {
-        match self.number(&row.intent.serial) {
-            Some(number) => self.revoke_found((number, row), revocation).map(drop),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn write_revocation(
-        &mut self,
-        number: i64,
-        intent: &Intent,
-        revocation: &Revocation,
-    ) -> Result<(), Error> {
-        let values = params![number, seconds(revocation.at), reason_code(revocation.reason), revocation.actor.as_str()];
-        let sql = "INSERT INTO revocation (number, at, reason, actor) VALUES (?1, ?2, ?3, ?4)";
-        self.connection.prepare_cached(sql)?.execute(values)?;
-        self.audit.body.revoked(intent, revocation);
-        if let Some(journal) = &mut self.journal {
-            journal.revoked(&intent.serial, revocation);
         }
         Ok(())
     }

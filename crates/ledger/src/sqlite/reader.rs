@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{
-    Completion, Finding, Inquiry, LedgerEntry, LedgerFault, ListQuery, Listing, Locator, Registration, RowFilter,
-    RowState,
+    Completion, CrlEntryPage, CrlEntryQuery, CrlListQuery, CrlListing, Finding, Inquiry, LedgerEntry, LedgerFault,
+    ListQuery, Listing, Locator, Registration, RowFilter, RowState,
 };
 use rusqlite::{Connection, Error, params};
 use tracing::error;
 
 use super::Shared;
+use super::crl;
 use super::index::Unmerged;
 use super::locate::{by_serial, locate};
 use super::queue::Queue;
@@ -30,6 +31,8 @@ pub(super) enum Question {
     Find(Vec<Locator>, Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>),
     List(ListQuery, Completion<Result<Listing, LedgerFault>>),
     Count(RowFilter, Completion<Result<u64, LedgerFault>>),
+    CrlLists(CrlListQuery, Completion<Result<CrlListing, LedgerFault>>),
+    CrlEntries(CrlEntryQuery, Completion<Result<CrlEntryPage, LedgerFault>>),
 }
 
 impl Question {
@@ -37,7 +40,7 @@ impl Question {
         match self {
             Self::Standing(of, _) => of.len(),
             Self::Find(rows, _) => rows.len(),
-            Self::List(..) | Self::Count(..) => 1,
+            Self::List(..) | Self::Count(..) | Self::CrlLists(..) | Self::CrlEntries(..) => 1,
         }
     }
 
@@ -48,6 +51,8 @@ impl Question {
             Self::Find(_, done) => done(Err(fault)),
             Self::List(_, done) => done(Err(fault)),
             Self::Count(_, done) => done(Err(fault)),
+            Self::CrlLists(_, done) => done(Err(fault)),
+            Self::CrlEntries(_, done) => done(Err(fault)),
         }
     }
 }
@@ -88,7 +93,24 @@ impl Reader {
                 let answer = self.read(|reading| reading.count(&filter));
                 done(answer);
             }
+            Question::CrlLists(query, done) => {
+                let answer = self.read_migrated(|connection| crl::lists(connection, &query));
+                done(answer);
+            }
+            Question::CrlEntries(query, done) => {
+                let answer = self.read_migrated(|connection| crl::entries(connection, &query));
+                done(answer);
+            }
         }
+    }
+
+    /// Reads from the tables of the revocation lists.
+    fn read_migrated<T>(&mut self, read: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, LedgerFault> {
+        let answer = self.read(|reading| match crl::has_tables(reading.connection)? {
+            true => read(reading.connection).map(Some),
+            false => Ok(None),
+        });
+        answer?.ok_or(LedgerFault::NeedsMigration)
     }
 
     /// Reads, with a fresh connection after a fault.

@@ -241,7 +241,7 @@ pub(super) fn reason_code(reason: RevocationReason) -> i64 {
     i64::from(reason.code())
 }
 
-fn reason_of(code: i64) -> Option<RevocationReason> {
+pub(super) fn reason_of(code: i64) -> Option<RevocationReason> {
     RevocationReason::ALL.into_iter().find(|reason| reason_code(*reason) == code)
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use authority::{Completion, Intended, LedgerFault, Record, Recorded, Reserve, Revoke, Revoked};
+use authority::{Completion, CrlLayout, Intended, LedgerFault, NextCrl, Record, Recorded, Reserve, Revoke, Revoked};
 use crashpoint::Step;
+use pki::AnchorId;
 use pki::issue::Serial;
 use rusqlite::Error;
 use tracing::{error, info};
@@ -39,6 +40,8 @@ pub(super) enum Write {
     Record(Vec<Record>, Completion<Result<Vec<Recorded>, LedgerFault>>),
     Abandon(Vec<Serial>),
     Revoke(Vec<Revoke>, Completion<Result<Vec<Revoked>, LedgerFault>>),
+    FixCrlLayout(AnchorId, CrlLayout, Completion<Result<CrlLayout, LedgerFault>>),
+    NumberCrls(Vec<NextCrl>, Completion<Result<Vec<u64>, LedgerFault>>),
     Flush(Completion<Result<(), LedgerFault>>),
 }
 
@@ -52,6 +55,8 @@ impl Write {
             Self::Record(rows, _) => rows.len(),
             Self::Abandon(rows) => rows.len(),
             Self::Revoke(rows, _) => rows.len(),
+            Self::NumberCrls(lists, _) => lists.len(),
+            Self::FixCrlLayout(..) => 1,
             Self::Flush(_) => 0,
         }
     }
@@ -67,6 +72,8 @@ impl Write {
             Self::Record(rows, done) => answer_each(&rows, RECORD_STEPS, done, |row| book.record(row)),
             Self::Abandon(rows) => answer_each(&rows, None, Box::new(drop), |serial| book.abandon_serial(serial)),
             Self::Revoke(rows, done) => answer_each(&rows, None, done, |row| book.revoke(row)),
+            Self::FixCrlLayout(ca, layout, done) => answer_migrated(book.fix_crl_layout(&ca, layout), done),
+            Self::NumberCrls(lists, done) => answer_migrated(book.number_crls(&lists), done),
             Self::Flush(done) => Ok(Box::new(done)),
         }
     }
@@ -78,6 +85,8 @@ impl Write {
             Self::Record(_, done) => call(|| done(Err(fault))),
             Self::Abandon(_) => {}
             Self::Revoke(_, done) => call(|| done(Err(fault))),
+            Self::FixCrlLayout(_, _, done) => call(|| done(Err(fault))),
+            Self::NumberCrls(_, done) => call(|| done(Err(fault))),
             Self::Flush(done) => call(|| done(Err(fault))),
         }
     }
@@ -107,6 +116,19 @@ fn answer_each<R, A: Send + 'static>(
             }))
         }
         Err(error) => Err((error, Box::new(move |outcome| done(outcome.map(|()| Vec::new()))))),
+    }
+}
+
+/// The answer of a step that needs tables of the current schema; nothing if the file does not have them yet.
+fn answer_migrated<A: Send + 'static>(
+    written: Result<Option<A>, Error>,
+    done: Completion<Result<A, LedgerFault>>,
+) -> Result<Answer, (Error, Answer)> {
+    match written {
+        Ok(answer) => {
+            Ok(Box::new(move |outcome| done(outcome.and_then(|()| answer.ok_or(LedgerFault::NeedsMigration)))))
+        }
+        Err(error) => Err((error, Box::new(move |outcome| done(outcome.and(Err(LedgerFault::Unavailable)))))),
     }
 }
 

@@ -11,9 +11,11 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use authority::{
-    Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery,
-    Listing, Locator, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter, RowState,
+    Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, Finding, Inquiry, Intended, Ledger,
+    LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, NextCrl, Record, Recorded,
+    RefusalRecord, Reserve, Revoke, Revoked, RowFilter, RowState,
 };
+use pki::AnchorId;
 use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
 
@@ -142,6 +144,22 @@ impl Ledger for GuardedLedger {
         self.ask(|inner, done| inner.revoke(rows, done), done);
     }
 
+    fn fix_crl_layout(&self, ca: AnchorId, layout: CrlLayout, done: Completion<Result<CrlLayout, LedgerFault>>) {
+        self.ask(|inner, done| inner.fix_crl_layout(ca, layout, done), done);
+    }
+
+    fn crl_lists(&self, query: CrlListQuery, done: Completion<Result<CrlListing, LedgerFault>>) {
+        self.ask(|inner, done| inner.crl_lists(query, done), done);
+    }
+
+    fn number_crls(&self, lists: Vec<NextCrl>, done: Completion<Result<Vec<u64>, LedgerFault>>) {
+        self.ask(|inner, done| inner.number_crls(lists, done), done);
+    }
+
+    fn crl_entries(&self, query: CrlEntryQuery, done: Completion<Result<CrlEntryPage, LedgerFault>>) {
+        self.ask(|inner, done| inner.crl_entries(query, done), done);
+    }
+
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
         self.ask(|inner, done| inner.health(done), done);
     }
@@ -231,6 +249,8 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use authority::CrlListFilter;
+
     use crate::daemon::control::Phase;
     use crate::logging::{Format, logged};
 
@@ -301,6 +321,22 @@ mod tests {
             self.answer(done);
         }
 
+        fn fix_crl_layout(&self, _: AnchorId, layout: CrlLayout, done: Completion<Result<CrlLayout, LedgerFault>>) {
+            self.answer(Box::new(move |it: Result<(), _>| done(it.map(|()| layout))));
+        }
+
+        fn crl_lists(&self, _: CrlListQuery, done: Completion<Result<CrlListing, LedgerFault>>) {
+            self.answer(done);
+        }
+
+        fn number_crls(&self, _: Vec<NextCrl>, done: Completion<Result<Vec<u64>, LedgerFault>>) {
+            self.answer(done);
+        }
+
+        fn crl_entries(&self, _: CrlEntryQuery, done: Completion<Result<CrlEntryPage, LedgerFault>>) {
+            self.answer(done);
+        }
+
         fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
             self.answer(Box::new(|it: Result<(), _>| {
                 done(it.map(|()| LedgerHealth { rows: 0, room: None }));
@@ -352,8 +388,10 @@ mod tests {
         assert!(said(Does::Answers(Some(LedgerFault::Unavailable))).contains("could not write its last rows"));
     }
 
+    const CA: AnchorId = AnchorId::from_bytes([1; 32]);
+
     /// The calls that are answered, then the three that are not.
-    const ANSWERED: usize = 9;
+    const ANSWERED: usize = 13;
     const CALLS: [fn(&GuardedLedger); ANSWERED + 4] = [
         |ledger| ledger.standing(Vec::new(), Box::new(drop)),
         |ledger| ledger.intend(Vec::new(), Box::new(drop)),
@@ -362,6 +400,10 @@ mod tests {
         |ledger| ledger.list(ListQuery { filter: RowFilter::default(), after: None, rows_max: 1 }, Box::new(drop)),
         |ledger| ledger.count(RowFilter::default(), Box::new(drop)),
         |ledger| ledger.revoke(Vec::new(), Box::new(drop)),
+        |ledger| ledger.fix_crl_layout(CA, CrlLayout::Whole, Box::new(drop)),
+        |ledger| ledger.crl_lists(CrlListQuery { ca: CA, which: CrlListFilter::Known, after: None }, Box::new(drop)),
+        |ledger| ledger.number_crls(Vec::new(), Box::new(drop)),
+        |ledger| ledger.crl_entries(CrlEntryQuery { ca: CA, list: 0, after: None }, Box::new(drop)),
         |ledger| ledger.health(Box::new(drop)),
         |ledger| ledger.flush(Box::new(drop)),
         |ledger| ledger.abandon(Vec::new()),

@@ -8,9 +8,10 @@ use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use authority::{
-    Completion, Device, DeviceId, FactoryKeys, Finding, Function, Inquiry, Intended, Intent, Issued, Ledger,
-    LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator, NewRow, Origin, ProfileVersion, Record,
-    Recorded, RepeatWindow, Reserve, Revoke, Revoked, RowFilter,
+    Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListFilter, CrlListQuery, CrlListing, Device, DeviceId,
+    FactoryKeys, Finding, Function, Inquiry, Intended, Intent, Issued, Ledger, LedgerEntry, LedgerFault, LedgerHealth,
+    ListQuery, Listing, Locator, NewRow, NextCrl, Origin, ProfileVersion, Record, Recorded, RepeatWindow, Reserve,
+    Revoke, Revoked, RowFilter,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{AnchorId, Digest, NameBuilder, UnixTime, Validity};
@@ -53,6 +54,15 @@ impl<'a> Desk<'a> {
     /// Waits for the answer to one question, which may come at once, in the next turn or from another thread.
     #[track_caller]
     fn answer<T: Send + 'static>(&self, ask: impl FnOnce(&dyn Ledger, Completion<Answer<T>>)) -> T {
+        match self.outcome(ask) {
+            Ok(answer) => answer,
+            Err(fault) => panic!("{}: the ledger is {fault}", self.property),
+        }
+    }
+
+    /// The same where a fault is an answer.
+    #[track_caller]
+    pub(super) fn outcome<T: Send + 'static>(&self, ask: impl FnOnce(&dyn Ledger, Completion<Answer<T>>)) -> Answer<T> {
         let (sender, receiver) = mpsc::channel();
         // Whoever asked may have panicked meanwhile: then nobody waits for the answer.
         ask(&*self.ledger, Box::new(move |answer| drop(sender.send(answer))));
@@ -64,8 +74,7 @@ impl<'a> Desk<'a> {
             }
         };
         match in_turn.or_else(|_| receiver.recv_timeout(ANSWER_TIME_MAX)) {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(fault)) => panic!("{}: the ledger is {fault}", self.property),
+            Ok(outcome) => outcome,
             Err(none) => panic!("{}: no answer: {none}", self.property),
         }
     }
@@ -135,6 +144,26 @@ impl<'a> Desk<'a> {
     #[track_caller]
     pub(super) fn revoke(&self, rows: Vec<Revoke>) -> Vec<Revoked> {
         self.answer(|ledger, done| ledger.revoke(rows, done))
+    }
+
+    #[track_caller]
+    pub(super) fn fix_crl_layout(&self, ca: AnchorId, layout: CrlLayout) -> CrlLayout {
+        self.answer(|ledger, done| ledger.fix_crl_layout(ca, layout, done))
+    }
+
+    #[track_caller]
+    pub(super) fn crl_lists(&self, ca: AnchorId, which: CrlListFilter, after: Option<u32>) -> CrlListing {
+        self.answer(|ledger, done| ledger.crl_lists(CrlListQuery { ca, which, after }, done))
+    }
+
+    #[track_caller]
+    pub(super) fn number_crls(&self, lists: Vec<NextCrl>) -> Vec<u64> {
+        self.answer(|ledger, done| ledger.number_crls(lists, done))
+    }
+
+    #[track_caller]
+    pub(super) fn crl_entries(&self, query: CrlEntryQuery) -> CrlEntryPage {
+        self.answer(|ledger, done| ledger.crl_entries(query, done))
     }
 
     #[track_caller]

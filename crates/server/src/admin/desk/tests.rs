@@ -393,6 +393,27 @@ impl Ledger for Silent {
         self.take(done);
     }
 
+    fn fix_crl_layout(
+        &self,
+        _: AnchorId,
+        _: authority::CrlLayout,
+        done: Completion<Result<authority::CrlLayout, LedgerFault>>,
+    ) {
+        self.take(done);
+    }
+
+    fn crl_lists(&self, _: authority::CrlListQuery, done: Completion<Result<authority::CrlListing, LedgerFault>>) {
+        self.take(done);
+    }
+
+    fn number_crls(&self, _: Vec<authority::NextCrl>, done: Completion<Result<Vec<u64>, LedgerFault>>) {
+        self.take(done);
+    }
+
+    fn crl_entries(&self, _: authority::CrlEntryQuery, done: Completion<Result<authority::CrlEntryPage, LedgerFault>>) {
+        self.take(done);
+    }
+
     fn health(&self, done: Completion<Result<authority::LedgerHealth, LedgerFault>>) {
         self.take(done);
     }
