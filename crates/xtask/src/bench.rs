@@ -10,6 +10,7 @@ mod e2e;
 pub(crate) mod facts;
 mod hello;
 mod ledger;
+mod median;
 
 use anyhow::Result;
 use clap::Subcommand;

@@ -1,0 +1,129 @@
+//! Server and load generator as processes.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::cpu::{CpuTime, pinned, resident_kib};
+use super::floor::Floor;
+use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, measured};
+use crate::dashboards::http;
+use crate::process::{Daemon, Program};
+use crate::{cargo, tree};
+
+/// Devices that leave without closing, as in every real fleet.
+const VANISH: &str = "30%";
+const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The devices of a run.
+#[derive(Clone, Copy)]
+pub(super) struct FleetSize {
+    pub(super) devices: u32,
+    /// How many enrol at the same time.
+    pub(super) concurrency: u32,
+}
+
+/// The released programs, and a PKI.
+pub(super) struct Bench {
+    muster: PathBuf,
+    floor: PathBuf,
+    folder: PathBuf,
+}
+
+impl Bench {
+    pub(super) fn build() -> Result<Self> {
+        cargo::cargo("build --quiet --release --locked --package muster").stream()?;
+        cargo::cargo("build --quiet --release --locked --package benches --bin floor").stream()?;
+        let released = tree::target().join("release");
+        let bench =
+            Self { muster: released.join("muster"), floor: released.join("floor"), folder: tree::scratch("e2e")? };
+        Program::new(&bench.muster).arg("init").arg(bench.folder.join("pki")).expect_success()?;
+        Ok(bench)
+    }
+
+    pub(super) fn floor(&self) -> Result<Floor> {
+        let ended = pinned(0, &self.floor).timeout(LOAD_TIMEOUT).expect_success()?;
+        serde_json::from_str(&ended.stdout).with_context(|| format!("the floor printed {}", ended.stdout))
+    }
+
+    pub(super) fn run(
+        &self,
+        fleet: FleetSize,
+        configuration: BenchConfiguration,
+        repetition: u32,
+        floor: &Floor,
+    ) -> Result<MeasuredRun> {
+        let metrics = free_address()?;
+        let (server, uri) = self.serve(configuration.ledger, metrics)?;
+        let before = CpuTime::of(server.process_id())?;
+        let report = self.load(fleet, configuration, repetition, &uri)?;
+        let cpu = CpuTime::of(server.process_id())?.since(&before);
+        let server_rss_kib = resident_kib(server.process_id());
+        let commits = commits(&http::get(metrics, "/metrics")?)?;
+        let (status, words) = server.stop()?;
+        ensure!(status.success(), "muster serve ended with {status}:\n{words}");
+        let run = measured(configuration, &report, &cpu, server_rss_kib, floor)?;
+        Ok(MeasuredRun { commits: commits / run.enrolled, ..run })
+    }
+
+    fn serve(&self, ledger: LedgerKind, metrics: SocketAddr) -> Result<(Daemon, String)> {
+        let url = match ledger {
+            LedgerKind::Memory => "memory:".to_owned(),
+            LedgerKind::Sqlite => {
+                let folder = tree::scratch("e2e-ledger")?;
+                format!("sqlite:{}", folder.join("ledger.db").display())
+            }
+        };
+        let serve = pinned(0, &self.muster)
+            .env("MUSTER_LEDGER__URL", url)
+            .arg("serve")
+            .arg("--config")
+            .arg(self.folder.join("pki/muster.toml"));
+        let serve = serve
+            .args(["--listen", "127.0.0.1:0"])
+            .env("MUSTER_METRICS__LISTEN", metrics.to_string())
+            .env("MUSTER_LOG", "warn");
+        let serve = serve.env("MUSTER_SERVER__SHARDS", "1").env("MUSTER_SERVER__POOL_THREADS", "1");
+        let (server, line) = serve.daemon("listening on coaps://", &self.folder.join("serve.log"))?;
+        let uri = line.split_whitespace().last().unwrap_or_default().to_owned();
+        Ok((server, uri))
+    }
+
+    fn load(
+        &self,
+        fleet: FleetSize,
+        configuration: BenchConfiguration,
+        repetition: u32,
+        uri: &str,
+    ) -> Result<serde_json::Value> {
+        let file = self.folder.join("load.json");
+        let load = pinned(1, &self.muster).args(["load", "--server", uri, "--pki"]).arg(self.folder.join("pki"));
+        let load = load
+            .arg("--devices")
+            .arg(fleet.devices.to_string())
+            .arg("--concurrency")
+            .arg(fleet.concurrency.to_string());
+        let load = load.args(["--suite", configuration.suite, "--block"]).arg(configuration.block.to_string());
+        let load = load
+            .args(["--vanish", VANISH, "--seed"])
+            .arg((repetition + 1).to_string())
+            .arg("--json")
+            .arg(&file)
+            .timeout(LOAD_TIMEOUT);
+        load.expect_success()?;
+        Ok(serde_json::from_str(&std::fs::read_to_string(&file)?)?)
+    }
+}
+
+/// An address on loopback that is free now: the log of a server that only warns does not say which one it took.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// What the page of metrics says of the ledger.
+fn commits(page: &str) -> Result<f64> {
+    let value = page.lines().find_map(|line| line.strip_prefix("muster_ledger_commits_total "));
+    Ok(value.context("the metrics have no muster_ledger_commits_total")?.parse()?)
+}

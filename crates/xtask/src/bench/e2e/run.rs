@@ -1,0 +1,164 @@
+//! One run, and the median of several.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::cpu::CpuTime;
+use super::floor::Floor;
+use crate::bench::median::median;
+
+/// Hello, HelloVerifyRequest, hello with cookie, the server's flight: all other datagrams carry one sealed record each.
+const PLAIN_DATAGRAMS: f64 = 4.0;
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct BenchConfiguration {
+    pub(super) suite: &'static str,
+    pub(super) block: u16,
+    pub(super) ledger: LedgerKind,
+}
+
+/// Where the server records certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LedgerKind {
+    Memory,
+    /// An empty file.
+    Sqlite,
+}
+
+impl LedgerKind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Sqlite => "SQLite",
+        }
+    }
+}
+
+/// The results of one run, per enrolment.
+#[derive(Clone, Serialize)]
+pub(super) struct MeasuredRun {
+    #[serde(flatten)]
+    pub(super) configuration: BenchConfiguration,
+    pub(super) enrolled: f64,
+    pub(super) enrolled_per_second: f64,
+    pub(super) server_cpu_us: f64,
+    pub(super) floor_us: f64,
+    /// The engines alone, in memory: the difference to `server_cpu_us` is sockets, threads and the kernel.
+    pub(super) engine_us: f64,
+    pub(super) ratio: f64,
+    /// The part of `server_cpu_us` that the kernel spent.
+    pub(super) kernel_us: f64,
+    /// The same time by the name of the thread.
+    pub(super) by_thread_us: BTreeMap<String, f64>,
+    pub(super) datagrams_up: f64,
+    pub(super) datagrams_down: f64,
+    pub(super) bytes_up: f64,
+    pub(super) bytes_down: f64,
+    pub(super) handshake_p50_us: f64,
+    pub(super) total_p50_us: f64,
+    pub(super) total_p99_us: f64,
+    pub(super) server_rss_kib: f64,
+    /// Syncs of the durable ledger.
+    pub(super) commits: f64,
+}
+
+pub(super) fn measured(
+    configuration: BenchConfiguration,
+    report: &serde_json::Value,
+    cpu: &CpuTime,
+    server_rss_kib: f64,
+    floor: &Floor,
+) -> Result<MeasuredRun> {
+    let number = |pointer: &str| {
+        report
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_f64)
+            .with_context(|| format!("the report has no {pointer}"))
+    };
+    let enrolled = number("/enrolled")?;
+    ensure!(enrolled > 0.0 && number("/failed")? == 0.0, "devices failed: {report}");
+    let stage = |name: &str, key: &str| {
+        let stages = report["stages"].as_array().into_iter().flatten();
+        stages
+            .into_iter()
+            .find(|stage| stage["stage"] == name)
+            .and_then(|stage| stage[key].as_f64())
+            .unwrap_or_default()
+    };
+    let datagrams_up = number("/traffic/datagrams_sent")? / enrolled;
+    let datagrams_down = number("/traffic/datagrams_received")? / enrolled;
+    let microseconds = |nanoseconds: u64| Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6 / enrolled;
+    let server_cpu_us = microseconds(cpu.nanoseconds());
+    let floor_us = floor.of(configuration.suite, (datagrams_up + datagrams_down - PLAIN_DATAGRAMS).max(0.0));
+    Ok(MeasuredRun {
+        configuration,
+        enrolled,
+        enrolled_per_second: number("/enrolled_per_second")?,
+        server_cpu_us,
+        floor_us,
+        engine_us: floor.engine(configuration.suite, configuration.block),
+        ratio: server_cpu_us / floor_us,
+        kernel_us: server_cpu_us * cpu.system_share(),
+        by_thread_us: cpu.by_thread.iter().map(|(name, spent)| (name.clone(), microseconds(*spent))).collect(),
+        datagrams_up,
+        datagrams_down,
+        bytes_up: number("/traffic/bytes_sent")? / enrolled,
+        bytes_down: number("/traffic/bytes_received")? / enrolled,
+        handshake_p50_us: stage("handshake", "p50_us"),
+        total_p50_us: stage("total", "p50_us"),
+        total_p99_us: stage("total", "p99_us"),
+        server_rss_kib,
+        commits: 0.0,
+    })
+}
+
+pub(super) fn median_run(runs: &[MeasuredRun], configuration: BenchConfiguration, floor: &Floor) -> MeasuredRun {
+    let same = |run: &&MeasuredRun| run.configuration == configuration;
+    let of = |field: fn(&MeasuredRun) -> f64| median(runs.iter().filter(same).map(field));
+    let (datagrams_up, datagrams_down, server_cpu_us) =
+        (of(|run| run.datagrams_up), of(|run| run.datagrams_down), of(|run| run.server_cpu_us));
+    let floor_us = floor.of(configuration.suite, (datagrams_up + datagrams_down - PLAIN_DATAGRAMS).max(0.0));
+    let names: BTreeSet<&String> = runs.iter().filter(same).flat_map(|run| run.by_thread_us.keys()).collect();
+    let spent = |name: &String| median(runs.iter().filter(same).filter_map(|run| run.by_thread_us.get(name).copied()));
+    let threads = names.into_iter().map(|name| (name.clone(), spent(name))).collect();
+    MeasuredRun {
+        configuration,
+        enrolled: of(|run| run.enrolled),
+        enrolled_per_second: of(|run| run.enrolled_per_second),
+        server_cpu_us,
+        floor_us,
+        engine_us: floor.engine(configuration.suite, configuration.block),
+        ratio: server_cpu_us / floor_us,
+        kernel_us: of(|run| run.kernel_us),
+        by_thread_us: threads,
+        datagrams_up,
+        datagrams_down,
+        bytes_up: of(|run| run.bytes_up),
+        bytes_down: of(|run| run.bytes_down),
+        handshake_p50_us: of(|run| run.handshake_p50_us),
+        total_p50_us: of(|run| run.total_p50_us),
+        total_p99_us: of(|run| run.total_p99_us),
+        server_rss_kib: of(|run| run.server_rss_kib),
+        commits: of(|run| run.commits),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::floor::tests::floor;
+    use super::*;
+
+    #[test]
+    fn a_report_with_failures_is_no_measurement() {
+        let report =
+            serde_json::json!({ "enrolled": 9, "failed": 1, "enrolled_per_second": 1.0, "stages": [], "traffic": {} });
+        let configuration = BenchConfiguration { suite: "ccm8", block: 512, ledger: LedgerKind::Memory };
+        let cpu = CpuTime::of(std::process::id()).unwrap();
+        assert!(measured(configuration, &report, &cpu, 0.0, &floor()).is_err());
+    }
+}
