@@ -1,8 +1,9 @@
 //! What both durable steps of an issuance cost in a ledger of SQLite that has many rows already.
 //!
 //! `cargo run --release -p benches --bin ledger -- FOLDER ROWS`: fills a ledger in this folder with as many rows as a fleet makes, then issues more
-//! of them with 16, 64 and 256 jobs in flight, and one alone. The rows are made before the clock starts. CPU time is that of the process, user and
-//! system, so the completions of the jobs are in it. Prints one JSON object; `cargo xtask bench ledger` runs it and makes a table.
+//! of them with 16, 64 and 256 jobs in flight, and one alone. The ledger has an audit and a journal, as `muster init` makes it. The rows are made
+//! before the clock starts. CPU time is that of the process, user and system, so the completions of the jobs are in it. Prints one JSON object;
+//! `cargo xtask bench ledger` runs it and makes a table. With `fill` behind it, it fills the ledger and ends.
 #![allow(clippy::print_stdout, reason = "its result goes to whoever started it")]
 #![allow(clippy::disallowed_methods, reason = "a measurement of its own: no engine runs here")]
 
@@ -14,8 +15,10 @@ use std::{env, fs};
 
 use authority::{Intended, Ledger, LedgerFault, Record, Recorded, Reserve};
 use benches::{Fleet, IssuanceRows};
-use ledger::SqliteLedger;
+use ledger::journal::JournalSettings;
 use ledger::sqlite::Fresh;
+use ledger::{AuditSettings, LedgerSettings, SqliteLedger};
+use pki::issue::NodePrefix;
 use rustix::time::{ClockId, clock_gettime};
 use rustls_pki_types::UnixTime;
 
@@ -27,21 +30,31 @@ const LONE_CERTIFICATES: u64 = 200;
 /// Rows of one call while the ledger is filled, and calls in flight.
 const FILL_ROWS: u64 = 512;
 const FILLS_IN_FLIGHT: usize = 2;
+/// Rows between two looks at the segments of the journal.
+const PART_ROWS: u64 = 250_000;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [folder, rows] = &arguments[..] else { return Err("usage: ledger FOLDER ROWS".into()) };
+    let (folder, rows, is_measured) = match &arguments[..] {
+        [folder, rows] => (folder, rows, true),
+        [folder, rows, word] if word == "fill" => (folder, rows, false),
+        _ => return Err("usage: ledger FOLDER ROWS [fill]".into()),
+    };
     let file = Path::new(folder).join("ledger.db");
     let rows: u64 = rows.parse()?;
     let fleet = Fleet::of(rows);
     let (ledger, _) = open(&file)?;
     let filling = Instant::now();
-    fill(&ledger, fleet, rows)?;
+    fill(&ledger, &file, fleet, rows)?;
     let fill_seconds = filling.elapsed().as_secs_f64();
     drop(ledger);
+    if !is_measured {
+        return Ok(());
+    }
     let bytes_after_fill = bytes(&file)?;
+    let journal = JournalSettings::beside(&file).file;
     let rss_before_kib = kib("VmRSS:")?;
     let (ledger, open_ms) = open(&file)?;
     let rss_opened_kib = kib("VmRSS:")?;
@@ -53,11 +66,15 @@ fn main() -> Result<()> {
         next_row += certificates;
         measured.push(Measured::of(&ledger, issuances, *in_flight)?);
     }
+    let journal_bytes = bytes(&journal)?;
     let lone = lone(&ledger, fleet, next_row)?;
+    let journal_bytes_per_certificate =
+        float(bytes(&journal)?.saturating_sub(journal_bytes)) / float(LONE_CERTIFICATES);
     let result = serde_json::json!({
         "rows": rows,
         "fill_us_per_certificate": fill_seconds * 1e6 / float(rows),
         "bytes_per_certificate": float(bytes_after_fill) / float(rows),
+        "journal_bytes_per_certificate": journal_bytes_per_certificate,
         "log_bytes": bytes(&with_suffix(&file, "-wal")).unwrap_or(0),
         "open_ms": open_ms,
         "rss_before_kib": rss_before_kib,
@@ -75,20 +92,39 @@ fn main() -> Result<()> {
 fn open(file: &Path) -> Result<(SqliteLedger, f64)> {
     let start = Instant::now();
     let now = UnixTime::since_unix_epoch(Duration::from_secs(1_767_225_600));
-    let ledger = SqliteLedger::open(file, Fresh { serial_key: [7; 16] }, now)?;
+    let audit = AuditSettings::beside(file, NodePrefix::new(0));
+    let settings = LedgerSettings { audit, journal: Some(JournalSettings::beside(file)) };
+    let ledger = SqliteLedger::open_with(file, Fresh { serial_key: [7; 16] }, &settings, now)?;
     Ok((ledger, start.elapsed().as_secs_f64() * 1e3))
 }
 
 /// The rows of one call, for both steps.
 type Call = (Vec<Reserve>, Vec<Record>);
 
-/// Writes the first rows of the fleet, many in a call.
-fn fill(ledger: &SqliteLedger, fleet: Fleet, rows: u64) -> Result<()> {
-    let calls = (0..rows).step_by(usize::try_from(FILL_ROWS)?).map(|first| {
-        let rows = first..(first + FILL_ROWS).min(rows);
-        rows.map(|row| fleet.issuance(row, ledger)).map(|it| (it.reserve, it.record)).unzip()
-    });
-    issue(ledger, calls, FILLS_IN_FLIGHT)
+/// Writes the first rows of the fleet, many in a call. The journal keeps its last segment: nothing here reads the others, and they are large.
+fn fill(ledger: &SqliteLedger, file: &Path, fleet: Fleet, rows: u64) -> Result<()> {
+    for first in (0..rows).step_by(usize::try_from(PART_ROWS)?) {
+        let end = (first + PART_ROWS).min(rows);
+        let calls = (first..end).step_by(usize::try_from(FILL_ROWS)?).map(|first| {
+            let rows = first..(first + FILL_ROWS).min(end);
+            rows.map(|row| fleet.issuance(row, ledger)).map(|it| (it.reserve, it.record)).unzip()
+        });
+        issue(ledger, calls, FILLS_IN_FLIGHT)?;
+        remove_closed_segments(&JournalSettings::beside(file).file)?;
+    }
+    Ok(())
+}
+
+fn remove_closed_segments(journal: &Path) -> Result<()> {
+    let open = journal.file_name().and_then(|name| name.to_str()).ok_or("the journal has no name")?;
+    for entry in fs::read_dir(journal.parent().ok_or("the journal has no folder")?)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.strip_prefix(open).is_some_and(|rest| rest.starts_with('.')) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes both steps of each call, so many calls at the same time: as one ends, the next begins.

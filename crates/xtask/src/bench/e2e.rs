@@ -5,7 +5,9 @@
 //! system time together, as the kernel accounts it in nanoseconds.
 
 mod cpu;
+mod durable;
 mod floor;
+mod ledgers;
 mod programs;
 mod run;
 mod table;
@@ -16,12 +18,12 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
+use self::durable::{DurableCost, print_durable};
 use self::floor::{Floor, median_floor};
 use self::programs::{Bench, FleetSize};
 use self::run::{BenchConfiguration, LedgerKind, MeasuredRun, median_run};
 use self::table::print_table;
 use super::facts::TimingFacts;
-use super::median::median;
 use crate::tree;
 
 pub(crate) use self::cpu::pinned;
@@ -37,18 +39,25 @@ pub(crate) struct E2eOptions {
     /// Devices that enrol at the same time
     #[arg(long, default_value_t = 64)]
     concurrency: u32,
+    /// Rows that the durable ledgers have already; 10,000,000 of them take a quarter of an hour to fill and 11 GB
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 1_000_000])]
+    rows: Vec<u64>,
     /// Where to write the JSON [default: a new file in benches/runs]
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
-const CONFIGURATIONS: &[BenchConfiguration] = &[
-    BenchConfiguration { suite: "ccm8", block: 512, ledger: LedgerKind::Memory },
-    BenchConfiguration { suite: "ccm8", block: 512, ledger: LedgerKind::Sqlite },
-    BenchConfiguration { suite: "gcm", block: 512, ledger: LedgerKind::Memory },
-    BenchConfiguration { suite: "ccm8", block: 64, ledger: LedgerKind::Memory },
-    BenchConfiguration { suite: "gcm", block: 64, ledger: LedgerKind::Memory },
-];
+/// What is measured: the ledger in memory, then the durable one with so many rows each, then the other suites and blocks.
+fn configurations(rows: &[u64]) -> Vec<BenchConfiguration> {
+    let compared = BenchConfiguration::compared;
+    let durable = rows.iter().map(|rows| compared(LedgerKind::Sqlite { rows: *rows }));
+    let others = [("gcm", 512), ("ccm8", 64), ("gcm", 64)];
+    let others = others.map(|(suite, block)| BenchConfiguration { suite, block, ledger: LedgerKind::Memory });
+    std::iter::once(compared(LedgerKind::Memory)).chain(durable).chain(others).collect()
+}
+
+/// Devices that enrol one after the other, for the latency of a lone enrolment.
+const LONE_DEVICES: u32 = 200;
 
 #[derive(Serialize)]
 struct E2eRecord {
@@ -57,17 +66,10 @@ struct E2eRecord {
     command: String,
     floor: Floor,
     medians: Vec<MeasuredRun>,
-    durable: DurableCost,
+    durable: Vec<DurableCost>,
+    /// Devices one after the other.
+    lone: Vec<MeasuredRun>,
     runs: Vec<MeasuredRun>,
-}
-
-/// What the durable ledger adds to the CPU of an enrolment, each repetition compared with the one in memory beside it.
-#[derive(Serialize)]
-struct DurableCost {
-    median_percent: f64,
-    least_percent: f64,
-    most_percent: f64,
-    enrolments_per_commit: f64,
 }
 
 /// Prints the floor by operation.
@@ -97,14 +99,15 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
     let facts = TimingFacts::here();
     let bench = Bench::build()?;
     let fleet = FleetSize { devices: options.devices, concurrency: options.concurrency };
-    let (mut floors, mut runs) = (Vec::new(), Vec::new());
+    let configurations = configurations(&options.rows);
+    let (mut floors, mut runs, mut lone) = (Vec::new(), Vec::new(), Vec::new());
     for repetition in 0..options.repetitions {
         floors.push(bench.floor()?);
         let floor = median_floor(&floors);
-        for configuration in CONFIGURATIONS {
+        for configuration in &configurations {
             let run = bench.run(fleet, *configuration, repetition, &floor)?;
             println!(
-                "   {}/{}  {:>5} {:>3} {:<6}  {:.1} us, {:.3} x floor",
+                "   {}/{}  {:>5} {:>3} {:<22}  {:.1} us, {:.3} x floor",
                 repetition + 1,
                 options.repetitions,
                 run.configuration.suite,
@@ -118,39 +121,28 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
     }
     let floor = median_floor(&floors);
     let medians: Vec<MeasuredRun> =
-        CONFIGURATIONS.iter().map(|configuration| median_run(&runs, *configuration, &floor)).collect();
+        configurations.iter().map(|configuration| median_run(&runs, *configuration, &floor)).collect();
+    for configuration in configurations.iter().filter(|it| it.is_compared()) {
+        let alone = FleetSize { devices: LONE_DEVICES, concurrency: 1 };
+        lone.push(bench.run(alone, *configuration, options.repetitions, &floor)?);
+    }
     print_table(&medians, &facts);
-    let durable = durable_cost(&runs);
-    println!(
-        "\nThe durable ledger costs {:+.1} % of CPU (between the repetitions {:+.1} to {:+.1} %); {:.1} enrolments for each sync",
-        durable.median_percent, durable.least_percent, durable.most_percent, durable.enrolments_per_commit
-    );
+    let durable: Vec<DurableCost> =
+        options.rows.iter().map(|rows| DurableCost::of(&runs, &lone, LedgerKind::Sqlite { rows: *rows })).collect();
+    print_durable(&durable);
     let command = format!(
-        "cargo xtask bench e2e --devices {} --repetitions {} --concurrency {}",
-        options.devices, options.repetitions, options.concurrency
+        "cargo xtask bench e2e --devices {} --repetitions {} --concurrency {} --rows {}",
+        options.devices,
+        options.repetitions,
+        options.concurrency,
+        options.rows.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
     );
     let path = options
         .json
         .clone()
         .unwrap_or_else(|| tree::root().join(format!("benches/runs/e2e-{}.json", facts.at.replace(':', ""))));
-    let record = E2eRecord { schema: "muster-e2e/1", facts, command, floor, medians, durable, runs };
+    let record = E2eRecord { schema: "muster-e2e/2", facts, command, floor, medians, durable, lone, runs };
     tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
     println!("   written to {}", path.display());
     Ok(())
-}
-
-fn durable_cost(runs: &[MeasuredRun]) -> DurableCost {
-    let of = |ledger| {
-        let compared = BenchConfiguration { ledger, ..CONFIGURATIONS[0] };
-        runs.iter().filter(move |run| run.configuration == compared)
-    };
-    let pairs = of(LedgerKind::Memory).zip(of(LedgerKind::Sqlite));
-    let percents: Vec<f64> =
-        pairs.map(|(memory, sqlite)| (sqlite.server_cpu_us / memory.server_cpu_us - 1.0) * 100.0).collect();
-    DurableCost {
-        median_percent: median(percents.iter().copied()),
-        least_percent: percents.iter().copied().fold(f64::INFINITY, f64::min),
-        most_percent: percents.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        enrolments_per_commit: 1.0 / median(of(LedgerKind::Sqlite).map(|run| run.commits)),
-    }
 }

@@ -40,6 +40,7 @@ struct MeasuredLedger {
     rows: u64,
     fill_us_per_certificate: f64,
     bytes_per_certificate: f64,
+    journal_bytes_per_certificate: f64,
     log_bytes: u64,
     open_ms: f64,
     rss_before_kib: u64,
@@ -108,16 +109,17 @@ fn print_table(ledgers: &[MeasuredLedger], facts: &TimingFacts) {
         }
     }
     println!(
-        "\n| rows | alone, p50 / p99, us | bytes a certificate | log, MiB | opened after, ms | RSS before / opened / end, MiB |"
+        "\n| rows | alone, p50 / p99, us | bytes a certificate, database / journal | log, MiB | opened after, ms | RSS before / opened / end, MiB |"
     );
     println!("|---|---|---|---|---|---|");
     for ledger in ledgers {
         println!(
-            "| {} | {:.0} / {:.0} | {:.0} | {} | {:.0} | {} / {} / {} |",
+            "| {} | {:.0} / {:.0} | {:.0} / {:.0} | {} | {:.0} | {} / {} / {} |",
             ledger.rows,
             ledger.lone_p50_us,
             ledger.lone_p99_us,
             ledger.bytes_per_certificate,
+            ledger.journal_bytes_per_certificate,
             ledger.log_bytes >> 20,
             ledger.open_ms,
             ledger.rss_before_kib >> 10,

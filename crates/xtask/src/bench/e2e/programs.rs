@@ -2,12 +2,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::cpu::{CpuTime, pinned, resident_kib};
 use super::floor::Floor;
+use super::ledgers::{LedgerFiles, filled};
 use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, measured};
 use crate::dashboards::http;
 use crate::process::{Daemon, Program};
@@ -29,16 +30,17 @@ pub(super) struct FleetSize {
 pub(super) struct Bench {
     muster: PathBuf,
     floor: PathBuf,
+    filler: PathBuf,
     folder: PathBuf,
 }
 
 impl Bench {
     pub(super) fn build() -> Result<Self> {
         cargo::cargo("build --quiet --release --locked --package muster").stream()?;
-        cargo::cargo("build --quiet --release --locked --package benches --bin floor").stream()?;
+        cargo::cargo("build --quiet --release --locked --package benches --bin floor --bin ledger").stream()?;
         let released = tree::target().join("release");
-        let bench =
-            Self { muster: released.join("muster"), floor: released.join("floor"), folder: tree::scratch("e2e")? };
+        let [muster, floor, filler] = ["muster", "floor", "ledger"].map(|name| released.join(name));
+        let bench = Self { muster, floor, filler, folder: tree::scratch("e2e")? };
         Program::new(&bench.muster).arg("init").arg(bench.folder.join("pki")).expect_success()?;
         Ok(bench)
     }
@@ -56,7 +58,11 @@ impl Bench {
         floor: &Floor,
     ) -> Result<MeasuredRun> {
         let metrics = free_address()?;
-        let (server, uri) = self.serve(configuration.ledger, metrics)?;
+        let files = self.files_of(configuration.ledger)?;
+        let sizes = files.sizes();
+        let began = Instant::now();
+        let (server, uri) = self.serve(&files, metrics)?;
+        let listening_ms = began.elapsed().as_secs_f64() * 1e3;
         let before = CpuTime::of(server.process_id())?;
         let report = self.load(fleet, configuration, repetition, &uri)?;
         let cpu = CpuTime::of(server.process_id())?.since(&before);
@@ -65,22 +71,24 @@ impl Bench {
         let (status, words) = server.stop()?;
         ensure!(status.success(), "muster serve ended with {status}:\n{words}");
         let run = measured(configuration, &report, &cpu, server_rss_kib, floor)?;
-        Ok(MeasuredRun { commits: commits / run.enrolled, ..run })
+        let [ledger_bytes, journal_bytes] = files.growth(sizes).map(|bytes| bytes / run.enrolled);
+        Ok(MeasuredRun { commits: commits / run.enrolled, ledger_bytes, journal_bytes, listening_ms, ..run })
     }
 
-    fn serve(&self, ledger: LedgerKind, metrics: SocketAddr) -> Result<(Daemon, String)> {
-        let url = match ledger {
-            LedgerKind::Memory => "memory:".to_owned(),
-            LedgerKind::Sqlite => {
-                let folder = tree::scratch("e2e-ledger")?;
-                format!("sqlite:{}", folder.join("ledger.db").display())
-            }
+    /// The ledger of a run: a new one in memory, a new file, or the file with many rows that all runs of this program share.
+    fn files_of(&self, ledger: LedgerKind) -> Result<LedgerFiles> {
+        let folder = match ledger {
+            LedgerKind::Memory => return Ok(LedgerFiles { folder: None }),
+            LedgerKind::Sqlite { rows: 0 } => tree::scratch("e2e-ledger")?,
+            LedgerKind::Sqlite { rows } => filled(&self.filler, rows)?,
         };
-        let serve = pinned(0, &self.muster)
-            .env("MUSTER_LEDGER__URL", url)
-            .arg("serve")
-            .arg("--config")
-            .arg(self.folder.join("pki/muster.toml"));
+        Ok(LedgerFiles { folder: Some(folder) })
+    }
+
+    fn serve(&self, files: &LedgerFiles, metrics: SocketAddr) -> Result<(Daemon, String)> {
+        let serve =
+            files.environment().into_iter().fold(pinned(0, &self.muster), |it, (key, value)| it.env(key, value));
+        let serve = serve.arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
         let serve = serve
             .args(["--listen", "127.0.0.1:0"])
             .env("MUSTER_METRICS__LISTEN", metrics.to_string())

@@ -26,15 +26,28 @@ pub(super) struct BenchConfiguration {
 #[serde(rename_all = "lowercase")]
 pub(super) enum LedgerKind {
     Memory,
-    /// An empty file.
-    Sqlite,
+    /// A file that has so many rows already, with audit and journal.
+    Sqlite {
+        rows: u64,
+    },
+}
+
+impl BenchConfiguration {
+    /// The ledgers are compared with this suite and block.
+    pub(super) const fn compared(ledger: LedgerKind) -> Self {
+        Self { suite: "ccm8", block: 512, ledger }
+    }
+
+    pub(super) fn is_compared(&self) -> bool {
+        *self == Self::compared(self.ledger)
+    }
 }
 
 impl LedgerKind {
-    pub(super) fn name(self) -> &'static str {
+    pub(super) fn name(self) -> String {
         match self {
-            Self::Memory => "memory",
-            Self::Sqlite => "SQLite",
+            Self::Memory => "memory".to_owned(),
+            Self::Sqlite { rows } => format!("SQLite, {rows} rows"),
         }
     }
 }
@@ -63,8 +76,13 @@ pub(super) struct MeasuredRun {
     pub(super) total_p50_us: f64,
     pub(super) total_p99_us: f64,
     pub(super) server_rss_kib: f64,
-    /// Syncs of the durable ledger.
+    /// Commits of the durable ledger.
     pub(super) commits: f64,
+    /// Bytes by which its files grew.
+    pub(super) ledger_bytes: f64,
+    pub(super) journal_bytes: f64,
+    /// From the start of the process to the line that says where it listens; of the run, not of an enrolment.
+    pub(super) listening_ms: f64,
 }
 
 pub(super) fn measured(
@@ -114,6 +132,9 @@ pub(super) fn measured(
         total_p99_us: stage("total", "p99_us"),
         server_rss_kib,
         commits: 0.0,
+        ledger_bytes: 0.0,
+        journal_bytes: 0.0,
+        listening_ms: 0.0,
     })
 }
 
@@ -145,6 +166,9 @@ pub(super) fn median_run(runs: &[MeasuredRun], configuration: BenchConfiguration
         total_p99_us: of(|run| run.total_p99_us),
         server_rss_kib: of(|run| run.server_rss_kib),
         commits: of(|run| run.commits),
+        ledger_bytes: of(|run| run.ledger_bytes),
+        journal_bytes: of(|run| run.journal_bytes),
+        listening_ms: of(|run| run.listening_ms),
     }
 }
 
