@@ -13,6 +13,7 @@ pub mod audit;
 pub mod backup;
 pub mod export;
 pub mod fault;
+pub mod fuzz;
 pub mod import;
 pub mod journal;
 mod json;

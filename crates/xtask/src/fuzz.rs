@@ -72,7 +72,7 @@ pub(crate) fn run(options: &FuzzOptions) -> Result<()> {
     println!("{:<20} {:>8} {executions:>14}", "all", started.elapsed().as_secs());
     for (target, words, input) in &findings {
         let input = input.display();
-        println!("\n{target}: {words}\n   run again: cargo run -p sim --bin seeds -- replay {target} {input}");
+        println!("\n{target}: {words}\n   run again: MUSTER_FUZZ_TARGET={target} {} {input}", program.display());
         println!(
             "   then:      commit it as fuzz/seeds/{target}/found-NAME, with a test named after the bug in the crate that owns it"
         );

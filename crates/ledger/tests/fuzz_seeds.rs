@@ -1,0 +1,23 @@
+//! Runs the bodies of the fuzz targets of this crate over their committed seeds and over reproducible changes of them.
+#![allow(clippy::unwrap_used, reason = "a fault fails the test")]
+
+use std::path::Path;
+
+use sim::fuzz::mutations;
+
+/// Changes of one seed: an input takes some microseconds.
+const CHANGES: usize = 2_000;
+
+#[test]
+fn seeds_of_lines() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/ledger_line");
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let seed = std::fs::read(entry.unwrap().path()).unwrap();
+        ledger::line::RowLine::read(std::str::from_utf8(&seed).unwrap().trim_end()).unwrap();
+        ledger::fuzz::line(&seed);
+        mutations(&seed, CHANGES).for_each(|input| ledger::fuzz::line(&input));
+        seeds += 1;
+    }
+    assert!(seeds >= 4, "{seeds} seeds");
+}
