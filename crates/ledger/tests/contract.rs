@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use authority::{Ledger, LedgerFault};
-use ledger::sqlite::Fresh;
+use authority::{Completion, Function, Ledger, LedgerFault, ProfileVersion, RefusalRecord};
+use ledger::sqlite::{Fresh, connect_beside};
 use ledger::{AuditSettings, SqliteLedger};
+use pki::Digest;
 use pki::issue::NodePrefix;
 use rustls_pki_types::UnixTime;
 
@@ -25,7 +26,14 @@ fn the_contract_of_every_ledger_holds() {
     sim::ledger_contract::holds(&make);
 }
 
-/// A panic of the writer outside of a row: whoever asks is told that the ledger is broken, and nobody waits for a thread that is gone.
+fn answer<T: Send + 'static>(ask: impl FnOnce(Completion<Result<T, LedgerFault>>)) -> Result<T, LedgerFault> {
+    let (sender, receiver) = mpsc::channel();
+    ask(Box::new(move |answer| sender.send(answer).unwrap()));
+    receiver.recv().unwrap()
+}
+
+/// A panic of the writer: whoever asks is told that the ledger is broken, first of all the one whose batch it was, and nobody waits for a thread that
+/// is gone. What the audit has to record of refusals is written all the same.
 #[test]
 fn e56_a_writer_that_panics_says_that_the_ledger_is_broken() {
     let folder = tempfile::tempdir().unwrap();
@@ -34,20 +42,29 @@ fn e56_a_writer_that_panics_says_that_the_ledger_is_broken() {
     let clock = Arc::clone(&panics);
     let mut settings = AuditSettings::beside(&file, NodePrefix::new(0));
     settings.clock = Arc::new(move || {
-        assert!(!clock.load(Ordering::Relaxed), "the clock is broken");
+        assert!(!clock.swap(false, Ordering::Relaxed), "the clock is broken");
         UnixTime::since_unix_epoch(Duration::from_secs(1_000))
     });
     let now = UnixTime::since_unix_epoch(Duration::from_secs(1_000));
     let ledger = SqliteLedger::open_audited(&file, Fresh { serial_key: [7; 16] }, &settings, now).unwrap();
+    ledger.refused(vec![RefusalRecord {
+        reason: "est.client.expired",
+        function: Function::SimpleEnroll,
+        profile: "meters".into(),
+        profile_version: ProfileVersion::from_bytes([3; 8]),
+        device: None,
+        client: Digest::of(b"client"),
+        peer: ([192, 0, 2, 1], 40_000).into(),
+        at: now,
+    }]);
     panics.store(true, Ordering::Relaxed);
-    // The thread that panics has taken the first one: its completion is dropped, which counts as a fault. The second one is answered.
-    let (dropped, nothing) = mpsc::channel::<()>();
-    ledger.flush(Box::new(move |_| drop(dropped)));
-    assert!(nothing.recv().is_err());
-    let (sender, answer) = mpsc::channel();
-    ledger.flush(Box::new(move |flushed| sender.send(flushed).unwrap()));
-    assert_eq!(answer.recv().unwrap(), Err(LedgerFault::Broken));
-    let (sender, health) = mpsc::channel();
-    ledger.health(Box::new(move |answer| sender.send(answer.map(drop)).unwrap()));
-    assert_eq!(health.recv().unwrap(), Err(LedgerFault::Broken));
+    for _ in 0..2 {
+        assert_eq!(answer(|done| ledger.flush(done)), Err(LedgerFault::Broken));
+    }
+    assert_eq!(answer(|done| ledger.health(done)).map(drop), Err(LedgerFault::Broken));
+    assert_eq!(ledger.writes().fault, Some(LedgerFault::Broken.to_string()));
+    drop(ledger);
+    let body: String =
+        connect_beside(&file).unwrap().query_row("SELECT body FROM audit", [], |row| row.get(0)).unwrap();
+    assert!(body.contains("est.client.expired"), "{body}");
 }

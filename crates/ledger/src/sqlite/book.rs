@@ -178,8 +178,8 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
     /// Writes what is counted, and makes the batch durable.
     pub(super) fn commit(&mut self) -> Result<(), WriteProblem> {
         self.file_revocations()?;
-        let added = (std::mem::take(&mut self.added), self.tally.places);
-        if let Some(indexed) = self.merge.step(&self.unmerged, &self.connection, added)? {
+        let (added, up_to) = (std::mem::take(&mut self.added), (self.tally.places, self.tally.indexed));
+        if let Some(indexed) = self.merge.step(&self.unmerged, &self.connection, added, up_to)? {
             self.tally.indexed = indexed;
         }
         let Tally { places, rows, issued, numbers, indexed, time, .. } = self.tally;

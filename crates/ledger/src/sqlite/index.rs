@@ -171,16 +171,20 @@ pub(super) enum Merge {
 }
 
 impl Merge {
-    /// Merges one slice into the tables, in the transaction of a batch that added so many rows up to this place. The place up to which the tables have
-    /// every entry, if that has changed.
+    /// Merges one slice into the tables, in the transaction of a batch that added so many rows up to this place, in a ledger whose tables have every
+    /// entry up to another one. That place, if it has changed.
     pub(super) fn step(
         &mut self,
         unmerged: &Unmerged,
         connection: &Connection,
-        (rows, places): (usize, i64),
+        rows: usize,
+        (places, indexed): (i64, i64),
     ) -> Result<Option<i64>, Error> {
         let parts = &mut *unmerged.lock();
-        if matches!(self, Self::None) && parts.young.of_device.len() >= unmerged.young_max {
+        // Rows that are given up leave no entry, and still a start reads them again until the mark has passed them.
+        let behind = usize::try_from(places.saturating_sub(indexed)).unwrap_or(0);
+        let is_due = parts.young.of_device.len() >= unmerged.young_max || behind / 2 >= unmerged.young_max;
+        if matches!(self, Self::None) && is_due {
             parts.merging = std::mem::take(&mut parts.young);
             *self = Self::At { device: None, key: None, indexed: places };
         }

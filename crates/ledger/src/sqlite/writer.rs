@@ -1,5 +1,6 @@
 //! The one thread that writes: it takes what waits, writes it in one transaction, and answers when that is durable.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -66,15 +67,15 @@ impl Write {
     }
 
     /// Writes the rows into the open transaction. What is answered is not said before it is durable.
-    fn write(self, book: &mut Book) -> Result<Answer, (Error, Answer)> {
+    fn write(self, book: &mut Book) -> (Answer, Result<(), Halt>) {
         match self {
             Self::Intend(rows, done) => answer_each(&rows, INTENT_STEPS, done, |row| book.intend(row)),
             Self::Record(rows, done) => answer_each(&rows, RECORD_STEPS, done, |row| book.record(row)),
             Self::Abandon(rows) => answer_each(&rows, None, Box::new(drop), |serial| book.abandon_serial(serial)),
             Self::Revoke(rows, done) => answer_each(&rows, None, done, |row| book.revoke(row)),
-            Self::FixCrlLayout(ca, layout, done) => answer_migrated(book.fix_crl_layout(&ca, layout), done),
-            Self::NumberCrls(lists, done) => answer_migrated(book.number_crls(&lists), done),
-            Self::Flush(done) => Ok(Box::new(done)),
+            Self::FixCrlLayout(ca, layout, done) => answer_migrated(done, || book.fix_crl_layout(&ca, layout)),
+            Self::NumberCrls(lists, done) => answer_migrated(done, || book.number_crls(&lists)),
+            Self::Flush(done) => (Box::new(done), Ok(())),
         }
     }
 
@@ -102,34 +103,56 @@ fn answer_each<R, A: Send + 'static>(
     steps: Steps,
     done: Completion<Result<Vec<A>, LedgerFault>>,
     write: impl FnMut(&R) -> Result<A, Error>,
-) -> Result<Answer, (Error, Answer)> {
-    match rows.iter().map(write).collect::<Result<Vec<A>, Error>>() {
-        Ok(answers) => {
+) -> (Answer, Result<(), Halt>) {
+    let written = catch_unwind(AssertUnwindSafe(|| rows.iter().map(write).collect::<Result<Vec<A>, Error>>()));
+    let halt = match written {
+        Ok(Ok(answers)) => {
             if let Some([written, _]) = steps {
                 crashpoint::passed(written);
             }
-            Ok(Box::new(move |outcome| {
+            let answer = move |outcome: Result<(), LedgerFault>| {
                 if let (Ok(()), Some([_, durable])) = (outcome, steps) {
                     crashpoint::passed(durable);
                 }
                 done(outcome.map(|()| answers));
-            }))
+            };
+            return (Box::new(answer), Ok(()));
         }
-        Err(error) => Err((error, Box::new(move |outcome| done(outcome.map(|()| Vec::new()))))),
+        Ok(Err(error)) => Halt::Fault(error.into()),
+        Err(_panic_was_reported) => Halt::Panic,
+    };
+    (Box::new(move |outcome| done(outcome.map(|()| Vec::new()))), Err(halt))
+}
+
+/// Why a batch ends before its rows are durable.
+enum Halt {
+    Fault(WriteProblem),
+    /// A defect: half a row may be in memory.
+    Panic,
+}
+
+impl<E: Into<WriteProblem>> From<E> for Halt {
+    fn from(error: E) -> Self {
+        Self::Fault(error.into())
     }
 }
 
 /// The answer of a step that needs tables of the current schema; nothing if the file does not have them yet.
 fn answer_migrated<A: Send + 'static>(
-    written: Result<Option<A>, Error>,
     done: Completion<Result<A, LedgerFault>>,
-) -> Result<Answer, (Error, Answer)> {
-    match written {
-        Ok(answer) => {
-            Ok(Box::new(move |outcome| done(outcome.and_then(|()| answer.ok_or(LedgerFault::NeedsMigration)))))
+    write: impl FnOnce() -> Result<Option<A>, Error>,
+) -> (Answer, Result<(), Halt>) {
+    let halt = match catch_unwind(AssertUnwindSafe(write)) {
+        Ok(Ok(answer)) => {
+            let answer = move |outcome: Result<(), LedgerFault>| {
+                done(outcome.and_then(|()| answer.ok_or(LedgerFault::NeedsMigration)));
+            };
+            return (Box::new(answer), Ok(()));
         }
-        Err(error) => Err((error, Box::new(move |outcome| done(outcome.and(Err(LedgerFault::Unavailable)))))),
-    }
+        Ok(Err(error)) => Halt::Fault(error.into()),
+        Err(_panic_was_reported) => Halt::Panic,
+    };
+    (Box::new(move |outcome| done(outcome.and(Err(LedgerFault::Unavailable)))), Err(halt))
 }
 
 /// A completion is code of others: what it panics over is its own affair, and the writer goes on.
@@ -152,30 +175,48 @@ pub(super) struct Writer {
     opened: Instant,
     /// When the room on the disk was measured last.
     measured: Instant,
+    in_hand: InHand,
+}
+
+/// What the batch at work will answer. It outlives a panic, so that whoever waits is told.
+#[derive(Default)]
+struct InHand {
+    writes: VecDeque<Write>,
+    answers: Vec<Answer>,
+    refusals: DueRefusals,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, book: Book, auditor: Auditor, open: Reopen) -> Self {
         let now = Instant::now();
-        Self { shared, book: Some(book), auditor, open, missing: None, opened: now, measured: now }
+        Self {
+            shared,
+            book: Some(book),
+            auditor,
+            open,
+            missing: None,
+            opened: now,
+            measured: now,
+            in_hand: InHand::default(),
+        }
     }
 
     /// Runs until the queue is closed and empty.
     ///
-    /// A panic outside of a row breaks the ledger: whoever waits is told, and nobody waits for a thread that is gone.
-    pub(super) fn run(self) {
-        let shared = Arc::clone(&self.shared);
+    /// A panic breaks the ledger: whoever waits is told, and nobody waits for a thread that is gone.
+    pub(super) fn run(mut self) {
         if catch_unwind(AssertUnwindSafe(|| self.write_until_closed())).is_ok() {
             return;
         }
-        shared.set_broken();
-        shared.writes.close();
-        while let Some(taken) = shared.writes.take(BATCH_ROWS_MAX, Duration::ZERO) {
+        self.broke();
+        self.shared.writes.close();
+        while let Some(taken) = self.shared.writes.take(BATCH_ROWS_MAX, Duration::ZERO) {
             taken.items.into_iter().for_each(|write| write.refuse(LedgerFault::Broken));
         }
+        call(|| self.write_last());
     }
 
-    fn write_until_closed(mut self) {
+    fn write_until_closed(&mut self) {
         let mut last_rows = 0;
         while let Some(mut taken) = self.shared.writes.take(BATCH_ROWS_MAX, RETRY_TIME) {
             if last_rows >= BATCH_ROWS_BUSY && !taken.items.is_empty() {
@@ -192,6 +233,15 @@ impl Writer {
             let due = if taken.items.iter().any(Write::is_flush) { Due::Everything } else { Due::ByRate };
             self.write(taken.items, due);
         }
+        self.write_last();
+    }
+
+    /// Writes what the audit still lacks, and has its head signed. After a fault the file is opened once more for it: the audit of what was refused is
+    /// not in memory any more than its rows are.
+    fn write_last(&mut self) {
+        if self.book.is_none() {
+            self.book = (self.open)().ok();
+        }
         self.write(Vec::new(), Due::Everything);
         if let Some(book) = &self.book {
             self.auditor.timer.close(book.audit.head(), self.auditor.now());
@@ -200,14 +250,15 @@ impl Writer {
 
     /// Writes a batch and what is due in the audit, and has the head of the audit signed once a minute.
     fn write(&mut self, writes: Vec<Write>, due: Due) {
+        self.in_hand.writes = writes.into();
         let now = self.auditor.now();
-        let refusals = match &self.book {
+        self.in_hand.refusals = match &self.book {
             Some(_) => self.shared.refusals().take(now, due),
             // They wait until something can be written.
             None => DueRefusals::default(),
         };
-        if !writes.is_empty() || !refusals.is_empty() {
-            self.batch(writes, refusals, now);
+        if !self.in_hand.writes.is_empty() || !self.in_hand.refusals.is_empty() {
+            self.batch(now);
         }
         if let Some(book) = &self.book {
             self.auditor.timer.tick(book.audit.head(), now);
@@ -232,43 +283,38 @@ impl Writer {
     }
 
     /// Writes a batch. Any fault ends the batch and the connection: whether its rows are durable is not known then, and they are asked for again.
-    fn batch(&mut self, writes: Vec<Write>, refusals: DueRefusals, now: i64) {
+    fn batch(&mut self, now: i64) {
         let Some(mut book) = self.book.take() else {
-            writes.into_iter().for_each(|write| write.refuse(LedgerFault::Unavailable));
-            return;
+            return self.refuse(self.shared.write_fault().unwrap_or(LedgerFault::Unavailable));
         };
-        let mut answers: Vec<Answer> = Vec::with_capacity(writes.len());
-        let mut waiting = writes.into_iter();
-        let mut outcome = book.begin();
-        while outcome.is_ok()
-            && let Some(write) = waiting.next()
-        {
-            let written = catch_unwind(AssertUnwindSafe(|| write.write(&mut book)));
-            match written {
-                Ok(Ok(answer)) => answers.push(answer),
-                Ok(Err((error, answer))) => {
-                    answers.push(answer);
-                    outcome = Err(error);
-                }
-                Err(_panic) => return self.broke(answers, waiting),
-            }
-        }
-        book.audit.refused(&refusals, now);
-        match outcome.map_err(WriteProblem::from).and_then(|()| book.commit()) {
+        match self.in_hand.transact(&mut book, now) {
             Ok(()) => {
                 self.shared.publish(book.tally());
                 self.book = Some(book);
-                answers.into_iter().for_each(|answer| call(|| answer(Ok(()))));
+                self.in_hand.refusals = DueRefusals::default();
+                self.in_hand.answers.drain(..).for_each(|answer| call(|| answer(Ok(()))));
             }
-            Err(error) => {
+            Err(Halt::Fault(problem)) => {
                 // The connection is closed before anybody hears of it: its transaction is over.
                 book.close_after_fault();
-                self.failed(&error);
-                self.shared.refusals().give_back(refusals);
-                answers.into_iter().for_each(|answer| call(|| answer(Err(LedgerFault::Unavailable))));
-                waiting.for_each(|write| write.refuse(LedgerFault::Unavailable));
+                self.failed(&problem);
+                self.refuse(LedgerFault::Unavailable);
+            }
+            Err(Halt::Panic) => {
+                drop(book);
+                self.broke();
             }
         }
+    }
+
+    /// Answers the batch with this fault. What the audit has to record is kept for another one.
+    fn refuse(&mut self, fault: LedgerFault) {
+        let InHand { writes, answers, refusals } = std::mem::take(&mut self.in_hand);
+        if !refusals.is_empty() {
+            self.shared.refusals().give_back(refusals);
+        }
+        answers.into_iter().for_each(|answer| call(|| answer(Err(fault))));
+        writes.into_iter().for_each(|write| write.refuse(fault));
     }
 
     fn failed(&mut self, why: &WriteProblem) {
@@ -285,10 +331,46 @@ impl Writer {
         self.missing = is_full.then_some(needed);
     }
 
-    /// A panic half way through a row: a defect. Nothing of the batch was committed, and the process has to start again.
-    fn broke(&self, answers: Vec<Answer>, waiting: impl Iterator<Item = Write>) {
+    /// After a panic, which is a defect: nothing of the batch was committed, and the process has to start again.
+    fn broke(&mut self) {
+        self.book = None;
         self.shared.set_broken();
-        answers.into_iter().for_each(|answer| call(|| answer(Err(LedgerFault::Broken))));
-        waiting.for_each(|write| write.refuse(LedgerFault::Broken));
+        self.refuse(LedgerFault::Broken);
+    }
+}
+
+impl InHand {
+    /// Writes all of it in one transaction.
+    fn transact(&mut self, book: &mut Book, now: i64) -> Result<(), Halt> {
+        self.answers.reserve(self.writes.len());
+        book.begin()?;
+        while let Some(write) = self.writes.pop_front() {
+            let (answer, written) = write.write(book);
+            self.answers.push(answer);
+            written?;
+        }
+        book.audit.refused(&self.refusals, now);
+        Ok(book.commit()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// The completion of the row that panics is not lost in the unwinding: it may be alone in its batch.
+    #[test]
+    fn e56_whoever_asked_for_a_row_that_panics_is_told() {
+        let (sender, answers) = mpsc::channel();
+        let done = Box::new(move |answer: Result<Vec<()>, LedgerFault>| sender.send(answer).unwrap());
+        let (answer, written) = answer_each(&[1, 2], None, done, |row| {
+            assert!(*row != 2, "row {row} is at fault");
+            Ok(())
+        });
+        assert!(matches!(written, Err(Halt::Panic)));
+        answer(Err(LedgerFault::Broken));
+        assert_eq!(answers.recv().unwrap(), Err(LedgerFault::Broken));
     }
 }

@@ -187,6 +187,27 @@ fn a_key_is_refused_to_another_device_wherever_its_entry_is() {
     }
 }
 
+/// Otherwise each start would read again every row that was ever given up.
+#[test]
+fn the_mark_passes_rows_that_were_given_up() {
+    let mut world = World::new();
+    for batch in 0..200 {
+        let reserve = world.reserve(world.next, world.next);
+        world.book().begin().unwrap();
+        assert!(matches!(world.book().intend(&reserve).unwrap(), Intended::Reserved));
+        world.book().abandon_serial(&reserve.intent.serial).unwrap();
+        world.next += 1;
+        world.book().commit().unwrap();
+        if batch % 50 == 0 {
+            world.start_again();
+        }
+    }
+    let behind = count(&world.file(), "SELECT places - indexed FROM tally");
+    assert!(behind <= 2 * i64::try_from(YOUNG).unwrap(), "{behind} rows are behind the mark");
+    world.batch(20);
+    world.check();
+}
+
 /// Whatever part of a merge is durable: the rows behind the mark are read again.
 #[test]
 fn a_start_in_the_middle_of_a_merge_finds_every_entry() {
