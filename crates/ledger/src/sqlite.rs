@@ -24,6 +24,7 @@
 pub mod alone;
 mod attach;
 mod book;
+mod closing;
 mod connect;
 mod crl;
 pub(crate) mod foreign;
@@ -60,6 +61,7 @@ use rustls_pki_types::UnixTime;
 use tracing::warn;
 
 use self::book::{Book, Tally};
+use self::closing::{CLOSING_TIME, Closing};
 use self::connect::{connect_anchor, connect_reader, connect_writer, make_durable};
 use self::index::{Unmerged, YOUNG_MAX};
 use self::queue::Queue;
@@ -106,12 +108,8 @@ pub struct SqliteLedger {
     shared: Arc<Shared>,
     audit_key: AuditPublicKey,
     complete_since: UnixTime,
-    readers: Vec<JoinHandle<()>>,
-    writers: Vec<JoinHandle<()>>,
-    /// See [`connect_anchor`].
-    anchor: Mutex<Option<Connection>>,
-    /// Held as long as the ledger is open.
-    _lock: File,
+    /// Taken when it is dropped.
+    closing: Mutex<Option<Closing>>,
 }
 
 /// What the threads share with whoever asks.
@@ -255,15 +253,9 @@ impl SqliteLedger {
         let (timer, checkpoints) = checkpoints(audit, key, &shared.checkpoint_failures);
         let auditor = Auditor { timer, clock: Arc::clone(&audit.clock), node: audit.node };
         let (readers, writers) = start(&shared, (book, journal), auditor, checkpoints).map_err(OpenProblem::File)?;
-        Ok(Self {
-            shared,
-            audit_key,
-            complete_since: time(meta.complete_since),
-            readers,
-            writers,
-            anchor: Mutex::new(Some(anchor)),
-            _lock: lock,
-        })
+        let closing = Closing { shared: Arc::clone(&shared), readers, writers, anchor, lock };
+        let complete_since = time(meta.complete_since);
+        Ok(Self { shared, audit_key, complete_since, closing: Mutex::new(Some(closing)) })
     }
 
     /// How many rows it has.
@@ -460,17 +452,9 @@ impl fmt::Debug for SqliteLedger {
 /// What was asked for is written before the file is closed.
 impl Drop for SqliteLedger {
     fn drop(&mut self) {
-        for queue in [&self.shared.points, &self.shared.scans] {
-            queue.close();
-        }
-        // The writer's connection has to be the last one: it copies the log into the file and removes it, so that the file alone is the ledger.
-        for thread in self.readers.drain(..) {
-            let _the_panic_was_reported = thread.join();
-        }
-        drop(self.anchor.get_mut().map(Option::take));
-        self.shared.writes.close();
-        for thread in self.writers.drain(..).rev() {
-            let _the_panic_was_reported = thread.join();
+        let closing = self.closing.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(closing) = closing {
+            closing.close_within(CLOSING_TIME);
         }
     }
 }

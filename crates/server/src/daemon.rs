@@ -46,7 +46,7 @@ use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
 use clock::IssuanceClock;
 use control::{Breakdown, Control, Phase};
-use ledger::{CertificateCount, GuardedLedger, flush};
+use ledger::{CertificateCount, FLUSH_TIMEOUT, GuardedLedger, flush};
 use readiness::IssueReadiness;
 use reload::Issuing;
 use runtime::Runtime;
@@ -127,6 +127,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         reloader: Reloader::new(&loaded, issuing, Arc::clone(&snapshot), Arc::clone(&control)),
         ledger,
         certificates,
+        pool: Arc::clone(&pool),
         shards: Vec::new(),
         logs: Some(logs),
         metrics_address,
@@ -159,6 +160,7 @@ pub struct Handle {
     reloader: Reloader,
     ledger: Arc<dyn Ledger>,
     certificates: Arc<CertificateCount>,
+    pool: Arc<Pool>,
     shards: Vec<JoinHandle<io::Result<ShardEnd>>>,
     /// Taken only by `drop`.
     logs: Option<Logs>,
@@ -237,6 +239,7 @@ impl Handle {
         if self.control.breakdown() != Some(Breakdown::Ledger) {
             flush(&*self.ledger);
         }
+        self.pool.settle(FLUSH_TIMEOUT);
         for ended in ended {
             let ShardEnd { cut_off, datagrams_dropped } = ended.expect("a shard does not panic")?;
             drained.datagrams_dropped += datagrams_dropped;

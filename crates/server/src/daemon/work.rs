@@ -3,9 +3,11 @@
 //! A shard hands work over in batches, once per turn: the hand-over of a single job and its answer costs twenty times its share of a batch. Blocking
 //! work does not run here.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::mpsc;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use authority::{Authority, Deliver, Executor, Job, Outcome, Profile};
 use est::{JobId, Now, PublicKeyDone, PublicKeyJob};
@@ -83,6 +85,15 @@ impl Pool {
         });
     }
 
+    /// Waits until each thread has ended what it runs, at most so long: what a task holds of the ledger is given up before the server has ended, and not
+    /// behind its back.
+    pub(super) fn settle(&self, time: Duration) {
+        let (running, ended) = mpsc::channel::<Infallible>();
+        self.threads.spawn_broadcast(move |_| _ = &running);
+        // Nothing is ever sent: the channel closes when the last thread has passed.
+        let _ = ended.recv_timeout(time);
+    }
+
     /// Runs a task; a panic ends only that task (rayon would abort the process). A panic in the step of one job is already caught by [`isolate`], and
     /// the other jobs of the task continue.
     fn spawn(&self, task: impl FnOnce() + Send + 'static) {
@@ -132,8 +143,6 @@ pub(super) fn isolate(step: &mut dyn FnMut()) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
     use crate::logging::{Format, logged};
 
