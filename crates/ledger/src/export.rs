@@ -19,7 +19,7 @@ use rusqlite::{Connection, Error};
 
 use crate::fault::OpenProblem;
 use crate::line::{RowEvent, RowLine};
-use crate::sqlite::{connect_beside, row, schema};
+use crate::sqlite::{Beside, connect_beside, row, schema};
 
 /// Rows that are read at a time: about a megabyte.
 const PAGE_ROWS: usize = 512;
@@ -53,7 +53,7 @@ impl ExportPlace {
 /// An export under way.
 pub struct Export {
     file: PathBuf,
-    connection: Connection,
+    connection: Beside,
     at: ExportPlace,
     /// Rows and revocations that were read and have no line yet.
     rows: VecDeque<(i64, LedgerEntry)>,

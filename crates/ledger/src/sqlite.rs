@@ -79,7 +79,7 @@ use crate::paths::with_suffix;
 use crate::seconds::{seconds, time};
 use crate::serial::{SERIAL_KEY_BYTES, SerialCipher};
 
-pub use self::connect::{connect, connect_beside};
+pub use self::connect::{Beside, connect, connect_beside};
 
 /// Rows that wait for the writer: as many as a server has enrolments in flight, twice over. Whoever comes then is told to come later.
 const WAITING_ROWS_MAX: usize = 65_536;

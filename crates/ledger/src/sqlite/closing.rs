@@ -90,7 +90,7 @@ mod tests {
     use authority::{Ledger, RowFilter};
     use rustls_pki_types::UnixTime;
 
-    use super::super::{Fresh, SqliteLedger};
+    use super::super::{Beside, Fresh, SqliteLedger, connect_beside};
     use super::*;
     use crate::fault::OpenProblem;
 
@@ -156,6 +156,22 @@ mod tests {
         assert!(matches!(again.unwrap_err().problem, OpenProblem::InUse));
         drop(release);
         drop(open_when_closed(&file));
+        assert!(is_alone(&file));
+    }
+
+    #[test]
+    fn a_reader_beside_leaves_no_log_behind_and_no_log_of_a_writer_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.db");
+        drop(open(&file));
+        let rows =
+            |beside: &Beside| -> i64 { beside.query_row("SELECT rows FROM tally", [], |row| row.get(0)).unwrap() };
+        assert_eq!(rows(&connect_beside(&file).unwrap()), 0);
+        assert!(is_alone(&file));
+        let ledger = open(&file);
+        assert_eq!(rows(&connect_beside(&file).unwrap()), 0);
+        assert!(!is_alone(&file));
+        drop(ledger);
         assert!(is_alone(&file));
     }
 }

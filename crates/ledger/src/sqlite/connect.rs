@@ -1,9 +1,11 @@
 //! Connections to the file of a ledger, and what makes durable what is read through them.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -68,12 +70,18 @@ pub(super) fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
 /// # Errors
 /// [`OpenFault`] names the file and what to do.
 pub fn connect(file: &Path) -> Result<Connection, OpenFault> {
-    let connection = connect_beside(file)?;
-    let prepare = || -> Result<(), OpenProblem> {
+    let try_connect = || -> Result<Connection, OpenProblem> {
+        let connection = open_checked(file)?;
         connection.pragma_update(None, "synchronous", SYNCHRONOUS)?;
-        make_durable(&connection, file)
+        make_durable(&connection, file)?;
+        Ok(connection)
     };
-    prepare().map_err(|problem| OpenFault { file: file.to_owned(), problem })?;
+    try_connect().map_err(|problem| OpenFault { file: file.to_owned(), problem })
+}
+
+fn open_checked(file: &Path) -> Result<Connection, OpenProblem> {
+    let connection = open(file)?;
+    schema::check(&connection)?;
     Ok(connection)
 }
 
@@ -81,14 +89,48 @@ pub fn connect(file: &Path) -> Result<Connection, OpenFault> {
 ///
 /// # Errors
 /// [`OpenFault`] names the file and what to do.
-pub fn connect_beside(file: &Path) -> Result<Connection, OpenFault> {
+pub fn connect_beside(file: &Path) -> Result<Beside, OpenFault> {
     // Reading a log needs the right to write its index.
-    let try_connect = || -> Result<Connection, OpenProblem> {
-        let connection = open(file)?;
-        schema::check(&connection)?;
-        Ok(connection)
-    };
-    try_connect().map_err(|problem| OpenFault { file: file.to_owned(), problem })
+    match open_checked(file) {
+        Ok(connection) => Ok(Beside { connection, file: file.to_owned() }),
+        Err(problem) => Err(OpenFault { file: file.to_owned(), problem }),
+    }
+}
+
+/// See [`connect_beside`]. A log that this connection created and nobody wrote is removed with it: the file alone is the ledger, as before.
+pub struct Beside {
+    connection: Connection,
+    file: PathBuf,
+}
+
+impl Deref for Beside {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Beside {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+impl fmt::Debug for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Beside").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let is_empty = with_suffix(&self.file, "-wal").metadata().is_ok_and(|log| log.len() == 0);
+        if is_empty {
+            // If it fails, an empty log stays.
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
+    }
 }
 
 /// A connection that reads.
