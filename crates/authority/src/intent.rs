@@ -115,6 +115,9 @@ pub enum Intended {
     Reserved,
     /// The request already has an answer; nothing was reserved.
     Repeat(Arc<Issued>),
+    /// The certificate that the client authenticated with was revoked since its standing was asked for; nothing was reserved, and an earlier answer is
+    /// not repeated.
+    ClientRevoked,
     /// No row answers the request, and it may have no new one ([`NewRow::Held`]); nothing was reserved. This takes precedence over every other
     /// reason not to reserve.
     Held,

@@ -287,6 +287,7 @@ impl Submission {
                 Intended::SerialTaken => return Ok(NextStep::Aside(prepared.claimed)),
                 Intended::Repeat(issued) => Outcome::issued(issued),
                 Intended::InProgress => Busy::InFlight.into(),
+                Intended::ClientRevoked => refuse(Refusal::ClientRevoked),
                 Intended::KeyOfAnother => refuse(Refusal::KeyOfAnotherDevice),
                 Intended::FactoryKey => refuse(Refusal::IdentityKey),
                 Intended::DeviceFull => refuse(Refusal::DeviceFull(certificates_max)),

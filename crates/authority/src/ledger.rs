@@ -27,7 +27,7 @@ use crate::intent::{Intended, Record, Recorded, Reserve};
 use crate::refusal_record::RefusalRecord;
 use crate::standing::{Finding, Inquiry};
 
-/// An intent that has not become a certificate after this time counts as abandoned when its key is asked for again: longer than any signer and
+/// An intent that has not become a certificate this long after it was reserved counts as abandoned when its key is asked for again: longer than any signer and
 /// ledger we wait for, shorter than MAX_TRANSMIT_WAIT (93 s, RFC 7252 §4.8.2), so that a device that still tries gets its certificate.
 pub const INTENT_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -55,9 +55,12 @@ pub trait Ledger: Send + Sync {
     /// order.
     ///
     /// The search for an earlier answer and the reservation are one step: with two steps, two equal requests could both be issued.
+    ///
+    /// A client that was revoked after its standing was asked for gets neither: a revocation that is answered before this call has an effect on it.
     fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>);
 
-    /// Records the certificate of each reserved serial, durably. One answer per row, in order.
+    /// Records the certificate of each reserved serial, durably, unless its client was revoked meanwhile: then the reservation is given up. One answer
+    /// per row, in order.
     fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>);
 
     /// Gives up reservations whose certificate will not be recorded; a recorded row stays. The caller does not wait for it: if the call is lost,

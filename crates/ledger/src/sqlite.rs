@@ -47,6 +47,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use authority::{
     Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, DiskRoom, Finding, Inquiry, Intended,
@@ -481,7 +482,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
-        self.shared.write(Write::Intend(rows, done));
+        self.shared.write(Write::Intend(rows, Instant::now(), done));
         crashpoint::passed(Step::IntentQueued);
     }
 

@@ -44,6 +44,7 @@ const PROPERTIES: &[Property] = &[
     ("a revoked reservation gets no certificate", revoking::a_revoked_reservation_gets_no_certificate),
     ("a revocation is seen by the next standing", revoking::a_revocation_is_seen_by_the_next_standing),
     ("a revoked certificate answers no repeat", revoking::a_revoked_certificate_answers_no_repeat),
+    ("a client that is revoked meanwhile gets nothing", revoking::a_client_that_is_revoked_meanwhile_gets_nothing),
     ("its time is that of the latest row", revoking::its_time_is_that_of_the_latest_row),
     ("a good ledger is in health", revoking::a_good_ledger_is_in_health),
     ("a flush completes after what was asked before", revoking::a_flush_completes_after_what_was_asked_before),

@@ -113,6 +113,9 @@ impl Rows {
 
     pub(super) fn intend(&mut self, reserve: Reserve, rows_max: usize) -> Intended {
         let Reserve { intent, factory_keys, new_row, certificates_max } = reserve;
+        if self.is_revoked(&intent.client) {
+            return Intended::ClientRevoked;
+        }
         if let Some(answer) = self.answered(&intent) {
             return answer;
         }
@@ -136,6 +139,12 @@ impl Rows {
         }
         self.reserve(intent);
         Intended::Reserved
+    }
+
+    /// Whether a row has this certificate and is revoked.
+    fn is_revoked(&self, certificate: &Digest) -> bool {
+        let row = self.by_certificate.get(certificate).and_then(|serial| self.by_serial.get(serial));
+        row.is_some_and(|row| row.entry.revocation.is_some())
     }
 
     fn reserve(&mut self, intent: Intent) {
@@ -206,6 +215,11 @@ impl Rows {
 
     pub(super) fn record(&mut self, record: Record) -> Recorded {
         let serial = record.serial;
+        let client = self.by_serial.get(&serial).map(|row| row.entry.intent.client);
+        if client.is_some_and(|client| self.is_revoked(&client)) {
+            // Only a reservation: what is issued stays issued.
+            self.abandon(serial);
+        }
         let Some(row) = self.by_serial.get_mut(&serial) else { return Recorded::Abandoned };
         match &row.entry.stage {
             RowStage::Abandoned => Recorded::Abandoned,

@@ -37,7 +37,7 @@ impl Alone {
     /// The rows cannot be written.
     pub fn intend(&mut self, rows: &[Reserve]) -> Result<Vec<Intended>, OpenProblem> {
         self.0.begin()?;
-        let answers = rows.iter().map(|row| self.0.intend(row)).collect::<Result<_, _>>()?;
+        let answers = rows.iter().map(|row| self.0.intend(row, 0)).collect::<Result<_, _>>()?;
         self.0.commit()?;
         Ok(answers)
     }

@@ -1,5 +1,6 @@
 //! The rows of one batch, inside one transaction of the writer.
 
+mod recently_revoked;
 mod revoking;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +17,7 @@ use rusqlite::{Connection, Error, OptionalExtension, params};
 use rustls_pki_types::UnixTime;
 use tracing::warn;
 
+use self::recently_revoked::RecentlyRevoked;
 use super::connect::keep_log_when_closed;
 use super::crl::Layouts;
 use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
@@ -72,6 +74,7 @@ pub(super) struct Book {
     added: usize,
     tally: Tally,
     crl_layouts: Layouts,
+    revoked: RecentlyRevoked,
     /// There may be revocations that are not in their revocation list.
     has_unfiled: bool,
     /// The audit: written with each batch.
@@ -123,6 +126,7 @@ impl Book {
             added: 0,
             tally,
             crl_layouts,
+            revoked: RecentlyRevoked::default(),
             // The release before revokes without filing.
             has_unfiled: true,
             audit,
@@ -217,8 +221,12 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         Ok(numbers.len())
     }
 
-    pub(super) fn intend(&mut self, reserve: &Reserve) -> Result<Intended, Error> {
+    /// Reserves a row. `waited` says how many seconds ago it was asked for: its lifetime begins now.
+    pub(super) fn intend(&mut self, reserve: &Reserve, waited: i64) -> Result<Intended, Error> {
         let Reserve { intent, factory_keys, new_row, certificates_max } = reserve;
+        if self.revoked.contains(&intent.client) {
+            return Ok(Intended::ClientRevoked);
+        }
         self.tally.time = self.tally.time.max(seconds(intent.at));
         self.give_up_outlived()?;
         let device = short_device(&intent.device);
@@ -240,6 +248,9 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
             return Ok(Intended::DeviceFull);
         }
         self.reserve(intent, number, device)?;
+        if let Some(open) = self.open.get_mut(&number) {
+            open.end = open.end.saturating_add(waited);
+        }
         Ok(Intended::Reserved)
     }
 
@@ -248,7 +259,7 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
     fn answered(&mut self, intent: &Intent, of_device: &[OfDevice]) -> Result<Option<Intended>, Error> {
         while let Some((number, row)) = self.newest_same(intent, of_device)? {
             match row.stage {
-                RowStage::Reserved if lifetime_end(seconds(row.intent.at)) <= seconds(intent.at) => {
+                RowStage::Reserved if self.end_of(number, &row.intent) <= seconds(intent.at) => {
                     self.abandon(number, Abandonment::Outlived, seconds(intent.at))?;
                 }
                 RowStage::Reserved => return Ok(Some(Intended::InProgress)),
@@ -261,6 +272,11 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
             }
         }
         Ok(None)
+    }
+
+    /// The second from which a reservation is outlived.
+    fn end_of(&self, number: i64, intent: &Intent) -> i64 {
+        self.open.get(&number).map_or_else(|| lifetime_end(seconds(intent.at)), |open| open.end)
     }
 
     fn newest_same(&self, intent: &Intent, of_device: &[OfDevice]) -> Result<Option<(i64, LedgerEntry)>, Error> {
@@ -393,6 +409,10 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
     pub(super) fn record(&mut self, record: &Record) -> Result<Recorded, Error> {
         let Some(number) = self.number(&record.serial) else { return Ok(Recorded::Abandoned) };
         let issued = &record.issued;
+        let open = self.open.get(&number).filter(|open| open.serial == record.serial);
+        if open.is_some_and(|open| self.revoked.contains(&open.origin.client)) {
+            self.abandon(number, Abandonment::Revoked, self.tally.time)?;
+        }
         let is_reserved = self.open.get(&number).is_some_and(|open| open.serial == record.serial);
         let reservation = if is_reserved { self.open.remove(&number) } else { None };
         let Some(reservation) = reservation else {
@@ -541,3 +561,6 @@ fn blob(digest: &Digest) -> &[u8] {
 fn lifetime_end(at: i64) -> i64 {
     at.saturating_add(i64::try_from(INTENT_LIFETIME.as_secs()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

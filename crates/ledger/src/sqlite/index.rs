@@ -245,4 +245,4 @@ fn merge_keys(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

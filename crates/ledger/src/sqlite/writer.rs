@@ -37,7 +37,8 @@ const MEASURING_TIME: Duration = Duration::from_secs(5);
 
 /// What the writer is asked for.
 pub(super) enum Write {
-    Intend(Vec<Reserve>, Completion<Result<Vec<Intended>, LedgerFault>>),
+    /// With the time when it was asked for.
+    Intend(Vec<Reserve>, Instant, Completion<Result<Vec<Intended>, LedgerFault>>),
     Record(Vec<Record>, Completion<Result<Vec<Recorded>, LedgerFault>>),
     Abandon(Vec<Serial>),
     Revoke(Vec<Revoke>, Completion<Result<Vec<Revoked>, LedgerFault>>),
@@ -52,7 +53,7 @@ type Answer = Box<dyn FnOnce(Result<(), LedgerFault>) + Send>;
 impl Write {
     pub(super) fn rows(&self) -> usize {
         match self {
-            Self::Intend(rows, _) => rows.len(),
+            Self::Intend(rows, ..) => rows.len(),
             Self::Record(rows, _) => rows.len(),
             Self::Abandon(rows) => rows.len(),
             Self::Revoke(rows, _) => rows.len(),
@@ -69,7 +70,10 @@ impl Write {
     /// Writes the rows into the open transaction. What is answered is not said before it is durable.
     fn write(self, book: &mut Book) -> (Answer, Result<(), Halt>) {
         match self {
-            Self::Intend(rows, done) => answer_each(&rows, INTENT_STEPS, done, |row| book.intend(row)),
+            Self::Intend(rows, asked, done) => {
+                let waited = i64::try_from(asked.elapsed().as_secs()).unwrap_or(i64::MAX);
+                answer_each(&rows, INTENT_STEPS, done, |row| book.intend(row, waited))
+            }
             Self::Record(rows, done) => answer_each(&rows, RECORD_STEPS, done, |row| book.record(row)),
             Self::Abandon(rows) => answer_each(&rows, None, Box::new(drop), |serial| book.abandon_serial(serial)),
             Self::Revoke(rows, done) => answer_each(&rows, None, done, |row| book.revoke(row)),
@@ -82,7 +86,7 @@ impl Write {
     /// Says that nothing was written.
     pub(super) fn refuse(self, fault: LedgerFault) {
         match self {
-            Self::Intend(_, done) => call(|| done(Err(fault))),
+            Self::Intend(.., done) => call(|| done(Err(fault))),
             Self::Record(_, done) => call(|| done(Err(fault))),
             Self::Abandon(_) => {}
             Self::Revoke(_, done) => call(|| done(Err(fault))),

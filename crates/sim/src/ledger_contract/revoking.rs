@@ -1,11 +1,11 @@
 //! What an operator does: revocations. And how the ledger is.
 
 use authority::{
-    Actor, Intended, Locator, Recorded, Revocation, Revoke, Revoked, RowFilter, RowStage, RowState, State,
+    Actor, Intended, Intent, Locator, Recorded, Revocation, Revoke, Revoked, RowFilter, RowStage, RowState, State,
 };
 use pki::issue::RevocationReason;
 
-use super::desk::{Desk, reserve, utc};
+use super::desk::{Desk, Sample, reserve, utc};
 
 /// A revocation at this second, with a reason that differs from that of the second before.
 pub(super) fn revocation(at: u64) -> Revocation {
@@ -89,6 +89,33 @@ pub(super) fn a_revoked_certificate_answers_no_repeat(desk: &Desk<'_>) {
     desk.is(matches!(other, Intended::Repeat(_)), &format!("the other one answers as before, not {other:?}"));
 }
 
+/// Whatever step of its request the revocation comes between.
+pub(super) fn a_client_that_is_revoked_meanwhile_gets_nothing(desk: &Desk<'_>) {
+    let [client, other] = [desk.sample(1), desk.sample(2)];
+    desk.issue(&[client.clone(), other.clone()]);
+    let renewal = |number: u64, of: &Sample| {
+        let sample = desk.sample(number);
+        let intent = Intent { client: of.certificate(), ..sample.intent() };
+        (sample, intent)
+    };
+    let [(reserved, intent), (recorded, before), (of_other, beside)] =
+        [renewal(3, &client), renewal(4, &client), renewal(5, &other)];
+    for intent in [&intent, &before, &beside] {
+        desk.is(matches!(desk.intend_one(intent.clone()), Intended::Reserved), "the client is good");
+    }
+    desk.same(desk.record(vec![recorded.record()]), vec![Recorded::Durable], "and its certificate is kept");
+    revoke_one(desk, client.locator(), 5);
+    desk.same(desk.record(vec![reserved.record()]), vec![Recorded::Abandoned], "signed, and turned away");
+    let row = desk.find_one(Locator::Serial(reserved.serial));
+    desk.is(row.is_some_and(|row| matches!(row.stage, RowStage::Abandoned)), "its row is given up");
+    for (intent, what) in [(renewal(6, &client).1, "a new request"), (before, "a repeat")] {
+        let answer = desk.intend_one(intent);
+        desk.is(matches!(answer, Intended::ClientRevoked), &format!("{what} is refused, not {answer:?}"));
+    }
+    desk.same(desk.record(vec![recorded.record()]), vec![Recorded::Durable], "what was recorded before stays");
+    desk.same(desk.record(vec![of_other.record()]), vec![Recorded::Durable], "another client is not concerned");
+}
+
 pub(super) fn a_flush_completes_after_what_was_asked_before(desk: &Desk<'_>) {
     let numbers = 1..=20;
     for number in numbers.clone() {
@@ -107,7 +134,7 @@ pub(super) fn a_flush_completes_after_what_was_asked_before(desk: &Desk<'_>) {
 pub(super) fn its_time_is_that_of_the_latest_row(desk: &Desk<'_>) {
     desk.same(desk.ledger.time(), None, "an empty ledger has no time");
     let late = desk.sample(1);
-    desk.reserve(&[desk.sample(2), super::desk::Sample { at: late.at + 50, ..late.clone() }, desk.sample(3)]);
+    desk.reserve(&[desk.sample(2), Sample { at: late.at + 50, ..late.clone() }, desk.sample(3)]);
     desk.same(desk.ledger.time(), Some(utc(late.at + 50)), "the latest row, in whatever order they came");
 }
 

@@ -27,6 +27,9 @@ impl Book {
             return Ok(Revoked::Before(before.clone()));
         }
         self.write_revocation(number, &row.intent, revocation)?;
+        if let Some(issued) = row.issued() {
+            self.revoked.insert(issued.digest);
+        }
         Ok(Revoked::Now)
     }
 

@@ -26,7 +26,7 @@ const DEVICES: u64 = 40;
 const YOUNG: usize = 16;
 
 /// A book, what it keeps in memory, and what it has to know.
-struct World {
+pub(in super::super) struct World {
     folder: tempfile::TempDir,
     unmerged: Arc<Unmerged>,
     book: Option<Book>,
@@ -37,7 +37,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.db");
         super::super::create(&file).unwrap();
@@ -67,11 +67,11 @@ impl World {
         );
     }
 
-    fn book(&mut self) -> &mut Book {
+    pub(in super::super) fn book(&mut self) -> &mut Book {
         self.book.as_mut().unwrap()
     }
 
-    fn reserve(&self, number: u64, key: u64) -> Reserve {
+    pub(in super::super) fn reserve(&self, number: u64, key: u64) -> Reserve {
         let digest = |what: u8, of: u64| Digest::of_parts(&[&[what], &of.to_be_bytes()]);
         let id = DeviceId::new(&format!("device-{}", number % DEVICES)).unwrap();
         let device = Device { manufacturer: AnchorId::from_bytes([1; 32]), id };
@@ -104,7 +104,7 @@ impl World {
         self.book().begin().unwrap();
         for number in self.next..self.next + rows {
             let reserve = self.reserve(number, number);
-            assert!(matches!(self.book().intend(&reserve).unwrap(), Intended::Reserved));
+            assert!(matches!(self.book().intend(&reserve, 0).unwrap(), Intended::Reserved));
             if number.is_multiple_of(2) {
                 assert_eq!(self.book().record(&record(&reserve)).unwrap(), Recorded::Durable);
             }
@@ -143,7 +143,7 @@ impl World {
     }
 }
 
-fn record(reserve: &Reserve) -> Record {
+pub(in super::super) fn record(reserve: &Reserve) -> Record {
     let Intent { serial, device, profile, validity, at, .. } = reserve.intent.clone();
     let certificate = serial.to_string().into_bytes();
     let issued = Issued { device, profile, digest: Digest::of(&certificate), certificate, validity, at };
@@ -182,7 +182,7 @@ fn a_key_is_refused_to_another_device_wherever_its_entry_is() {
         let mut reserve = world.reserve(world.next + u64::from(world.next % DEVICES == number % DEVICES), number);
         reserve.intent.csr = Digest::of(b"another");
         world.book().begin().unwrap();
-        assert!(matches!(world.book().intend(&reserve).unwrap(), Intended::KeyOfAnother), "the key of row {number}");
+        assert!(matches!(world.book().intend(&reserve, 0).unwrap(), Intended::KeyOfAnother), "the key of row {number}");
         world.book().commit().unwrap();
     }
 }
@@ -194,7 +194,7 @@ fn the_mark_passes_rows_that_were_given_up() {
     for batch in 0..200 {
         let reserve = world.reserve(world.next, world.next);
         world.book().begin().unwrap();
-        assert!(matches!(world.book().intend(&reserve).unwrap(), Intended::Reserved));
+        assert!(matches!(world.book().intend(&reserve, 0).unwrap(), Intended::Reserved));
         world.book().abandon_serial(&reserve.intent.serial).unwrap();
         world.next += 1;
         world.book().commit().unwrap();
@@ -232,7 +232,7 @@ fn a_batch_that_is_not_committed_leaves_no_entry() {
         world.batch(1 + batch % 5);
         let reserve = world.reserve(world.next, world.next);
         world.book().begin().unwrap();
-        assert!(matches!(world.book().intend(&reserve).unwrap(), Intended::Reserved));
+        assert!(matches!(world.book().intend(&reserve, 0).unwrap(), Intended::Reserved));
         // As the writer does after a fault: the connection is closed, and what is in memory is read anew.
         world.book = None;
         world.open();
