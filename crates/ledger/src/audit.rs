@@ -32,6 +32,7 @@ pub use key::{AuditKey, AuditPublicKey, KeyFileFault, KeyFileProblem, public_pat
 pub use prune::{PruneFault, PruneReport, PruneRequest, prune};
 pub use settings::{AuditClock, AuditSettings, SYSLOG_SOCKET};
 pub use signer::CheckpointFailures;
+pub(crate) use stub::is_stub;
 pub use verify::{
     AuditFault, AuditFlaw, AuditNode, AuditReadFault, AuditReport, CheckpointPlace, VerifySources, VerifyStep, verify,
 };

@@ -20,6 +20,7 @@ mod json;
 pub mod line;
 pub mod migrate;
 mod paths;
+pub mod prune;
 mod seconds;
 pub mod serial;
 pub mod sqlite;

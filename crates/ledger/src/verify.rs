@@ -1,7 +1,16 @@
 //! Checks every row of a ledger against the certificate that it holds, and names the first that is not what it says.
 //!
-//! It reads through a connection of its own, beside a running server, in one snapshot. Rows that come meanwhile are not looked at; while it reads, the
-//! log of the database is not shortened.
+//! It reads through a connection of its own, beside a running server or without one, a range of rows at a time, so that the log of the database is
+//! shortened meanwhile. That means: each row is compared with its own certificate, index and records as they stood at one moment, and different rows
+//! at different moments. Rows that come meanwhile are not looked at, and a row that is pruned meanwhile may be taken for one that is missing. SQLite's own
+//! look at the whole file is one long reading, so it is left out while a server runs.
+//!
+//! Each row is also compared with what the audit says of it: a certificate without a record, a record without its row, its certificate or its revocation,
+//! and what they both have and say differently. Of a row whose records were pruned only the rest is compared. What neither the certificate nor the
+//! audit has, such as the digest of the CSR, can be changed without a trace. [`crate::audit::verify()`] says whether the audit itself is as it was written.
+
+mod audited;
+mod structures;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,14 +19,15 @@ use std::sync::Arc;
 use authority::{Intent, Issued, LedgerEntry, RowStage};
 use pki::issue::Serial;
 use pki::{Certificate, Digest};
-use rusqlite::Connection;
+use rusqlite::{Connection, Error};
 
+use self::audited::Audited;
 use crate::fault::OpenProblem;
 use crate::serial::SerialCipher;
 use crate::sqlite::{connect_beside, foreign, row, schema};
 
-/// How many rows are between two reports of progress.
-const STEP: u64 = 1_024;
+/// Rows that are looked at in one snapshot.
+const PAGE_ROWS: i64 = 512;
 
 /// What was found to be right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +42,8 @@ pub struct RowReport {
     pub abandoned: u64,
     /// Rows that are revoked.
     pub revoked: u64,
+    /// Whether SQLite has looked at the whole file: not while a server runs.
+    pub is_file_checked: bool,
 }
 
 /// The first row that is not what it says.
@@ -67,13 +79,14 @@ pub enum RowFlaw {
     Certificate(String),
     /// The signature of the certificate is not that of its CA.
     Signature,
-    /// This many rows of one table have no row in another.
-    Orphans {
-        /// How many.
-        count: i64,
-        /// Which.
-        what: &'static str,
-    },
+    /// It has no row in another table: this is what it is, and the number is its key.
+    Alone(&'static str),
+    /// An index does not lead to the row, or says something else of it: a repeat of its request would not find it.
+    Index,
+    /// What the audit has about the row.
+    Audit(&'static str),
+    /// The audit has a record of this serial number, which leads to no row.
+    Missing(String),
     /// A number that is kept is not the number of rows.
     Count {
         /// What is counted.
@@ -96,81 +109,133 @@ pub fn verify_rows(
 ) -> Result<RowReport, RowFault> {
     let fault = |row, flaw| RowFault { file: file.to_owned(), row, flaw };
     let whole = |flaw| fault(None, flaw);
-    let database = |error: rusqlite::Error| whole(RowFlaw::Database(error.to_string()));
+    let database = |error: Error| whole(RowFlaw::Database(error.to_string()));
     let connection = connect_beside(file).map_err(|fault| whole(RowFlaw::Open(fault.problem)))?;
     let meta = schema::read(&connection).map_err(|problem| whole(RowFlaw::Open(problem)))?;
     let serials = SerialCipher::new(&meta.serial_key);
-    connection.execute_batch("BEGIN").map_err(database)?;
-    structures(&connection).map_err(whole)?;
-    let total: i64 = connection.query_row("SELECT count(*) FROM place", [], |row| row.get(0)).map_err(database)?;
-    let total = u64::try_from(total).unwrap_or(0);
-    let mut report = RowReport::default();
-    let mut statement = connection.prepare(row::EVERY).map_err(database)?;
-    let mut rows = statement.query([]).map_err(database)?;
-    while let Some(found) = rows.next().map_err(database)? {
-        let number: i64 = found.get(row::NUMBER_COLUMN).map_err(database)?;
-        let entry = row::entry(found)
-            .map_err(|error| fault(Some(FaultyRow { number, serial: None }), RowFlaw::Database(error.to_string())))?;
-        let serial = entry.intent.serial;
-        let at = || Some(FaultyRow { number, serial: Some(serial) });
-        let leads_to_it = i64::try_from(serials.number(&serial)) == Ok(number);
-        if !leads_to_it && foreign::number(&connection, &serial).map_err(database)? != Some(number) {
-            return Err(fault(at(), RowFlaw::Differs("the serial number, which leads to another row")));
-        }
-        one_row(&entry, issuers, &mut report).map_err(|flaw| fault(at(), flaw))?;
-        report.rows += 1;
-        if report.rows % STEP == 0 {
-            progress(report.rows, total);
-        }
+    let is_file_checked = structures::check_file(&connection, file).map_err(whole)?;
+    if let Some((number, what)) = structures::check_pairs(&connection).map_err(database)? {
+        return Err(fault(Some(FaultyRow { number, serial: None }), RowFlaw::Alone(what)));
+    }
+    let before = Counts::read(&connection).map_err(database)?;
+    let mut audited = Audited::begin(&connection, &serials).map_err(database)?;
+    audited.read_on().map_err(database)?.map_err(whole)?;
+    let mut work = Work { connection: &connection, serials: &serials, issuers, audited, after: 0 };
+    let mut report = RowReport { is_file_checked, ..RowReport::default() };
+    let total = u64::try_from(before.rows).unwrap_or(0);
+    while work.page(before.places, &mut report).map_err(|(row, flaw)| fault(row, flaw))? {
+        progress(report.rows, total);
+    }
+    let unseen = work.audited.finish().map_err(database)?;
+    if let Some((number, flaw)) = unseen {
+        return Err(fault(Some(FaultyRow { number, serial: None }), flaw));
     }
     progress(report.rows, total);
-    counts(&connection, &report).map_err(whole)?;
+    before.compare(&Counts::read(&connection).map_err(database)?, &report).map_err(whole)?;
     Ok(report)
 }
 
-/// What SQLite says of the file, and rows that stand alone.
-fn structures(connection: &Connection) -> Result<(), RowFlaw> {
-    let database = |error: rusqlite::Error| RowFlaw::Database(error.to_string());
-    let said: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(database)?;
-    if said != "ok" {
-        return Err(RowFlaw::Database(said));
-    }
-    for (what, sql) in [
-        (
-            "certificates without a row",
-            "SELECT count(*) FROM certificate WHERE number NOT IN (SELECT number FROM intent)",
-        ),
-        (
-            "revocations without a row",
-            "SELECT count(*) FROM revocation WHERE number NOT IN (SELECT number FROM intent)",
-        ),
-        (
-            "rows without a place",
-            "SELECT count(*) FROM intent i WHERE NOT EXISTS (SELECT 1 FROM place p WHERE p.place = i.place AND p.number = i.number)",
-        ),
-        ("places without a row", "SELECT count(*) FROM place WHERE number NOT IN (SELECT number FROM intent)"),
-    ] {
-        let count: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(database)?;
-        if count != 0 {
-            return Err(RowFlaw::Orphans { count, what });
-        }
-    }
-    Ok(())
+/// A row that is at fault, and how.
+type Found = (Option<FaultyRow>, RowFlaw);
+
+/// A verification under way.
+struct Work<'a> {
+    connection: &'a Connection,
+    serials: &'a SerialCipher,
+    issuers: &'a [Arc<Certificate>],
+    audited: Audited<'a>,
+    /// The last place that was looked at.
+    after: i64,
 }
 
-fn counts(connection: &Connection, report: &RowReport) -> Result<(), RowFlaw> {
-    let kept: (i64, i64) = connection
-        .query_row("SELECT rows, issued FROM tally", [], |row| Ok((row.get(0)?, row.get(1)?)))
-        .map_err(|error| RowFlaw::Database(error.to_string()))?;
-    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    for (what, kept, counted) in
-        [("rows", kept.0, report.rows), ("certificates", kept.1, report.certificates + report.unsigned)]
-    {
-        if kept != signed(counted) {
-            return Err(RowFlaw::Count { what, kept, counted: signed(counted) });
+impl Work<'_> {
+    /// Looks at the next rows up to this place, in one snapshot. Says whether there were any.
+    fn page(&mut self, until: i64, report: &mut RowReport) -> Result<bool, Found> {
+        let database = |error: Error| (None, RowFlaw::Database(error.to_string()));
+        let snapshot = self.connection.unchecked_transaction().map_err(database)?;
+        let sql = "SELECT indexed FROM tally";
+        let indexed: i64 = snapshot.query_row(sql, [], |row| row.get(0)).map_err(database)?;
+        let mut statement = snapshot.prepare_cached(row::PAGE).map_err(database)?;
+        let mut rows = statement.query([self.after, until, PAGE_ROWS]).map_err(database)?;
+        let mut entries = Vec::new();
+        while let Some(found) = rows.next().map_err(database)? {
+            let number: i64 = found.get(row::NUMBER_COLUMN).map_err(database)?;
+            let entry = row::entry(found)
+                .map_err(|error| (Some(FaultyRow { number, serial: None }), RowFlaw::Database(error.to_string())))?;
+            entries.push((number, entry));
         }
+        drop(rows);
+        drop(statement);
+        for (number, entry) in &entries {
+            self.row(*number, entry, indexed, report)
+                .map_err(|flaw| (Some(FaultyRow { number: *number, serial: Some(entry.intent.serial) }), flaw))?;
+            self.after = row::place(&entry.cursor);
+        }
+        drop(snapshot);
+        // What came since the snapshot is read outside of it.
+        for (number, entry) in &entries {
+            let compared = self.audited.compare(*number, entry).map_err(database)?;
+            compared.map_err(|flaw| (Some(FaultyRow { number: *number, serial: Some(entry.intent.serial) }), flaw))?;
+        }
+        Ok(!entries.is_empty())
     }
-    Ok(())
+
+    fn row(&self, number: i64, entry: &LedgerEntry, indexed: i64, report: &mut RowReport) -> Result<(), RowFlaw> {
+        let database = |error: Error| RowFlaw::Database(error.to_string());
+        let serial = &entry.intent.serial;
+        let leads_to_it = i64::try_from(self.serials.number(serial)) == Ok(number);
+        if !leads_to_it && foreign::number(self.connection, serial).map_err(database)? != Some(number) {
+            return Err(RowFlaw::Differs("the serial number, which leads to another row"));
+        }
+        let is_indexed = row::place(&entry.cursor) <= indexed && !matches!(entry.stage, RowStage::Abandoned);
+        if is_indexed && !row::has_index(self.connection, number, &entry.intent).map_err(database)? {
+            return Err(RowFlaw::Index);
+        }
+        one_row(entry, self.issuers, report)?;
+        report.rows += 1;
+        Ok(())
+    }
+}
+
+/// What is counted in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counts {
+    places: i64,
+    rows: i64,
+    issued: i64,
+    pruned: (i64, i64),
+}
+
+impl Counts {
+    fn read(connection: &Connection) -> Result<Self, Error> {
+        let pruned = pruned(connection)?;
+        connection.query_row("SELECT places, rows, issued FROM tally", [], |row| {
+            let (rows, issued): (i64, i64) = (row.get(1)?, row.get(2)?);
+            Ok(Self { places: row.get(0)?, rows: rows - pruned.0, issued: issued - pruned.1, pruned })
+        })
+    }
+
+    /// Compares the counts at the beginning with what was found, and with those at the end: a server may have gone on meanwhile.
+    fn compare(&self, after: &Self, report: &RowReport) -> Result<(), RowFlaw> {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let pruned = (after.pruned.0 - self.pruned.0, after.pruned.1 - self.pruned.1);
+        let (rows, issued) = (signed(report.rows), signed(report.certificates + report.unsigned));
+        if !(self.rows - pruned.0..=self.rows).contains(&rows) {
+            return Err(RowFlaw::Count { what: "rows", kept: self.rows, counted: rows });
+        }
+        if !(self.issued - pruned.1..=after.issued + pruned.1).contains(&issued) {
+            return Err(RowFlaw::Count { what: "certificates", kept: self.issued, counted: issued });
+        }
+        Ok(())
+    }
+}
+
+/// How many rows were pruned, and how many of them had a certificate.
+fn pruned(connection: &Connection) -> Result<(i64, i64), Error> {
+    if schema::version(connection)? < 2 {
+        return Ok((0, 0));
+    }
+    connection.query_row("SELECT rows, issued FROM pruned", [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 fn one_row(entry: &LedgerEntry, issuers: &[Arc<Certificate>], report: &mut RowReport) -> Result<(), RowFlaw> {
@@ -239,7 +304,12 @@ impl fmt::Display for RowFlaw {
             Self::Differs(what) => write!(f, "the row differs from its certificate in {what}"),
             Self::Certificate(what) => write!(f, "what it holds is no certificate: {what}"),
             Self::Signature => f.write_str("the signature of the certificate is not that of its CA"),
-            Self::Orphans { count, what } => write!(f, "{count} {what}"),
+            Self::Alone(what) => write!(f, "{what}"),
+            Self::Index => f.write_str("an index does not lead to the row"),
+            Self::Audit(what) => write!(f, "compared with the audit, it {what}"),
+            Self::Missing(serial) => {
+                write!(f, "the audit has a record of the serial number {serial}, which leads to no row")
+            }
             Self::Count { what, kept, counted } => write!(f, "{kept} {what} are counted, and {counted} are there"),
         }
     }

@@ -69,7 +69,7 @@ fn a_ledger_is_verified_and_copied_and_what_was_changed_is_named() {
     let changes = [
         ("UPDATE intent SET spki = zeroblob(32) WHERE number = 1", "row 1"),
         ("UPDATE certificate SET der = zeroblob(400) WHERE number = 2", "row 2"),
-        ("DELETE FROM certificate WHERE number = 2", "certificates are counted"),
+        ("DELETE FROM certificate WHERE number = 2", "a record of its certificate, which is missing"),
         ("UPDATE audit SET body = replace(body, '127.0.0.1', '127.0.0.2')", "the audit of"),
     ];
     sqlite(&file, "PRAGMA wal_checkpoint(TRUNCATE)");

@@ -17,10 +17,11 @@ use std::net::SocketAddr;
 
 use authority::{Actor, Device, Function, Intent, Issued, ProfileVersion, Revocation};
 use pki::Digest;
-use pki::issue::Serial;
+use pki::issue::{SERIAL_BYTES, Serial};
+use serde_json::Value;
 
 use super::refusals::CoalescedRefusal;
-use crate::json::JsonLine;
+use crate::json::{JsonLine, octets};
 use crate::seconds::seconds;
 
 /// What the actor of a request is called. Operators have names; a device is named by the members of the record.
@@ -68,6 +69,42 @@ impl Abandonment {
             Self::Revoked => "revoked",
             Self::Imported => "imported",
         }
+    }
+}
+
+/// A record about a row, as it is read back.
+pub(crate) struct AuditedRow {
+    pub(crate) kind: AuditedKind,
+    pub(crate) serial: Serial,
+    /// The digest of the certificate, if the record has it.
+    pub(crate) certificate: Option<Digest>,
+}
+
+/// What a record says about its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AuditedKind {
+    /// Its certificate was issued, or adopted after a restore.
+    Issued,
+    /// It was revoked.
+    Revoked,
+    /// It was given up.
+    Abandoned,
+}
+
+impl AuditedRow {
+    /// Reads a record; nothing if it is not about a row.
+    pub(crate) fn read(record: &str) -> Option<Self> {
+        let kind = record.strip_prefix("{\"type\":\"")?.split_once('"')?.0;
+        let kind = match kind {
+            "issued" | "adopted" => AuditedKind::Issued,
+            "revoked" => AuditedKind::Revoked,
+            "abandoned" => AuditedKind::Abandoned,
+            _ => return None,
+        };
+        let value: Value = serde_json::from_str(record).ok()?;
+        let serial: [u8; SERIAL_BYTES] = octets(value.get("serial")?.as_str()?)?;
+        let certificate = value.get("certificate").and_then(Value::as_str).and_then(octets).map(Digest::from_bytes);
+        Some(Self { kind, serial: Serial::from_bytes(&serial).ok()?, certificate })
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn stub(head: &AuditHead, now: UnixTime, actor: &Actor, key: &AuditKe
 }
 
 /// Whether the text of a row is a stub.
-pub(super) fn is_stub(body: &str) -> bool {
+pub(crate) fn is_stub(body: &str) -> bool {
     body.starts_with(BEGINNING)
 }
 

@@ -14,6 +14,9 @@ use super::checkpoint::{Checkpoint, LINE_BYTES_MAX};
 use super::key::AuditPublicKey;
 use super::stub;
 
+/// Rows that are read at a time: some megabytes.
+const PAGE_ROWS: i64 = 256;
+
 /// Steps of work between two calls of whoever shows the progress.
 const PROGRESS_STEPS: u64 = 1_000;
 
@@ -114,7 +117,7 @@ pub enum VerifyStep {
 }
 
 /// Verifies every chain of a ledger against these checkpoints. `progress` gets the step, how much of it is done and how much there is. The ledger can
-/// be in use: a snapshot of it is read.
+/// be in use: rows are read a bounded number at a time, and none changes but by [`prune()`](super::prune()), which is not run meanwhile.
 ///
 /// # Errors
 /// [`AuditReadFault`] if something cannot be read. What is wrong with the audit stands in the report.
@@ -123,7 +126,7 @@ pub fn verify(
     sources: VerifySources<'_>,
     progress: &mut dyn FnMut(VerifyStep, u64, u64),
 ) -> Result<AuditReport, AuditReadFault> {
-    // The files first: a checkpoint that is written meanwhile may be ahead of the snapshot.
+    // The files first: a checkpoint that is written meanwhile may be ahead of what is read.
     let mut files = Vec::new();
     for path in sources.checkpoints {
         let unreadable = |error| AuditReadFault::Checkpoints { file: path.clone(), error };
@@ -131,9 +134,8 @@ pub fn verify(
         let length = file.metadata().map_err(unreadable)?.len();
         files.push((path.as_path(), file, length));
     }
-    let snapshot = connection.unchecked_transaction()?;
     let mut report = AuditReport::default();
-    report.fault = verify_chains(&snapshot, sources.keys, &mut report, progress)?;
+    report.fault = verify_chains(connection, sources.keys, &mut report, progress)?;
     let total = files.iter().map(|(_, _, length)| length).sum();
     let mut done = 0;
     for (path, file, length) in files {
@@ -141,7 +143,7 @@ pub fn verify(
             break;
         }
         let step = &mut |octets| progress(VerifyStep::Checkpoints, done + octets, total);
-        let fault = CheckpointFile { path, keys: sources.keys }.verify(&snapshot, (file, length), &mut report, step);
+        let fault = CheckpointFile { path, keys: sources.keys }.verify(connection, (file, length), &mut report, step);
         report.fault = fault.map_err(|error| match error {
             AuditReadFault::Checkpoints { error, .. } => AuditReadFault::Checkpoints { file: path.to_owned(), error },
             database @ AuditReadFault::Database(_) => database,
@@ -161,23 +163,60 @@ fn verify_chains(
     let total = "SELECT coalesce(sum(rows), 0) FROM (SELECT max(sequence) - min(sequence) + 1 AS rows FROM audit GROUP BY node)";
     let total: i64 = connection.query_row(total, [], |row| row.get(0))?;
     let total = u64::try_from(total).unwrap_or(0);
-    let sql = "SELECT node, sequence, version, at, records, prev, hash, body FROM audit ORDER BY node, sequence";
-    let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([])?;
-    let mut head: Option<AuditHead> = None;
-    while let Some(row) = rows.next()? {
-        let Some(row) = AuditRow::of(row)? else {
-            return Ok(Some(AuditFault {
-                node: row.get(0).unwrap_or(0),
-                sequence: row.get(1)?,
-                flaw: AuditFlaw::Edited,
-            }));
+    let mut chains = Chains { keys, head: None };
+    let mut behind = Some((-1, 0));
+    while let Some(last) = behind {
+        behind = match chains.follow_page(connection, last, report)? {
+            Ok(next) => next,
+            Err(fault) => return Ok(Some(fault)),
         };
-        let before = head.filter(|head| head.node == row.node);
-        match row.follow(before, keys) {
-            Ok(next) => head = Some(next),
-            Err((sequence, flaw)) => return Ok(Some(AuditFault { node: row.node.number(), sequence, flaw })),
+        if report.rows < total {
+            progress(VerifyStep::Rows, report.rows, total);
         }
+    }
+    progress(VerifyStep::Rows, report.rows, total);
+    Ok(None)
+}
+
+/// The chains of all nodes, one after the other.
+struct Chains<'a> {
+    keys: &'a [AuditPublicKey],
+    head: Option<AuditHead>,
+}
+
+/// Where the next page begins, if there is one, or the first fault of this one.
+type Page = Result<Option<(i64, i64)>, AuditFault>;
+
+impl Chains<'_> {
+    /// Follows the rows behind this one, up to a bounded number of them.
+    fn follow_page(
+        &mut self,
+        connection: &Connection,
+        (node, sequence): (i64, i64),
+        report: &mut AuditReport,
+    ) -> Result<Page, Error> {
+        let sql = "SELECT node, sequence, version, at, records, prev, hash, body FROM audit
+WHERE (node, sequence) > (?1, ?2) ORDER BY node, sequence LIMIT ?3";
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query((node, sequence, PAGE_ROWS))?;
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            last = Some((row.get(0)?, row.get(1)?));
+            let Some(row) = AuditRow::of(row)? else {
+                let (node, sequence) = (row.get(0).unwrap_or(0), row.get(1)?);
+                return Ok(Err(AuditFault { node, sequence, flaw: AuditFlaw::Edited }));
+            };
+            if let Err(fault) = self.follow(&row, report) {
+                return Ok(Err(fault));
+            }
+        }
+        Ok(Ok(last))
+    }
+
+    fn follow(&mut self, row: &AuditRow<'_>, report: &mut AuditReport) -> Result<(), AuditFault> {
+        let before = self.head.filter(|head| head.node == row.node);
+        let next = row.follow(before, self.keys);
+        self.head = Some(next.map_err(|(sequence, flaw)| AuditFault { node: row.node.number(), sequence, flaw })?);
         match report.nodes.last_mut().filter(|_| before.is_some()) {
             Some(node) => (node.last, node.records) = (row.sequence, row.records),
             None => report.nodes.push(AuditNode {
@@ -190,12 +229,8 @@ fn verify_chains(
             }),
         }
         report.rows += 1;
-        if report.rows.is_multiple_of(PROGRESS_STEPS) {
-            progress(VerifyStep::Rows, report.rows, total);
-        }
+        Ok(())
     }
-    progress(VerifyStep::Rows, report.rows, total);
-    Ok(None)
 }
 
 /// A row as it stands in the table.

@@ -17,6 +17,7 @@ use super::index::Unmerged;
 use super::locate::{by_serial, locate};
 use super::queue::Queue;
 use super::row::{self, BEHIND, place, short_device};
+use super::schema;
 use crate::serial::SerialCipher;
 
 /// Rows that one call of `list` looks at: a few milliseconds.
@@ -216,7 +217,13 @@ WHERE i.abandoned AND m.digest = ?1 AND i.device = ?2";
         }
         // What the metrics ask for, again and again.
         if *filter == (RowFilter { state: Some(RowState::Issued), ..RowFilter::default() }) {
-            let issued: i64 = self.connection.query_row("SELECT issued FROM tally", [], |row| row.get(0))?;
+            let is_pruned = schema::version(self.connection)? >= 2;
+            let sql = if is_pruned {
+                "SELECT t.issued - p.issued FROM tally t, pruned p"
+            } else {
+                "SELECT issued FROM tally"
+            };
+            let issued: i64 = self.connection.query_row(sql, [], |row| row.get(0))?;
             return Ok(u64::try_from(issued).unwrap_or(0));
         }
         let (mut counted, mut after) = (0, 0);

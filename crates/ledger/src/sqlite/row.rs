@@ -50,6 +50,14 @@ pub(crate) const EVERY: &str = concat!(
     "ORDER BY place.place"
 );
 
+/// The same for rows behind a place and up to another one.
+pub(crate) const PAGE: &str = concat!(
+    columns!(),
+    ", i.number FROM place JOIN intent i ON i.number = place.number",
+    joins!(),
+    "WHERE place.place > ?1 AND place.place <= ?2 ORDER BY place.place LIMIT ?3"
+);
+
 /// The column of [`EVERY`] that has the number.
 pub(crate) const NUMBER_COLUMN: usize = 29;
 
@@ -57,6 +65,29 @@ pub(crate) const NUMBER_COLUMN: usize = 29;
 pub(super) const INDEXED: &str = "SELECT i.number, m.digest, i.device, i.spki, i.not_after, i.csr, i.factory_key
 FROM place JOIN intent i ON i.number = place.number JOIN party m ON m.id = i.manufacturer
 WHERE place.place > ?1 AND NOT i.abandoned ORDER BY place.place";
+
+const INDEXED_ONE: &str = "SELECT i.number, m.digest, i.device, i.spki, i.not_after, i.csr, i.factory_key
+FROM intent i JOIN party m ON m.id = i.manufacturer WHERE i.number = ?1";
+
+/// Removes what the tables of the indexes have of the row with this number.
+pub(crate) fn remove_from_index(connection: &Connection, number: i64) -> Result<(), Error> {
+    let entry = connection.prepare_cached(INDEXED_ONE)?.query_row([number], index_entry)?;
+    let sql = "DELETE FROM of_device WHERE device = ?1 AND number = ?2";
+    connection.prepare_cached(sql)?.execute([entry.device, number])?;
+    connection.prepare_cached("DELETE FROM of_key WHERE spki = ?1 AND number = ?2")?.execute([entry.key, number])?;
+    Ok(())
+}
+
+/// Whether the tables of the indexes lead to the row of this number and this request, and say the same of it.
+pub(crate) fn has_index(connection: &Connection, number: i64, of: &Intent) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM of_device WHERE device = ?1 AND number = ?2 AND not_after = ?3 AND csr = ?4 AND spki = ?5 AND factory_key IS ?6";
+    let factory_key = of.factory_key.as_ref().map(tag);
+    let not_after = crate::seconds::seconds(of.validity.not_after);
+    let values = (short_device(&of.device), number, not_after, tag(&of.csr), tag(&of.spki), factory_key);
+    let sql_of_key = "SELECT 1 FROM of_key WHERE spki = ?1 AND number = ?2";
+    Ok(connection.prepare_cached(sql)?.exists(values)?
+        && connection.prepare_cached(sql_of_key)?.exists((short(&of.spki), number))?)
+}
 
 /// A row of [`INDEXED`].
 pub(super) fn index_entry(row: &Row<'_>) -> Result<IndexEntry, Error> {
@@ -79,7 +110,7 @@ pub(crate) fn serial(row: &Row<'_>, column: usize) -> Result<Serial, Error> {
 }
 
 /// The row of this number.
-pub(super) fn read(connection: &Connection, number: i64) -> Result<Option<LedgerEntry>, Error> {
+pub(crate) fn read(connection: &Connection, number: i64) -> Result<Option<LedgerEntry>, Error> {
     connection.prepare_cached(BY_NUMBER)?.query_row([number], entry).optional()
 }
 

@@ -1,0 +1,146 @@
+//! Rows whose certificates ended can be removed, and nothing else; what is left verifies.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use authority::{Actor, Ledger, Locator, RowFilter, RowState};
+use ledger::audit::{AuditKey, AuditPublicKey, PruneRequest, VerifySources, prune, public_path};
+use ledger::export::Export;
+use ledger::prune::{Retention, RowPruneFault, RowPruneReport, RowPruneRequest, prune_rows};
+use ledger::sqlite::connect;
+
+use crate::Stage;
+use crate::maker::{START, ask, revoke, utc};
+
+/// The life of a certificate of these tests, and an hour.
+const LIFE: u64 = 900_000;
+const HOUR: u64 = 3_600;
+
+impl Stage {
+    fn prune_audit(&self, before: u64) {
+        let keys = [AuditPublicKey::read(&public_path(&self.settings.key)).unwrap()];
+        let checkpoints = [self.settings.checkpoints.clone()];
+        let key = AuditKey::read(&self.settings.key).unwrap();
+        let actor = Actor::new("alice").unwrap();
+        let sources = VerifySources { checkpoints: &checkpoints, keys: &keys };
+        let request = PruneRequest { before: utc(before), now: utc(self.now()), actor: &actor, key: &key, sources };
+        prune(&mut connect(&self.file).unwrap(), request, &mut |_, _| ()).unwrap();
+    }
+
+    fn prune_rows(&self, before: u64, grace: u64, dry_run: bool) -> Result<RowPruneReport, RowPruneFault> {
+        let retentions = [
+            Retention { profile: "meters".into(), grace: Duration::from_secs(grace) },
+            Retention { profile: "other".into(), grace: Duration::ZERO },
+        ];
+        let (before, now) = (utc(before), utc(self.now()));
+        let request = RowPruneRequest { before, now, retentions: &retentions, dry_run };
+        prune_rows(&mut connect(&self.file).unwrap(), &request, &mut |_, _| ControlFlow::Continue(()))
+    }
+}
+
+/// Twenty rows whose certificates have ended, and ten whose have not.
+fn stage() -> Stage {
+    let stage = Stage::new();
+    stage.issue(1..21);
+    stage.pass(LIFE);
+    stage.issue(21..31);
+    stage.pass(2 * HOUR);
+    // The head of the audit is signed.
+    drop(stage.open());
+    stage
+}
+
+#[test]
+fn rows_that_ended_are_removed_and_the_rest_verifies_and_goes_on() {
+    let stage = stage();
+    let (before, limit) = (stage.verifies(), START + LIFE + HOUR);
+    stage.prune_audit(limit);
+    let planned = stage.prune_rows(limit, 0, true).unwrap();
+    assert_eq!(stage.verifies().rows, before.rows, "a dry run removes nothing");
+    let done = stage.prune_rows(limit, 0, false).unwrap();
+    assert_eq!(done, planned);
+    assert_eq!((done.rows, done.issued), (20, 16));
+    let after = stage.verifies();
+    assert_eq!((after.rows, after.certificates), (10, before.certificates - 16));
+    assert_eq!(stage.prune_rows(limit, 0, false).unwrap(), RowPruneReport::default(), "it is done already");
+
+    let ledger = stage.open();
+    let issued = RowFilter { state: Some(RowState::Issued), ..RowFilter::default() };
+    assert_eq!(ask(|done| ledger.count(issued, done)), 8);
+    let serial = stage.maker.issue(&ledger, 100, stage.now());
+    assert!(ask(|done| ledger.find(vec![Locator::Serial(serial)], done))[0].is_some());
+    drop(ledger);
+    assert_eq!(stage.verifies().rows, 11);
+}
+
+/// The server has counts and entries of the indexes in memory: it goes on with them, and the ledger verifies.
+#[test]
+fn rows_are_pruned_beside_a_server_that_writes() {
+    let stage = stage();
+    let limit = START + LIFE + HOUR;
+    let ledger = stage.open();
+    let serial = stage.maker.issue(&ledger, 100, stage.now());
+    stage.prune_audit(limit);
+    assert_eq!(stage.prune_rows(limit, 0, false).unwrap().rows, 20);
+    revoke(&ledger, serial, stage.now());
+    // A device whose row was pruned enrols again: its request is a new one.
+    stage.maker.issue(&ledger, 1, stage.now());
+    drop(ledger);
+    assert_eq!(stage.verifies().rows, 12);
+    drop(stage.open());
+    assert_eq!(stage.verifies().rows, 12);
+}
+
+#[test]
+fn what_the_audit_still_has_a_record_of_stays() {
+    let stage = stage();
+    let limit = START + LIFE + HOUR;
+    let kept = stage.prune_rows(limit, 0, false).unwrap();
+    assert_eq!((kept.rows, kept.audited), (0, 20), "nothing of the audit was pruned");
+    // Revoked after its end: that record is younger than what is pruned.
+    let ledger = stage.open();
+    let serial = ledger::serial::SerialCipher::new(&[7; 16]).serial(pki::issue::NodePrefix::new(0), 1, [5; 16]);
+    revoke(&ledger, serial, stage.now());
+    drop(ledger);
+    stage.prune_audit(limit);
+    let done = stage.prune_rows(stage.now() - 1, 0, false).unwrap();
+    assert_eq!(done.rows, 19, "{done:?}");
+    assert_eq!(stage.verifies().rows, 11);
+}
+
+#[test]
+fn a_row_stays_as_long_as_its_profile_says_and_the_profile_is_named() {
+    let stage = stage();
+    stage.prune_audit(START + LIFE + HOUR);
+    // The certificates ended two hours ago.
+    let fault = stage.prune_rows(START + LIFE + HOUR, 3 * HOUR, false).unwrap_err();
+    let RowPruneFault::TooLate { profile: Some(profile), latest } = &fault else { panic!("{fault}") };
+    assert_eq!((profile.profile.as_str(), latest.as_secs()), ("meters", stage.now() - 3 * HOUR));
+    assert!(fault.to_string().contains("`meters`") && fault.to_string().contains("`renew_grace`"), "{fault}");
+    assert_eq!(stage.prune_rows(stage.now() - 3 * HOUR, 3 * HOUR, false).unwrap().rows, 0);
+    assert!(matches!(
+        stage.prune_rows(stage.now() + 1, 0, false).unwrap_err(),
+        RowPruneFault::TooLate { profile: None, .. }
+    ));
+    assert_eq!(stage.prune_rows(stage.now() - HOUR, HOUR, false).unwrap().rows, 20);
+    stage.verifies();
+}
+
+#[test]
+fn an_export_goes_on_over_what_was_pruned() {
+    let stage = stage();
+    let lines = |after: Option<&authority::Cursor>| {
+        let mut export = Export::begin(&stage.file, after).unwrap();
+        let (end, mut lines) = (export.end().unwrap(), String::new());
+        while export.next_line(end, &mut lines).unwrap() {}
+        lines
+    };
+    let before = lines(None);
+    stage.prune_audit(START + LIFE + HOUR);
+    stage.prune_rows(START + LIFE + HOUR, 0, false).unwrap();
+    let after = lines(None);
+    assert_eq!(after.lines().filter(|line| !line.contains("ledger.revoked")).count(), 10);
+    let cursor = |line: &str| ledger::line::RowLine::read(line).unwrap().cursor.unwrap();
+    let last = cursor(before.lines().last().unwrap());
+    assert_eq!(lines(Some(&last)), "", "a cursor of before is still good");
+}
