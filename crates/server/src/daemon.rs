@@ -15,6 +15,7 @@ mod admin;
 mod bind;
 mod clock;
 mod control;
+mod crl;
 mod dates;
 mod ledger;
 mod mailbox;
@@ -41,11 +42,13 @@ use net::SystemRandom;
 use rustls_pki_types::UnixTime;
 
 use crate::config::{ConfigurationFaults, Sources};
+use crate::crl::CrlStatuses;
 use crate::linux;
 use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
 use clock::IssuanceClock;
 use control::{Breakdown, Control, Phase};
+use crl::{Crls, LayoutFault};
 use ledger::{CertificateCount, FLUSH_TIMEOUT, GuardedLedger, flush};
 use readiness::IssueReadiness;
 use reload::Issuing;
@@ -98,6 +101,11 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let pool = Pool::new(config.server.pool_threads, Arc::clone(&clock));
     let pool = Arc::new(pool.map_err(|error| StartupFault::System(io::Error::other(error)))?);
     let executor = Arc::new(PoolExecutor::new(&pool));
+    crl::fix_layouts(&*ledger, config, &loaded.cas).map_err(|fault| match fault {
+        LayoutFault::Other(faults) => StartupFault::CrlLayout(faults),
+        LayoutFault::Ledger(fault) => StartupFault::Ledger(fault),
+    })?;
+    let crl_statuses = Arc::new(CrlStatuses::default());
     let issuing = Issuing::new(config, Arc::clone(&ledger), Arc::clone(&random), executor, Arc::clone(&exposition));
     let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
     let watch = watch::Watch {
@@ -108,9 +116,11 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
             ledger: Arc::clone(&ledger),
             snapshot: Arc::clone(&snapshot),
         }),
+        crls: Arc::clone(&crl_statuses),
     };
     let metrics_address = watch.start(config, &exposition, &runtime)?;
     admin::start(config, Arc::clone(&ledger), (clock, Arc::clone(&snapshot)), &runtime)?;
+    let crls = crl::start(config, (Arc::clone(&ledger), crl_statuses), &snapshot, (&runtime, &control))?;
     for warning in loaded.warnings() {
         warning.log();
     }
@@ -131,6 +141,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         shards: Vec::new(),
         logs: Some(logs),
         metrics_address,
+        crls,
         _runtime: runtime,
     };
     let (refusals, journal) = handle.logs.as_ref().map(Logs::senders).expect("they are given up by drop alone");
@@ -166,6 +177,8 @@ pub struct Handle {
     logs: Option<Logs>,
     /// The address of the metrics, if they are served.
     metrics_address: Option<SocketAddr>,
+    /// What publishes revocation lists.
+    crls: Crls,
     /// Ends last.
     _runtime: Runtime,
 }
@@ -192,6 +205,12 @@ impl Handle {
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
+    }
+
+    /// The address of the revocation lists, if they are served.
+    #[must_use]
+    pub fn crl_address(&self) -> Option<SocketAddr> {
+        self.crls.address
     }
 
     /// Certificates in the ledger, as it counted them last; asks it to count again. A ledger in memory has counted when this returns.

@@ -18,8 +18,10 @@ extern crate self as server;
 
 pub mod admin;
 pub mod config;
+mod crl;
 pub mod daemon;
 pub mod files;
+mod http;
 mod linux;
 pub mod load;
 pub mod logging;

@@ -50,6 +50,8 @@ pub struct Loaded {
     sizes: HandshakeSizes,
     /// The CAs of its profiles.
     pub(crate) issuers: Arc<[Arc<Ca>]>,
+    /// Every CA of the configuration: one without a profile still has revocation lists.
+    pub(crate) cas: Vec<Arc<Ca>>,
     /// Every certificate that the configuration names, for the tasks that watch their dates.
     pub(crate) certificates: Arc<[DatedCertificate]>,
 }
@@ -137,7 +139,7 @@ impl Loading {
         let shown = self.shown(&config);
         let cookie = self.cookie(&config, process);
         let mut signer = RingSigner::new(Arc::clone(&self.random) as Arc<dyn authority::Random>);
-        let authorities: Vec<_> = config.cas.iter().map(|ca| self.authority(ca, &config.file, &mut signer)).collect();
+        let authorities: Vec<_> = config.cas.iter().map(|ca| self.authority(ca, &config, &mut signer)).collect();
         let authorities: Option<Vec<LoadedCa>> = authorities.into_iter().collect();
         let authorities = authorities?;
         if let Some(shown) = &shown {
@@ -147,6 +149,7 @@ impl Loading {
             config.profiles.iter().map(|section| self.profile(section, &config, &authorities)).collect();
         let profiles: Option<Vec<Arc<Profile>>> = profiles.into_iter().collect();
         let issues = |ca: &&LoadedCa| config.profiles.iter().any(|profile| profile.spec.ca.value == ca.ca.name());
+        let cas = authorities.iter().map(|it| Arc::clone(&it.ca)).collect();
         let issuers = authorities.iter().filter(issues).map(|it| Arc::clone(&it.ca)).collect();
         let mut spec = server_spec(&config, shards, shown?.identity, cookie?, profiles?);
         spec.certificates = Arc::clone(&process.certificates);
@@ -171,6 +174,7 @@ impl Loading {
             sessions_max,
             warnings: Vec::new(),
             issuers,
+            cas,
             certificates: Arc::default(),
             sizes,
         })

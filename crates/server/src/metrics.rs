@@ -6,6 +6,7 @@
 //!
 //! The recorder belongs to the server, not to the process: the metrics of two servers in one process (a test, the demo) do not mix.
 
+mod crls;
 mod descriptions;
 mod expiry;
 mod label;
@@ -23,6 +24,7 @@ use metrics::{NoopRecorder, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use rustls_pki_types::UnixTime;
 
+use crate::crl::CrlStatus;
 use crate::load::DatedCertificate;
 use descriptions::{
     BUILD, CERTIFICATE_EXPIRY, CLOCK_AHEAD, CLOCK_BEHIND, CPU, DRAINING, HANDSHAKE_SECONDS, IN_FLIGHT_MAX,
@@ -58,6 +60,8 @@ pub(crate) struct Readings {
     pub(crate) clock: Box<dyn Fn() -> ClockReading + Send + Sync>,
     /// What an operator should know although certificates are issued, or why none is.
     pub(crate) issuing: Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>,
+    /// How the revocation lists are.
+    pub(crate) crls: Box<dyn Fn() -> Vec<CrlStatus> + Send + Sync>,
     /// The certificates of the configuration in force.
     pub(crate) certificates: Box<dyn Fn() -> Arc<[DatedCertificate]> + Send + Sync>,
 }
@@ -195,7 +199,8 @@ impl MetricsPage {
 
     /// In the text format of Prometheus.
     fn render(&self) -> String {
-        let Readings { ready, draining, ledger_rows, ledger_writes, clock, issuing, certificates } = &*self.readings;
+        let Readings { ready, draining, ledger_rows, ledger_writes, clock, issuing, crls, certificates } =
+            &*self.readings;
         let process = ProcessFacts::read();
         let mut text = self.handle.render();
         let (writes, clock) = (ledger_writes(), clock());
@@ -225,6 +230,7 @@ impl MetricsPage {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{}{name} {value}\n", head(name));
         }
+        text.push_str(&crls::lines(&crls()));
         text.push_str(&head(CERTIFICATE_EXPIRY));
         text.push_str(&expiry::lines(&certificates()));
         text

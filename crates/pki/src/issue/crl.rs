@@ -14,12 +14,14 @@
 
 mod lint;
 mod list;
+mod published;
 mod shard;
 mod spec;
 mod url;
 
 pub use lint::CrlFlaw;
 pub use list::{CRL_ENTRIES_MAX, Crl, CrlBuilder, CrlEntry, CrlError, CrlToBeSigned};
+pub use published::{PublishedCrl, updates_of};
 pub(super) use shard::ShardDigits;
 pub use shard::{CrlShard, CrlShards, shard_of};
 pub use spec::CrlSpec;

@@ -32,6 +32,8 @@ pub struct Configuration {
     pub profiles: Vec<ProfileSection>,
     /// `[ledger]`
     pub ledger: LedgerSection,
+    /// `[crl]`; if it is absent, no revocation list is written.
+    pub crl: Option<CrlSection>,
     /// `[metrics]`; if it is absent, there is no metrics listener.
     pub metrics: Option<MetricsSection>,
     /// `[admin]`; no operator's command reaches the running server where it is absent.
@@ -188,6 +190,27 @@ impl Configuration {
     #[must_use]
     pub fn ledger_bound(&self) -> Option<u32> {
         (self.ledger.url.value == LedgerUrl::Memory).then_some(self.ledger.rows_max)
+    }
+}
+
+/// `[crl]`
+#[derive(Clone, Debug)]
+pub struct CrlSection {
+    /// `folder`: of the files of the lists; a relative one counts from the file.
+    pub folder: Read<PathBuf>,
+    /// `listen`: serves the lists over HTTP; if it is absent, something else does.
+    pub listen: Option<Read<SocketAddr>>,
+    /// `validity`: from thisUpdate to nextUpdate.
+    pub validity: Duration,
+    /// `interval`: revocations that come within it share one list.
+    pub interval: Duration,
+}
+
+impl Configuration {
+    /// The folder of `[crl]`, as a path from the folder that the process runs in.
+    #[must_use]
+    pub fn crl_folder(&self) -> Option<PathBuf> {
+        self.crl.as_ref().map(|crl| from_file(&self.file, &crl.folder.value))
     }
 }
 

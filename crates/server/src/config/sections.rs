@@ -15,7 +15,7 @@ use super::model::{
     LimitsSection, MetricsSection, ProfileSection, ServerSection,
 };
 use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin, number};
-use super::urls::{crl_url, url};
+use super::urls::{crl, crl_url, cross_check_crl, url};
 use super::value::{FromText, Span, Value, Word, Words};
 use super::words::{DeviceIdWord, San, Subject};
 use crate::secret_file::GroupReadable;
@@ -59,12 +59,16 @@ pub(super) fn read(
         reader.fault(&Location::File(file.clone()), "profile".into(), Problem::Missing { example: "[[profile]]" });
     }
     let ledger = ledger(reader, &mut root);
+    let crl = crl(reader, &mut root);
     let metrics = metrics(reader, &mut root);
     let admin = admin(reader, &mut root);
     reader.finish(&root);
     let cas: Vec<CaSection> = cas.into_iter().collect::<Option<_>>()?;
     let profiles: Vec<ProfileSection> = profiles.into_iter().collect::<Option<_>>()?;
     cross_check(reader, &cas, &profiles);
+    if let Some(crl) = &crl {
+        cross_check_crl(reader, crl, &cas);
+    }
     Some(Configuration {
         file,
         server: server?,
@@ -74,6 +78,7 @@ pub(super) fn read(
         cas,
         profiles,
         ledger: ledger?,
+        crl,
         metrics: metrics?,
         admin: admin?,
         expired_server: ExpiredServer::default(),
@@ -392,7 +397,7 @@ fn cross_check(reader: &mut SectionReader, cas: &[CaSection], profiles: &[Profil
     }
 }
 
-fn span(
+pub(super) fn span(
     reader: &mut SectionReader,
     section: &mut Section<'_>,
     key: &'static str,

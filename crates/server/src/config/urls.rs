@@ -1,10 +1,15 @@
 //! The URLs that certificates contain. They cannot be changed in a certificate that exists, so each is checked before it is written into one.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use pki::GeneralName;
 use pki::issue::crl::{CrlShards, CrlUrl, CrlUrlError};
 
 use super::fault::Problem;
+use super::model::{CaSection, CrlSection};
 use super::reader::{Read, Section, SectionReader, number};
+use super::sections::span;
 use super::value::unknown;
 
 /// A URL without placeholders.
@@ -46,6 +51,65 @@ pub(super) fn crl_url(reader: &mut SectionReader, section: &mut Section<'_>) -> 
     };
     reader.faults.push(url.fault(problem));
     None
+}
+
+/// A list is valid for this long, unless the operator says otherwise: a verifier that has not asked for a week is offline.
+const CRL_VALIDITY: Duration = Duration::from_secs(7 * 86_400);
+/// Shorter, a list would end while a verifier that caches it still uses it.
+const CRL_VALIDITY_MIN: Duration = Duration::from_secs(60);
+const CRL_VALIDITY_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// How often lists that changed are written.
+const CRL_INTERVAL: Duration = Duration::from_secs(10);
+/// A revocation is published within a minute.
+const CRL_INTERVAL_MAX: Duration = Duration::from_secs(60);
+const CRL_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// `[crl]`
+pub(super) fn crl(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<CrlSection> {
+    let mut section = reader.section(root, "crl");
+    if !section.is_present() {
+        return None;
+    }
+    let folder = reader.or(&mut section, "folder", PathBuf::from("crl"));
+    let listen = reader.optional(&mut section, "listen");
+    let validity = span(reader, &mut section, "validity", CRL_VALIDITY, (CRL_VALIDITY_MIN, CRL_VALIDITY_MAX));
+    let interval = span(reader, &mut section, "interval", CRL_INTERVAL, (CRL_INTERVAL_MIN, CRL_INTERVAL_MAX));
+    reader.finish(&section);
+    Some(CrlSection { folder, listen, validity, interval })
+}
+
+/// What `[crl]` and the URLs of the CAs have to agree about.
+pub(super) fn cross_check_crl(reader: &mut SectionReader, crl: &CrlSection, cas: &[CaSection]) {
+    let lists: Vec<(&str, &Read<CrlUrl>)> =
+        cas.iter().filter_map(|ca| ca.crl_url.as_ref().map(|url| (ca.name.as_str(), url))).collect();
+    if lists.is_empty() {
+        let what = "no CA has a `crl_url`, so there are no revocation lists to write".into();
+        let remedy = "write `crl_url` into [ca.NAME], or remove [crl]";
+        reader.faults.push(crl.folder.fault(Problem::Conflict { what, remedy }));
+    }
+    for (index, (name, url)) in lists.iter().enumerate() {
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+            let what =
+                format!("the files of its revocation lists are named after the CA, and `{name}` is not a file name");
+            let remedy = "name the CA with letters, digits, `-` and `_`";
+            reader.faults.push(url.fault(Problem::Conflict { what, remedy }));
+        }
+        if crl.listen.is_none() {
+            continue;
+        }
+        let target = url.value.http_target();
+        if target.is_none() && url.value.to_string().starts_with("http://") {
+            let what = "`crl.listen` serves lists by the path of their URL, and this one names none, or `{shard}` stands in the host".into();
+            let remedy = "write a path that ends in the file's name, such as `http://pki.example.net/main.{shard}.crl`";
+            reader.faults.push(url.fault(Problem::Conflict { what, remedy }));
+        }
+        if let Some((first, _)) =
+            lists[..index].iter().find(|(_, other)| target.is_some() && other.value.http_target() == target)
+        {
+            let what = "the path of this URL".into();
+            reader.faults.push(url.fault(Problem::Duplicate { what, first: format!("the CA `{first}`") }));
+        }
+    }
 }
 
 /// A number that has no effect would mislead.

@@ -17,6 +17,7 @@ use pki::issue::NodePrefix;
 use rustls_pki_types::UnixTime;
 
 use super::control::Control;
+use super::crl::{self, LayoutFault};
 use super::restart::needs_restart;
 use super::snapshot::Snapshot;
 use super::work::isolate;
@@ -66,6 +67,7 @@ impl Reloader {
         let running = &*self.0;
         let _turn = running.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let reread = load::load_beside(sources, &running.process, &running.started.limits);
+        let reread = reread.and_then(|reread| running.issuing.fix_layouts(&reread.loaded).map(|()| reread));
         running.issuing.exposition.reloaded(reread.is_ok().then(UnixTime::now));
         let reread = reread?;
         running.snapshot.store(Arc::new(running.issuing.snapshot(&reread.loaded)));
@@ -118,6 +120,14 @@ impl Issuing {
         Self { node, ledger, exposition, flights: Arc::new(Flights::new(in_flight_max)), random, executor }
     }
 
+    /// A configuration with another layout of revocation lists than the certificates name is refused.
+    fn fix_layouts(&self, loaded: &Loaded) -> Result<(), ConfigurationFaults> {
+        crl::fix_layouts(&*self.ledger, &loaded.config, &loaded.cas).map_err(|fault| match fault {
+            LayoutFault::Other(faults) => faults,
+            LayoutFault::Ledger(fault) => ConfigurationFaults(vec![crl::ledger_fault(&loaded.config, fault)]),
+        })
+    }
+
     pub(super) fn snapshot(&self, loaded: &Loaded) -> Snapshot {
         let authority = CaAuthority::new(
             Arc::clone(&self.ledger),
@@ -134,6 +144,7 @@ impl Issuing {
             authority: Arc::new(authority),
             meters: self.exposition.profiles(profiles),
             issuers: Arc::clone(&loaded.issuers),
+            crls: Arc::new(crl::plan(loaded)),
             certificates: Arc::clone(&loaded.certificates),
         }
     }

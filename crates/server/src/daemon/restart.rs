@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{
-    AdminSection, CaSection, Configuration, DtlsSection, EstSection, LedgerSection, LedgerUrl, LimitsSection,
-    MetricsSection, ProfileSection, ServerSection,
+    AdminSection, CaSection, Configuration, CrlSection, DtlsSection, EstSection, LedgerSection, LedgerUrl,
+    LimitsSection, MetricsSection, ProfileSection, ServerSection,
 };
 
 /// The keys that are used only at the start and whose values differ, in the order of the file's sections.
@@ -29,7 +29,7 @@ enum FixedValue<'c> {
     Path(Option<&'c Path>),
 }
 
-fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 12] {
+fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 14] {
     let Configuration {
         file: _,
         server,
@@ -39,6 +39,7 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         cas,
         profiles,
         ledger,
+        crl,
         metrics,
         admin,
         expired_server: _,
@@ -59,6 +60,9 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
     } = server;
     let LimitsSection { sessions_max, half_open_max, enrolments_in_flight_max } = limits;
     let LedgerSection { url, rows_max } = ledger;
+    let crl_listen = crl.as_ref().and_then(|crl| crl.listen.as_ref()).map(|listen| listen.value);
+    let crl_folder =
+        crl.as_ref().map(|CrlSection { folder, listen: _, validity: _, interval: _ }| folder.value.as_path());
     let metrics_listen = metrics.as_ref().map(|MetricsSection { listen }| listen.value);
     let admin_socket = admin.as_ref().map(|AdminSection { socket }| socket.value.as_path());
     all_reloaded(dtls, est, cas, profiles);
@@ -73,6 +77,8 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         ("limits.enrolments_in_flight_max", FixedValue::Number(*enrolments_in_flight_max)),
         ("ledger.url", FixedValue::Ledger(&url.value)),
         ("ledger.rows_max", FixedValue::Number(*rows_max)),
+        ("crl.folder", FixedValue::Path(crl_folder)),
+        ("crl.listen", FixedValue::Address(crl_listen)),
         ("metrics.listen", FixedValue::Address(metrics_listen)),
         ("admin.socket", FixedValue::Path(admin_socket)),
     ]
@@ -126,6 +132,7 @@ cookie_secret = "file:cookie"
 [ca.main]
 certificate = "ca.pem"
 key = "file:ca.key"
+crl_url = "http://pki.example/main.crl"
 [[profile]]
 name = "meters"
 ca = "main"
@@ -135,6 +142,8 @@ issue.subject = "csr"
 issue.validity = "365d"
 [ledger]
 url = "memory:"
+[crl]
+listen = "127.0.0.1:8080"
 [metrics]
 listen = "127.0.0.1:9684"
 [admin]
@@ -142,7 +151,7 @@ socket = "admin.sock"
 "#;
 
     /// For every key outside of `[ca.NAME]` and `[[profile]]`: another value, and whether that value needs a restart.
-    const OTHERWISE: [(&str, &str, bool); 27] = [
+    const OTHERWISE: [(&str, &str, bool); 31] = [
         ("server.listen", "127.0.0.1:5685", true),
         ("server.certificate", "other.pem", false),
         ("server.key", "file:other.key", false),
@@ -168,6 +177,10 @@ socket = "admin.sock"
         ("limits.enrolments_in_flight_max", "777", true),
         ("ledger.url", "sqlite:ledger.db", true),
         ("ledger.rows_max", "777", true),
+        ("crl.folder", "other", true),
+        ("crl.listen", "127.0.0.1:8081", true),
+        ("crl.validity", "3d", false),
+        ("crl.interval", "3s", false),
         ("metrics.listen", "127.0.0.1:9685", true),
         ("admin.socket", "other.sock", true),
     ];

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use authority::{Authority, Ca};
 
 use super::work::Ticket;
+use crate::crl::CrlPlan;
 use crate::load::DatedCertificate;
 use crate::metrics::ProfileTable;
 
@@ -17,6 +18,8 @@ pub(super) struct Snapshot {
     pub(super) meters: Arc<ProfileTable>,
     /// The CAs of its profiles.
     pub(super) issuers: Arc<[Arc<Ca>]>,
+    /// What revocation lists there are.
+    pub(super) crls: Arc<CrlPlan>,
     /// Every certificate that the configuration names.
     pub(super) certificates: Arc<[DatedCertificate]>,
 }

@@ -2,9 +2,11 @@
 
 use std::io;
 
+use authority::LedgerFault;
 use net::udp::BindFault;
 
 use crate::admin::SocketFault;
+use crate::config::ConfigurationFaults;
 
 /// Why a server did not start. Nothing is left running.
 #[derive(Debug)]
@@ -13,6 +15,12 @@ pub enum StartupFault {
     Bind(BindFault),
     /// The address of `[metrics] listen` cannot be bound.
     Metrics(BindFault),
+    /// The address of `[crl] listen` cannot be bound.
+    CrlListener(BindFault),
+    /// The certificates of a CA name other revocation lists than the configuration.
+    CrlLayout(ConfigurationFaults),
+    /// The ledger did not answer how the revocation lists are divided.
+    Ledger(LedgerFault),
     /// The socket of `[admin]` cannot be created.
     Admin(SocketFault),
     /// The observer could not be made.
@@ -26,6 +34,11 @@ impl std::fmt::Display for StartupFault {
         match self {
             Self::Bind(fault) => write!(f, "{fault}"),
             Self::Metrics(fault) => write!(f, "metrics: {fault}"),
+            Self::CrlListener(fault) => write!(f, "crl: {fault}"),
+            Self::CrlLayout(faults) => write!(f, "{faults}"),
+            Self::Ledger(fault) => {
+                write!(f, "the layout of the revocation lists cannot be read: the ledger is {fault}")
+            }
             Self::Admin(fault) => write!(f, "{fault}"),
             Self::Observer(error) => write!(f, "cannot write the capture: {error}"),
             Self::System(error) => write!(f, "the system refused a resource that the server needs: {error}"),

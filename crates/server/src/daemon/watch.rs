@@ -12,6 +12,7 @@ use super::runtime::Runtime;
 use super::startup_fault::StartupFault;
 use super::{clock, dates};
 use crate::config::Configuration;
+use crate::crl::CrlStatuses;
 use crate::load::Loaded;
 use crate::metrics::{Capacities, Exposition, Listener, Readings};
 
@@ -19,6 +20,7 @@ use crate::metrics::{Capacities, Exposition, Listener, Readings};
 pub(super) struct Watch {
     pub(super) certificates: Arc<CertificateCount>,
     pub(super) readiness: Arc<IssueReadiness>,
+    pub(super) crls: Arc<CrlStatuses>,
 }
 
 /// The metrics of a server that starts with this configuration.
@@ -48,7 +50,7 @@ impl Watch {
         exposition: &Exposition,
         runtime: &Runtime,
     ) -> Result<Option<SocketAddr>, StartupFault> {
-        let Self { certificates: tally, readiness } = self;
+        let Self { certificates: tally, readiness, crls } = self;
         let IssueReadiness { control, clock, ledger, snapshot } = &*readiness;
         let (control, snapshot) = (Arc::clone(control), Arc::clone(snapshot));
         let (watched, of_ledger) = (Arc::clone(clock), Arc::clone(ledger));
@@ -69,6 +71,7 @@ impl Watch {
             ledger_writes: Box::new(move || writing.writes()),
             clock: Box::new(move || of_clock.clock(UnixTime::now())),
             issuing: Box::new(move || readiness.check(UnixTime::now())),
+            crls: Box::new(move || crls.all()),
             certificates: Box::new(certificates),
         });
         let Some(page) = page else { return Ok(None) };

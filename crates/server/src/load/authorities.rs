@@ -14,7 +14,7 @@ use super::dates::{CertificateRole, Gravity};
 use super::loading::Loading;
 use super::secrets::PRIVATE_KEY;
 use super::warning::Warning;
-use crate::config::{self, CaSection, Problem, Read};
+use crate::config::{self, CaSection, Configuration, Problem, Read};
 
 /// The file of each certificate of a chain, and the position in that file, counted from 1.
 type Places = Vec<(PathBuf, usize)>;
@@ -40,7 +40,13 @@ impl LoadedCa {
 }
 
 impl Loading {
-    pub(super) fn authority(&mut self, section: &CaSection, file: &Path, signer: &mut RingSigner) -> Option<LoadedCa> {
+    pub(super) fn authority(
+        &mut self,
+        section: &CaSection,
+        config: &Configuration,
+        signer: &mut RingSigner,
+    ) -> Option<LoadedCa> {
+        let (file, writes_crls) = (&config.file, config.crl.is_some());
         let CaFiles { chain, places, passed_over } = self.chain(section, file)?;
         let urls = Urls {
             crl: section.crl_url.as_ref().map(|url| url.value.clone()),
@@ -68,6 +74,13 @@ impl Loading {
                     ca.name()
                 ),
                 remedy: "list the certificates above it in `root`, the root last",
+            });
+        }
+        if let Some(url) = section.crl_url.as_ref().filter(|_| !writes_crls) {
+            self.warnings.push(Warning {
+                key: url.key.clone(),
+                what: "certificates of this CA name revocation lists that this server does not write".into(),
+                remedy: "add the section [crl], or remove `crl_url` before devices enrol",
             });
         }
         let authority = LoadedCa { ca, places };

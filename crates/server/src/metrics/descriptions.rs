@@ -74,6 +74,11 @@ pub(super) const HANDSHAKE_SECONDS: &str = "muster_handshake_duration_seconds";
 pub(super) const REQUEST_SECONDS: &str = "muster_request_duration_seconds";
 pub(super) const ISSUANCE_SECONDS: &str = "muster_issuance_duration_seconds";
 pub(super) const CERTIFICATE_EXPIRY: &str = "muster_certificate_expiry_timestamp_seconds";
+pub(super) const CRL_LAST_WRITE: &str = "muster_crl_last_write_timestamp_seconds";
+pub(super) const CRL_NEXT_UPDATE: &str = "muster_crl_next_update_timestamp_seconds";
+pub(super) const CRL_VALIDITY: &str = "muster_crl_validity_seconds";
+pub(super) const CRL_DUE: &str = "muster_crl_lists_due";
+pub(super) const CRL_FAILURES: &str = "muster_crl_failures_total";
 pub(super) const READY: &str = "muster_ready";
 pub(super) const DRAINING: &str = "muster_draining";
 pub(super) const RELOAD_SUCCESSFUL: &str = "muster_last_reload_successful";
@@ -87,6 +92,7 @@ pub(super) const MAX_FDS: &str = "process_max_fds";
 
 const TURN: &str = "each shard, at the end of a turn";
 const ATTEMPT: &str = "each shard, when an attempt ends";
+const CRL_TURN: &str = "the writer of the revocation lists, every `interval` of [crl]";
 const START_ONLY: &str = "the daemon, at its start";
 const BY_LEDGER: &str = "the ledger, read by each scrape";
 const SCRAPE: &str = "read from the kernel by each scrape";
@@ -231,6 +237,41 @@ pub const DESCRIPTIONS: &[Description] = &[
         "When a certificate that the configuration names expires (its notAfter, in seconds since 1970). kind: server, server_issuer, ca, manufacturer, \
          trusted_ca. sha256 is the beginning of its SHA-256 digest",
         "the daemon, at its start and with each reload; the 1,000 that expire first",
+    ),
+    gauge(
+        CRL_LAST_WRITE,
+        "seconds",
+        &["ca"],
+        "When a revocation list of the CA was last written, in seconds since 1970; 0 before this process has written one",
+        CRL_TURN,
+    ),
+    gauge(
+        CRL_NEXT_UPDATE,
+        "seconds",
+        &["ca"],
+        "When the first of the CA's revocation lists ends (nextUpdate, in seconds since 1970); 0 while one of them is absent",
+        CRL_TURN,
+    ),
+    gauge(
+        CRL_VALIDITY,
+        "seconds",
+        &["ca"],
+        "Time from thisUpdate to nextUpdate of a new revocation list: `validity` in [crl]. Lists are renewed after half of it or a day",
+        CRL_TURN,
+    ),
+    gauge(
+        CRL_DUE,
+        "lists",
+        &["ca"],
+        "Revocation lists that ought to be written and are not yet: they lack a revocation, are absent or have to be renewed",
+        CRL_TURN,
+    ),
+    counter(
+        CRL_FAILURES,
+        "attempts",
+        &["ca"],
+        "Attempts to write the revocation lists of a CA that failed; the log says why",
+        CRL_TURN,
     ),
     counter(
         DROPS,

@@ -6,8 +6,6 @@
 //! A client of this port is not trusted: a connection carries one request, whose time and head are limited, and [`connections`] keeps no more
 //! connections open than [`Limits`] allows. Their descriptors and buffers come from the same process as the devices' sockets.
 
-mod connections;
-
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 
@@ -16,7 +14,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::{MetricsPage, UPKEEP_INTERVAL};
-use connections::{Limits, Service};
+use crate::http::connections::{self, Limits, Service};
 
 /// A bound listener, which [`Listener::run`] serves.
 pub(crate) struct Listener {
@@ -59,7 +57,10 @@ const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 impl Service for MetricsPage {
-    fn answer(&self, request: &Request<Incoming>) -> Response<String> {
+    const NAME: &'static str = "the metrics listener";
+    type Answer = String;
+
+    async fn answer(self, request: Request<Incoming>) -> Response<String> {
         let (status, kind, text) = match request.uri().path() {
             "/metrics" | "/healthz" | "/readyz" | "/readyz/issue"
                 if !matches!(*request.method(), Method::GET | Method::HEAD) =>

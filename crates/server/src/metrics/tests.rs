@@ -14,6 +14,9 @@ fn page(exposition: &Exposition, certificates: Vec<DatedCertificate>) -> Metrics
         ledger_writes: Box::new(LedgerWrites::default),
         clock: Box::new(ClockReading::default),
         issuing: Box::new(|| Ok(Vec::new())),
+        crls: Box::new(|| {
+            vec![CrlStatus { ca: "main".into(), last_write: 7, next_update: 9, due: 2, failures: 3, validity: 4 }]
+        }),
         certificates: Box::new(move || Arc::clone(&certificates)),
     };
     exposition.page(readings).unwrap()

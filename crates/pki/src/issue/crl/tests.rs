@@ -108,3 +108,41 @@ fn a_full_list_refuses_the_next_entry_and_names_the_remedy() {
     assert_eq!((refusal, builder.entries()), (CrlError::TooManyEntries, CRL_ENTRIES_MAX));
     assert!(refusal.to_string().contains("`{shard}` in `crl_url`"), "{refusal}");
 }
+
+/// A list that is read again is told from every other file.
+#[test]
+fn e35_a_published_list_is_known_by_its_issuer_its_scope_and_its_signature() {
+    let key = PrivateKey::generate(Curve::P256, &random()).unwrap();
+    let key = SigningKey::from_pkcs8(key.pkcs8(), &random()).unwrap();
+    let spec = AuthorityCertificateSpec {
+        common_name: "A",
+        organization: None,
+        serial: Serial::new(NodePrefix::new(0), [1; 16]),
+        validity: Validity { not_before: at(1_000_000), not_after: at(2_000_000_000) },
+        path_len: Some(0),
+    };
+    let issuer = Arc::new(IssuerCertificate::new(Arc::new(root(&spec, &key, &random()).unwrap())).unwrap());
+    let url = CrlUrl::new("http://a.example/{shard}", CrlShards::new(1).unwrap()).unwrap();
+    let elsewhere = CrlUrl::new("http://b.example/{shard}", CrlShards::new(1).unwrap()).unwrap();
+    let scope = url.scopes().next().unwrap();
+    for (number, count) in [(1, 0), (u64::MAX, 3), (0x80, 200)] {
+        let (this_update, next_update) = (at(1_000_000), at(1_086_400));
+        let spec = CrlSpec { scope, number, this_update, next_update };
+        let list = CrlToBeSigned::new(Arc::clone(&issuer), &spec, entries(count)).unwrap();
+        let signature = key.sign(&random(), list.der()).unwrap();
+        let crl = list.assemble(&signature).unwrap();
+        let published = PublishedCrl { number, this_update, next_update };
+        assert_eq!(PublishedCrl::read(crl.der(), &issuer, scope), Some(published));
+        assert_eq!(updates_of(&crl.der()[..crl.der().len().min(200)]), Some((this_update, next_update)));
+        assert_eq!(PublishedCrl::read(crl.der(), &issuer, CrlScope::Whole), None, "another scope");
+        assert_eq!(PublishedCrl::read(crl.der(), &issuer, elsewhere.scopes().next().unwrap()), None, "another URL");
+        let same_name = self::issuer("A");
+        assert_eq!(PublishedCrl::read(crl.der(), &same_name, scope), None, "another key");
+        for at in (0..crl.der().len()).step_by(7) {
+            let mut changed = crl.der().to_vec();
+            changed[at] ^= 1;
+            assert_eq!(PublishedCrl::read(&changed, &issuer, scope), None, "octet {at}");
+            assert_eq!(PublishedCrl::read(&crl.der()[..at], &issuer, scope), None, "{at} octets");
+        }
+    }
+}

@@ -68,6 +68,15 @@ impl CrlUrl {
         whole.into_iter().chain(shards.map(|shard| CrlScope::Shard(ShardScope { url: self, shard })))
     }
 
+    /// What the list with this index covers: that of a shard, or 0 for the whole CA. `None` if there is none.
+    #[must_use]
+    pub fn scope(&self, list: u32) -> Option<CrlScope<'_>> {
+        match self.shards() {
+            None => (list == 0).then_some(CrlScope::Whole),
+            Some(shards) => shards.shard(list).map(|shard| CrlScope::Shard(ShardScope { url: self, shard })),
+        }
+    }
+
     /// What the list with the certificate of this serial number covers.
     #[must_use]
     pub fn scope_of(&self, serial: &Serial) -> CrlScope<'_> {
@@ -83,6 +92,37 @@ impl CrlUrl {
         match self.scope_of(serial) {
             CrlScope::Whole => self.text.to_string(),
             CrlScope::Shard(scope) => scope.url(),
+        }
+    }
+
+    /// What the requests for its lists have in common: the path and query of an `http` URL before the shard, and behind it. `None` for another scheme,
+    /// and for a `{shard}` in the host, where requests for different lists have the same path.
+    #[must_use]
+    pub fn http_target(&self) -> Option<(&str, &str)> {
+        let rest = self.text.strip_prefix("http://")?;
+        let path = self.text.len() - rest.len() + rest.find(['/', '?', '#'])?;
+        let whole = self.text.find('#').unwrap_or(self.text.len());
+        match self.sharded {
+            None => Some((&self.text[path..whole], "")),
+            Some(Sharded { placeholder, .. }) if path <= placeholder && placeholder < whole => {
+                Some((&self.text[path..placeholder], &self.text[placeholder + PLACEHOLDER.len()..whole]))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// What the list covers that is at this path and query of an HTTP request; `None` if no list is there.
+    #[must_use]
+    pub fn scope_at(&self, target: &str) -> Option<CrlScope<'_>> {
+        let (before, after) = self.http_target()?;
+        match self.shards() {
+            None => (target == before).then_some(CrlScope::Whole),
+            Some(shards) => {
+                let digits = target.strip_prefix(before)?.strip_suffix(after)?;
+                let is_written_so = |shard: &CrlShard| digits.as_bytes() == shard.digits().as_bytes();
+                let shard = digits.parse().ok().and_then(|index| shards.shard(index)).filter(is_written_so)?;
+                Some(CrlScope::Shard(ShardScope { url: self, shard }))
+            }
         }
     }
 
@@ -215,6 +255,26 @@ mod tests {
         let shard = shard_of(&serial, CrlShards::DEFAULT);
         assert_eq!(sharded.scope_of(&serial).shard(), Some(shard));
         assert_eq!(sharded.of(&serial), urls[usize::try_from(shard.index()).unwrap()]);
+    }
+
+    #[test]
+    fn the_list_of_a_request_is_found_by_its_path_alone() {
+        let whole = parse("http://pki.example.net:8080/main.crl?of=main#top").unwrap();
+        assert_eq!(whole.scope_at("/main.crl?of=main"), Some(CrlScope::Whole));
+        for other in ["/main.crl", "/main.crl?of=main#top", "/", "", "//main.crl?of=main", "/../main.crl?of=main"] {
+            assert_eq!(whole.scope_at(other), None, "{other}");
+        }
+        let sharded = parse("http://pki.example.net/a/{shard}.crl").unwrap();
+        let shard = sharded.scope_at("/a/007.crl").and_then(|scope| scope.shard());
+        assert_eq!(shard, CrlShards::DEFAULT.shard(7));
+        for other in
+            ["/a/7.crl", "/a/128.crl", "/a/+07.crl", "/a/{shard}.crl", "/a/.crl", "/a/0007.crl", "/a/007", "007"]
+        {
+            assert_eq!(sharded.scope_at(other), None, "{other}");
+        }
+        for unserved in ["http://{shard}.example/crl", "ldap://pki.example.net/{shard}", "http://pki.example.net"] {
+            assert_eq!(parse(unserved).unwrap().http_target(), None, "{unserved}");
+        }
     }
 
     #[test]

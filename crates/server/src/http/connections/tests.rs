@@ -16,7 +16,10 @@ const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: muster\r\n\r\n";
 struct Bytes(usize);
 
 impl Service for Bytes {
-    fn answer(&self, _: &Request<Incoming>) -> Response<String> {
+    const NAME: &'static str = "a test";
+    type Answer = String;
+
+    async fn answer(self, _: Request<Incoming>) -> Response<String> {
         Response::new("m".repeat(self.0))
     }
 }
@@ -156,7 +159,10 @@ fn a_connection_is_worth_one_request() {
 struct Faulty;
 
 impl Service for Faulty {
-    fn answer(&self, request: &Request<Incoming>) -> Response<String> {
+    const NAME: &'static str = "a test";
+    type Answer = String;
+
+    async fn answer(self, request: Request<Incoming>) -> Response<String> {
         assert!(request.method() != hyper::Method::HEAD, "at fault");
         Response::new("m".into())
     }

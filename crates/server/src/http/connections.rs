@@ -1,18 +1,19 @@
-//! The connections of the metrics listener: how many may be open, how long each may last, and which one is closed when there are too many.
+//! The connections of an HTTP listener: how many may be open, how long each may last, and which one is closed when there are too many.
 //!
 //! A connection carries one request. When [`Limits::connections`] are open, a newcomer is still accepted and another one is closed for it
 //! ([`displaced`]): of the address that holds the most, the oldest without a complete head, or else the oldest. So a client that opens connections
-//! and stays silent displaces its own, and cannot keep out a scrape from another address; a scrape from its own address only has to send its head
+//! and stays silent displaces its own, and cannot keep out a request from another address; a request from its own address only has to send its head
 //! before that many newer connections arrive. An attacker with many addresses has to keep up that many connections at every moment; a firewall, or
 //! the address that the listener is bound to, has to keep such an attacker out.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -24,21 +25,21 @@ use crate::panics::guarded_async;
 
 /// What unauthenticated clients may use.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Connections open at once; each is a descriptor and a task.
-    pub(super) connections: usize,
+    pub(crate) connections: usize,
     /// Bytes of a head, request line included; a longer one is answered with 431.
-    pub(super) head_bytes_max: usize,
+    pub(crate) head_bytes_max: usize,
     /// Time from the accepted connection to the complete head.
-    pub(super) head: Duration,
+    pub(crate) head: Duration,
     /// Time from the accepted connection to the last byte of the answer.
-    pub(super) whole: Duration,
+    pub(crate) whole: Duration,
 }
 
 impl Limits {
     /// A few scrapers and probes, each with one connection at a time, fit many times over. A scrape times out after ten seconds unless Prometheus is
     /// configured otherwise; no client waits longer for an answer.
-    pub(super) const STANDARD: Self = Self {
+    pub(crate) const STANDARD: Self = Self {
         connections: 32,
         head_bytes_max: 8 * 1024,
         head: Duration::from_secs(5),
@@ -55,12 +56,17 @@ const _: () = assert!(
 );
 
 /// Answers a request.
-pub(super) trait Service: Clone + Send + Sync + 'static {
-    fn answer(&self, request: &Request<Incoming>) -> Response<String>;
+pub(crate) trait Service: Clone + Send + Sync + 'static {
+    /// What the log calls the listener.
+    const NAME: &'static str;
+    /// What an answer carries. One connection holds one of them, a part at a time.
+    type Answer: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+
+    fn answer(self, request: Request<Incoming>) -> impl Future<Output = Response<Self::Answer>> + Send + 'static;
 }
 
 /// Where connections come from.
-pub(super) trait Accept {
+pub(crate) trait Accept {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     fn accept(&mut self) -> impl Future<Output = std::io::Result<(Self::Stream, SocketAddr)>>;
@@ -78,7 +84,7 @@ impl Accept for tokio::net::TcpListener {
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves until it is dropped: errors of a connection or of the listening socket do not end it.
-pub(super) async fn serve(mut source: impl Accept, service: impl Service, limits: Limits) -> Infallible {
+pub(crate) async fn serve<S: Service>(mut source: impl Accept, service: S, limits: Limits) -> Infallible {
     let mut open: Vec<Open> = Vec::with_capacity(limits.connections);
     let mut failing = false;
     loop {
@@ -88,7 +94,7 @@ pub(super) async fn serve(mut source: impl Accept, service: impl Service, limits
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "the metrics listener cannot accept connections; retrying every second");
+                    tracing::warn!(%error, listener = S::NAME, "the listener cannot accept connections; retrying every second");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -103,7 +109,7 @@ pub(super) async fn serve(mut source: impl Accept, service: impl Service, limits
         }
         let head_complete = Arc::new(AtomicBool::new(false));
         let connection = one(stream, service.clone(), Arc::clone(&head_complete), limits);
-        let task = tokio::spawn(guarded_async("a connection to the metrics listener", connection)).abort_handle();
+        let task = tokio::spawn(guarded_async(S::NAME, connection)).abort_handle();
         open.push(Open { from: network(peer.ip()), head_complete, task });
         // Before the next newcomer is accepted, the closed connection returns its descriptor, and connections whose head has arrived get their
         // answer.
@@ -112,15 +118,16 @@ pub(super) async fn serve(mut source: impl Accept, service: impl Service, limits
 }
 
 /// One request and its answer, unless a deadline passes first.
-async fn one(
+async fn one<S: Service>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    service: impl Service,
+    service: S,
     head_complete: Arc<AtomicBool>,
     limits: Limits,
 ) {
     let answer = service_fn(|request: Request<Incoming>| {
         head_complete.store(true, Ordering::Relaxed);
-        std::future::ready(Ok::<_, Infallible>(service.answer(&request)))
+        let answer = service.clone().answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -131,8 +138,8 @@ async fn one(
         .serve_connection(TokioIo::new(stream), answer);
     match tokio::time::timeout(limits.whole, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection to the metrics listener failed"),
-        Err(_) => tracing::debug!("a connection to the metrics listener took too long"),
+        Ok(Err(error)) => tracing::debug!(%error, listener = S::NAME, "a connection failed"),
+        Err(_) => tracing::debug!(listener = S::NAME, "a connection took too long"),
     }
 }
 
