@@ -71,6 +71,11 @@ pub enum OpenProblem {
         /// The journal.
         journal: PathBuf,
     },
+    /// There are checkpoints of its audit, and no ledger.
+    Missing {
+        /// The file of the checkpoints.
+        checkpoints: PathBuf,
+    },
     /// A row cannot be read.
     Damaged(String),
 }
@@ -166,6 +171,11 @@ impl fmt::Display for OpenProblem {
                 "it does not exist, and its journal {} does. Restore a backup and run `muster ledger resume --after-restore`; to begin a new ledger, move the journal away",
                 journal.display()
             ),
+            Self::Missing { checkpoints } => write!(
+                f,
+                "it does not exist, and the checkpoints of its audit {} do. Mount its disk or restore a backup; to begin a new ledger, move the checkpoints away",
+                checkpoints.display()
+            ),
             Self::Damaged(what) => write!(f, "damaged: {what}. Restore a backup of it"),
         }
     }
@@ -186,6 +196,7 @@ impl std::error::Error for OpenFault {
             | OpenProblem::Restored { .. }
             | OpenProblem::Unfinished
             | OpenProblem::Lost { .. }
+            | OpenProblem::Missing { .. }
             | OpenProblem::Damaged(_) => None,
         }
     }

@@ -31,6 +31,7 @@ pub(crate) mod foreign;
 pub(crate) mod import;
 mod index;
 mod locate;
+mod place;
 mod queue;
 mod reader;
 mod revocation_order;
@@ -41,8 +42,6 @@ mod writer;
 
 use std::fmt;
 use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,6 +64,7 @@ use self::book::{Book, Tally};
 use self::closing::{CLOSING_TIME, Closing};
 use self::connect::{connect_anchor, connect_reader, connect_writer, make_durable};
 use self::index::{Unmerged, YOUNG_MAX};
+use self::place::{FileIdentity, expect_ledger_of_audit, give_to_owner, open_or_create, warn_if_exposed};
 use self::queue::Queue;
 use self::reader::{Question, Reader};
 use self::room::{Needed, Room};
@@ -81,6 +81,7 @@ use crate::seconds::{seconds, time};
 use crate::serial::{SERIAL_KEY_BYTES, SerialCipher};
 
 pub use self::connect::{Beside, connect, connect_beside};
+pub(crate) use self::room::NEEDED_BYTES;
 
 /// Rows that wait for the writer: as many as a server has enrolments in flight, twice over. Whoever comes then is told to come later.
 const WAITING_ROWS_MAX: usize = 65_536;
@@ -306,14 +307,19 @@ fn open_book(
 ) -> Result<Opened, OpenProblem> {
     let lock = lock(file)?;
     expect_journal_of_ledger(file, journal.as_ref())?;
+    expect_ledger_of_audit(file, audit)?;
     create(file)?;
     let mut connection = connect_writer(file)?;
     let fresh = Meta { serial_key: fresh.serial_key, complete_since: seconds(now) };
     let meta = schema::prepare(&mut connection, &fresh)?;
     make_durable(&connection, file)?;
     let anchor = connect_anchor(file)?;
+    let had_key = audit.key.exists();
     let key = AuditKey::read_or_make(&audit.key).map_err(OpenProblem::AuditKey)?;
-    check_checkpoints(&audit.checkpoints)?;
+    if !had_key {
+        give_to_owner(&[&audit.key, &with_suffix(&audit.key, ".pub")], file).map_err(OpenProblem::File)?;
+    }
+    check_checkpoints(&audit.checkpoints, file)?;
     let serials = Arc::new(SerialCipher::new(&meta.serial_key));
     let unmerged = Arc::new(Unmerged::new(YOUNG_MAX));
     let remembered = (Arc::clone(&serials), Arc::clone(&unmerged));
@@ -351,8 +357,8 @@ fn compare_clock(now: UnixTime, latest: i64) {
 }
 
 /// The checkpoints are written later, by a thread; at the start an operator can be told.
-fn check_checkpoints(file: &Path) -> Result<(), OpenProblem> {
-    let opened = File::options().append(true).create(true).open(file);
+fn check_checkpoints(file: &Path, ledger: &Path) -> Result<(), OpenProblem> {
+    let opened = open_or_create(File::options().append(true), file, 0o666, ledger);
     opened.map(drop).map_err(|error| OpenProblem::Checkpoints { file: file.to_owned(), error })
 }
 
@@ -381,7 +387,9 @@ fn start(
     let named = |name: &str| thread::Builder::new().name(name.to_owned());
     let (file, node) = (shared.file.clone(), auditor.node);
     let remembered = (Arc::clone(&shared.serials), Arc::clone(&shared.unmerged));
+    let identity = FileIdentity::of(&file)?;
     let open = move || {
+        identity.expect(&file)?;
         let connection = connect_writer(&file).map_err(|why| why.to_string())?;
         make_durable(&connection, &file).map_err(|why| why.to_string())?;
         // A transaction that writes: whether the disk takes one again. What the book remembers is read only then.
@@ -411,11 +419,9 @@ fn start(
 
 /// Creates the file if there is none, readable by its owner alone: it names every device, and has the key of the serial numbers.
 fn create(file: &Path) -> Result<(), OpenProblem> {
-    match File::options().create_new(true).write(true).mode(0o600).open(file) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(OpenProblem::File(error)),
-    }
+    open_or_create(File::options().write(true), file, 0o600, file).map_err(OpenProblem::File)?;
+    warn_if_exposed(file);
+    Ok(())
 }
 
 /// A journal without its ledger shows that the ledger was lost: a new one must not begin in its place.
@@ -432,8 +438,7 @@ fn expect_journal_of_ledger(file: &Path, journal: Option<&JournalSettings>) -> R
 fn lock(file: &Path) -> Result<File, OpenProblem> {
     let name = with_suffix(file, ".lock");
     // Who may open it may hold it, and keep a server from starting.
-    let lock =
-        File::options().create(true).truncate(false).write(true).mode(0o600).open(name).map_err(OpenProblem::File)?;
+    let lock = open_or_create(File::options().write(true), &name, 0o600, file).map_err(OpenProblem::File)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenProblem::InUse),

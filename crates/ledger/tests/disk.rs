@@ -44,6 +44,7 @@ fn runs_under_the_shim() {
     let ballast = folder.join("ballast");
     let control = shim::beside(&folder, ".control");
     match errand.as_str() {
+        "replace" => replaced(&folder, &control),
         "fill" => story(&folder, &|| fill(&ballast), &|| std::fs::remove_file(&ballast).unwrap()),
         faults => {
             let begin = || faults.split(';').for_each(|fault| std::fs::write(&control, format!("{fault}\n")).unwrap());
@@ -121,6 +122,37 @@ fn story(folder: &Path, begin: &dyn Fn(), lift: &dyn Fn()) {
     }
     let filter = RowFilter { state: Some(RowState::Issued), ..RowFilter::default() };
     assert_eq!(answer(|done| ledger.count(filter, done)), Ok(ROWS + 2));
+}
+
+/// While the ledger cannot write, somebody puts a copy in its place: it is not taken for the ledger, which goes on once it is back.
+fn replaced(folder: &Path, control: &Path) {
+    let file = folder.join("ledger.db");
+    let ledger = SqliteLedger::open(&file, Fresh { serial_key: [7; 16] }, utc(NOW)).unwrap();
+    let issued: Vec<Serial> = (0..ROWS).map(|number| issue(&ledger, number)).collect();
+    std::fs::write(control, "fault write * 5 0 whole\n").unwrap();
+    assert_eq!(reserve(&ledger, ROWS), Err(LedgerFault::Unavailable));
+    let aside = shim::beside(folder, ".aside");
+    std::fs::write(control, "clear\n").unwrap();
+    // Within the second until the next attempt, or in the middle of it: then the ledger goes on, and the story says nothing.
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::copy(&aside, &file).unwrap();
+    let is_told = || ledger.writes().fault.is_some_and(|why| why.contains("another file has the name"));
+    until(&is_told, "the copy is told from the ledger");
+    assert_eq!(reserve(&ledger, ROWS + 1), Err(LedgerFault::Unavailable));
+    std::fs::rename(&aside, &file).unwrap();
+    until(&|| ledger.writes().fault.is_none(), "the ledger is taken again");
+    are_whole(&ledger, &issued);
+    issue(&ledger, ROWS + 2);
+}
+
+fn until(is_so: &dyn Fn() -> bool, what: &str) {
+    for _ in 0..ATTEMPTS {
+        if is_so() {
+            return;
+        }
+        thread::sleep(PAUSE);
+    }
+    panic!("{what}: not in time");
 }
 
 fn answer<T: Send + 'static>(ask: impl FnOnce(Completion<Result<T, LedgerFault>>)) -> Result<T, LedgerFault> {
@@ -207,6 +239,11 @@ fn a_failing_sync() {
 #[test]
 fn a_disk_that_becomes_read_only() {
     with("fault write * 30 0 whole;fault open * 30 0 whole;fault truncate * 30 0 whole");
+}
+
+#[test]
+fn a_copy_in_the_place_of_the_ledger() {
+    with("replace");
 }
 
 #[test]

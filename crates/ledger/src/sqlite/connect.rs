@@ -18,6 +18,9 @@ use crate::paths::{sync_folder, with_suffix};
 /// Pages of 4,096 bytes that the log may have before it is copied into the file: at a thousand certificates a second, some seconds.
 pub(super) const CHECKPOINT_PAGES: u32 = 8_000;
 
+/// What is left of a log that had to grow.
+const LOG_BYTES_MAX: i64 = 2 * CHECKPOINT_PAGES as i64 * 4_120;
+
 /// Memory for pages, of the writer and of each reader, in KiB.
 const WRITER_CACHE_KIB: i64 = 65_536;
 const READER_CACHE_KIB: i64 = 8_192;
@@ -60,6 +63,8 @@ pub(super) fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
     }
     connection.pragma_update(None, "synchronous", SYNCHRONOUS)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // A long reader makes it longer: it is cut when it begins anew.
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     keep_plans(&connection)?;
     Ok(connection)

@@ -17,7 +17,7 @@ const MARGIN_BYTES: u64 = 16 << 20;
 
 /// What has to be free before a ledger that found its disk full writes again: the whole log, and all of it once more when it is copied into the
 /// file. With less it would fail again at the next copy.
-const NEEDED_BYTES: u64 = 2 * CHECKPOINT_PAGES as u64 * LOG_PAGE_BYTES + MARGIN_BYTES;
+pub(crate) const NEEDED_BYTES: u64 = 2 * CHECKPOINT_PAGES as u64 * LOG_PAGE_BYTES + MARGIN_BYTES;
 
 /// What has to be free before a ledger whose journal found its disk full writes again: some batches of the longest lines.
 const JOURNAL_BYTES: u64 = MARGIN_BYTES;
