@@ -15,7 +15,7 @@ use authority::{Ledger, MemoryLedger, RowFilter, RowState};
 use clap::Subcommand;
 use ledger::fault::OpenProblem;
 use ledger::sqlite::Fresh;
-use ledger::{AuditSettings, LedgerSettings, OpenFault, SqliteLedger};
+use ledger::{AuditSettings, JournalSettings, LedgerSettings, OpenFault, SqliteLedger};
 use loadgen::ProgressDisplay;
 use pki::UnixTime;
 use pki::issue::NodePrefix;
@@ -129,15 +129,18 @@ fn fresh() -> CommandResult<Fresh> {
     Ok(fresh)
 }
 
-/// What the ledger in this file keeps outside of it.
-fn settings(config: &Configuration, file: &Path) -> LedgerSettings {
-    LedgerSettings { audit: AuditSettings::beside(file, NodePrefix::new(config.server.node)), journal: None }
-}
-
 /// Shows how far a long command is.
 fn show(shown: &mut Option<ProgressDisplay>, what: &str, done: u64, total: u64) {
     let count = |of: u64| usize::try_from(of).unwrap_or(usize::MAX);
     shown.get_or_insert_with(|| ProgressDisplay::new(what, count(total))).set(count(done), Instant::now());
+}
+
+/// What the ledger in this file keeps beside it.
+fn settings(config: &Configuration, file: &Path) -> LedgerSettings {
+    LedgerSettings {
+        audit: AuditSettings::beside(file, NodePrefix::new(config.server.node)),
+        journal: config.ledger_journal().as_deref().map(JournalSettings::new),
+    }
 }
 
 /// How many certificates the ledger has.

@@ -165,6 +165,8 @@ pub struct LedgerSection {
     pub url: Read<LedgerUrl>,
     /// `rows_max`: certificates kept by `memory:`.
     pub rows_max: u32,
+    /// `journal`: the file to which what is issued is also appended; `memory:` has none.
+    pub journal: Option<Read<PathBuf>>,
 }
 
 /// Where what is issued is kept.
@@ -184,6 +186,13 @@ impl Configuration {
             LedgerUrl::Memory => None,
             LedgerUrl::Sqlite(file) => Some(from_file(&self.file, file)),
         }
+    }
+
+    /// The journal of the ledger; `None` if it has none.
+    #[must_use]
+    pub fn ledger_journal(&self) -> Option<PathBuf> {
+        let journal = self.ledger.journal.as_ref().filter(|_| self.ledger.url.value != LedgerUrl::Memory);
+        journal.map(|journal| from_file(&self.file, &journal.value))
     }
 
     /// The most certificates that the ledger holds; `None` if it has no bound.

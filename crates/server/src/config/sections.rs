@@ -1,7 +1,7 @@
 //! Reads the sections of `muster.toml` into the model: keys, defaults, bounds and contradictions.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use authority::{CaProfileSpec, DeviceIdRule, Diagnostics, Mode, SubjectRule, VerifySignatures};
@@ -313,8 +313,16 @@ fn ledger(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<LedgerSe
     let url: Option<Read<LedgerUrl>> = reader.required(&mut section, "url", "url = \"sqlite:ledger.db\"");
     let has_bound = section.has("rows_max");
     let rows_max = number(reader, &mut section, "rows_max", LEDGER_ROWS_MAX, (1, 100_000_000));
+    let journal: Option<Read<PathBuf>> = reader.optional(&mut section, "journal");
     reader.finish(&section);
     let url = url?;
+    if let Some(journal) = &journal
+        && let Some(what) = unfit_journal(&journal.value, &url.value)
+    {
+        let problem =
+            Problem::Conflict { what: what.into(), remedy: "write `journal = \"ledger.journal\"`, or remove it" };
+        reader.faults.push(journal.fault(problem));
+    }
     if has_bound && url.value != LedgerUrl::Memory {
         let problem = Problem::Conflict {
             what: "`rows_max` bounds a ledger in memory, and this one is a file".into(),
@@ -322,7 +330,18 @@ fn ledger(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<LedgerSe
         };
         reader.faults.push(url.fault(problem));
     }
-    Some(LedgerSection { url, rows_max })
+    Some(LedgerSection { url, rows_max, journal })
+}
+
+/// Why this file cannot be the journal of this ledger.
+fn unfit_journal(journal: &Path, url: &LedgerUrl) -> Option<&'static str> {
+    match url {
+        // It has none, and nothing is lost by naming one: a test changes the url alone.
+        LedgerUrl::Memory => None,
+        LedgerUrl::Sqlite(file) if file == journal => Some("the journal and the ledger are one file"),
+        LedgerUrl::Sqlite(_) if journal.file_name().is_none() => Some("the journal is not a file"),
+        LedgerUrl::Sqlite(_) => None,
+    }
 }
 
 fn metrics(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<Option<MetricsSection>> {

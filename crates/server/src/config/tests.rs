@@ -206,6 +206,11 @@ fn a_ledger_is_named_by_a_url_that_this_version_knows() {
             "url = \"sqlite:ledger.db\"\nrows_max = 9",
             "ledger.url: `rows_max` bounds a ledger in memory, and this one is a file\n    remove `rows_max`",
         ),
+        (
+            "url = \"memory:\"",
+            "url = \"sqlite:a\"\njournal = \"a\"",
+            "ledger.journal: the journal and the ledger are one file",
+        ),
         ("[ledger]\nurl = \"memory:\"\n", "", "ledger.url: missing\n    add `url = \"sqlite:ledger.db\"`"),
     ]);
 }

@@ -29,7 +29,7 @@ enum FixedValue<'c> {
     Path(Option<&'c Path>),
 }
 
-fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 14] {
+fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 15] {
     let Configuration {
         file: _,
         server,
@@ -59,7 +59,8 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         node,
     } = server;
     let LimitsSection { sessions_max, half_open_max, enrolments_in_flight_max } = limits;
-    let LedgerSection { url, rows_max } = ledger;
+    let LedgerSection { url, rows_max, journal } = ledger;
+    let journal = journal.as_ref().map(|journal| journal.value.as_path());
     let crl_listen = crl.as_ref().and_then(|crl| crl.listen.as_ref()).map(|listen| listen.value);
     let crl_folder =
         crl.as_ref().map(|CrlSection { folder, listen: _, validity: _, interval: _ }| folder.value.as_path());
@@ -77,6 +78,7 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         ("limits.enrolments_in_flight_max", FixedValue::Number(*enrolments_in_flight_max)),
         ("ledger.url", FixedValue::Ledger(&url.value)),
         ("ledger.rows_max", FixedValue::Number(*rows_max)),
+        ("ledger.journal", FixedValue::Path(journal)),
         ("crl.folder", FixedValue::Path(crl_folder)),
         ("crl.listen", FixedValue::Address(crl_listen)),
         ("metrics.listen", FixedValue::Address(metrics_listen)),
