@@ -244,7 +244,15 @@ impl CaProfile {
     /// the key of the CA itself must have signed it: certificates of other software or of an authority below the CA were never in our ledger.
     /// A certificate that copies all of that cannot be told from a forgotten one (`SECURITY.md`, "The ledger").
     pub(crate) fn device_unrecorded(&self, profile: &Profile, client: &Certificate) -> Option<Device> {
-        if self.spec.unrecorded == Unrecorded::Refused || !self.spec.ca.is_named_by(client) {
+        if self.spec.unrecorded == Unrecorded::Refused {
+            return None;
+        }
+        self.device_of_genuine(profile, client)
+    }
+
+    /// The device of a certificate that the CA signed by this profile, read from the certificate itself.
+    pub(crate) fn device_of_genuine(&self, profile: &Profile, client: &Certificate) -> Option<Device> {
+        if !self.spec.ca.is_named_by(client) {
             return None;
         }
         if !self.template.could_have_made(client) {

@@ -18,15 +18,17 @@ use crate::batch::NextStep;
 use crate::ca_profile::CaProfile;
 use crate::device::Device;
 use crate::function::Function;
-use crate::idempotency::Key;
+use crate::idempotency::{Key, RepeatWindow};
+use crate::intent::{Adoption, Intent, Record};
+use crate::issued::Issued;
 use crate::job::{Job, Outcome, TlsUnique};
-use crate::ledger::LedgerFault;
+use crate::ledger::{Ledger, LedgerFault};
 use crate::origin::Origin;
 use crate::profile::{Mode, Profile};
 use crate::refusal::{Asked, Busy, Mismatch, Refusal};
 use crate::refusal_record::RefusalRecord;
 use crate::san::SanKind;
-use crate::standing::{Finding, Inquiry, Registration, Standing, State};
+use crate::standing::{Finding, GapTreatment, Inquiry, Registration, Standing, State};
 use crate::subject::SubjectRule;
 
 /// A job whose client may use the profile and whose CSR proves possession of its key.
@@ -258,14 +260,23 @@ impl Permit {
 
 /// The time and the context of a decision.
 #[derive(Clone, Copy)]
-pub(crate) struct Occasion {
+pub(crate) struct Occasion<'l> {
     pub(crate) utc: UnixTime,
     pub(crate) node: NodePrefix,
     /// See [`crate::Ledger::complete_since`].
     pub(crate) ledger_complete_since: Option<UnixTime>,
+    /// The ledger, which is asked about lost rows: see [`crate::Ledger::gap`].
+    pub(crate) ledger: &'l dyn Ledger,
 }
 
-impl Occasion {
+impl Occasion<'_> {
+    /// What becomes of a certificate whose row this node lost, now.
+    fn lost(&self, client: &Certificate) -> Option<GapTreatment> {
+        let serial = Serial::from_bytes(client.serial()).ok().filter(|serial| serial.node() == self.node)?;
+        let gap = self.ledger.gap(&serial, client.validity().not_before)?;
+        (self.utc < gap.until).then_some(gap.treatment)
+    }
+
     /// Whether a certificate that the ledger does not know cannot have been forgotten: it says that this node made it when the ledger already
     /// held everything that this node had made. notBefore is [`crate::BACKDATE`] before the moment of issuance, or at the beginning of the
     /// CA's validity, and never after that moment. So a certificate that an earlier process issued with a clock ahead by less than that does
@@ -281,12 +292,15 @@ impl Occasion {
 pub(crate) fn decide(
     verified: VerifiedJob,
     finding: Finding,
-    occasion: &Occasion,
-    refused: &mut Vec<RefusalRecord>,
+    occasion: &Occasion<'_>,
+    (refused, adopted): (&mut Vec<RefusalRecord>, &mut Vec<Adoption>),
 ) -> Result<NextStep<Permit, VerifiedJob>, Outcome> {
     let (device, subject) = match check(&verified, &finding, occasion) {
         Ok(NextStep::On(decided)) => decided,
-        Ok(NextStep::Aside(device)) => {
+        Ok(NextStep::Aside(Unasked { device, row })) => {
+            if row == LedgerRow::Lost {
+                adopted.extend(adoption(&verified, &device, occasion.utc));
+            }
             return Ok(NextStep::Aside(VerifiedJob { device: Some(device), ..verified }));
         }
         Err(outcome) => {
@@ -324,11 +338,11 @@ pub(crate) fn decide(
 fn check(
     verified: &VerifiedJob,
     finding: &Finding,
-    occasion: &Occasion,
-) -> Result<NextStep<(Device, Option<Name>), Device>, Outcome> {
+    occasion: &Occasion<'_>,
+) -> Result<NextStep<(Device, Option<Name>), Unasked>, Outcome> {
     let device = match identify(verified, finding.holder.as_ref(), occasion)? {
         Identified::Device(device) => device,
-        Identified::Unasked(device) => return Ok(NextStep::Aside(device)),
+        Identified::Unasked(unasked) => return Ok(NextStep::Aside(unasked)),
     };
     admits(verified.profile.spec().mode, finding.registration)?;
     check_challenge(verified)?;
@@ -371,13 +385,65 @@ enum Identified {
     /// The device that the ledger was asked about, or the holder that it named.
     Device(Device),
     /// A device that the ledger has not been asked about.
-    Unasked(Device),
+    Unasked(Unasked),
+}
+
+/// A device that the ledger has not been asked about.
+struct Unasked {
+    device: Device,
+    row: LedgerRow,
+}
+
+/// Why the ledger has no row of a certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LedgerRow {
+    /// It never had one.
+    Absent,
+    /// It was lost before the ledger was restored, and is brought back first.
+    Lost,
+}
+
+/// The row of a certificate that was lost, rebuilt from the certificate.
+fn adoption(verified: &VerifiedJob, device: &Device, utc: UnixTime) -> Option<Adoption> {
+    let client = &verified.client;
+    let (serial, validity, digest) = (Serial::from_bytes(client.serial()).ok()?, client.validity(), client.digest());
+    let profile = verified.profile.shared_name();
+    let intent = Intent {
+        serial,
+        ca: verified.rules.issuing(),
+        to_be_signed: Digest::of(client.to_be_signed()),
+        function: Function::SimpleEnroll,
+        profile: Arc::clone(profile),
+        profile_version: verified.rules.version(),
+        device: device.clone(),
+        anchor: verified.anchor,
+        vouched_by: Origin::ThisCa,
+        client: digest,
+        factory_key: None,
+        csr: digest,
+        spki: Digest::of(client.spki()),
+        names: digest,
+        subject: client.subject().clone(),
+        validity,
+        peer: verified.peer,
+        at: utc,
+    };
+    let issued = Issued {
+        device: device.clone(),
+        profile: Arc::clone(profile),
+        certificate: client.der().to_vec(),
+        digest,
+        validity,
+        at: utc,
+    };
+    let record = Record { serial, issued: Arc::new(issued), window: RepeatWindow { until: utc } };
+    Some(Adoption { intent, record })
 }
 
 /// Identifies the client. The profile's rule reads a manufacturer's certificate. The holder of a certificate of this CA is the device that
 /// the ledger names: we made its subject ourselves, so the subject says nothing about the device. Such a certificate gives access to the
 /// profile that issued it, for both functions.
-fn identify(verified: &VerifiedJob, holder: Option<&Standing>, occasion: &Occasion) -> Result<Identified, Outcome> {
+fn identify(verified: &VerifiedJob, holder: Option<&Standing>, occasion: &Occasion<'_>) -> Result<Identified, Outcome> {
     let utc = occasion.utc;
     // The session may have begun while the certificate was valid, or under another profile's leniency.
     let validity = verified.client.validity();
@@ -395,15 +461,16 @@ fn identify(verified: &VerifiedJob, holder: Option<&Standing>, occasion: &Occasi
             Some(device) => Identified::Device(device.clone()),
             None => return Err(Refusal::NoDeviceId(profile.spec().device_id).into()),
         },
-        (Origin::ThisCa, None) if occasion.was_never_issued(&verified.client) => {
-            return Err(Refusal::ClientNotInLedger.into());
-        }
-        (Origin::ThisCa, None) => match &verified.device {
-            Some(device) => Identified::Device(device.clone()),
-            None => {
-                let device = verified.rules.device_unrecorded(profile, &verified.client);
-                Identified::Unasked(device.ok_or(Refusal::ClientNotInLedger)?)
+        (Origin::ThisCa, None) => match occasion.lost(&verified.client) {
+            Some(GapTreatment::Refuse) => return Err(Refusal::ClientOfLostRow.into()),
+            // The ledger was asked to bring its row back, and did not: it has the serial number in another row.
+            Some(GapTreatment::Adopt) if verified.device.is_some() => return Err(Refusal::ClientNotInLedger.into()),
+            Some(GapTreatment::Adopt) => {
+                let device = verified.rules.device_of_genuine(profile, &verified.client);
+                let device = device.ok_or(Refusal::ClientNotInLedger)?;
+                Identified::Unasked(Unasked { device, row: LedgerRow::Lost })
             }
+            None => unrecorded(verified, occasion)?,
         },
         (Origin::ThisCa, Some(standing)) if *standing.profile != *profile.name() => {
             return Err(Refusal::ClientOfAnotherProfile(Arc::clone(&standing.profile)).into());
@@ -415,12 +482,25 @@ fn identify(verified: &VerifiedJob, holder: Option<&Standing>, occasion: &Occasi
         }
         (Origin::ThisCa, Some(standing)) => Identified::Device(standing.device.clone()),
     };
-    let (Identified::Device(device) | Identified::Unasked(device)) = &identified;
+    let (Identified::Device(device) | Identified::Unasked(Unasked { device, .. })) = &identified;
     if profile.has_manufacturer(&device.manufacturer) {
         Ok(identified)
     } else {
         Err(Refusal::ManufacturerRemoved.into())
     }
+}
+
+/// The client of a certificate that never had a row.
+fn unrecorded(verified: &VerifiedJob, occasion: &Occasion<'_>) -> Result<Identified, Refusal> {
+    if occasion.was_never_issued(&verified.client) {
+        return Err(Refusal::ClientNotInLedger);
+    }
+    if let Some(device) = &verified.device {
+        return Ok(Identified::Device(device.clone()));
+    }
+    let device = verified.rules.device_unrecorded(&verified.profile, &verified.client);
+    let device = device.ok_or(Refusal::ClientNotInLedger)?;
+    Ok(Identified::Unasked(Unasked { device, row: LedgerRow::Absent }))
 }
 
 /// RFC 7030 §3.5: the client puts the base64 of tls-unique in challengePassword, and the server MUST verify it if it is present. Without

@@ -155,3 +155,13 @@ pub enum Recorded {
     /// The reservation had been given up: the certificate must not be released.
     Abandoned,
 }
+
+/// The row of a certificate that its ledger lost, rebuilt from the certificate: see [`crate::Gap`].
+#[derive(Clone, Debug)]
+pub struct Adoption {
+    /// What the certificate says about its request. What it does not say: `client` and `csr` are the digest of the certificate itself, which no
+    /// request has, and the time is that of the adoption.
+    pub intent: Intent,
+    /// The certificate. It answers no repeats.
+    pub record: Record,
+}

@@ -34,7 +34,7 @@ use crate::clock_guard::ledger_time;
 use crate::decide::{Occasion, Permit, VerifiedJob, decide, verify};
 use crate::idempotency::RepeatWindow;
 use crate::in_flight::{Claim, Joined};
-use crate::intent::{FactoryKeys, Intended, Intent, NewRow, Record, Recorded, Reserve};
+use crate::intent::{Adoption, FactoryKeys, Intended, Intent, NewRow, Record, Recorded, Reserve};
 use crate::issued::Issued;
 use crate::job::{Deliver, Job, Outcome};
 use crate::ledger::LedgerFault;
@@ -153,12 +153,13 @@ impl Submission {
             ledger_complete_since: (batch.states().zip(&findings).any(unrecorded))
                 .then(|| self.authority.ledger.complete_since())
                 .flatten(),
+            ledger: &*self.authority.ledger,
         };
-        let (mut findings, mut refused) = (findings.into_iter(), Vec::new());
+        let (mut findings, mut refused, mut adopted) = (findings.into_iter(), Vec::new(), Vec::new());
         let (permitted, others) = batch.divide(|verified| {
             let finding = findings.next().ok_or(LedgerFault::Answer);
             let finding = finding.map_err(|fault| Busy::Ledger(fault).into());
-            match finding.and_then(|it| decide(verified, it, &occasion, &mut refused)) {
+            match finding.and_then(|it| decide(verified, it, &occasion, (&mut refused, &mut adopted))) {
                 Ok(NextStep::On(permit)) => NextStep::On(permit),
                 Ok(NextStep::Aside(again)) => NextStep::Aside(Ok(again)),
                 Err(outcome) => NextStep::Aside(Err(outcome)),
@@ -167,7 +168,20 @@ impl Submission {
         let again = others.advance(|other| other);
         self.audit(refused);
         self.clone().claim(permitted);
-        self.ask_standing(again);
+        if adopted.is_empty() { self.ask_standing(again) } else { self.adopt(again, adopted) }
+    }
+
+    /// Brings back rows that the ledger lost, and asks it again about the clients.
+    fn adopt<J: Send + 'static>(self, batch: JobBatch<J, VerifiedJob>, rows: Vec<Adoption>) {
+        let asked = rows.len();
+        let ledger = Arc::clone(&self.authority.ledger);
+        let adopted = move |answer: Result<Vec<Recorded>, LedgerFault>| {
+            self.resume(move |it| match one_each(answer, asked) {
+                Ok(_) => it.ask_standing(batch),
+                Err(fault) => drop(batch.advance(|_| Err::<(), _>(Busy::Ledger(fault).into()))),
+            });
+        };
+        ledger.adopt(rows, Box::new(adopted));
     }
 
     fn claim<J: Send + 'static>(self, batch: JobBatch<J, Permit>) {

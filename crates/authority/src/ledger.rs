@@ -23,9 +23,9 @@ use rustls_pki_types::UnixTime;
 use crate::completion::Completion;
 use crate::crl_list::{CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, NextCrl};
 use crate::entry::{LedgerEntry, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter};
-use crate::intent::{Intended, Record, Recorded, Reserve};
+use crate::intent::{Adoption, Intended, Record, Recorded, Reserve};
 use crate::refusal_record::RefusalRecord;
-use crate::standing::{Finding, Inquiry};
+use crate::standing::{Finding, Gap, Inquiry};
 
 /// An intent that has not become a certificate this long after it was reserved counts as abandoned when its key is asked for again: longer than any signer and
 /// ledger we wait for, shorter than MAX_TRANSMIT_WAIT (93 s, RFC 7252 §4.8.2), so that a device that still tries gets its certificate.
@@ -50,6 +50,20 @@ pub trait Ledger: Send + Sync {
     /// The serial of the next row: the first step of an issuance, before anything is signed or written. A serial that is drawn and never reserved
     /// has no meaning. `random` is used for this serial only.
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial;
+
+    /// What becomes of a genuine certificate of this node that has no row: its serial number and its notBefore. `None` if it was never issued. Called
+    /// after [`Ledger::standing`] has answered that it does not know the certificate.
+    fn gap(&self, serial: &Serial, not_before: UnixTime) -> Option<Gap> {
+        let _a_ledger_that_is_not_restored_has_none = (serial, not_before);
+        None
+    }
+
+    /// Brings back rows that were lost, durably. One answer per row, in order: [`Recorded::Durable`] if the row has this certificate now. Called
+    /// only for certificates of a [`Ledger::gap`] that are to be adopted.
+    fn adopt(&self, rows: Vec<Adoption>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        drop(rows);
+        done(Err(LedgerFault::Answer));
+    }
 
     /// Reserves each serial for its request, durably, unless the request is already answered or may have no new row. One answer per row, in
     /// order.
@@ -169,6 +183,14 @@ impl<L: LedgerOver> Ledger for L {
 
     fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
         self.inner().draw(node, random)
+    }
+
+    fn gap(&self, serial: &Serial, not_before: UnixTime) -> Option<Gap> {
+        self.inner().gap(serial, not_before)
+    }
+
+    fn adopt(&self, rows: Vec<Adoption>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        self.inner().adopt(rows, done);
     }
 
     fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {

@@ -37,6 +37,9 @@ pub enum Refusal {
     ClientOfAnotherProfile(Arc<str>),
     /// The client's certificate chains to our CA, and the ledger does not know it: it does not identify the client.
     ClientNotInLedger,
+    /// The client's certificate was issued here, its row was lost before the ledger was restored from a backup, and the operator refuses such
+    /// certificates.
+    ClientOfLostRow,
     /// The manufacturer that vouched for the client is not in the profile any more.
     ManufacturerRemoved,
     /// The names in the client's certificate do not yield a device identity by the profile's rule.
@@ -90,6 +93,7 @@ impl Refusal {
             Self::NotIssuedHere => "est.sren.not_issued_here",
             Self::ClientOfAnotherProfile(_) => "est.client.of_another_profile",
             Self::ClientNotInLedger => "est.client.not_in_ledger",
+            Self::ClientOfLostRow => "est.client.of_lost_row",
             Self::ManufacturerRemoved => "est.client.manufacturer_removed",
             Self::NoDeviceId(_) => "est.client.no_device_id",
             Self::SubjectMismatch(_) => match function {
@@ -187,6 +191,9 @@ impl fmt::Display for Refusal {
                 )
             }
             Self::ClientNotInLedger => f.write_str("the ledger does not hold the client's certificate"),
+            Self::ClientOfLostRow => {
+                f.write_str("the row of the client's certificate was lost before the ledger was restored from a backup")
+            }
             Self::ManufacturerRemoved => {
                 f.write_str("the manufacturer of the client's device is no longer listed in the profile")
             }

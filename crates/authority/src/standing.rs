@@ -81,3 +81,21 @@ pub enum State {
     /// It is revoked.
     Revoked(Revocation),
 }
+
+/// What becomes of the certificates of rows that a ledger lost before it was restored from a backup, and that no journal brought back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// What becomes of them.
+    pub treatment: GapTreatment,
+    /// From this time on they are what every certificate without a row is: never issued.
+    pub until: UnixTime,
+}
+
+/// See [`Gap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapTreatment {
+    /// A renewal brings the row back, rebuilt from the certificate.
+    Adopt,
+    /// A renewal is refused for a reason of its own; the device enrols again with its factory certificate.
+    Refuse,
+}

@@ -4,6 +4,7 @@ mod backup;
 mod export;
 mod import;
 mod migrate;
+mod resume;
 mod status;
 pub(crate) mod verify;
 
@@ -39,6 +40,7 @@ enum LedgerVerb {
     Migrate(migrate::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
+    Resume(Box<resume::Arguments>),
 }
 
 impl Arguments {
@@ -51,6 +53,7 @@ impl Arguments {
             LedgerVerb::Migrate(arguments) => arguments.json,
             LedgerVerb::Export(arguments) => arguments.json,
             LedgerVerb::Import(arguments) => arguments.json,
+            LedgerVerb::Resume(arguments) => arguments.json,
         }
     }
 }
@@ -64,6 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         LedgerVerb::Migrate(arguments) => migrate::run(arguments),
         LedgerVerb::Export(arguments) => export::run(arguments),
         LedgerVerb::Import(arguments) => import::run(arguments),
+        LedgerVerb::Resume(arguments) => resume::run(arguments),
     }
 }
 

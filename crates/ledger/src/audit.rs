@@ -13,6 +13,9 @@
 //!
 //! **Verification.** [`verify()`] recomputes the chain, compares it with the checkpoints, and names the first fault.
 //!
+//! **Restores.** A ledger that was restored from a backup goes on with a signed mark: checkpoints of the lost part are counted, not taken for a cut
+//! tail, and the mark is reported.
+//!
 //! **Pruning.** [`prune()`] removes old rows that a checkpoint covers, and leaves a signed stub in their place, where the chain begins then.
 
 pub mod chain;
@@ -21,6 +24,7 @@ mod key;
 pub mod prune;
 pub(crate) mod record;
 pub(crate) mod refusals;
+pub(crate) mod restored;
 mod settings;
 pub(crate) mod signer;
 mod stub;
@@ -30,6 +34,7 @@ pub mod verify;
 pub use checkpoint::Checkpoint;
 pub use key::{AuditKey, AuditPublicKey, KeyFileFault, KeyFileProblem, public_path};
 pub use prune::{PruneFault, PruneReport, PruneRequest, prune};
+pub use restored::AuditRestore;
 pub use settings::{AuditClock, AuditSettings, SYSLOG_SOCKET};
 pub use signer::CheckpointFailures;
 pub(crate) use stub::is_stub;

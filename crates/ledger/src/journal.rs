@@ -26,6 +26,7 @@
 //! operator may move or delete those that end before the oldest backup that could be restored. A certificate takes about 2.2 kB.
 
 pub(crate) mod frame;
+pub(crate) mod reading;
 pub(crate) mod segments;
 pub(crate) mod tail;
 mod writer;

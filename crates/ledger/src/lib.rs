@@ -21,6 +21,7 @@ pub mod line;
 pub mod migrate;
 mod paths;
 pub mod prune;
+pub mod resume;
 mod seconds;
 pub mod serial;
 pub mod sqlite;

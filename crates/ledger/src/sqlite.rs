@@ -30,10 +30,12 @@ mod crl;
 pub(crate) mod foreign;
 pub(crate) mod import;
 mod index;
-mod locate;
+pub(crate) mod locate;
 mod place;
 mod queue;
 mod reader;
+mod restore;
+pub(crate) mod restoring;
 mod revocation_order;
 mod room;
 pub(crate) mod row;
@@ -49,9 +51,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use authority::{
-    Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, DiskRoom, Finding, Inquiry, Intended,
-    Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, NextCrl, Record,
-    Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter,
+    Adoption, Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, DiskRoom, Finding, Gap,
+    Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator,
+    NextCrl, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter,
 };
 use crashpoint::Step;
 use pki::AnchorId;
@@ -67,6 +69,7 @@ use self::index::{Unmerged, YOUNG_MAX};
 use self::place::{FileIdentity, expect_ledger_of_audit, give_to_owner, open_or_create, warn_if_exposed};
 use self::queue::Queue;
 use self::reader::{Question, Reader};
+use self::restore::Restore;
 use self::room::{Needed, Room};
 use self::schema::Meta;
 use self::writer::{Write, Writer};
@@ -112,6 +115,8 @@ pub struct SqliteLedger {
     complete_since: UnixTime,
     /// Taken when it is dropped.
     closing: Mutex<Option<Closing>>,
+    /// Read once: a restore is made while nobody has the ledger open.
+    restores: Vec<Restore>,
 }
 
 /// What the threads share with whoever asks.
@@ -229,7 +234,7 @@ impl SqliteLedger {
     }
 
     fn try_open(file: &Path, fresh: Fresh, settings: &LedgerSettings, now: UnixTime) -> Result<Self, OpenProblem> {
-        let Opened { lock, meta, book, anchor, key, serials, unmerged, journal } =
+        let Opened { lock, meta, book, anchor, key, serials, unmerged, journal, restores } =
             open_book(file, fresh, settings, now)?;
         let audit = &settings.audit;
         let audit_key = key.public();
@@ -257,7 +262,7 @@ impl SqliteLedger {
         let (readers, writers) = start(&shared, (book, journal), auditor, checkpoints).map_err(OpenProblem::File)?;
         let closing = Closing { shared: Arc::clone(&shared), readers, writers, anchor, lock };
         let complete_since = time(meta.complete_since);
-        Ok(Self { shared, audit_key, complete_since, closing: Mutex::new(Some(closing)) })
+        Ok(Self { shared, audit_key, complete_since, restores, closing: Mutex::new(Some(closing)) })
     }
 
     /// How many rows it has.
@@ -296,6 +301,7 @@ struct Opened {
     serials: Arc<SerialCipher>,
     unmerged: Arc<Unmerged>,
     journal: Option<(JournalSettings, LedgerId)>,
+    restores: Vec<Restore>,
 }
 
 /// Opens the book of the ledger in this file, or begins one, and resolves what a crash left.
@@ -323,6 +329,8 @@ fn open_book(
     let serials = Arc::new(SerialCipher::new(&meta.serial_key));
     let unmerged = Arc::new(Unmerged::new(YOUNG_MAX));
     let remembered = (Arc::clone(&serials), Arc::clone(&unmerged));
+    restore::expect_finished(&connection)?;
+    let restores = Restore::read_all(&connection)?;
     let mut book = Book::new(connection, remembered, audit.node)?;
     let journal = journal.clone().map(|settings| (settings, LedgerId::new(&meta.serial_key)));
     if let Some((settings, ledger)) = &journal {
@@ -337,7 +345,7 @@ fn open_book(
             "certificates were being issued when the server ended: they were not released, and are revoked. `muster cert list --state abandoned` shows them"
         );
     }
-    Ok(Opened { lock, meta, book, anchor, key, serials, unmerged, journal })
+    Ok(Opened { lock, meta, book, anchor, key, serials, unmerged, journal, restores })
 }
 
 /// At the start there is nothing to measure a gap with: it is reported, and the operator decides (E30).
@@ -435,7 +443,7 @@ fn expect_journal_of_ledger(file: &Path, journal: Option<&JournalSettings>) -> R
 }
 
 /// One process has a ledger open: two would draw the same numbers.
-fn lock(file: &Path) -> Result<File, OpenProblem> {
+pub(crate) fn lock(file: &Path) -> Result<File, OpenProblem> {
     let name = with_suffix(file, ".lock");
     // Who may open it may hold it, and keep a server from starting.
     let lock = open_or_create(File::options().write(true), &name, 0o600, file).map_err(OpenProblem::File)?;
@@ -484,6 +492,14 @@ impl Ledger for SqliteLedger {
         let serial = self.shared.serials.serial(node, number, random);
         crashpoint::passed(Step::Drawn);
         serial
+    }
+
+    fn gap(&self, serial: &Serial, not_before: UnixTime) -> Option<Gap> {
+        restore::gap_of(&self.restores, &self.shared.serials, serial, not_before)
+    }
+
+    fn adopt(&self, rows: Vec<Adoption>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        self.shared.write(Write::Adopt(rows, done));
     }
 
     fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {

@@ -238,7 +238,11 @@ fn pruned(connection: &Connection) -> Result<(i64, i64), Error> {
     connection.query_row("SELECT rows, issued FROM pruned", [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-fn one_row(entry: &LedgerEntry, issuers: &[Arc<Certificate>], report: &mut RowReport) -> Result<(), RowFlaw> {
+pub(crate) fn one_row(
+    entry: &LedgerEntry,
+    issuers: &[Arc<Certificate>],
+    report: &mut RowReport,
+) -> Result<(), RowFlaw> {
     report.revoked += u64::from(entry.revocation.is_some());
     let issued = match &entry.stage {
         RowStage::Issued(record) => &record.issued,

@@ -11,9 +11,8 @@ use crate::outcome::{CommandFault, CommandResult, out, print_json};
 /// Copy the ledger to a file, while the server runs
 #[derive(clap::Args)]
 #[command(after_help = "\
-The copy is one moment of the ledger, whole and durable when the command ends; nothing is left behind if it fails. It does not know what is issued later: a \
-server that starts on it refuses the certificates of that time, and their devices enrol again with their factory certificates. Keep the checkpoints of the \
-audit apart from it.
+The copy is one moment of the ledger, whole and durable when the command ends; nothing is left behind if it fails. It does not know what is issued later: \
+`muster ledger resume --after-restore` brings that back from the journal. Keep the journal and the checkpoints of the audit apart from it.
 
 Examples:
   muster ledger backup /backup/ledger-2026-11-27.db

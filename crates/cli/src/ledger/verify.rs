@@ -56,12 +56,19 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
             "ledger": file.display().to_string(),
             "rows": report.rows, "certificates": report.certificates, "of_other_cas": report.unsigned,
             "abandoned": report.abandoned, "revoked": report.revoked,
-            "audit_rows": audit.rows, "audit_checkpoints": audit.checkpoints,
+            "audit_rows": audit.rows, "audit_checkpoints": audit.checkpoints, "audit_lost_checkpoints": audit.lost_checkpoints,
+            "audit_restores": audit.restores.iter().map(|it| json!({ "node": it.node.number(), "after": it.sequence, "at": it.at })).collect::<Vec<_>>(),
         }));
         return Ok(());
     }
     out!("{}", summary(&report));
     out!("audit: {} rows, {} checkpoints: all good", audit.rows, audit.checkpoints);
+    for restore in &audit.restores {
+        out!("audit: restored from a backup that ended with row {}", restore.sequence);
+    }
+    if audit.lost_checkpoints > 0 {
+        out!("audit: {} checkpoints are of rows that were lost before a restore", audit.lost_checkpoints);
+    }
     Ok(())
 }
 

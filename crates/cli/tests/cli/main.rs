@@ -13,5 +13,6 @@ mod foreign;
 mod json;
 mod ledger;
 mod link;
+mod restore;
 mod strangers;
 mod usage;

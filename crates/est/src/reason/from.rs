@@ -173,6 +173,7 @@ impl Reason {
             Refusal::NotIssuedHere => Self::RenewalNotOfThisCa,
             Refusal::ClientOfAnotherProfile(_) => Self::ClientOfAnotherProfile,
             Refusal::ClientNotInLedger => Self::ClientNotInLedger,
+            Refusal::ClientOfLostRow => Self::ClientOfLostRow,
             Refusal::ManufacturerRemoved => Self::ClientManufacturerRemoved,
             Refusal::NoDeviceId(_) => Self::ClientNoDeviceId,
             Refusal::SubjectMismatch(_) => match function {

@@ -142,6 +142,7 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::NotIssuedHere,
         Refusal::ClientOfAnotherProfile("other".into()),
         Refusal::ClientNotInLedger,
+        Refusal::ClientOfLostRow,
         Refusal::ManufacturerRemoved,
         Refusal::NoDeviceId(DeviceIdRule::Subject),
         Refusal::SubjectMismatch(mismatch()),

@@ -313,6 +313,7 @@ const OF_THE_CERTIFICATE: &[Reason] = &[
     Reason::ClientRevoked,
     Reason::ClientOfAnotherProfile,
     Reason::ClientNotInLedger,
+    Reason::ClientOfLostRow,
     Reason::ClientManufacturerRemoved,
     Reason::ClientNoDeviceId,
     Reason::SubjectTemplate,

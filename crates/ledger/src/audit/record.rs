@@ -7,6 +7,8 @@
 //! | `revoked` | the operator | `reason`, `serial`, `device`, `manufacturer` |
 //! | `abandoned` | `muster` | `reason`, `serial`, `device`, `manufacturer`, `profile`, `profile_version`, `peer` |
 //! | `imported` | the operator | `count` of lines, `file`: the records of these lines stand in the same row |
+//! | `adopted` | `device` | as `issued`: a certificate of a lost row, whose row was rebuilt from it |
+//! | `audit.restored` | the operator | see `restored` |
 //! | `refusals_dropped` | `muster` | `count` |
 //!
 //! `client`, `certificate` and `manufacturer` are SHA-256: of a certificate, or of the name and key of an authority. `count` is the number of
@@ -150,11 +152,29 @@ impl AuditBody {
     }
 
     pub(crate) fn issued(&mut self, serial: &Serial, issued: &Issued, origin: &RequestOrigin) {
-        let line = self.line("issued", seconds(issued.at)).plain("actor", DEVICE);
+        self.certificate("issued", (serial, issued), origin, seconds(issued.at));
+    }
+
+    pub(crate) fn adopted(&mut self, serial: &Serial, issued: &Issued, origin: &RequestOrigin, at: i64) {
+        self.certificate("adopted", (serial, issued), origin, at);
+    }
+
+    fn certificate(&mut self, kind: &str, (serial, issued): (&Serial, &Issued), origin: &RequestOrigin, at: i64) {
+        let line = self.line(kind, at).plain("actor", DEVICE);
         let line = line.plain("function", function_name(origin.function)).text("profile", &issued.profile);
         let line = line.hex("profile_version", origin.profile_version.as_bytes());
         let line = device(line, &issued.device).hex("client", origin.client.as_bytes()).plain("peer", origin.peer);
         line.hex("serial", serial.as_bytes()).hex("certificate", issued.digest.as_bytes()).end();
+    }
+
+    /// A record that was signed as it is.
+    pub(crate) fn mark(&mut self, text: &str, at: i64) {
+        if self.records > 0 {
+            self.text.push('\n');
+        }
+        self.text.push_str(text);
+        self.records += 1;
+        self.latest = self.latest.max(at);
     }
 
     pub(crate) fn refused(&mut self, refusal: &CoalescedRefusal) {

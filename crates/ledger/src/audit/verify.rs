@@ -12,6 +12,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row};
 use super::chain::{AuditHead, ROW_VERSION};
 use super::checkpoint::{Checkpoint, LINE_BYTES_MAX};
 use super::key::AuditPublicKey;
+use super::restored::{self, AuditRestore};
 use super::stub;
 
 /// Rows that are read at a time: some megabytes.
@@ -38,6 +39,10 @@ pub struct AuditReport {
     pub checkpoints: u64,
     /// Those of them whose row was pruned.
     pub pruned_checkpoints: u64,
+    /// Those of them whose row was lost before the ledger was restored from a backup.
+    pub lost_checkpoints: u64,
+    /// The restores that the chains name.
+    pub restores: Vec<AuditRestore>,
     /// The chain of each node.
     pub nodes: Vec<AuditNode>,
     /// The first fault; what comes behind it was not verified.
@@ -215,6 +220,7 @@ WHERE (node, sequence) > (?1, ?2) ORDER BY node, sequence LIMIT ?3";
 
     fn follow(&mut self, row: &AuditRow<'_>, report: &mut AuditReport) -> Result<(), AuditFault> {
         let before = self.head.filter(|head| head.node == row.node);
+        report.restores.extend(before.and_then(|before| restored::read(row.body, &before, self.keys)));
         let next = row.follow(before, self.keys);
         self.head = Some(next.map_err(|(sequence, flaw)| AuditFault { node: row.node.number(), sequence, flaw })?);
         match report.nodes.last_mut().filter(|_| before.is_some()) {
@@ -327,7 +333,10 @@ impl CheckpointFile<'_> {
             };
             // A ledger in which nothing happens signs the same head again and again.
             let is_same = last.is_some_and(|last| Checkpoint { at: last.at, ..checkpoint } == last);
-            if !is_same && let Some(flaw) = compare(connection, &checkpoint, place, report)? {
+            let flaw = if is_same { None } else { compare(connection, &checkpoint, place, report)? };
+            if flaw.is_some() && is_of_lost_part(&checkpoint, &report.restores) {
+                report.lost_checkpoints += 1;
+            } else if let Some(flaw) = flaw {
                 let (node, sequence) = (checkpoint.node.number(), checkpoint.sequence);
                 return Ok(Some(AuditFault { node, sequence, flaw }));
             }
@@ -338,6 +347,13 @@ impl CheckpointFile<'_> {
             }
         }
     }
+}
+
+/// Whether a checkpoint without its row was signed before a restore, behind what was restored.
+fn is_of_lost_part(checkpoint: &Checkpoint, restores: &[AuditRestore]) -> bool {
+    restores.iter().any(|restore| {
+        restore.node == checkpoint.node && restore.sequence < checkpoint.sequence && checkpoint.at <= restore.at
+    })
 }
 
 /// Compares a checkpoint with the row that it is about, and notes in the report that this row is covered.

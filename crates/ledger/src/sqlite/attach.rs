@@ -2,7 +2,7 @@
 
 use std::io;
 
-use authority::{LedgerEntry, Recorded, RowStage};
+use authority::{LedgerEntry, RowStage};
 use pki::Digest;
 use pki::issue::Serial;
 use rusqlite::{Connection, Error, OptionalExtension};
@@ -13,6 +13,7 @@ use super::book::{Book, LIFE_BITS};
 use super::locate::by_serial;
 use super::row;
 use crate::audit::chain::AuditHead;
+use crate::audit::record::Abandonment;
 use crate::fault::OpenProblem;
 use crate::journal::frame::{AuditPoint, Header, LedgerId};
 use crate::journal::tail::Tail;
@@ -140,7 +141,7 @@ impl Book {
         Ok(by_serial(self.connection(), self.serials(), serial)?.map(|(_, row)| row))
     }
 
-    fn begin_empty(&mut self, settings: &JournalSettings, ledger: LedgerId) -> Result<(), OpenProblem> {
+    pub(super) fn begin_empty(&mut self, settings: &JournalSettings, ledger: LedgerId) -> Result<(), OpenProblem> {
         let at = AuditPoint::from(&self.audit.head());
         let header = Header { ledger, life: self.life(), after: at };
         self.journal = Some(
@@ -227,35 +228,40 @@ impl Book {
 
     /// Makes the ledger say what a line says, if it does not already. The caller has begun a batch.
     pub(super) fn replay(&mut self, event: &RowEvent) -> Result<Replayed, Error> {
-        let row = self.row_of(event.serial())?;
+        let row = by_serial(self.connection(), self.serials(), event.serial())?;
         Ok(match (event, row) {
             (RowEvent::Reserved(_), _) => Replayed::Known,
             (RowEvent::Issued(intent, record), None) => match self.restore_row(intent)? {
-                Some(_) => recorded(self.record(record)?),
+                Some(number) => self.record_at(number, record).map(|()| Replayed::Row)?,
                 None => Replayed::Contradiction,
             },
-            (RowEvent::Issued(_, record), Some(row)) => match row.stage {
-                RowStage::Reserved => recorded(self.record(record)?),
+            (RowEvent::Issued(_, record), Some((number, row))) => match row.stage {
+                RowStage::Reserved => self.record_at(number, record).map(|()| Replayed::Row)?,
                 RowStage::Issued(known) if known.issued.digest == record.issued.digest => Replayed::Known,
                 RowStage::Issued(_) => Replayed::Contradiction,
                 // It was given up after its certificate was in the journal: that certificate was never released.
                 RowStage::Abandoned => Replayed::Known,
             },
             (RowEvent::Abandoned(intent), None) => match self.restore_row(intent)? {
-                Some(_) => self.abandon_serial(&intent.serial).map(|()| Replayed::Row)?,
+                Some(number) => self.give_up_again(number)?,
                 None => Replayed::Contradiction,
             },
-            (RowEvent::Abandoned(intent), Some(row)) => match row.stage {
-                RowStage::Reserved => self.abandon_serial(&intent.serial).map(|()| Replayed::Row)?,
+            (RowEvent::Abandoned(_), Some((number, row))) => match row.stage {
+                RowStage::Reserved => self.give_up_again(number)?,
                 RowStage::Issued(_) | RowStage::Abandoned => Replayed::Known,
             },
-            (RowEvent::Revoked(_, revocation), Some(row)) if row.revocation.is_none() => {
-                self.revoke_row(&row, revocation)?;
+            (RowEvent::Revoked(_, revocation), Some((number, row))) if row.revocation.is_none() => {
+                self.revoke_found((number, &row), revocation)?;
                 Replayed::Revocation
             }
             (RowEvent::Revoked(..), Some(_)) => Replayed::Known,
             (RowEvent::Revoked(..), None) => Replayed::NoRow,
         })
+    }
+
+    fn give_up_again(&mut self, number: i64) -> Result<Replayed, Error> {
+        let at = self.tally().time;
+        self.abandon(number, Abandonment::NotIssued, at).map(|_| Replayed::Row)
     }
 }
 
@@ -272,13 +278,6 @@ pub(super) enum Replayed {
     NoRow,
     /// Nothing: the ledger says something else of this serial number.
     Contradiction,
-}
-
-fn recorded(answer: Recorded) -> Replayed {
-    match answer {
-        Recorded::Durable => Replayed::Row,
-        Recorded::Abandoned => Replayed::Contradiction,
-    }
 }
 
 fn hash_of(connection: &Connection, at: AuditPoint) -> Result<Option<Digest>, Error> {

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use authority::{
-    Actor, FactoryKeys, INTENT_LIFETIME, Intended, Intent, LedgerEntry, NewRow, ProfileVersion, Record, Recorded,
-    Reserve, Revocation, RowStage,
+    Actor, Adoption, FactoryKeys, INTENT_LIFETIME, Intended, Intent, LedgerEntry, NewRow, ProfileVersion, Record,
+    Recorded, Reserve, Revocation, RowStage,
 };
 use crashpoint::Step;
 use pki::issue::{NodePrefix, RevocationReason, Serial};
@@ -20,8 +20,9 @@ use tracing::warn;
 use self::recently_revoked::RecentlyRevoked;
 use super::connect::keep_log_when_closed;
 use super::crl::Layouts;
+use super::foreign;
 use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
-use super::locate::newest;
+use super::locate::{by_serial, newest};
 use super::row::{self, function_code, function_of, origin_code, short, short_device, tag};
 use crate::audit::chain::ChainWriter;
 use crate::audit::record::{Abandonment, RequestOrigin};
@@ -36,7 +37,7 @@ const NAMES_MAX: usize = 4_096;
 
 /// The numbers of one life of the ledger: a restore begins the next one, so that no number of the lost life is drawn again. A million certificates a
 /// second for twelve days, or ten a second for three thousand years.
-pub(super) const LIFE_BITS: u32 = 40;
+pub(crate) const LIFE_BITS: u32 = 40;
 
 /// Reservations that a batch gives up because their time is over: a step of work that a batch does not notice.
 const OUTLIVED_MAX: usize = 64;
@@ -165,6 +166,11 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
 
     pub(super) fn tally(&self) -> Tally {
         self.tally
+    }
+
+    /// From now on numbers are those of this life.
+    pub(super) fn begin_life(&mut self, life: i64) {
+        self.tally.numbers = self.tally.numbers.max(life << LIFE_BITS);
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -430,16 +436,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
     /// Writes the certificate of a row that was reserved.
     fn keep(&mut self, number: i64, record: &Record, reservation: Reservation) -> Result<(), Error> {
         let (issued, Reservation { origin, intent, .. }) = (&record.issued, reservation);
-        let values = params![
-            number,
-            seconds(issued.at),
-            seconds(record.window.until),
-            blob(&issued.digest),
-            issued.certificate.as_slice()
-        ];
-        let sql = "INSERT INTO certificate (number, at, repeat_until, digest, der) VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.connection.prepare_cached(sql)?.execute(values)?;
-        self.tally.issued += 1;
+        self.write_certificate(number, record)?;
         self.audit.body.issued(&record.serial, issued, &origin);
         if let Some(journal) = &mut self.journal {
             match intent {
@@ -468,11 +465,52 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         self.tally.time = self.tally.time.max(at);
     }
 
+    fn write_certificate(&mut self, number: i64, record: &Record) -> Result<(), Error> {
+        let issued = &record.issued;
+        let values = params![
+            number,
+            seconds(issued.at),
+            seconds(record.window.until),
+            blob(&issued.digest),
+            issued.certificate.as_slice()
+        ];
+        let sql = "INSERT INTO certificate (number, at, repeat_until, digest, der) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.connection.prepare_cached(sql)?.execute(values)?;
+        self.tally.issued += 1;
+        Ok(())
+    }
+
+    /// Brings back a row that was lost, from its certificate.
+    pub(super) fn adopt(&mut self, Adoption { intent, record }: &Adoption) -> Result<Recorded, Error> {
+        let found = by_serial(&self.connection, &self.serials, &intent.serial)?;
+        if let Some((_, row)) = found {
+            let is_it = row.issued().is_some_and(|issued| issued.digest == record.issued.digest);
+            return Ok(if is_it { Recorded::Durable } else { Recorded::Abandoned });
+        }
+        let Some(number) = self.restore_row(intent)? else { return Ok(Recorded::Abandoned) };
+        self.open.remove(&number);
+        self.write_certificate(number, record)?;
+        let at = seconds(intent.at);
+        self.audit.body.adopted(&record.serial, &record.issued, &RequestOrigin::of(intent), at);
+        if let Some(journal) = &mut self.journal {
+            journal.issued(intent, record);
+        }
+        Ok(Recorded::Durable)
+    }
+
     /// Reserves the row of a request that was reserved before, in a ledger that lost it: nothing is asked about it. `None` if another row has its
-    /// number.
+    /// number. A serial number that no life of this ledger has drawn is that of an imported row, which gets a new number.
     pub(super) fn restore_row(&mut self, intent: &Intent) -> Result<Option<i64>, Error> {
         self.tally.time = self.tally.time.max(seconds(intent.at));
-        let Some(number) = self.free_number(&intent.serial)? else { return Ok(None) };
+        let number = match self.number(&intent.serial).filter(|number| number >> LIFE_BITS <= self.life()) {
+            Some(_) => self.free_number(&intent.serial)?,
+            None => {
+                let next = self.tally.numbers + 1;
+                foreign::note(&self.connection, &intent.serial, next)?;
+                Some(next)
+            }
+        };
+        let Some(number) = number else { return Ok(None) };
         self.reserve(intent, number, short_device(&intent.device))?;
         Ok(Some(number))
     }

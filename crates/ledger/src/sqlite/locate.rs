@@ -31,7 +31,7 @@ pub(super) fn locate(
 }
 
 /// The row of this serial number, with its own number.
-pub(super) fn by_serial(
+pub(crate) fn by_serial(
     connection: &Connection,
     serials: &SerialCipher,
     serial: &Serial,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use authority::{Completion, CrlLayout, Intended, LedgerFault, NextCrl, Record, Recorded, Reserve, Revoke, Revoked};
+use authority::{
+    Adoption, Completion, CrlLayout, Intended, LedgerFault, NextCrl, Record, Recorded, Reserve, Revoke, Revoked,
+};
 use crashpoint::Step;
 use pki::AnchorId;
 use pki::issue::Serial;
@@ -42,6 +44,7 @@ pub(super) enum Write {
     Record(Vec<Record>, Completion<Result<Vec<Recorded>, LedgerFault>>),
     Abandon(Vec<Serial>),
     Revoke(Vec<Revoke>, Completion<Result<Vec<Revoked>, LedgerFault>>),
+    Adopt(Vec<Adoption>, Completion<Result<Vec<Recorded>, LedgerFault>>),
     FixCrlLayout(AnchorId, CrlLayout, Completion<Result<CrlLayout, LedgerFault>>),
     NumberCrls(Vec<NextCrl>, Completion<Result<Vec<u64>, LedgerFault>>),
     Flush(Completion<Result<(), LedgerFault>>),
@@ -57,6 +60,7 @@ impl Write {
             Self::Record(rows, _) => rows.len(),
             Self::Abandon(rows) => rows.len(),
             Self::Revoke(rows, _) => rows.len(),
+            Self::Adopt(rows, _) => rows.len(),
             Self::NumberCrls(lists, _) => lists.len(),
             Self::FixCrlLayout(..) => 1,
             Self::Flush(_) => 0,
@@ -77,6 +81,7 @@ impl Write {
             Self::Record(rows, done) => answer_each(&rows, RECORD_STEPS, done, |row| book.record(row)),
             Self::Abandon(rows) => answer_each(&rows, None, Box::new(drop), |serial| book.abandon_serial(serial)),
             Self::Revoke(rows, done) => answer_each(&rows, None, done, |row| book.revoke(row)),
+            Self::Adopt(rows, done) => answer_each(&rows, None, done, |row| book.adopt(row)),
             Self::FixCrlLayout(ca, layout, done) => answer_migrated(done, || book.fix_crl_layout(&ca, layout)),
             Self::NumberCrls(lists, done) => answer_migrated(done, || book.number_crls(&lists)),
             Self::Flush(done) => (Box::new(done), Ok(())),
@@ -90,6 +95,7 @@ impl Write {
             Self::Record(_, done) => call(|| done(Err(fault))),
             Self::Abandon(_) => {}
             Self::Revoke(_, done) => call(|| done(Err(fault))),
+            Self::Adopt(_, done) => call(|| done(Err(fault))),
             Self::FixCrlLayout(_, _, done) => call(|| done(Err(fault))),
             Self::NumberCrls(_, done) => call(|| done(Err(fault))),
             Self::Flush(done) => call(|| done(Err(fault))),

@@ -11,9 +11,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use authority::{
-    Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, Finding, Inquiry, Intended, Ledger,
-    LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, NextCrl, Record, Recorded,
-    RefusalRecord, Reserve, Revoke, Revoked, RowFilter, RowState,
+    Adoption, Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, Finding, Gap, Inquiry,
+    Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, NextCrl,
+    Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter, RowState,
 };
 use pki::AnchorId;
 use pki::issue::{NodePrefix, Serial};
@@ -106,6 +106,17 @@ impl Ledger for GuardedLedger {
         let serial = self.inner.draw(node, random);
         inside.returned = true;
         serial
+    }
+
+    fn gap(&self, serial: &Serial, not_before: UnixTime) -> Option<Gap> {
+        let mut inside = self.enter(None);
+        let gap = self.inner.gap(serial, not_before);
+        inside.returned = true;
+        gap
+    }
+
+    fn adopt(&self, rows: Vec<Adoption>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        self.ask(|inner, done| inner.adopt(rows, done), done);
     }
 
     fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {

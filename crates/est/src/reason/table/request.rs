@@ -212,6 +212,10 @@ macro_rules! request_rows {
                 "The client's certificate is signed by the CA of this profile, but the ledger does not contain it.";
                 "Enrol again with the manufacturer certificate.";
                 "The ledger `memory:` loses its rows at a restart. If the server was not restarted, find out who signs with the CA's key.";
+            ClientOfLostRow: "est.client.of_lost_row", Decision, FORBIDDEN;
+                "The CA of this profile issued the client's certificate, but the ledger was restored from a backup that is older, and no journal brought its row back.";
+                "Enrol again with the manufacturer certificate.";
+                "The operator decided so with muster ledger resume --gap refuse. To renew such certificates, stop the server and run muster ledger resume --after-restore --gap adopt --until DATE.";
             ClientManufacturerRemoved: "est.client.manufacturer_removed", Decision, FORBIDDEN;
                 "The manufacturer of this device is no longer on the profile's list.";
                 "The device cannot fix this.";

@@ -19,7 +19,11 @@ impl Book {
     }
 
     /// A reservation is given up: a certificate that comes for it is turned away.
-    fn revoke_found(&mut self, (number, row): (i64, &LedgerEntry), revocation: &Revocation) -> Result<Revoked, Error> {
+    pub(in crate::sqlite) fn revoke_found(
+        &mut self,
+        (number, row): (i64, &LedgerEntry),
+        revocation: &Revocation,
+    ) -> Result<Revoked, Error> {
         if self.open.contains_key(&number) {
             self.abandon(number, Abandonment::Revoked, seconds(revocation.at))?;
         }
@@ -31,14 +35,6 @@ impl Book {
             self.revoked.insert(issued.digest);
         }
         Ok(Revoked::Now)
-    }
-
-    /// Revokes a row that was revoked before, in a ledger that lost that.
-    pub(in crate::sqlite) fn revoke_row(&mut self, row: &LedgerEntry, revocation: &Revocation) -> Result<(), Error> {
-        match self.number(&row.intent.serial) {
-            Some(number) => self.revoke_found((number, row), revocation).map(drop),
-            None => Ok(()),
-        }
     }
 
     pub(in crate::sqlite) fn write_revocation(
