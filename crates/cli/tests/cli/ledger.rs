@@ -157,7 +157,7 @@ fn an_export_is_imported_into_a_new_ledger_whose_server_knows_its_devices() {
     assert_eq!(server.terminate().0, Some(0));
 
     // The ledger is lost.
-    for name in ["ledger.db", "ledger.db.checkpoints.jsonl"] {
+    for name in ["ledger.db", "ledger.journal", "ledger.db.checkpoints.jsonl"] {
         std::fs::remove_file(pki.path(name)).unwrap();
     }
     let tried = ledger(&pki, "import", &[lines, "--dry-run", "--json"]);

@@ -6,19 +6,17 @@ use authority::{LedgerEntry, RowStage};
 use pki::Digest;
 use pki::issue::Serial;
 use rusqlite::{Connection, Error, OptionalExtension};
-use serde_json::Value;
 use tracing::{info, warn};
 
 use super::book::{Book, LIFE_BITS};
 use super::locate::by_serial;
 use super::row;
 use crate::audit::chain::AuditHead;
-use crate::audit::record::Abandonment;
+use crate::audit::record::{Abandonment, AuditedKind, AuditedRow};
 use crate::fault::OpenProblem;
 use crate::journal::frame::{AuditPoint, Header, LedgerId};
 use crate::journal::tail::Tail;
 use crate::journal::{Filling, JournalFault, JournalProblem, JournalSettings, JournalWriter, segments};
-use crate::json::octets;
 use crate::line::{self, RowEvent};
 
 /// Rows between two reports of progress.
@@ -207,9 +205,9 @@ impl Book {
             }
             expected += 1;
             let body = found.get_ref(2)?.as_str().map_err(Error::from)?;
-            for event in body.lines().filter_map(AuditedEvent::read) {
+            for event in body.lines().filter_map(AuditedRow::read) {
                 let Some(row) = self.row_of(&event.serial)? else { continue };
-                event.append(&row, journal);
+                append_event(event.kind, &row, journal);
                 appended += 1;
                 if appended.is_multiple_of(STEP) {
                     info!(rows = appended, "appending to the journal what it lacks");
@@ -286,42 +284,15 @@ fn hash_of(connection: &Connection, at: AuditPoint) -> Result<Option<Digest>, Er
     Ok(hash.map(Digest::from_bytes))
 }
 
-/// A record of the audit about a row.
-struct AuditedEvent {
-    kind: AuditedKind,
-    serial: Serial,
-}
-
-#[derive(Clone, Copy)]
-enum AuditedKind {
-    Issued,
-    Abandoned,
-    Revoked,
-}
-
-impl AuditedEvent {
-    fn read(record: &str) -> Option<Self> {
-        let kind = record.strip_prefix("{\"type\":\"")?;
-        let kind = match kind.split_once('"')?.0 {
-            "issued" | "adopted" => AuditedKind::Issued,
-            "abandoned" => AuditedKind::Abandoned,
-            "revoked" => AuditedKind::Revoked,
-            _ => return None,
-        };
-        let value: Value = serde_json::from_str(record).ok()?;
-        let serial: [u8; pki::issue::SERIAL_BYTES] = octets(value.get("serial")?.as_str()?)?;
-        Some(Self { kind, serial: Serial::from_bytes(&serial).ok()? })
-    }
-
-    fn append(&self, row: &LedgerEntry, journal: &mut JournalWriter) {
-        match (self.kind, &row.stage) {
-            (AuditedKind::Issued, RowStage::Issued(record)) => journal.issued(&row.intent, record),
-            (AuditedKind::Abandoned, RowStage::Abandoned) => journal.abandoned(&row.intent),
-            (AuditedKind::Revoked, _) => {
-                row.revocation.iter().for_each(|revocation| journal.revoked(&row.intent.serial, revocation));
-            }
-            _ => {}
+/// Appends what a record of the audit says about this row.
+fn append_event(kind: AuditedKind, row: &LedgerEntry, journal: &mut JournalWriter) {
+    match (kind, &row.stage) {
+        (AuditedKind::Issued, RowStage::Issued(record)) => journal.issued(&row.intent, record),
+        (AuditedKind::Abandoned, RowStage::Abandoned) => journal.abandoned(&row.intent),
+        (AuditedKind::Revoked, _) => {
+            row.revocation.iter().for_each(|revocation| journal.revoked(&row.intent.serial, revocation));
         }
+        _ => {}
     }
 }
 

@@ -4,5 +4,6 @@
 #[path = "../power/sample.rs"]
 mod sample;
 
+mod restores;
 mod stage;
 mod starts;

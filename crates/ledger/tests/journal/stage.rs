@@ -50,6 +50,19 @@ impl Stage {
         self.try_open().unwrap()
     }
 
+    pub(crate) fn open_at(&self, seconds: u64) -> SqliteLedger {
+        let fresh = Fresh { serial_key: [7; 16] };
+        SqliteLedger::open_with(&self.file(), fresh, &self.settings, utc(seconds)).unwrap()
+    }
+
+    /// The records of the audit.
+    pub(crate) fn audit_records(&self) -> Vec<String> {
+        let connection = rusqlite::Connection::open(self.file()).unwrap();
+        let mut statement = connection.prepare("SELECT body FROM audit ORDER BY node, sequence").unwrap();
+        let bodies = statement.query_map([], |row| row.get::<_, String>(0)).unwrap().map(Result::unwrap);
+        bodies.flat_map(|body| body.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+    }
+
     pub(crate) fn open_without_journal(&self) -> SqliteLedger {
         let settings = LedgerSettings { journal: None, ..self.settings.clone() };
         SqliteLedger::open_with(&self.file(), Fresh { serial_key: [7; 16] }, &settings, utc(NOW)).unwrap()

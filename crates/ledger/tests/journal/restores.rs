@@ -1,0 +1,373 @@
+//! A thousand devices enrol behind a backup, ten are revoked, and the disk is lost: E84, through the authority.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use authority::{
+    Actor, Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Collected, Deliver, Flights, Function, GapTreatment,
+    Issued, Job, Ledger, Locator, Outcome, Profile, Random, Refusal, Revocation, Revoke, Revoked, RingSigner, Urls,
+    VerifySignatures,
+};
+use ledger::audit::{self, AuditFlaw, AuditPublicKey, AuditReport, VerifySources, public_path};
+use ledger::resume::{ResumeReport, ResumeRequest, plan, resume};
+use pki::issue::{NodePrefix, RevocationReason, Serial};
+use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent};
+use pki::{Certificate, Curve, GeneralNames, PrivateKey, SigningKey, UnixTime, Validity};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::sample::utc;
+use crate::stage::{Stage, answer};
+
+const START: u64 = 1_800_000_000;
+const DAY: u64 = 86_400;
+const YEAR: u64 = 365 * DAY;
+const DEVICES: usize = 1_000;
+const REVOKED: usize = 10;
+/// Longer than any batch takes.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+struct System;
+
+impl Random for System {
+    fn fill(&self, out: &mut [u8]) {
+        SystemRandom::new().fill(out).unwrap();
+    }
+
+    fn with_secure(&self, operation: &mut dyn FnMut(&dyn SecureRandom)) {
+        operation(&SystemRandom::new());
+    }
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_pkcs8(private_key().pkcs8(), &SystemRandom::new()).unwrap()
+}
+
+fn private_key() -> PrivateKey {
+    PrivateKey::generate(Curve::P256, &SystemRandom::new()).unwrap()
+}
+
+/// A manufacturer, a CA with one profile, and devices of one key: what they do with it is not looked at here.
+struct World {
+    ca: Arc<Ca>,
+    ca_key: PrivateKey,
+    profile: Arc<Profile>,
+    manufacturer: Arc<Certificate>,
+    manufacturer_key: SigningKey,
+}
+
+impl World {
+    fn new() -> Self {
+        let random = SystemRandom::new();
+        let validity = Validity { not_before: utc(START - YEAR), not_after: utc(START + 20 * YEAR) };
+        let spec = |common_name, serial| AuthorityCertificateSpec {
+            common_name,
+            organization: None,
+            serial: Serial::new(NodePrefix::new(0), [serial; 16]),
+            validity,
+            path_len: None,
+        };
+        let (manufacturer_key, ca_key) = (key(), private_key());
+        let manufacturer = Arc::new(make::root(&spec("Maker", 1), &manufacturer_key, &random).unwrap());
+        let signing = SigningKey::from_pkcs8(ca_key.pkcs8(), &random).unwrap();
+        let root = Arc::new(make::root(&spec("Issuing", 2), &signing, &random).unwrap());
+        let ca = Arc::new(Ca::new("main", vec![root], Urls::default(), VerifySignatures::External).unwrap());
+        let spec = CaProfileSpec::new("meters", Arc::clone(&ca), vec![Arc::clone(&manufacturer)]);
+        let profile = Arc::new(CaProfile::compile(spec).unwrap());
+        Self { ca, ca_key, profile, manufacturer, manufacturer_key }
+    }
+
+    fn authority(&self, ledger: &Arc<dyn Ledger>) -> Arc<CaAuthority> {
+        let mut signer = RingSigner::new(Arc::new(System));
+        signer.add(&self.ca, PrivateKey::from_pkcs8(self.ca_key.pkcs8().to_vec())).unwrap();
+        let flights = Arc::new(Flights::default());
+        let node = NodePrefix::new(1);
+        Arc::new(CaAuthority::new(Arc::clone(ledger), Arc::new(signer), Arc::new(System), node, flights))
+    }
+
+    fn identity(&self, number: usize) -> Arc<Certificate> {
+        let spec = DeviceCertificateSpec {
+            common_name: "meter",
+            serial_number: &format!("{number:06}"),
+            organization: None,
+            serial: Serial::new(NodePrefix::new(0), u128::try_from(number + 10).unwrap().to_be_bytes()),
+            validity: Validity { not_before: utc(START - YEAR), not_after: utc(START + YEAR) },
+        };
+        let parent = Parent { certificate: &self.manufacturer, key: &self.manufacturer_key };
+        Arc::new(make::idevid(&spec, key().public_key(), parent, &SystemRandom::new()).unwrap())
+    }
+
+    fn job(&self, function: Function, client: Arc<Certificate>) -> Job {
+        let spec = CsrSpec { subject: client.subject(), san: &GeneralNames::empty(), challenge_password: None };
+        let csr = make::csr(&spec, &key(), &SystemRandom::new()).unwrap();
+        let anchor = match function {
+            Function::SimpleEnroll => self.manufacturer.anchor_id(),
+            Function::SimpleReenroll => self.ca.certificate().anchor_id(),
+        };
+        Job {
+            function,
+            profile: Arc::clone(&self.profile),
+            deviations: client.deviations(),
+            client,
+            anchor,
+            csr,
+            tls_unique: None,
+            peer: ([192, 0, 2, 1], 40_000).into(),
+        }
+    }
+
+    fn enrol(&self, ledger: &Arc<dyn Ledger>, numbers: std::ops::Range<usize>, at: u64) -> Vec<Arc<Issued>> {
+        let jobs = numbers.map(|number| self.job(Function::SimpleEnroll, self.identity(number))).collect();
+        let issued = |outcome| match outcome {
+            Outcome::Issued { issued, .. } => issued,
+            other => panic!("{other:?}"),
+        };
+        run(&self.authority(ledger), at, jobs).into_iter().map(issued).collect()
+    }
+
+    /// How each of these certificates fares that is renewed.
+    fn renew(&self, ledger: &Arc<dyn Ledger>, held: &[Arc<Issued>], at: u64) -> Vec<Result<Arc<Issued>, Refusal>> {
+        let client = |issued: &Arc<Issued>| Arc::new(Certificate::parse(&issued.certificate).unwrap());
+        let jobs = held.iter().map(|issued| self.job(Function::SimpleReenroll, client(issued))).collect();
+        let fared = |outcome| match outcome {
+            Outcome::Issued { issued, .. } => Ok(issued),
+            Outcome::Refused(why) => Err(why),
+            other => panic!("{other:?}"),
+        };
+        run(&self.authority(ledger), at, jobs).into_iter().map(fared).collect()
+    }
+
+    fn request<'a>(&self, stage: &'a Stage, file: &'a std::path::Path, more: More<'a>) -> ResumeRequest<'a> {
+        ResumeRequest {
+            file,
+            settings: &stage.settings,
+            journals: &[],
+            issuers: more.issuers,
+            gap: more.gap,
+            now: utc(START + 2 * DAY),
+            actor: more.actor,
+        }
+    }
+
+    fn resume(&self, stage: &Stage, gap: Option<(GapTreatment, UnixTime)>) -> ResumeReport {
+        let (file, actor) = (stage.file(), Actor::new("alice").unwrap());
+        let issuers = [Arc::clone(self.ca.certificate())];
+        let request = self.request(stage, &file, More { issuers: &issuers, gap, actor: &actor });
+        let planned = plan(&request, &mut |_, _, _| ()).unwrap();
+        let done = resume(&request, &mut |_, _, _| ()).unwrap();
+        assert_eq!(planned, done, "what was planned was done");
+        done
+    }
+}
+
+#[derive(Clone, Copy)]
+struct More<'a> {
+    issuers: &'a [Arc<Certificate>],
+    gap: Option<(GapTreatment, UnixTime)>,
+    actor: &'a Actor,
+}
+
+fn run(authority: &Arc<CaAuthority>, at: u64, jobs: Vec<Job>) -> Vec<Outcome> {
+    let (collected, count, began) = (Arc::new(Collected::default()), jobs.len(), Instant::now());
+    let deliver = Arc::clone(&collected) as Arc<dyn Deliver<usize>>;
+    Arc::clone(authority).submit(utc(at), jobs.into_iter().enumerate().collect(), deliver);
+    let mut outcomes: Vec<(usize, Outcome)> = Vec::new();
+    while outcomes.len() < count {
+        assert!(began.elapsed() < ANSWER_TIME, "{} of {count} answers", outcomes.len());
+        outcomes.extend(collected.take());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    outcomes.sort_by_key(|(index, _)| *index);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+fn revoke(ledger: &Arc<dyn Ledger>, issued: &Issued) {
+    let row = Locator::of(&Certificate::parse(&issued.certificate).unwrap()).unwrap();
+    let revocation = Revocation {
+        reason: RevocationReason::KeyCompromise,
+        at: utc(START + DAY + 60),
+        actor: Actor::new("alice").unwrap(),
+    };
+    let revoked = answer(|done| ledger.revoke(vec![Revoke { row, revocation }], done));
+    assert_eq!(revoked, Ok(vec![Revoked::Now]));
+}
+
+fn open(stage: &Stage) -> Arc<dyn Ledger> {
+    Arc::new(stage.open_at(START))
+}
+
+/// Enrols some devices, makes a backup, enrols more, revokes the last ones, and loses the disk.
+fn lost(world: &World, devices: usize, revoked: usize) -> (Stage, Vec<Arc<Issued>>, Vec<Arc<Issued>>) {
+    let stage = Stage::new();
+    let ledger = open(&stage);
+    let old = world.enrol(&ledger, 0..5, START);
+    stage.backup("backup");
+    let new = world.enrol(&ledger, 5..5 + devices, START + DAY);
+    new[devices - revoked..].iter().for_each(|issued| revoke(&ledger, issued));
+    drop(ledger);
+    stage.restore("backup");
+    (stage, old, new)
+}
+
+#[test]
+fn e84_a_thousand_enrol_ten_are_revoked_the_disk_is_lost_and_990_renew() {
+    let world = World::new();
+    let (stage, old, new) = lost(&world, DEVICES, REVOKED);
+    assert!(stage.try_open().unwrap_err().to_string().contains("muster ledger resume --after-restore"));
+    let report = world.resume(&stage, None);
+    assert_eq!((report.rows, report.revocations, report.without_row, report.unsigned), (1_000, 10, 0, 0));
+    assert_eq!((report.restored_until, report.journal_until), (Some(utc(START)), Some(utc(START + DAY + 60))));
+
+    let ledger = open(&stage);
+    let renewed = world.renew(&ledger, &new, START + 3 * DAY);
+    let refused: Vec<_> = renewed.iter().filter_map(|fared| fared.as_ref().err()).collect();
+    assert_eq!(renewed.iter().filter(|fared| fared.is_ok()).count(), DEVICES - REVOKED);
+    assert_eq!(refused, vec![&Refusal::ClientRevoked; REVOKED]);
+    assert!(world.renew(&ledger, &old, START + 3 * DAY).iter().all(Result::is_ok), "those of the backup renew too");
+    drop(ledger);
+
+    // No serial number was given twice, and the ledger is whole.
+    let issuers = [Arc::clone(world.ca.certificate())];
+    let verified = ledger::verify::verify_rows(&stage.file(), &issuers, &mut |_, _| ()).unwrap();
+    assert_eq!((verified.certificates, verified.revoked), (5 + 1_000 + 990 + 5, 10));
+}
+
+/// What the audit says when it is compared with the checkpoints that were exported before.
+fn verified(stage: &Stage) -> AuditReport {
+    let key = AuditPublicKey::read(&public_path(&stage.settings.audit.key)).unwrap();
+    let connection = ledger::sqlite::connect_beside(&stage.file()).unwrap();
+    let sources = VerifySources { checkpoints: &[stage.settings.audit.checkpoints.clone()], keys: &[key] };
+    audit::verify(&connection, sources, &mut |_, _, _| ()).unwrap()
+}
+
+#[test]
+fn checkpoints_of_the_lost_part_report_a_restore_and_not_a_cut_tail() {
+    let world = World::new();
+    let (stage, ..) = lost(&world, 3, 1);
+    let cut = verified(&stage);
+    assert!(matches!(cut.fault.map(|fault| fault.flaw), Some(AuditFlaw::CutTail { .. })));
+    world.resume(&stage, None);
+    drop(open(&stage));
+    let report = verified(&stage);
+    assert_eq!((&report.fault, report.restores.len()), (&None, 1));
+    assert!(report.lost_checkpoints > 0 && report.checkpoints > report.lost_checkpoints, "{report:?}");
+    // A mark that is not signed excuses nothing.
+    let connection = rusqlite::Connection::open(stage.file()).unwrap();
+    let sql = "UPDATE audit SET body = replace(body, '\"actor\":\"alice\"', '\"actor\":\"mallory\"') WHERE body LIKE '%audit.restored%'";
+    assert_eq!(connection.execute(sql, []).unwrap(), 1);
+    drop(connection);
+    assert!(verified(&stage).fault.is_some());
+}
+
+#[test]
+fn e84_with_the_journal_lost_too_certificates_of_the_gap_are_adopted_until_the_end_date() {
+    let world = World::new();
+    let (stage, _, new) = lost(&world, 40, 4);
+    fs::remove_file(stage.journal()).unwrap();
+    let until = START + 10 * DAY;
+    let report = world.resume(&stage, Some((GapTreatment::Adopt, utc(until))));
+    assert_eq!((report.rows, report.journals.len(), report.journal_until), (0, 0, None));
+    let ledger = open(&stage);
+    let (first, rest) = new.split_at(20);
+    assert!(world.renew(&ledger, first, until - 1).iter().all(Result::is_ok));
+    // Once adopted, it has a row: it renews past the end date too, and one that was not adopted is nobody.
+    assert!(world.renew(&ledger, first, until + 1).iter().all(Result::is_ok));
+    let past = world.renew(&ledger, rest, until);
+    assert!(past.iter().all(|fared| fared.as_ref().err() == Some(&Refusal::ClientNotInLedger)), "{past:?}");
+    drop(ledger);
+    let issuers = [Arc::clone(world.ca.certificate())];
+    let verified = ledger::verify::verify_rows(&stage.file(), &issuers, &mut |_, _| ()).unwrap();
+    assert_eq!(verified.certificates, 5 + 20 + 20 + 20);
+    let adopted = stage.audit_records().iter().filter(|record| record.contains("\"type\":\"adopted\"")).count();
+    assert_eq!(adopted, 20, "each once");
+}
+
+#[test]
+fn e84_with_the_journal_lost_too_certificates_of_the_gap_are_refused_by_their_own_reason() {
+    let world = World::new();
+    let (stage, old, new) = lost(&world, 10, 0);
+    fs::remove_file(stage.journal()).unwrap();
+    let until = START + 10 * DAY;
+    world.resume(&stage, Some((GapTreatment::Refuse, utc(until))));
+    let ledger = open(&stage);
+    for (at, why) in [(until - 1, Refusal::ClientOfLostRow), (until, Refusal::ClientNotInLedger)] {
+        let fared = world.renew(&ledger, &new, at);
+        assert!(fared.iter().all(|fared| fared.as_ref().err() == Some(&why)), "{fared:?}");
+    }
+    assert!(world.renew(&ledger, &old, until).iter().all(Result::is_ok));
+    // A device that was refused enrols again with its factory certificate.
+    assert_eq!(world.enrol(&ledger, 5..15, until).len(), 10);
+}
+
+#[test]
+fn e54_a_certificate_that_our_key_signed_and_that_no_gap_explains_is_nobody() {
+    let world = World::new();
+    let (stage, _, new) = lost(&world, 1, 0);
+    fs::remove_file(stage.journal()).unwrap();
+    world.resume(&stage, Some((GapTreatment::Adopt, utc(START + 100 * DAY))));
+    let ledger = open(&stage);
+    let adopted = world.renew(&ledger, &new, START + 3 * DAY);
+    assert!(adopted[0].is_ok(), "{adopted:?}");
+    // One of the next life whose row is missing, and one that begins behind the gap.
+    let forged = world.enrol(&ledger, 50..51, START + 4 * DAY);
+    let other = Stage::new();
+    fs::copy(stage.path("backup"), other.file()).unwrap();
+    fs::copy(stage.path("ledger.db.audit.key"), other.path("ledger.db.audit.key")).unwrap();
+    world.resume(&other, Some((GapTreatment::Adopt, utc(START + 100 * DAY))));
+    let fared = world.renew(&open(&other), &forged, START + 5 * DAY);
+    assert_eq!(fared[0].as_ref().err(), Some(&Refusal::ClientNotInLedger));
+}
+
+#[test]
+fn e84_a_second_loss_is_resumed_from_the_journals_of_both_lives() {
+    let world = World::new();
+    let (stage, old, new) = lost(&world, 20, 2);
+    let first = world.resume(&stage, None);
+    let ledger = open(&stage);
+    let more = world.enrol(&ledger, 100..110, START + 3 * DAY);
+    drop(ledger);
+    // The same old backup once more.
+    stage.restore("backup");
+    assert!(stage.try_open().unwrap_err().to_string().contains("muster ledger resume --after-restore"));
+    let second = world.resume(&stage, None);
+    assert!(second.life > first.life);
+    assert_eq!((second.rows, second.revocations), (30, 2));
+    let ledger = open(&stage);
+    let all: Vec<_> = old.iter().chain(&new).chain(&more).cloned().collect();
+    let renewed = world.renew(&ledger, &all, START + 4 * DAY);
+    assert_eq!(renewed.iter().filter(|fared| fared.is_ok()).count(), 5 + 18 + 10);
+}
+
+#[test]
+fn nothing_is_changed_by_a_resume_that_finds_a_fault() {
+    let world = World::new();
+    let (stage, ..) = lost(&world, 3, 1);
+    let (file, actor) = (stage.file(), Actor::new("alice").unwrap());
+    let issuers = [Arc::clone(world.ca.certificate())];
+    let request = world.request(&stage, &file, More { issuers: &issuers, gap: None, actor: &actor });
+    let (ledger, journal) = (fs::read(&file).unwrap(), fs::read_to_string(stage.journal()).unwrap());
+    let faulty = [
+        (journal.replacen("keyCompromise", "badWeather", 1), "`reason`"),
+        (journal.replacen("\"lines\":3", "\"lines\":4", 1), "does not have the lines that it had"),
+        (journal.replacen("\"not_after\":1", "\"not_after\":2", 1), "differs from its certificate in the validity"),
+        (
+            journal.replacen("\"type\":\"ledger.issued\",\"version\":1", "\"type\":\"ledger.issued\",\"version\":3", 1),
+            "version 3",
+        ),
+        (journal.replacen("ledger.journal", "something", 1), "is not a journal"),
+    ];
+    for (text, said) in faulty {
+        assert_ne!(text, journal, "{said}");
+        fs::write(stage.journal(), &text).unwrap();
+        let fault = resume(&request, &mut |_, _, _| ()).unwrap_err().to_string();
+        assert!(fault.contains(said) && fault.contains("ledger.journal"), "{said}: {fault}");
+        assert_eq!(fs::read(&file).unwrap(), ledger, "{said}");
+        assert_eq!(fs::read_to_string(stage.journal()).unwrap(), text, "{said}");
+    }
+    // A server has it open.
+    fs::write(stage.journal(), &journal).unwrap();
+    let running = stage.open_without_journal();
+    let fault = resume(&request, &mut |_, _, _| ()).unwrap_err().to_string();
+    assert!(fault.contains("another process has it open"), "{fault}");
+    drop(running);
+}
