@@ -52,8 +52,9 @@ root = "ca/root.pem"
 # Which signatures are verified before a certificate is released: "external" for those of a token outside the process, "always" for all.
 verify_signatures = "external"
 # Written into each certificate, if set; cannot be added to a certificate afterwards.
-# With {shard} in crl_url there are crl_shards lists, and a certificate names the one that its serial number belongs to.
-# crl_url = "http://pki.example.net/main/{shard}.crl"
+# With {shard} in crl_url there are crl_shards lists, and a certificate names the one that its serial number belongs to. Both are fixed by the first
+# start with them, for as long as the CA has this key. [crl] writes the lists.
+# crl_url = "http://pki.example.net/main.{shard}.crl"
 # crl_shards = 128
 # ca_issuers_url = "http://pki.example.net/main.cer"
 # ocsp_url = "http://ocsp.example.net"
@@ -92,6 +93,16 @@ url = "sqlite:ledger.db"
 # The same once more, a line for each issuance and revocation: it brings back what a restored backup lacks (`muster ledger resume --help`).
 # Name a file on another disk, and it outlives this one. About 2.2 kB for a certificate.
 journal = "ledger.journal"
+
+# Revocation lists of the CAs that have a crl_url. A revocation is in the file of its list after `interval`, at most a minute.
+# [crl]
+# The files: main.crl is that of [ca.main], main.007.crl that of its shard 007. Any web server can serve them.
+# folder = "crl"
+# Serves the files over HTTP, at the paths of crl_url; without it, something else has to.
+# listen = "0.0.0.0:80"
+# Time until a list ends. Lists are renewed after half of it or a day.
+# validity = "7d"
+# interval = "10s"
 
 [metrics]
 # Read-only: /metrics, /healthz, /readyz, /readyz/issue.

@@ -45,6 +45,9 @@ impl Fleet {
         std::fs::copy(folder.join("pki/ca/root.pem"), folder.join("strangers/ca/root.pem"))?;
         let serve = Program::bound_to_us(&muster).args(["serve", "--listen", "127.0.0.1:0", "--config"]);
         let serve = serve.arg(folder.join("pki/muster.toml")).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
+        // The rules about revocation lists need some.
+        let serve =
+            serve.env("MUSTER_CA__MAIN__CRL_URL", "http://127.0.0.1/main.crl").env("MUSTER_CRL__INTERVAL", "1s");
         let (mut server, line) = serve.daemon("listening on coaps://", &folder.join("server.log"))?;
         let devices = address(&line, "coaps://")?;
         let line = server.wait_for_line(&["metrics on http://"], Duration::from_secs(10))?;
