@@ -48,7 +48,7 @@ use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
 use clock::IssuanceClock;
 use control::{Breakdown, Control, Phase};
-use crl::{Crls, LayoutFault};
+use crl::Crls;
 use ledger::{CertificateCount, FLUSH_TIMEOUT, GuardedLedger, flush};
 use readiness::IssueReadiness;
 use reload::Issuing;
@@ -101,10 +101,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let pool = Pool::new(config.server.pool_threads, Arc::clone(&clock));
     let pool = Arc::new(pool.map_err(|error| StartupFault::System(io::Error::other(error)))?);
     let executor = Arc::new(PoolExecutor::new(&pool));
-    crl::fix_layouts(&*ledger, config, &loaded.cas).map_err(|fault| match fault {
-        LayoutFault::Other(faults) => StartupFault::CrlLayout(faults),
-        LayoutFault::Ledger(fault) => StartupFault::Ledger(fault),
-    })?;
+    crl::fix_layouts(&*ledger, config, &loaded.cas)?;
     let crl_statuses = Arc::new(CrlStatuses::default());
     let issuing = Issuing::new(config, Arc::clone(&ledger), Arc::clone(&random), executor, Arc::clone(&exposition));
     let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
@@ -121,15 +118,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let metrics_address = watch.start(config, &exposition, &runtime)?;
     admin::start(config, Arc::clone(&ledger), (clock, Arc::clone(&snapshot)), &runtime)?;
     let crls = crl::start(config, (Arc::clone(&ledger), crl_statuses), &snapshot, (&runtime, &control))?;
-    for warning in loaded.warnings() {
-        warning.log();
-    }
-    tracing::info!(
-        sessions_max = loaded.sessions_max,
-        half_open_max = config.limits.half_open_max,
-        shards = loaded.shards,
-        "capacity limits"
-    );
+    tell(&loaded);
     let logs = Logs::start()?;
     let mut handle = Handle {
         addresses: bound.addresses,
@@ -162,6 +151,19 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         handle.spawn(index, parts, linux::Placement::of(config.server.shards, index))?;
     }
     Ok(handle)
+}
+
+/// What the log says about the configuration of a start.
+fn tell(loaded: &Loaded) {
+    for warning in loaded.warnings() {
+        warning.log();
+    }
+    tracing::info!(
+        sessions_max = loaded.sessions_max,
+        half_open_max = loaded.config.limits.half_open_max,
+        shards = loaded.shards,
+        "capacity limits"
+    );
 }
 
 /// A running server. Dropping it stops it immediately; [`Handle::drain`] and [`Handle::join`] stop it cleanly.

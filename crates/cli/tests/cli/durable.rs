@@ -93,3 +93,43 @@ fn sqlite(file: &Path, sql: &str) -> String {
     expect_status(&output, 0);
     crate::common::stdout(&output)
 }
+
+/// E36: what an operator was told is revoked is in the revocation list of the next server, although this one was killed before it wrote the list.
+#[test]
+fn e36_a_revocation_that_was_answered_is_in_the_list_after_a_kill() {
+    let pki = Pki::new();
+    let crl = |interval| {
+        [("MUSTER_CA__MAIN__CRL_URL", "http://pki.example.net/main.crl"), ("MUSTER_CRL__INTERVAL", interval)]
+    };
+    let server = pki.serve_with(&["--listen", "127.0.0.1:0"], &crl("60s"));
+    let enrolled = pki.device("enroll", server.uri()).arg("--out").arg(pki.beside("device")).output().unwrap();
+    expect_status(&enrolled, 0);
+    let file = pki.path("crl/main.crl");
+    // The list before: the next one of this server is a minute away.
+    wait_until(|| file.exists());
+    let serial = sqlite(&pki.path("ledger.db"), "SELECT serial FROM certificates");
+    let mut revoke = muster();
+    revoke.args(["cert", "revoke", serial.trim(), "--reason", "keyCompromise", "--yes", "--config"]);
+    expect_status(&revoke.arg(pki.path("muster.toml")).output().unwrap(), 0);
+    server.running.signal("KILL");
+    server.running.rest();
+
+    let serial = hex::decode(serial.trim()).unwrap();
+    let is_listed = || {
+        let list = std::fs::read(&file).unwrap();
+        list.windows(serial.len()).any(|window| window == serial)
+    };
+    assert!(!is_listed(), "it was killed before");
+    let server = pki.serve_with(&["--listen", "127.0.0.1:0"], &crl("60s"));
+    wait_until(is_listed);
+    assert_eq!(server.terminate().0, Some(0));
+}
+
+/// The server is given as much time as a debug build on a busy machine needs.
+fn wait_until(holds: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(60));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

@@ -182,6 +182,15 @@ pub(super) enum LayoutFault {
     Ledger(LedgerFault),
 }
 
+impl From<LayoutFault> for StartupFault {
+    fn from(fault: LayoutFault) -> Self {
+        match fault {
+            LayoutFault::Other(faults) => Self::CrlLayout(faults),
+            LayoutFault::Ledger(fault) => Self::Ledger(fault),
+        }
+    }
+}
+
 fn ask<T: Send + 'static>(call: impl FnOnce(Completion<Result<T, LedgerFault>>)) -> Result<T, LedgerFault> {
     let (sender, answer) = mpsc::channel();
     // Nobody waits after the timeout.
