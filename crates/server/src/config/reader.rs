@@ -5,11 +5,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::document::{Node, Placed, TomlTable};
 use super::fault::{ConfigurationFault, Location, Problem};
 use super::nearest::nearest;
-use super::value::Value;
+use super::value::{FromText, Span, Value};
 
 /// One effective value with its origin, for `muster check --print`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,6 +251,28 @@ impl SectionReader {
                 None
             }
         }
+    }
+}
+
+/// Reads a time within bounds.
+pub(super) fn span(
+    reader: &mut SectionReader,
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: Duration,
+    bounds: (Duration, Duration),
+) -> Duration {
+    let read = reader.or(section, key, Span(default));
+    check_span(reader, &read, bounds);
+    read.value.0
+}
+
+/// Whether a time is within bounds.
+pub(super) fn check_span(reader: &mut SectionReader, read: &Read<Span>, (min, max): (Duration, Duration)) {
+    if !(min..=max).contains(&read.value.0) {
+        let problem =
+            Problem::Range { found: read.value.to_text(), min: Span(min).to_text(), max: Span(max).to_text() };
+        reader.faults.push(read.fault(problem));
     }
 }
 

@@ -14,9 +14,9 @@ use super::model::{
     AdminSection, CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LedgerUrl,
     LimitsSection, MetricsSection, ProfileSection, ServerSection,
 };
-use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin, number};
+use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin, check_span, number, span};
 use super::urls::{crl, crl_url, cross_check_crl, url};
-use super::value::{FromText, Span, Value, Word, Words};
+use super::value::{Span, Value, Word, Words};
 use super::words::{DeviceIdWord, San, Subject};
 use crate::secret_file::GroupReadable;
 
@@ -413,26 +413,6 @@ fn cross_check(reader: &mut SectionReader, cas: &[CaSection], profiles: &[Profil
                 reader.faults.push(profile.labels.fault(problem));
             }
         }
-    }
-}
-
-pub(super) fn span(
-    reader: &mut SectionReader,
-    section: &mut Section<'_>,
-    key: &'static str,
-    default: Duration,
-    bounds: (Duration, Duration),
-) -> Duration {
-    let read = reader.or(section, key, Span(default));
-    check_span(reader, &read, bounds);
-    read.value.0
-}
-
-fn check_span(reader: &mut SectionReader, read: &Read<Span>, (min, max): (Duration, Duration)) {
-    if !(min..=max).contains(&read.value.0) {
-        let problem =
-            Problem::Range { found: read.value.to_text(), min: Span(min).to_text(), max: Span(max).to_text() };
-        reader.faults.push(read.fault(problem));
     }
 }
 

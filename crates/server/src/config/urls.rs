@@ -8,8 +8,7 @@ use pki::issue::crl::{CrlShards, CrlUrl, CrlUrlError};
 
 use super::fault::Problem;
 use super::model::{CaSection, CrlSection};
-use super::reader::{Read, Section, SectionReader, number};
-use super::sections::span;
+use super::reader::{Read, Section, SectionReader, number, span};
 use super::value::unknown;
 
 /// A URL without placeholders.

@@ -259,9 +259,9 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Mutex;
 
-    use super::*;
     use authority::CrlListFilter;
 
+    use super::*;
     use crate::daemon::control::Phase;
     use crate::logging::{Format, logged};
 
