@@ -94,7 +94,7 @@ url = "sqlite:ledger.db"
 # Name a file on another disk, and it outlives this one. About 2.2 kB for a certificate.
 journal = "ledger.journal"
 
-# Revocation lists of the CAs that have a crl_url. A revocation is in the file of its list after `interval`, at most a minute.
+# Revocation lists of the CAs that have a crl_url. A revocation is in the file of its list within a minute.
 # [crl]
 # The files: main.crl is that of [ca.main], main.007.crl that of its shard 007. Any web server can serve them.
 # folder = "crl"
@@ -102,6 +102,7 @@ journal = "ledger.journal"
 # listen = "0.0.0.0:80"
 # Time until a list ends. Lists are renewed after half of it or a day.
 # validity = "7d"
+# How often changed lists are written, at most every 30 s: the rest of the minute is for writing.
 # interval = "10s"
 
 [metrics]

@@ -101,11 +101,11 @@ fn e36_a_revocation_that_was_answered_is_in_the_list_after_a_kill() {
     let crl = |interval| {
         [("MUSTER_CA__MAIN__CRL_URL", "http://pki.example.net/main.crl"), ("MUSTER_CRL__INTERVAL", interval)]
     };
-    let server = pki.serve_with(&["--listen", "127.0.0.1:0"], &crl("60s"));
+    let server = pki.serve_with(&["--listen", "127.0.0.1:0"], &crl("30s"));
     let enrolled = pki.device("enroll", server.uri()).arg("--out").arg(pki.beside("device")).output().unwrap();
     expect_status(&enrolled, 0);
     let file = pki.path("crl/main.crl");
-    // The list before: the next one of this server is a minute away.
+    // The list before: the next one of this server is half a minute away.
     wait_until(|| file.exists());
     let serial = sqlite(&pki.path("ledger.db"), "SELECT serial FROM certificates");
     let mut revoke = muster();
@@ -120,7 +120,7 @@ fn e36_a_revocation_that_was_answered_is_in_the_list_after_a_kill() {
         list.windows(serial.len()).any(|window| window == serial)
     };
     assert!(!is_listed(), "it was killed before");
-    let server = pki.serve_with(&["--listen", "127.0.0.1:0"], &crl("60s"));
+    let server = pki.serve_with(&["--listen", "127.0.0.1:0"], &crl("30s"));
     wait_until(is_listed);
     assert_eq!(server.terminate().0, Some(0));
 }

@@ -320,6 +320,43 @@ fn e55_certificates_per_device_are_bounded_and_the_bound_is_a_key() {
 }
 
 #[test]
+fn e35_a_section_of_revocation_lists_agrees_with_the_urls_of_the_cas() {
+    const URL: &str = "crl_url = \"http://pki.example.net/main.crl\"";
+    let with = |section: &str| GOOD.replacen("[metrics]", &format!("[crl]\n{section}\n[metrics]"), 1);
+    let config = read(&sources(&with(""))).unwrap();
+    let crl = config.crl.as_ref().unwrap();
+    assert_eq!((crl.validity.as_secs(), crl.interval.as_secs()), (7 * 86_400, 10));
+    assert!(crl.listen.is_none() && config.crl_folder().unwrap().ends_with("crl"));
+    let fault =
+        |section: &str, url: &str| read(&sources(&with(section).replacen(URL, url, 1))).unwrap_err().to_string();
+    for (section, url, words) in [
+        ("interval = \"60s\"", URL, "crl.interval: 1m is out of range"),
+        ("validity = \"1s\"", URL, "crl.validity: 1s is out of range"),
+        ("foldr = \"crl\"", URL, "did you mean `folder`?"),
+        ("", "", "no CA has a `crl_url`"),
+        (
+            "listen = \"127.0.0.1:80\"",
+            "crl_url = \"http://{shard}.example.net/main.crl\"",
+            "`{shard}` stands in the host",
+        ),
+        ("listen = \"127.0.0.1:80\"", "crl_url = \"http://pki.example.net\"", "this one names none"),
+    ] {
+        let said = fault(section, url);
+        assert!(said.contains(words), "{said}");
+    }
+    let named = with("").replace("[ca.main]", "[ca.\"../main\"]").replace("ca = \"main\"", "ca = \"../main\"");
+    assert!(read(&sources(&named)).unwrap_err().to_string().contains("`../main` is not a file name"));
+    let other = format!("[ca.other]\ncertificate = \"o.pem\"\nkey = \"file:o.key\"\n{URL}\n[[profile]]");
+    let twice = with("listen = \"127.0.0.1:80\"").replacen("[[profile]]", &other, 1);
+    assert!(
+        read(&sources(&twice))
+            .unwrap_err()
+            .to_string()
+            .contains("the path of this URL is already used by the CA `main`")
+    );
+}
+
+#[test]
 fn e35_a_crl_url_has_one_list_or_as_many_as_crl_shards_says() {
     const ONE: &str = "crl_url = \"http://pki.example.net/main.crl\"";
     const SHARDED: &str = "crl_url = \"http://pki.example.net/main/{shard}.crl\"";

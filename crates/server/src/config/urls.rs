@@ -59,8 +59,8 @@ const CRL_VALIDITY_MIN: Duration = Duration::from_secs(60);
 const CRL_VALIDITY_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// How often lists that changed are written.
 const CRL_INTERVAL: Duration = Duration::from_secs(10);
-/// A revocation is published within a minute.
-const CRL_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// A revocation is published within a minute: half of it is left for writing.
+const CRL_INTERVAL_MAX: Duration = Duration::from_secs(30);
 const CRL_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// `[crl]`

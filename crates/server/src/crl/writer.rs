@@ -29,6 +29,9 @@ const BATCH_LISTS: usize = 64;
 /// The ledger answers a page within milliseconds; after this time its disk hangs.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A revocation is in its list after this time.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(60);
+
 type Plan = Box<dyn Fn() -> Arc<CrlPlan> + Send>;
 type Clock = Box<dyn Fn() -> UnixTime + Send>;
 
@@ -116,6 +119,15 @@ impl CrlWriter {
                     let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(ca = ca.name(), lists, milliseconds, folder = %self.folder.path().display(), "revocation lists written");
                     self.failing.remove(ca.name());
+                    if started.elapsed() + plan.interval > PUBLISHED_WITHIN {
+                        tracing::warn!(
+                            ca = ca.name(),
+                            milliseconds,
+                            remedy =
+                                "choose a shorter `interval` in [crl], a faster disk, or more shards for the next CA",
+                            "writing the revocation lists took so long that a revocation may be published later than after a minute"
+                        );
+                    }
                 }
                 Err(fault) => self.failed(ca.name(), &fault),
             }
@@ -370,3 +382,6 @@ impl WriteFault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
