@@ -4,6 +4,7 @@ mod backup;
 mod export;
 mod import;
 mod migrate;
+mod prune;
 mod resume;
 mod status;
 pub(crate) mod verify;
@@ -40,6 +41,7 @@ enum LedgerVerb {
     Migrate(migrate::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
+    Prune(prune::Arguments),
     Resume(Box<resume::Arguments>),
 }
 
@@ -53,6 +55,7 @@ impl Arguments {
             LedgerVerb::Migrate(arguments) => arguments.json,
             LedgerVerb::Export(arguments) => arguments.json,
             LedgerVerb::Import(arguments) => arguments.json,
+            LedgerVerb::Prune(arguments) => arguments.json,
             LedgerVerb::Resume(arguments) => arguments.json,
         }
     }
@@ -67,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         LedgerVerb::Migrate(arguments) => migrate::run(arguments),
         LedgerVerb::Export(arguments) => export::run(arguments),
         LedgerVerb::Import(arguments) => import::run(arguments),
+        LedgerVerb::Prune(arguments) => prune::run(arguments),
         LedgerVerb::Resume(arguments) => resume::run(arguments),
     }
 }
@@ -120,8 +124,24 @@ fn give_up_reservations(config: &Configuration) -> CommandResult<bool> {
 }
 
 fn open_file(config: &Configuration, file: &Path) -> CommandResult<Result<Arc<dyn Ledger>, OpenFault>> {
-    let ledger = SqliteLedger::open_with(file, fresh()?, &settings(config, file), UnixTime::now());
+    let settings = settings(config, file);
+    let ledger = SqliteLedger::open_with(file, fresh()?, &settings, UnixTime::now());
+    if let Ok(ledger) = &ledger {
+        check_audit_key(config, &settings, ledger)?;
+    }
     Ok(ledger.map(|ledger| Arc::new(ledger) as Arc<dyn Ledger>))
+}
+
+/// Whoever has the key of a CA must not be able to sign checkpoints of the audit with it.
+fn check_audit_key(config: &Configuration, settings: &LedgerSettings, ledger: &SqliteLedger) -> CommandResult {
+    for (ca, certificate) in config.cas.iter().zip(verify::issuers(config)?) {
+        if certificate.spki() == ledger.audit_key().spki() {
+            let key = settings.audit.key.display();
+            return Err(CommandFault::failed(format!("the key of the audit {key} is that of the CA `{}`", ca.name))
+                .remedy(format!("move {key} and its .pub file away: the next start makes a key of its own")));
+        }
+    }
+    Ok(())
 }
 
 /// What a new ledger begins with.

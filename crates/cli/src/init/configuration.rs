@@ -82,6 +82,8 @@ issue.san = []
 issue.validity = "365d"
 # A repeat of the same request within this time gets the same certificate.
 repeat_window = "24h"
+# How long after the end of its certificate the ledger keeps a row at least: `muster ledger prune` refuses a later date.
+renew_grace = "0s"
 # Unexpired certificates that one device may have; more are refused, so that one device cannot fill the ledger.
 max_certificates_per_device = 100
 # What 4.xx and 5.xx answers tell authenticated devices: "reason" (a code for `muster explain`) or "none".

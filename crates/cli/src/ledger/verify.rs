@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ledger::AuditSettings;
 use ledger::audit::{AuditPublicKey, AuditReport, VerifySources, VerifyStep, public_path, verify};
 use ledger::verify::{RowReport, verify_rows};
 use loadgen::ProgressDisplay;
 use pki::Certificate;
-use pki::issue::NodePrefix;
 use serde_json::json;
 use server::config::{Configuration, from_file};
 
@@ -20,7 +18,9 @@ use crate::pem;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Reads the file of the ledger, beside a running server or without one. For each row: the serial number leads back to it, the certificate has the names, key, \
-validity and digest that the row has, and the CA has signed it. Then the chain of the audit, and each checkpoint: an edited, removed or cut row is found. \
+validity and digest that the row has, and the CA has signed it. Each row is \
+compared with what the audit says of it: a certificate without a record, a record without its row and a revocation that was taken back are found. Then the \
+chain of the audit, and each checkpoint: an edited, removed or cut row is found. Beside a server, rows are read in ranges, each at a moment of its own. \
 Checkpoints that were copied to another machine show more than those beside the ledger: give them with --checkpoints.
 
 Exit 0 if everything is right; 1 names the first fault and its row.
@@ -49,20 +49,35 @@ pub(crate) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let (config, file) = arguments.operator.read_with_ledger()?;
     let issuers = issuers(&config)?;
-    let report = rows(&file, &issuers)?;
+    // The audit first: the rows are compared with it.
     let audit = audit(arguments, &config, &file)?;
+    let report = rows(&file, &issuers)?;
+    let uncovered: i64 = audit.nodes.iter().map(|node| node.last - node.covered.max(node.first - 1)).sum();
     if arguments.json {
         print_json(json!({
             "ledger": file.display().to_string(),
             "rows": report.rows, "certificates": report.certificates, "of_other_cas": report.unsigned,
-            "abandoned": report.abandoned, "revoked": report.revoked,
-            "audit_rows": audit.rows, "audit_checkpoints": audit.checkpoints, "audit_lost_checkpoints": audit.lost_checkpoints,
+            "abandoned": report.abandoned, "revoked": report.revoked, "file_checked": report.is_file_checked,
+            "audit_rows": audit.rows, "audit_checkpoints": audit.checkpoints, "audit_rows_uncovered": uncovered,
+            "audit_lost_checkpoints": audit.lost_checkpoints,
             "audit_restores": audit.restores.iter().map(|it| json!({ "node": it.node.number(), "after": it.sequence, "at": it.at })).collect::<Vec<_>>(),
         }));
         return Ok(());
     }
     out!("{}", summary(&report));
-    out!("audit: {} rows, {} checkpoints: all good", audit.rows, audit.checkpoints);
+    if !report.is_file_checked {
+        out!("a server runs: its file was read row by row, and SQLite's own structures were not looked at as a whole");
+    }
+    if audit.checkpoints == 0 {
+        out!("audit: {} rows in one chain; 0 checkpoints: nothing proves that its tail was not cut", audit.rows);
+    } else {
+        out!("audit: {} rows, {} checkpoints: all good", audit.rows, audit.checkpoints);
+        if uncovered > 0 {
+            out!(
+                "the last {uncovered} audit rows are behind the last checkpoint: nothing proves that none of them was cut"
+            );
+        }
+    }
     for restore in &audit.restores {
         out!("audit: restored from a backup that ended with row {}", restore.sequence);
     }
@@ -113,12 +128,12 @@ pub(super) fn issuers(config: &Configuration) -> CommandResult<Vec<Arc<Certifica
 }
 
 fn audit(arguments: &Arguments, config: &Configuration, file: &Path) -> CommandResult<AuditReport> {
-    let beside = AuditSettings::beside(file, NodePrefix::new(config.server.node));
+    let connection = ledger::sqlite::connect_beside(file).map_err(|fault| CommandFault::failed(fault.to_string()))?;
+    let beside = super::settings(config, file).audit;
     let key = arguments.audit_key.clone().unwrap_or_else(|| public_path(&beside.key));
     let key = AuditPublicKey::read(&key).map_err(|fault| CommandFault::failed(fault.to_string()))?;
     let checkpoints =
         if arguments.checkpoints.is_empty() { vec![beside.checkpoints] } else { arguments.checkpoints.clone() };
-    let connection = ledger::sqlite::connect_beside(file).map_err(|fault| CommandFault::failed(fault.to_string()))?;
     let sources = VerifySources { checkpoints: &checkpoints, keys: &[key] };
     let mut shown: Option<ProgressDisplay> = None;
     let mut progress = |step: VerifyStep, done: u64, total: u64| {

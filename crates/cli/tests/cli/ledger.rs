@@ -184,3 +184,74 @@ fn an_export_is_imported_into_a_new_ledger_whose_server_knows_its_devices() {
     expect_status(&refused, 1);
     assert!(stderr(&refused).contains("ledger.jsonl, line 2:"), "{}", stderr(&refused));
 }
+
+#[test]
+fn pruning_is_refused_while_certificates_or_their_grace_last_and_names_the_profile() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    enroll(&pki, &server, "one");
+    let config = pki.path("muster.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let with_grace = text.replace("renew_grace = \"0s\"", "renew_grace = \"90d\"");
+    assert_ne!(with_grace, text);
+    let future = ledger(&pki, "prune", &["--before", "2999-01-01", "--yes"]);
+    expect_status(&future, 1);
+    assert!(stderr(&future).contains("not past"), "{}", stderr(&future));
+
+    std::fs::write(&config, &with_grace).unwrap();
+    let yesterday = Command::new("date").args(["-u", "-d", "yesterday", "+%F"]).output().unwrap();
+    let yesterday = stdout(&yesterday).trim().to_owned();
+    let refused = ledger(&pki, "prune", &["--before", &yesterday, "--yes"]);
+    expect_status(&refused, 1);
+    let said = stderr(&refused);
+    assert!(said.contains("`default`") || said.contains("the profile `"), "{said}");
+    assert!(said.contains("90 days") && said.contains("`renew_grace`"), "{said}");
+    std::fs::write(&config, &text).unwrap();
+
+    let unasked = ledger(&pki, "prune", &["--before", &yesterday]);
+    expect_status(&unasked, 2);
+    let planned = ledger(&pki, "prune", &["--before", &yesterday, "--dry-run", "--json"]);
+    expect_status(&planned, 0);
+    assert_eq!(json(&planned)["rows"], 0);
+    let done = ledger(&pki, "prune", &["--before", &yesterday, "--yes", "--json"]);
+    expect_status(&done, 0);
+    assert_eq!((&json(&done)["rows"], &json(&done)["audit_rows"]), (&0.into(), &0.into()));
+    assert_eq!(server.terminate().0, Some(0));
+    expect_status(&ledger(&pki, "verify", &[]), 0);
+}
+
+#[test]
+fn an_audit_without_checkpoints_is_not_called_good() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    enroll(&pki, &server, "one");
+    let beside = ledger(&pki, "verify", &[]);
+    expect_status(&beside, 0);
+    assert!(stdout(&beside).contains("a server runs"), "{}", stdout(&beside));
+    assert_eq!(server.terminate().0, Some(0));
+    let whole = ledger(&pki, "verify", &[]);
+    assert!(stdout(&whole).contains("checkpoints: all good"), "{}", stdout(&whole));
+    std::fs::write(pki.path("ledger.db.checkpoints.jsonl"), "").unwrap();
+    let bare = ledger(&pki, "verify", &[]);
+    expect_status(&bare, 0);
+    let said = stdout(&bare);
+    assert!(
+        said.contains("0 checkpoints: nothing proves that its tail was not cut")
+            && !said.contains("checkpoints: all good"),
+        "{said}"
+    );
+    let bare = ledger(&pki, "verify", &["--json"]);
+    assert!(json(&bare)["audit_rows_uncovered"].as_i64().unwrap() > 0);
+}
+
+#[test]
+fn the_key_of_the_audit_is_never_that_of_a_ca() {
+    let pki = Pki::new();
+    std::fs::copy(pki.path("ca/issuing.key"), pki.path("ledger.db.audit.key")).unwrap();
+    let mut serve = muster();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(pki.path("muster.toml"));
+    let refused = serve.env("MUSTER_METRICS__LISTEN", "127.0.0.1:0").output().unwrap();
+    expect_status(&refused, 1);
+    let said = stderr(&refused);
+    assert!(said.contains("ledger.db.audit.key is that of the CA `"), "{said}");
+}

@@ -156,6 +156,8 @@ pub struct ProfileSection {
     pub validity: Read<()>,
     /// `manufacturers`: PEM files of trust anchors.
     pub manufacturers: Read<Vec<PathBuf>>,
+    /// `renew_grace`: for how long after the end of its certificate the ledger keeps a row, whatever `muster ledger prune` is asked for.
+    pub renew_grace: Duration,
 }
 
 /// `[ledger]`

@@ -296,6 +296,7 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
         (authority::CERTIFICATES_PER_DEVICE_MIN, authority::CERTIFICATES_PER_DEVICE_MAX),
     );
     spec.repeat_window = span(reader, &mut section, "repeat_window", day, (Duration::ZERO, 30 * day));
+    let renew_grace = span(reader, &mut section, "renew_grace", Duration::ZERO, (Duration::ZERO, 3_650 * day));
     spec.profile.diagnostics = word(reader, &mut section, "diagnostics", Diagnostics::Reason);
     reader.finish(&section);
     let ca = spec.ca.take()?;
@@ -305,6 +306,7 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
         labels: labels_place,
         validity: validity_place,
         manufacturers: manufacturers?,
+        renew_grace,
     })
 }
 

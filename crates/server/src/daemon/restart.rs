@@ -113,7 +113,7 @@ fn all_reloaded(dtls: &DtlsSection, est: &EstSection, cas: &[CaSection], profile
     }
     for profile in profiles {
         // Profiles are compiled anew as a whole.
-        let ProfileSection { spec: _, name: _, labels: _, validity: _, manufacturers: _ } = profile;
+        let ProfileSection { spec: _, name: _, labels: _, validity: _, manufacturers: _, renew_grace: _ } = profile;
     }
 }
 
