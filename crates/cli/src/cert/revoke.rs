@@ -70,9 +70,14 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         return Ok(());
     }
     let new = planned.iter().filter(|answer| answer.outcome == RevocationOutcome::WouldBeRevoked).count();
-    if new > 0 && !arguments.yes {
+    let operator = if new > 0 && !arguments.yes {
+        // Nobody else can open a ledger that this process has open: a server must be able to start while a person thinks.
+        drop(operator);
         confirm(&planned, new, arguments.reason)?;
-    }
+        Operator::of(&arguments.operator)?
+    } else {
+        operator
+    };
     // After the question: until then Ctrl-C ends the process at once, and nothing has been changed.
     let interrupt = Interrupt::install()?;
     let mut done = Vec::new();

@@ -1,5 +1,6 @@
 //! E36: an operator lists, shows and revokes certificates, with a server that runs and without one.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -219,4 +220,42 @@ fn a_reader_that_closes_the_pipe_ends_a_list_quietly() {
     let output = child.wait_with_output().unwrap();
     assert!(!stderr(&output).contains("panicked") && !stderr(&output).contains("cannot write"), "{}", stderr(&output));
     drop(server);
+}
+
+/// The question on a terminal: `script` gives the command one.
+#[test]
+fn a_revocation_asks_on_a_terminal_and_keeps_no_ledger_open_meanwhile() {
+    let pki = Pki::new();
+    let server = serve(&pki);
+    let serial = enroll(&pki, &server, "one");
+    drop(server);
+    let command = operator(&pki, &["cert", "revoke", &serial, "--reason", "superseded"]);
+    let words: Vec<String> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let on_a_terminal = |answer: &str, before: &dyn Fn()| {
+        let mut script = Command::new("script");
+        script.args(["-qec", &words.join(" "), "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut asking = script.spawn().unwrap();
+        let mut said = Vec::new();
+        let mut shown = asking.stdout.take().unwrap();
+        while !String::from_utf8_lossy(&said).contains("[y/N] ") {
+            let mut byte = [0];
+            assert_eq!(shown.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
+            said.push(byte[0]);
+        }
+        before();
+        asking.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        shown.read_to_end(&mut said).unwrap();
+        asking.wait().unwrap();
+        String::from_utf8_lossy(&said).into_owned()
+    };
+    let said = on_a_terminal("n\n", &|| ());
+    assert!(said.contains(&serial) && said.contains("nothing was revoked"), "{said}");
+    // A server starts while the person thinks, and the revocation goes through it.
+    let server = std::cell::RefCell::new(None);
+    let said = on_a_terminal("y\n", &|| *server.borrow_mut() = Some(serve(&pki)));
+    assert!(said.contains("is revoked"), "{said}");
+    assert_revoked(renew(&pki, server.borrow().as_ref().unwrap(), "one"));
 }
