@@ -97,7 +97,7 @@ fn a_ledger_that_cannot_write_is_the_reason_in_its_own_words() {
 #[test]
 fn e30_a_clock_an_hour_before_the_ledger_is_the_reason() {
     let pki = Pki::new();
-    let latest = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + 3_600));
+    let latest = UnixTime::since_unix_epoch(Duration::from_secs(support::now().as_secs() + 3_600));
     let server = start(&pki, "", None, Some(latest));
     let metrics = server.metrics_address().unwrap();
     let (status, why) = http(metrics, "/readyz/issue");

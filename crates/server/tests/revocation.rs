@@ -12,7 +12,6 @@ use est::{Answer, Failure, Operation};
 use ledger::SqliteLedger;
 use ledger::sqlite::Fresh;
 use net::blocking_client::{BlockingClient, ConnectionFault};
-use pki::UnixTime;
 use server::admin::protocol::{
     AdminAnswer, AdminFaultCode, AdminRequest, CertificateRow, ListFilter, RevocationOutcome, RowName, RowStateName,
 };
@@ -86,7 +85,7 @@ fn e36_a_client_that_is_revoked_is_refused_in_its_open_session_and_in_a_new_one(
 fn e36_the_same_with_a_ledger_on_disk() {
     a_revoked_client_is_refused(|pki| {
         let fresh = Fresh { serial_key: [7; 16] };
-        Arc::new(SqliteLedger::open(&pki.path("ledger.db"), fresh, UnixTime::now()).unwrap())
+        Arc::new(SqliteLedger::open(&pki.path("ledger.db"), fresh, support::now()).unwrap())
     });
 }
 
