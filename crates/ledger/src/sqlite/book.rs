@@ -23,7 +23,7 @@ use super::crl::Layouts;
 use super::foreign;
 use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
 use super::locate::{by_serial, newest};
-use super::row::{self, function_code, function_of, origin_code, short, short_device, tag};
+use super::row::{self, blob, function_code, function_of, origin_code, short, short_device, tag};
 use crate::audit::chain::ChainWriter;
 use crate::audit::record::{Abandonment, RequestOrigin};
 use crate::fault::WriteProblem;
@@ -590,10 +590,6 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 pub(super) fn count_fault(connection: &Connection) -> Result<(), Error> {
     let sql = "INSERT INTO meta (name, value) VALUES ('faults', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1";
     connection.execute(sql, []).map(drop)
-}
-
-fn blob(digest: &Digest) -> &[u8] {
-    digest.as_bytes()
 }
 
 fn lifetime_end(at: i64) -> i64 {

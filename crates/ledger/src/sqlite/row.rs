@@ -286,6 +286,10 @@ pub(crate) fn place(cursor: &Cursor) -> i64 {
     i64::try_from(u128::from_be_bytes(*cursor.as_bytes())).unwrap_or(i64::MAX)
 }
 
+pub(super) fn blob(digest: &Digest) -> &[u8] {
+    digest.as_bytes()
+}
+
 /// The first 64 bits of a digest, for an index. Whoever finds a row by it compares the digest.
 pub(super) fn short(digest: &Digest) -> i64 {
     let mut bytes = [0; 8];
