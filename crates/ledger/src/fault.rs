@@ -64,6 +64,11 @@ pub enum OpenProblem {
         /// The journal.
         journal: PathBuf,
     },
+    /// It had a journal, which is not there.
+    JournalGone {
+        /// The journal.
+        journal: PathBuf,
+    },
     /// A restore was not finished.
     Unfinished,
     /// There is a journal, and no ledger.
@@ -163,12 +168,17 @@ impl fmt::Display for OpenProblem {
                 "it is older than its journal {}: it was restored from a backup. Run `muster ledger resume --after-restore`, which brings back what the journal has",
                 journal.display()
             ),
+            Self::JournalGone { journal } => write!(
+                f,
+                "its journal {} is not there: is its disk mounted? If the ledger was restored from a backup, run `muster ledger resume --after-restore`. To begin a new journal, create an empty file of that name",
+                journal.display()
+            ),
             Self::Unfinished => f.write_str(
                 "it was restored from a backup, and `muster ledger resume --after-restore` did not come to its end. Run it again",
             ),
             Self::Lost { journal } => write!(
                 f,
-                "it does not exist, and its journal {} does. Restore a backup and run `muster ledger resume --after-restore`; to begin a new ledger, move the journal away",
+                "it does not exist, and its journal {} does. Restore a backup, without a -wal or -shm file of the lost one beside it, and run `muster ledger resume --after-restore`; to begin a new ledger, move the journal away",
                 journal.display()
             ),
             Self::Missing { checkpoints } => write!(
@@ -194,6 +204,7 @@ impl std::error::Error for OpenFault {
             | OpenProblem::Newer { .. }
             | OpenProblem::NeedsMigration { .. }
             | OpenProblem::Restored { .. }
+            | OpenProblem::JournalGone { .. }
             | OpenProblem::Unfinished
             | OpenProblem::Lost { .. }
             | OpenProblem::Missing { .. }

@@ -76,6 +76,8 @@ pub struct ResumeReport {
     pub without_row: u64,
     /// Certificates whose CA is not among those that were given: their signature was not checked.
     pub unsigned: u64,
+    /// Certificates of the journal whose row the ledger has given up since the restore: they stay given up.
+    pub given_up: u64,
     /// Lines of a last batch that was never synced, so that nobody got an answer by it.
     pub unfinished: u64,
     /// The audit's rows between two journals, or between the ledger and the first journal, of which no journal was found.
@@ -286,6 +288,8 @@ impl Check<'_> {
                 {
                     return Err(contradiction("the ledger has another certificate"));
                 }
+                let is_given_up = row.as_ref().is_some_and(|row| matches!(row.stage, RowStage::Abandoned));
+                self.report.given_up += u64::from(is_given_up);
                 let is_new = row.is_none_or(|row| matches!(row.stage, RowStage::Reserved));
                 self.report.rows += u64::from(is_new && self.new.insert(serial));
                 intent.at

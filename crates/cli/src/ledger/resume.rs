@@ -19,7 +19,7 @@ use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 /// Resume a ledger that was restored from a backup
 #[derive(clap::Args)]
 #[command(after_help = "\
-For a ledger that was lost and restored. Stop the server, copy the backup to the place of the ledger, then run this. A server does not start on a ledger that is \
+For a ledger that was lost and restored. Stop the server, remove ledger.db-wal and ledger.db-shm, copy the backup to the place of the ledger, then run this. A server does not start on a ledger that is \
 older than its journal.
 
 1. Everything is checked before anything is changed: the journal belongs to this ledger, its lines are whole, its certificates are signed by the CAs.
@@ -174,6 +174,7 @@ fn report(arguments: &Arguments, file: &Path, report: &ResumeReport, verb: &str)
         "revocations": report.revocations,
         "revocations_without_row": report.without_row,
         "unsigned": report.unsigned,
+        "given_up": report.given_up,
         "unfinished_lines": report.unfinished,
         "missing_audit_rows": report.hole.map(|(from, to)| json!({ "after": from, "to": to })),
         "highest_number": report.numbers.0,
@@ -207,6 +208,16 @@ fn words(file: &Path, report: &ResumeReport, verb: &str) -> Vec<String> {
         lines.push(format!(
             "WARNING            {count} revocations are of rows that neither the ledger nor a journal has"
         ));
+    }
+    if report.given_up > 0 {
+        let count = report.given_up;
+        lines.push(format!(
+            "WARNING            {count} certificates of the journal were given up in the restored ledger, and stay so"
+        ));
+    }
+    if report.unfinished > 0 {
+        let count = report.unfinished;
+        lines.push(format!("WARNING            the last batch of a journal is not whole ({count} lines): it is left out, as nobody got an answer by it"));
     }
     if report.unsigned > 0 {
         let count = report.unsigned;

@@ -85,14 +85,27 @@ impl Header {
 pub(crate) struct BatchEnd {
     /// Its row in the audit.
     pub(crate) at: AuditPoint,
+    /// The hash of the row of the audit before.
+    pub(crate) before: Digest,
     /// How many lines stand before.
     pub(crate) lines: i64,
+    /// Bytes of these lines.
+    pub(crate) bytes: i64,
+    /// The digest of these lines: a write that was not synced may come to the disk in parts, the last line before the others.
+    pub(crate) digest: Digest,
 }
 
 impl BatchEnd {
+    /// The end of a batch of these lines.
+    pub(crate) fn of(text: &str, lines: i64, at: AuditPoint, before: Digest) -> Self {
+        let bytes = i64::try_from(text.len()).unwrap_or(i64::MAX);
+        Self { at, before, lines, bytes, digest: Digest::of(text.as_bytes()) }
+    }
+
     pub(crate) fn push(&self, out: &mut String) {
         let line = JsonLine::begin(out, BATCH).number("version", VERSION);
-        point(line, &self.at).number("lines", self.lines).end();
+        let line = point(line, &self.at).hex("before", self.before.as_bytes()).number("lines", self.lines);
+        line.number("bytes", self.bytes).hex("digest", self.digest.as_bytes()).end();
         out.push('\n');
     }
 
@@ -100,7 +113,11 @@ impl BatchEnd {
     pub(crate) fn read(line: &str) -> Result<Self, LineFault> {
         let value: Value = serde_json::from_str(line).map_err(|_| LineFault::NotJson)?;
         version(&value)?;
-        Ok(Self { at: read_point(&value)?, lines: number(&value, "lines")? })
+        let digest = |name: &'static str| {
+            text(&value, name).and_then(octets).map(Digest::from_bytes).ok_or(LineFault::Member(name))
+        };
+        let (lines, bytes) = (number(&value, "lines")?, number(&value, "bytes")?);
+        Ok(Self { at: read_point(&value)?, before: digest("before")?, lines, bytes, digest: digest("digest")? })
     }
 }
 

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
+use pki::Digest;
+
 use super::frame::{AuditPoint, BATCH_BEGINNING, BatchEnd, Header, LedgerId};
 use super::{JournalFault, JournalProblem};
 use crate::line::{LINE_BYTES_MAX, LineFault, RowEvent, RowLine};
@@ -48,9 +50,16 @@ impl<'f> Reading<'f> {
         JournalFault { file: self.file.to_owned(), problem }
     }
 
+    fn is_at_end(&mut self) -> Result<bool, JournalFault> {
+        let file = self.file;
+        let rest = self.reader.fill_buf();
+        rest.map(<[u8]>::is_empty)
+            .map_err(|error| JournalFault { file: file.to_owned(), problem: JournalProblem::File(error) })
+    }
+
     /// Reads the next batch. A batch of a journal has at most some thousand lines.
     pub(crate) fn next(&mut self) -> Result<Next, JournalFault> {
-        let (mut events, mut line) = (Vec::new(), Vec::new());
+        let (mut events, mut line, mut text_of_batch) = (Vec::new(), Vec::new(), Vec::new());
         // What is wrong with a line matters only if the batch comes to its end.
         let mut flaw = None;
         loop {
@@ -58,24 +67,32 @@ impl<'f> Reading<'f> {
             read_line(&mut self.reader, &mut line).map_err(|error| self.fault(JournalProblem::File(error)))?;
             self.bytes += u64::try_from(line.len()).unwrap_or(0);
             if line.is_empty() {
-                return Ok(Next::End { unfinished: u64::try_from(events.len()).unwrap_or(0) });
+                let unfinished = if text_of_batch.is_empty() { 0 } else { events.len().max(1) };
+                return Ok(Next::End { unfinished: u64::try_from(unfinished).unwrap_or(0) });
             }
             self.line += 1;
             let at = self.line;
             let Some(text) = line.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok()) else {
                 flaw = flaw.or(Some((at, LineFault::NotJson)));
+                text_of_batch.extend_from_slice(&line);
                 continue;
             };
             if text.starts_with(BATCH_BEGINNING) {
+                let is_whole = |end: &BatchEnd| end.digest == Digest::of(&text_of_batch);
+                if !BatchEnd::read(text).is_ok_and(|end| is_whole(&end)) && self.is_at_end()? {
+                    // A write that was never synced came to the disk in parts.
+                    return Ok(Next::End { unfinished: u64::try_from(events.len().max(1)).unwrap_or(0) });
+                }
                 if let Some((line, fault)) = flaw {
                     return Err(self.fault(JournalProblem::Line { line, fault }));
                 }
                 let end = BatchEnd::read(text).map_err(|fault| self.fault(JournalProblem::Line { line: at, fault }))?;
-                if usize::try_from(end.lines) != Ok(events.len()) {
+                if usize::try_from(end.lines) != Ok(events.len()) || !is_whole(&end) {
                     return Err(self.fault(JournalProblem::Batch { line: at }));
                 }
                 return Ok(Next::Batch(Batch { at: end.at, events }));
             }
+            text_of_batch.extend_from_slice(&line);
             match RowLine::read(text) {
                 Ok(line) => events.push(line.event),
                 Err(fault) => flaw = flaw.or(Some((at, fault))),

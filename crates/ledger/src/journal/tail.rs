@@ -5,8 +5,10 @@ use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use pki::Digest;
+
 use super::JournalProblem;
-use super::frame::{BATCH_BEGINNING, BatchEnd, Header, LedgerId};
+use super::frame::{AuditPoint, BATCH_BEGINNING, BatchEnd, Header, LedgerId};
 use crate::line::{LINE_BYTES_MAX, LineFault, RowEvent, RowLine};
 
 /// How much of the end is looked at first; four times as much each time, until the end of a batch is in it.
@@ -16,60 +18,63 @@ const LOOK_BYTES: u64 = 64 * 1_024;
 #[derive(Debug)]
 pub(crate) struct Tail {
     pub(crate) header: Header,
-    /// Bytes of the first line.
-    header_bytes: u64,
-    /// Its last batch; `None` if it has none.
-    pub(crate) last: Option<BatchEnd>,
-    /// Where the last batch ends. What stands behind was never synced.
+    /// Its last batch that is whole; `None` if it has none.
+    pub(crate) last: Option<LastBatch>,
+    /// Where that batch ends. What stands behind was never synced.
     pub(crate) end: u64,
     /// Bytes of the file.
     pub(crate) length: u64,
 }
 
+/// The last batch of a journal.
+#[derive(Debug)]
+pub(crate) struct LastBatch {
+    pub(crate) end: BatchEnd,
+    /// Where its first line begins.
+    pub(crate) begin: u64,
+    text: Vec<u8>,
+}
+
 impl Tail {
-    /// Reads the first line and the last batch of a journal of this ledger.
+    /// Reads the first line and the last batch of a journal of this ledger. One batch behind it may be in parts: a power loss came before it was
+    /// synced.
     pub(crate) fn read(file: &Path, ledger: LedgerId) -> Result<Self, JournalProblem> {
         let file = File::open(file).map_err(JournalProblem::File)?;
         let length = file.metadata().map_err(JournalProblem::File)?.len();
         let (header, header_bytes) = read_header(&file, ledger)?;
-        let found = last_batch(&file, header_bytes, length).map_err(JournalProblem::File)?;
-        let end = found.map_or(header_bytes, |(_, end)| end);
-        Ok(Self { header, header_bytes, last: found.map(|(last, _)| last), end, length })
+        let (mut until, mut in_parts) = (length, false);
+        loop {
+            let found = last_end(&file, header_bytes, until).map_err(JournalProblem::File)?;
+            let Some((end, line_begin, line_end)) = found else {
+                return Ok(Self { header, last: None, end: header_bytes, length });
+            };
+            let begin = u64::try_from(end.bytes).ok().and_then(|bytes| line_begin.checked_sub(bytes));
+            if let Some(begin) = begin.filter(|begin| *begin >= header_bytes) {
+                let text = read_range(&file, begin, line_begin).map_err(JournalProblem::File)?;
+                if Digest::of(&text) == end.digest {
+                    let last = Some(LastBatch { end, begin, text });
+                    return Ok(Self { header, last, end: line_end, length });
+                }
+            }
+            if in_parts {
+                return Err(JournalProblem::Batch { line: 0 });
+            }
+            (until, in_parts) = (line_begin, true);
+        }
     }
 
-    /// What the lines of the last batch say.
-    pub(crate) fn events(&self, file: &Path) -> Result<Vec<RowEvent>, JournalProblem> {
-        let Some(last) = &self.last else { return Ok(Vec::new()) };
-        let file = File::open(file).map_err(JournalProblem::File)?;
-        // The lines of the batch and its last one, counted from the end.
-        let wanted = usize::try_from(last.lines).unwrap_or(usize::MAX).saturating_add(1);
-        let mut look = LOOK_BYTES;
-        let text = loop {
-            let beginning = self.end.saturating_sub(look).max(self.header_bytes);
-            let mut text = read_range(&file, beginning, self.end).map_err(JournalProblem::File)?;
-            if beginning > self.header_bytes {
-                // The first line may have begun before.
-                let first = text.iter().position(|octet| *octet == b'\n').map_or(text.len(), |newline| newline + 1);
-                text.drain(..first);
-            }
-            if beginning == self.header_bytes || text.iter().filter(|octet| **octet == b'\n').count() >= wanted {
-                break text;
-            }
-            look = look.saturating_mul(4);
-        };
-        let text =
-            std::str::from_utf8(&text).map_err(|_| JournalProblem::Line { line: 0, fault: LineFault::NotJson })?;
-        let lines: Vec<&str> = text.lines().collect();
-        if lines.len() < wanted {
-            return Err(JournalProblem::Batch { line: 0 });
-        }
-        let of_batch = &lines[lines.len() - wanted..lines.len() - 1];
-        of_batch
-            .iter()
-            .map(|line| {
-                RowLine::read(line).map(|line| line.event).map_err(|fault| JournalProblem::Line { line: 0, fault })
-            })
-            .collect()
+    /// The row of the audit up to which the journal lacks nothing.
+    pub(crate) fn at(&self) -> AuditPoint {
+        self.last.as_ref().map_or(self.header.after, |last| last.end.at)
+    }
+}
+
+impl LastBatch {
+    /// What its lines say.
+    pub(crate) fn events(&self) -> Result<Vec<RowEvent>, JournalProblem> {
+        let fault = |fault| JournalProblem::Line { line: 0, fault };
+        let text = std::str::from_utf8(&self.text).map_err(|_| fault(LineFault::NotJson))?;
+        text.lines().map(|line| RowLine::read(line).map(|line| line.event).map_err(fault)).collect()
     }
 }
 
@@ -82,16 +87,16 @@ fn read_header(file: &File, ledger: LedgerId) -> Result<(Header, u64), JournalPr
     Ok((Header::read(text.ok_or(JournalProblem::NotAJournal)?, ledger)?, bytes))
 }
 
-/// The last batch that is whole, and where it ends.
-fn last_batch(file: &File, from: u64, length: u64) -> io::Result<Option<(BatchEnd, u64)>> {
+/// The last line of a batch before this place, and where that line begins and ends.
+fn last_end(file: &File, from: u64, until: u64) -> io::Result<Option<(BatchEnd, u64, u64)>> {
     let mut look = LOOK_BYTES;
     loop {
-        let beginning = length.saturating_sub(look).max(from);
-        let text = read_range(file, beginning, length)?;
-        // The first line may have begun before.
+        let beginning = until.saturating_sub(look).max(from);
+        let text = read_range(file, beginning, until)?;
         let mut end = text.len();
         while let Some(newline) = text[..end].iter().rposition(|octet| *octet == b'\n') {
             let start = text[..newline].iter().rposition(|octet| *octet == b'\n').map_or(0, |before| before + 1);
+            // The first line may have begun before.
             if start == 0 && beginning > from {
                 break;
             }
@@ -99,8 +104,8 @@ fn last_batch(file: &File, from: u64, length: u64) -> io::Result<Option<(BatchEn
             if line.starts_with(BATCH_BEGINNING.as_bytes())
                 && let Some(last) = std::str::from_utf8(line).ok().and_then(|line| BatchEnd::read(line).ok())
             {
-                let end = beginning + u64::try_from(newline + 1).unwrap_or(0);
-                return Ok(Some((last, end)));
+                let place = |at: usize| beginning + u64::try_from(at).unwrap_or(0);
+                return Ok(Some((last, place(start), place(newline + 1))));
             }
             end = start;
         }

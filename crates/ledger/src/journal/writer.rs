@@ -1,11 +1,12 @@
 //! Appends the lines of each batch, and makes them durable.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use authority::{Intent, Record, Revocation};
+use pki::Digest;
 use pki::issue::Serial;
 
 use super::frame::{AuditPoint, BatchEnd, Header};
@@ -27,19 +28,23 @@ pub(crate) struct JournalWriter {
     last: AuditPoint,
     /// The last batch of the file.
     written: AuditPoint,
-    /// The lines of the open batch.
+    /// The batches that were ended and not written, and the lines of the open one.
     text: String,
+    /// Where the lines of the open batch begin.
+    begun: usize,
     lines: i64,
+    /// The hash of the audit's row before that of the open batch.
+    before: Digest,
 }
 
 impl JournalWriter {
-    /// Opens a file whose last batch ends at `end`, and cuts off what stands behind.
+    /// Opens a file of which everything up to `end` is good, and cuts off what stands behind.
     pub(crate) fn open(
         settings: &JournalSettings,
         header: Header,
         (last, end, length): (AuditPoint, u64, u64),
     ) -> io::Result<Self> {
-        let file = File::options().append(true).open(&settings.file)?;
+        let file = locked(&settings.file)?;
         if end < length {
             file.set_len(end)?;
             file.sync_all()?;
@@ -52,7 +57,9 @@ impl JournalWriter {
             last,
             written: last,
             text: String::new(),
+            begun: 0,
             lines: 0,
+            before: last.hash,
         })
     }
 
@@ -65,18 +72,20 @@ impl JournalWriter {
     ) -> Result<Self, E> {
         let part = with_suffix(&settings.file, ".part");
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        let mut filling = Filling { file, at, text: String::new(), lines: 0, length: 0 };
+        let mut filling =
+            Filling { file, at, before: header.after.hash, text: String::new(), begun: 0, lines: 0, length: 0 };
         header.push(&mut filling.text);
-        rows(&mut filling)?;
-        if at != header.after {
-            filling.end();
-        }
-        filling.flush()?;
-        filling.file.sync_all()?;
+        filling.begun = filling.text.len();
+        let filled = rows(&mut filling).and_then(|()| Ok(filling.finish(at != header.after)?));
         let length = filling.length;
+        drop(filling);
+        if let Err(error) = filled {
+            let _the_fault_is_reported = fs::remove_file(&part);
+            return Err(error);
+        }
         fs::rename(&part, &settings.file)?;
         sync_folder(&settings.file)?;
-        let file = File::options().append(true).open(&settings.file)?;
+        let file = locked(&settings.file)?;
         Ok(Self {
             settings: settings.clone(),
             header,
@@ -85,7 +94,9 @@ impl JournalWriter {
             last: at,
             written: at,
             text: String::new(),
+            begun: 0,
             lines: 0,
+            before: at.hash,
         })
     }
 
@@ -116,11 +127,7 @@ impl JournalWriter {
 
     /// Ends a batch that is written with the ones behind it.
     pub(crate) fn end(&mut self, at: AuditPoint) {
-        if self.lines > 0 && self.last == at {
-            // The batch was not committed the first time, and is the same now.
-            self.text.clear();
-            self.lines = 0;
-        } else if self.lines > 0 {
+        if self.lines > 0 {
             self.reach(at);
         }
     }
@@ -128,9 +135,14 @@ impl JournalWriter {
     /// Says that the journal lacks nothing up to this row of the audit, which may be one of refusals alone.
     pub(crate) fn reach(&mut self, at: AuditPoint) {
         if self.last != at {
-            BatchEnd { at, lines: self.lines }.push(&mut self.text);
-            (self.lines, self.last) = (0, at);
+            BatchEnd::of(&self.text[self.begun..], self.lines, at, self.before).push(&mut self.text);
+            (self.lines, self.last, self.begun) = (0, at, self.text.len());
         }
+    }
+
+    /// The hash of the audit's row before that of the next batch.
+    pub(crate) fn follows(&mut self, before: Digest) {
+        self.before = before;
     }
 
     /// Whether so much waits that it is time to write it.
@@ -156,6 +168,7 @@ impl JournalWriter {
         self.length += u64::try_from(self.text.len()).unwrap_or(0);
         self.written = self.last;
         self.text.clear();
+        self.begun = 0;
         Ok(())
     }
 
@@ -169,12 +182,25 @@ impl JournalWriter {
     }
 }
 
+/// Opens a journal for this process alone: a copy of the ledger that names the same journal must not append to it.
+fn locked(path: &Path) -> io::Result<File> {
+    let file = File::options().append(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other("another process has it open")),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// A file that is being filled with rows that were there before.
 pub(crate) struct Filling {
     file: File,
     /// The row of the audit up to which they are all of them.
     at: AuditPoint,
+    before: Digest,
     text: String,
+    /// Where the lines of the open batch begin.
+    begun: usize,
     lines: i64,
     length: u64,
 }
@@ -195,13 +221,23 @@ impl Filling {
     }
 
     fn end(&mut self) {
-        BatchEnd { at: self.at, lines: std::mem::take(&mut self.lines) }.push(&mut self.text);
+        let lines = std::mem::take(&mut self.lines);
+        BatchEnd::of(&self.text[self.begun..], lines, self.at, self.before).push(&mut self.text);
+    }
+
+    fn finish(&mut self, has_batch: bool) -> io::Result<()> {
+        if has_batch {
+            self.end();
+        }
+        self.flush()?;
+        self.file.sync_all()
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.write_all(self.text.as_bytes())?;
         self.length += u64::try_from(self.text.len()).unwrap_or(0);
         self.text.clear();
+        self.begun = 0;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Ties the book to its journal: resolves what a crash left between the two, and appends what the journal lacks. See [`crate::journal`].
 
 use std::io;
+use std::path::Path;
 
 use authority::{LedgerEntry, RowStage};
 use pki::Digest;
@@ -10,7 +11,7 @@ use tracing::{info, warn};
 
 use super::book::{Book, LIFE_BITS};
 use super::locate::by_serial;
-use super::row;
+use super::{restore, row};
 use crate::audit::chain::AuditHead;
 use crate::audit::record::{Abandonment, AuditedKind, AuditedRow};
 use crate::fault::OpenProblem;
@@ -39,53 +40,92 @@ impl Book {
     pub(super) fn attach(&mut self, settings: &JournalSettings, ledger: LedgerId) -> Result<(), OpenProblem> {
         let fault = |problem| OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem });
         let file = |error| fault(JournalProblem::File(error));
-        let is_there = match settings.file.metadata() {
-            // Somebody made an empty file of its name.
-            Ok(metadata) => metadata.len() > 0,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        let bytes = match settings.file.metadata() {
+            Ok(metadata) => Some(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(file(error)),
         };
-        if !is_there {
-            let newest = segments::closed(&settings.file).map_err(file)?.pop();
-            // A crash came when the last segment was closed and the next one was not begun.
-            let is_next = newest.is_some_and(|it| (it.life, it.last) == (self.life(), self.audit.head().sequence));
-            return if is_next { self.begin_empty(settings, ledger) } else { self.begin_whole(settings, ledger) };
+        if bytes.is_none_or(|bytes| bytes == 0) {
+            if let Some(newest) = segments::closed(&settings.file).map_err(file)?.pop() {
+                self.begin_behind(settings, ledger, &newest.file)?;
+            } else if bytes.is_none() && restore::has_journal(self.connection())? {
+                return Err(OpenProblem::JournalGone { journal: settings.file.clone() });
+            } else {
+                self.begin_whole(settings, ledger)?;
+            }
+            return Ok(restore::set_journal(self.connection(), true)?);
         }
         let tail = Tail::read(&settings.file, ledger).map_err(fault)?;
-        let last = tail.last.map_or(tail.header.after, |last| last.at);
-        match self.compare(&tail, last, settings)? {
-            Standing::Older => Err(OpenProblem::Restored { journal: settings.file.clone() }),
+        match self.compare(&tail, &settings.file)? {
+            Standing::Older => return Err(OpenProblem::Restored { journal: settings.file.clone() }),
             Standing::Unrelated => {
-                let name =
-                    segments::close(&settings.file, tail.header.life, (tail.header.after.sequence, last.sequence));
+                let numbers = (tail.header.after.sequence, tail.at().sequence);
+                let name = segments::close(&settings.file, tail.header.life, numbers).map_err(file)?;
                 warn!(
-                    file = %name.map_err(file)?.display(),
+                    file = %name.display(),
                     "the journal is not the continuation of this ledger's audit: it was closed under this name, and a new one begins"
                 );
-                self.begin_whole(settings, ledger)
+                self.begin_whole(settings, ledger)?;
             }
             Standing::Contained => {
-                self.open_journal(settings, &tail, last)?;
-                self.append_missing(last, settings, ledger)
+                self.open_journal(settings, &tail, (tail.at(), tail.end))?;
+                self.append_missing(tail.at(), settings, ledger)?;
             }
             Standing::Ahead(events) => {
-                self.open_journal(settings, &tail, last)?;
-                info!(lines = events.len(), "the last batch of the journal was not committed: it is completed");
-                self.begin()?;
-                for event in &events {
-                    self.replay(event)?;
-                }
-                self.commit().map_err(OpenProblem::from)
+                // It is written again, whole: whether it was ever synced is not known.
+                let head = AuditPoint::from(&self.audit.head());
+                let begin = tail.last.as_ref().map_or(tail.end, |last| last.begin);
+                self.open_journal(settings, &tail, (head, begin))?;
+                self.roll_forward(&events, settings)?;
+            }
+        }
+        Ok(restore::set_journal(self.connection(), true)?)
+    }
+
+    /// Begins the file behind a closed segment: a crash came when that was closed and the next one was not begun, or the file was lost.
+    fn begin_behind(&mut self, settings: &JournalSettings, ledger: LedgerId, newest: &Path) -> Result<(), OpenProblem> {
+        let tail = Tail::read(newest, ledger)
+            .map_err(|problem| OpenProblem::Journal(JournalFault { file: newest.to_owned(), problem }))?;
+        match self.compare(&tail, newest)? {
+            Standing::Older => Err(OpenProblem::Restored { journal: newest.to_owned() }),
+            Standing::Unrelated => self.begin_whole(settings, ledger),
+            Standing::Contained => {
+                self.begin_empty(settings, ledger, tail.at())?;
+                self.append_missing(tail.at(), settings, ledger)
+            }
+            Standing::Ahead(events) => {
+                self.begin_empty(settings, ledger, AuditPoint::from(&self.audit.head()))?;
+                self.roll_forward(&events, settings)
             }
         }
     }
 
-    fn open_journal(&mut self, settings: &JournalSettings, tail: &Tail, last: AuditPoint) -> Result<(), OpenProblem> {
+    /// Commits the last batch of the journal. Its lines have the whole rows.
+    fn roll_forward(&mut self, events: &[RowEvent], settings: &JournalSettings) -> Result<(), OpenProblem> {
+        info!(lines = events.len(), "the last batch of the journal was not committed: it is completed");
+        self.begin()?;
+        for event in events {
+            if matches!(self.replay(event)?, Replayed::NoRow | Replayed::Contradiction) {
+                let what = format!("serial number {}", event.serial());
+                let problem = JournalProblem::Contradiction(what);
+                return Err(OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem }));
+            }
+        }
+        self.commit().map_err(OpenProblem::from)
+    }
+
+    /// Opens a journal of which everything up to this place is good.
+    fn open_journal(
+        &mut self,
+        settings: &JournalSettings,
+        tail: &Tail,
+        (last, end): (AuditPoint, u64),
+    ) -> Result<(), OpenProblem> {
         if tail.end < tail.length {
             let bytes = tail.length - tail.end;
             warn!(file = %settings.file.display(), bytes, "the end of the journal was never whole: it is cut off");
         }
-        let opened = JournalWriter::open(settings, tail.header, (last, tail.end, tail.length));
+        let opened = JournalWriter::open(settings, tail.header, (last, end, tail.length));
         self.journal = Some(opened.map_err(|error| {
             OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem: JournalProblem::File(error) })
         })?);
@@ -97,13 +137,14 @@ impl Book {
         self.tally().numbers >> LIFE_BITS
     }
 
-    fn compare(&self, tail: &Tail, last: AuditPoint, settings: &JournalSettings) -> Result<Standing, OpenProblem> {
+    fn compare(&self, tail: &Tail, file: &Path) -> Result<Standing, OpenProblem> {
         if tail.header.life > self.life() {
             return Ok(Standing::Older);
         }
         if tail.header.life < self.life() {
             return Ok(Standing::Unrelated);
         }
+        let last = tail.at();
         let head = AuditHead::read(self.connection(), last.node)?;
         if last.sequence > head.sequence + 1 {
             return Ok(Standing::Older);
@@ -113,18 +154,21 @@ impl Book {
             let is_same_node = last.node == self.audit.head().node;
             return Ok(if is_same_node { Standing::Contained } else { Standing::Unrelated });
         }
-        let is_ahead = last.sequence == head.sequence + 1;
-        if hash.is_none() && !is_ahead {
+        let Some(batch) = &tail.last else { return Ok(Standing::Older) };
+        let events =
+            batch.events().map_err(|problem| OpenProblem::Journal(JournalFault { file: file.to_owned(), problem }))?;
+        if last.sequence == head.sequence + 1 {
+            // The batch follows this very row of the audit, or the ledger went another way.
+            return Ok(if batch.end.before == head.hash { Standing::Ahead(events) } else { Standing::Older });
+        }
+        if hash.is_none() {
             return Ok(Standing::Unrelated);
         }
-        let events = tail
-            .events(&settings.file)
-            .map_err(|problem| OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem }))?;
         for event in &events {
             let Some(row) = self.row_of(event.serial())? else { return Ok(Standing::Older) };
             let is_known = match event {
-                // If the audit went on without this batch, the ledger has its revocations in another one.
-                RowEvent::Revoked(..) => is_ahead || row.revocation.is_some(),
+                // The audit went on without this batch: the ledger has its revocations in another one.
+                RowEvent::Revoked(..) => row.revocation.is_some(),
                 RowEvent::Issued(_, record) => row.issued().is_none_or(|known| known.digest == record.issued.digest),
                 RowEvent::Abandoned(_) | RowEvent::Reserved(_) => true,
             };
@@ -132,20 +176,23 @@ impl Book {
                 return Ok(Standing::Older);
             }
         }
-        Ok(if is_ahead { Standing::Ahead(events) } else { Standing::Unrelated })
+        Ok(Standing::Unrelated)
     }
 
     fn row_of(&self, serial: &Serial) -> Result<Option<LedgerEntry>, Error> {
         Ok(by_serial(self.connection(), self.serials(), serial)?.map(|(_, row)| row))
     }
 
-    pub(super) fn begin_empty(&mut self, settings: &JournalSettings, ledger: LedgerId) -> Result<(), OpenProblem> {
-        let at = AuditPoint::from(&self.audit.head());
+    /// Begins a journal behind this row of the audit.
+    pub(super) fn begin_empty(
+        &mut self,
+        settings: &JournalSettings,
+        ledger: LedgerId,
+        at: AuditPoint,
+    ) -> Result<(), OpenProblem> {
         let header = Header { ledger, life: self.life(), after: at };
-        self.journal = Some(
-            JournalWriter::begin(settings, header, at, |_| Ok::<(), FillFault>(()))
-                .map_err(|fault| fault.of(settings))?,
-        );
+        let begun = JournalWriter::begin(settings, header, at, |_| Ok::<(), FillFault>(()));
+        self.journal = Some(begun.map_err(|fault| fault.of(settings))?);
         Ok(())
     }
 
@@ -213,7 +260,9 @@ impl Book {
                     info!(rows = appended, "appending to the journal what it lacks");
                 }
             }
-            journal.end(AuditPoint { node: last.node, sequence, hash: Digest::from_bytes(found.get(1)?) });
+            let hash = Digest::from_bytes(found.get(1)?);
+            journal.end(AuditPoint { node: last.node, sequence, hash });
+            journal.follows(hash);
             if journal.is_long() {
                 journal.flush().map_err(OpenProblem::Journal)?;
             }

@@ -197,8 +197,10 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         let sql = "UPDATE tally SET places = ?1, rows = ?2, issued = ?3, numbers = ?4, open_from = ?5, indexed = ?6, time = ?7";
         let values = params![places, rows, issued, numbers, self.tally.open_from, indexed, time];
         self.connection.prepare_cached(sql)?.execute(values)?;
+        let before = self.audit.head().hash;
         self.audit.write(&self.connection)?;
         if let Some(journal) = &mut self.journal {
+            journal.follows(before);
             journal.append(AuditPoint::from(&self.audit.head())).map_err(WriteProblem::Journal)?;
             crashpoint::passed(Step::Journaled);
         }

@@ -50,6 +50,12 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         connection.execute(sql, values).map(drop)
     }
 
+    /// Gives every gap another treatment: an operator decides again.
+    pub(crate) fn treat_all(connection: &Connection, treatment: (GapTreatment, UnixTime)) -> Result<(), Error> {
+        let sql = "UPDATE restore SET treatment = ?1, until = ?2";
+        connection.execute(sql, params![name_of(treatment.0), seconds(treatment.1)]).map(drop)
+    }
+
     /// The restores whose gap still matters. A ledger with the tables of version 1 has none.
     pub(crate) fn read_all(connection: &Connection) -> Result<Vec<Self>, Error> {
         let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'restore'";
@@ -120,4 +126,19 @@ pub(crate) fn set_finished(connection: &Connection, life: i64, (rows, revocation
     let sql = "UPDATE restore SET rows = ?2, revocations = ?3 WHERE life = ?1";
     connection.execute(sql, [life, signed(rows), signed(revocations)])?;
     connection.execute("DELETE FROM meta WHERE name = ?1", [UNFINISHED]).map(drop)
+}
+
+/// Notes in `meta` that the ledger has a journal, so that one that is missing is not taken for one that never was.
+const JOURNAL: &str = "journal";
+
+pub(crate) fn has_journal(connection: &Connection) -> Result<bool, Error> {
+    connection.prepare("SELECT 1 FROM meta WHERE name = ?1")?.exists([JOURNAL])
+}
+
+pub(crate) fn set_journal(connection: &Connection, has: bool) -> Result<(), Error> {
+    if has_journal(connection)? == has {
+        return Ok(());
+    }
+    let sql = if has { "INSERT INTO meta (name, value) VALUES (?1, 1)" } else { "DELETE FROM meta WHERE name = ?1" };
+    connection.execute(sql, [JOURNAL]).map(drop)
 }

@@ -18,7 +18,7 @@ use crate::audit::AuditKey;
 use crate::audit::chain::AuditHead;
 use crate::audit::restored;
 use crate::fault::OpenProblem;
-use crate::journal::frame::LedgerId;
+use crate::journal::frame::{AuditPoint, LedgerId};
 use crate::journal::tail::Tail;
 use crate::journal::{JournalFault, JournalProblem, JournalSettings, segments};
 use crate::line::RowEvent;
@@ -83,7 +83,7 @@ impl Restoring {
     pub(crate) fn begin(&mut self, beginning: &Beginning<'_>) -> Result<(), OpenProblem> {
         if restore::is_unfinished(self.book.connection())? {
             self.life = self.book.life();
-            return Ok(());
+            return self.treat_all(beginning);
         }
         let Beginning { life, gap, treatment, now, actor, key } = *beginning;
         self.life = life;
@@ -99,6 +99,13 @@ impl Restoring {
         restore.insert(self.book.connection(), now, actor.as_str())?;
         restore::set_unfinished(self.book.connection())?;
         self.book.commit()?;
+        self.treat_all(beginning)
+    }
+
+    fn treat_all(&self, beginning: &Beginning<'_>) -> Result<(), OpenProblem> {
+        if let Some(treatment) = beginning.treatment {
+            Restore::treat_all(self.book.connection(), treatment)?;
+        }
         Ok(())
     }
 
@@ -147,13 +154,13 @@ impl Restoring {
         let Some(settings) = settings else { return Ok(()) };
         let fault = |problem| OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem });
         if !settings.file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
-            return Ok(());
+            return Ok(restore::set_journal(self.book.connection(), false)?);
         }
         let tail = Tail::read(&settings.file, ledger).map_err(fault)?;
-        let last = tail.last.map_or(tail.header.after, |last| last.at);
-        let numbers = (tail.header.after.sequence, last.sequence);
+        let numbers = (tail.header.after.sequence, tail.at().sequence);
         segments::close(&settings.file, tail.header.life, numbers)
             .map_err(|error| fault(JournalProblem::File(error)))?;
-        self.book.begin_empty(settings, ledger)
+        let head = AuditPoint::from(&self.book.audit.head());
+        self.book.begin_empty(settings, ledger, head)
     }
 }
