@@ -59,6 +59,13 @@ impl JournalSettings {
         Self { file: file.to_owned(), segment_bytes: SEGMENT_BYTES }
     }
 
+    /// The same file by its own name: what a link leads to is renamed when it is full, not the link.
+    #[must_use]
+    pub(crate) fn resolved(&self) -> Self {
+        let file = self.file.canonicalize().unwrap_or_else(|_| self.file.clone());
+        Self { file, ..self.clone() }
+    }
+
     /// The journal that `init` gives a ledger: in its folder.
     #[must_use]
     pub fn beside(ledger: &Path) -> Self {

@@ -24,7 +24,7 @@ use crate::fault::{OpenFault, OpenProblem};
 use crate::journal::frame::LedgerId;
 use crate::journal::reading::{Next, Reading};
 use crate::journal::segments;
-use crate::journal::{JournalFault, JournalProblem};
+use crate::journal::{JournalFault, JournalProblem, JournalSettings};
 use crate::line::RowEvent;
 use crate::seconds::{seconds, time};
 use crate::serial::SerialCipher;
@@ -192,14 +192,15 @@ impl Plan {
             done += reading.bytes;
         }
         restoring.end()?;
-        restoring.begin_journal(request.settings.journal.as_ref(), self.ledger)
+        let journal = request.settings.journal.as_ref().map(JournalSettings::resolved);
+        restoring.begin_journal(journal.as_ref(), self.ledger)
     }
 }
 
 /// The journals of a request in their order, each once.
 fn journals(request: &ResumeRequest<'_>, ledger: LedgerId) -> Result<Vec<PathBuf>, ResumeFault> {
     let mut files: BTreeSet<PathBuf> = request.journals.iter().cloned().collect();
-    if let Some(settings) = &request.settings.journal {
+    if let Some(settings) = request.settings.journal.as_ref().map(JournalSettings::resolved) {
         let closed = segments::closed(&settings.file).map_err(|error| {
             ResumeFault::Journal(JournalFault { file: settings.file.clone(), problem: JournalProblem::File(error) })
         })?;

@@ -332,7 +332,7 @@ fn open_book(
     restore::expect_finished(&connection)?;
     let restores = Restore::read_all(&connection)?;
     let mut book = Book::new(connection, remembered, audit.node)?;
-    let journal = journal.clone().map(|settings| (settings, LedgerId::new(&meta.serial_key)));
+    let journal = journal.as_ref().map(|settings| (settings.resolved(), LedgerId::new(&meta.serial_key)));
     if let Some((settings, ledger)) = &journal {
         book.attach(settings, *ledger)?;
     }

@@ -20,8 +20,8 @@ use std::time::Duration;
 use authority::{
     Completion, Intended, Ledger, LedgerEntry, LedgerFault, Locator, Recorded, Revoke, Revoked, RowFilter, RowState,
 };
-use ledger::SqliteLedger;
 use ledger::sqlite::Fresh;
+use ledger::{AuditSettings, JournalSettings, LedgerSettings, SqliteLedger};
 use pki::issue::{NodePrefix, Serial};
 
 use sample::{NOW, utc};
@@ -43,6 +43,10 @@ fn runs_under_the_shim() {
     let folder = shim::folder();
     let ballast = folder.join("ballast");
     let control = shim::beside(&folder, ".control");
+    if let Some(fault) = errand.strip_prefix("journal:") {
+        journal_story(&folder, &control, fault);
+        return println!("the story has ended");
+    }
     match errand.as_str() {
         "replace" => replaced(&folder, &control),
         "fill" => story(&folder, &|| fill(&ballast), &|| std::fs::remove_file(&ballast).unwrap()),
@@ -122,6 +126,34 @@ fn story(folder: &Path, begin: &dyn Fn(), lift: &dyn Fn()) {
     }
     let filter = RowFilter { state: Some(RowState::Issued), ..RowFilter::default() };
     assert_eq!(answer(|done| ledger.count(filter, done)), Ok(ROWS + 2));
+}
+
+/// The journal's disk fails and the ledger's does not: a certificate is recorded in both or answered in neither, and the log names the journal.
+fn journal_story(folder: &Path, control: &Path, fault: &str) {
+    let file = folder.join("ledger.db");
+    let audit = AuditSettings::beside(&file, NodePrefix::new(1));
+    let settings = LedgerSettings { audit, journal: Some(JournalSettings::beside(&file)) };
+    let open = || SqliteLedger::open_with(&file, Fresh { serial_key: [7; 16] }, &settings, utc(NOW)).unwrap();
+    let ledger = open();
+    let issued: Vec<Serial> = (0..ROWS).map(|number| issue(&ledger, number)).collect();
+    let reserved = reserve(&ledger, ROWS).unwrap().1;
+    std::fs::write(control, format!("{fault}\n")).unwrap();
+    let record = |number, serial| answer(|done| ledger.record(vec![sample::record(number, serial)], done));
+    assert_eq!(record(ROWS, reserved), Err(LedgerFault::Unavailable));
+    are_whole(&ledger, &issued);
+    assert_eq!(answer(|done| ledger.health(done)).map(drop), Err(LedgerFault::Unavailable));
+    std::fs::write(control, "clear\n").unwrap();
+    until(&|| ledger.writes().fault.is_none(), "the ledger writes again");
+    assert_eq!(record(ROWS, reserved), Ok(vec![Recorded::Durable]));
+    let last = issue(&ledger, ROWS + 1);
+    drop(ledger);
+    let journal = std::fs::read_to_string(folder.join("ledger.journal")).unwrap();
+    let ledger = open();
+    are_whole(&ledger, &issued);
+    for serial in issued.iter().chain([&reserved, &last]) {
+        assert_eq!(journal.matches(&format!("ledger.issued\",\"version\":1,\"serial\":\"{serial}")).count(), 1);
+        assert!(find(&ledger, *serial).unwrap().issued().is_some());
+    }
 }
 
 /// While the ledger cannot write, somebody puts a copy in its place: it is not taken for the ledger, which goes on once it is back.
@@ -224,6 +256,20 @@ fn a_full_disk() {
 #[test]
 fn a_full_disk_that_takes_half_a_page() {
     names_the_room(&with("fault write * 28 0 short"));
+}
+
+#[test]
+fn a_full_disk_under_the_journal() {
+    for how in ["whole", "short"] {
+        let words = with(&format!("journal:fault write .journal 28 0 {how}"));
+        names_the_room(&words);
+        assert!(words.contains("ledger.journal: "), "{words}");
+    }
+}
+
+#[test]
+fn a_failing_sync_of_the_journal() {
+    assert!(with("journal:fault sync .journal 5 0 whole").contains("ledger.journal: "));
 }
 
 #[test]

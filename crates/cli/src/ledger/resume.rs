@@ -38,6 +38,7 @@ Examples:
   muster ledger resume --after-restore --dry-run
   muster ledger resume --after-restore --journal /mnt/old/ledger.journal
   muster ledger resume --after-restore --gap adopt --until 2027-03-01T00:00:00Z --yes --json")]
+#[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     operator: OperatorArguments,

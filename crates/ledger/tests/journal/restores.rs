@@ -236,7 +236,7 @@ fn e84_a_thousand_enrol_ten_are_revoked_the_disk_is_lost_and_990_renew() {
 fn verified(stage: &Stage) -> AuditReport {
     let key = AuditPublicKey::read(&public_path(&stage.settings.audit.key)).unwrap();
     let connection = ledger::sqlite::connect_beside(&stage.file()).unwrap();
-    let sources = VerifySources { checkpoints: &[stage.settings.audit.checkpoints.clone()], keys: &[key] };
+    let sources = VerifySources { checkpoints: std::slice::from_ref(&stage.settings.audit.checkpoints), keys: &[key] };
     audit::verify(&connection, sources, &mut |_, _, _| ()).unwrap()
 }
 

@@ -19,8 +19,8 @@ use std::thread;
 use std::time::Duration;
 
 use authority::{Intended, Ledger, LedgerFault, Locator, Recorded, Revoke, Revoked};
-use ledger::SqliteLedger;
 use ledger::sqlite::Fresh;
+use ledger::{AuditSettings, JournalSettings, LedgerSettings, OpenFault, SqliteLedger};
 use pki::issue::{NodePrefix, Serial};
 use splitmix::SplitMix64;
 
@@ -35,6 +35,14 @@ const BATCHES: u64 = 7;
 const NUMBERS: u64 = 100_000;
 /// Longer than any disk takes: a question that has no answer by then is lost.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// Opens the ledger in this folder, with its journal beside it.
+pub(crate) fn open_with_journal(folder: &Path, fresh: Fresh, seconds: u64) -> Result<SqliteLedger, OpenFault> {
+    let file = ledger_file(folder);
+    let audit = AuditSettings::beside(&file, NodePrefix::new(0));
+    let settings = LedgerSettings { audit, journal: Some(JournalSettings::beside(&file)) };
+    SqliteLedger::open_with(&file, fresh, &settings, utc(seconds))
+}
 
 /// The file of the ledger in its folder.
 pub(crate) fn ledger_file(folder: &Path) -> std::path::PathBuf {
@@ -106,7 +114,7 @@ pub(crate) fn life(life: u64, seed: u64, faults: Faults) {
 /// Opens the ledger. Where the folder cannot be synced, the ledger does not open: then that ends, and it is opened again.
 fn open(folder: &Path, fresh: Fresh, life: u64, is_disturbed: bool) -> SqliteLedger {
     let control = shim::beside(folder, ".control");
-    let try_open = || SqliteLedger::open(&ledger_file(folder), fresh, utc(NOW + life));
+    let try_open = || open_with_journal(folder, fresh, NOW + life);
     if is_disturbed {
         std::fs::write(&control, format!("fault sync . {} 0 whole\n", errno::EIO)).unwrap();
     }

@@ -16,8 +16,8 @@ use pki::issue::{NodePrefix, Serial};
 use rusqlite::Connection;
 
 use super::disk::Image;
-use super::drive::ledger_file;
-use super::sample::{self, NOW, utc};
+use super::drive::{ledger_file, open_with_journal};
+use super::sample::{self, NOW};
 
 /// When the ledger is opened after the power loss.
 const LATER: u64 = NOW + 30;
@@ -88,7 +88,7 @@ pub(crate) fn lay_out(image: &Image, folders: &BTreeSet<std::sync::Arc<str>>, fo
 pub(crate) fn judge(folder: &Path, told: &Told) -> Verdict {
     let file = ledger_file(folder);
     let fresh = Fresh { serial_key: [0xee; 16] };
-    let ledger = SqliteLedger::open(&file, fresh, utc(LATER)).map_err(|fault| fault.to_string())?;
+    let ledger = open_with_journal(folder, fresh, LATER).map_err(|fault| fault.to_string())?;
     if let Some(since) = told.complete_since {
         let now = ledger.complete_since().map(|time| time.as_secs());
         ensure(now == Some(since), || format!("the ledger is another one: complete since {now:?}, not {since}"))?;
