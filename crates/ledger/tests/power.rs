@@ -48,7 +48,7 @@ fn nothing_acknowledged_is_lost_when_writes_and_syncs_fail_before_the_power_does
 /// The check of the check: without any one kind of sync it finds a loss.
 #[test]
 fn every_kind_of_sync_is_missed_when_it_is_left_out() {
-    for omitted in [Omitted::File("-wal"), Omitted::File(".db"), Omitted::Folders] {
+    for omitted in [Omitted::File("-wal"), Omitted::File(".db"), Omitted::File(".journal"), Omitted::Folders] {
         assert!(check(3, Faults::None, omitted, 100).faulty > 0, "{omitted:?}");
     }
 }

@@ -87,6 +87,7 @@ pub(crate) fn lay_out(image: &Image, folders: &BTreeSet<std::sync::Arc<str>>, fo
 /// What is wrong with the ledger in this folder, if anything is.
 pub(crate) fn judge(folder: &Path, told: &Told) -> Verdict {
     let file = ledger_file(folder);
+    journal_has_all(folder, told)?;
     let fresh = Fresh { serial_key: [0xee; 16] };
     let ledger = open_with_journal(folder, fresh, LATER).map_err(|fault| fault.to_string())?;
     if let Some(since) = told.complete_since {
@@ -104,6 +105,20 @@ pub(crate) fn judge(folder: &Path, told: &Told) -> Verdict {
     let integrity: String =
         connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).map_err(|why| why.to_string())?;
     ensure(integrity == "ok", || format!("integrity_check: {integrity}"))
+}
+
+/// What was answered stands in the journal before the start adds to it what the ledger has.
+fn journal_has_all(folder: &Path, told: &Told) -> Verdict {
+    let journal = std::fs::read(folder.join("ledger.journal")).unwrap_or_default();
+    let journal = String::from_utf8_lossy(&journal);
+    for (number, row) in &told.rows {
+        for (what, kind) in [('c', "issued"), ('r', "revoked")] {
+            let line = format!("{{\"type\":\"ledger.{kind}\",\"version\":1,\"serial\":\"{}\"", row.serial);
+            let is_there = !row.told.contains(&what) || journal.contains(&line);
+            ensure(is_there, || format!("row {number} ({row:?}) is not {kind} in the journal"))?;
+        }
+    }
+    Ok(())
 }
 
 fn find(ledger: &SqliteLedger, serial: Serial) -> Result<Option<LedgerEntry>, String> {
