@@ -9,8 +9,11 @@ use authority::{
     Issued, Job, Ledger, Locator, Outcome, Profile, Random, Refusal, Revocation, Revoke, Revoked, RingSigner, Urls,
     VerifySignatures,
 };
+use ledger::SqliteLedger;
 use ledger::audit::{self, AuditFlaw, AuditPublicKey, AuditReport, VerifySources, public_path};
+use ledger::import::{ImportRequest, import};
 use ledger::resume::{ResumeReport, ResumeRequest, plan, resume};
+use ledger::sqlite::Fresh;
 use pki::issue::{NodePrefix, RevocationReason, Serial};
 use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent};
 use pki::{Certificate, Curve, GeneralNames, PrivateKey, SigningKey, UnixTime, Validity};
@@ -341,6 +344,40 @@ fn e84_a_second_loss_is_resumed_from_the_journals_of_both_lives() {
     let all: Vec<_> = old.iter().chain(&new).chain(&more).cloned().collect();
     let renewed = world.renew(&ledger, &all, START + 4 * DAY);
     assert_eq!(renewed.iter().filter(|fared| fared.is_ok()).count(), 5 + 18 + 10);
+}
+
+/// Their serial numbers were made with another key: they lead to no row of this ledger.
+#[test]
+fn imported_rows_come_back_too() {
+    let world = World::new();
+    let other = Stage::new();
+    let fresh = Fresh { serial_key: [8; 16] };
+    let theirs = SqliteLedger::open_with(&other.file(), fresh, &other.settings, utc(START)).unwrap();
+    let theirs: Arc<dyn Ledger> = Arc::new(theirs);
+    let moved = world.enrol(&theirs, 0..20, START);
+    revoke(&theirs, &moved[19]);
+    drop(theirs);
+    let rows: Vec<String> = other.lines().into_iter().filter(|line| !line.contains("\"hash\":")).collect();
+    let lines = other.path("rows.jsonl");
+    fs::write(&lines, rows.join("\n") + "\n").unwrap();
+
+    let stage = Stage::new();
+    let ledger = open(&stage);
+    world.enrol(&ledger, 100..102, START);
+    stage.backup("backup");
+    drop(ledger);
+    let (issuers, actor) = ([Arc::clone(world.ca.certificate())], Actor::new("alice").unwrap());
+    let now = utc(START + DAY + 120);
+    let request = ImportRequest { lines: &lines, issuers: &issuers, actor: &actor, now, dry_run: false };
+    let fresh = Fresh { serial_key: [7; 16] };
+    let imported = import(&stage.file(), fresh, &stage.settings, request, &mut |_, _| ()).unwrap();
+    assert_eq!((imported.rows, imported.revocations), (20, 1));
+    stage.restore("backup");
+    let report = world.resume(&stage, None);
+    assert_eq!((report.rows, report.revocations, report.without_row), (20, 1, 0));
+    let fared = world.renew(&open(&stage), &moved, START + 3 * DAY);
+    assert_eq!(fared.iter().filter(|fared| fared.is_ok()).count(), 19);
+    assert_eq!(fared[19].as_ref().err(), Some(&Refusal::ClientRevoked));
 }
 
 #[test]
