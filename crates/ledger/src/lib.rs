@@ -12,6 +12,7 @@
 pub mod audit;
 pub mod backup;
 pub mod export;
+mod export_place;
 pub mod fault;
 pub mod fuzz;
 pub mod import;

@@ -26,17 +26,6 @@ use crate::sqlite::{row, schema};
 /// Rows that are looked at in one transaction: some milliseconds, in which a server waits.
 const ROWS_AT_ONCE: i64 = 500;
 
-/// What version 2 adds: how many rows were pruned, in one row.
-pub(crate) const TABLES: &str = "
--- How many rows were pruned, and how many of them had a certificate: they stay counted in `tally`.
-CREATE TABLE IF NOT EXISTS pruned (
-  id INTEGER PRIMARY KEY CHECK (id = 1),
-  rows INTEGER NOT NULL,
-  issued INTEGER NOT NULL
-) STRICT;
-INSERT OR IGNORE INTO pruned (id, rows, issued) VALUES (1, 0, 0);
-";
-
 /// How long rows of one profile stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {

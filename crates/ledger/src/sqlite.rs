@@ -32,6 +32,7 @@ pub(crate) mod import;
 mod index;
 pub(crate) mod locate;
 mod place;
+mod pruned;
 mod queue;
 mod reader;
 mod restore;

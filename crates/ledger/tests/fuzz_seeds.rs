@@ -1,5 +1,5 @@
 //! Runs the bodies of the fuzz targets of this crate over their committed seeds and over reproducible changes of them.
-#![allow(clippy::unwrap_used, reason = "a fault fails the test")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "the seeds are files, and a fault fails the test")]
 
 use std::path::Path;
 

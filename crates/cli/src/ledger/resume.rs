@@ -59,6 +59,17 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DATE", requires = "gap", value_parser = time_of)]
     until: Option<UnixTime>,
 
+    #[command(flatten)]
+    consent: Consent,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Whether anything is written, and who was asked.
+#[derive(clap::Args)]
+struct Consent {
     /// Say what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -66,10 +77,6 @@ pub(crate) struct Arguments {
     /// Do not ask
     #[arg(long)]
     yes: bool,
-
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -100,11 +107,11 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         actor: &actor,
     };
     let planned = with_progress(|progress| plan(&request, progress)).map_err(|fault| explained(&fault))?;
-    if arguments.dry_run {
+    if arguments.consent.dry_run {
         report(arguments, &file, &planned, "would be");
         return Ok(());
     }
-    if !arguments.yes {
+    if !arguments.consent.yes {
         confirm(arguments, &file, &planned)?;
     }
     let done = with_progress(|progress| resume(&request, progress)).map_err(|fault| explained(&fault))?;
@@ -167,7 +174,7 @@ fn report(arguments: &Arguments, file: &Path, report: &ResumeReport, verb: &str)
     let paths: Vec<String> = report.journals.iter().map(|path| path.display().to_string()).collect();
     print_json(json!({
         "ledger": file.display().to_string(),
-        "dry_run": arguments.dry_run,
+        "dry_run": arguments.consent.dry_run,
         "journals": paths,
         "gap_from": report.restored_until.map(rfc3339),
         "gap_to": report.journal_until.map(rfc3339),

@@ -13,7 +13,7 @@ use super::locate::by_serial;
 use super::row::short_device;
 use super::{Fresh, LedgerSettings, Opened, foreign, open_book, schema};
 use crate::audit::record::Abandonment;
-use crate::export::ExportPlace;
+use crate::export_place::ExportPlace;
 use crate::fault::OpenProblem;
 use crate::line::{RowEvent, RowLine};
 use crate::seconds::seconds;
