@@ -1,6 +1,6 @@
 //! Removes rows whose certificates ended long ago, beside a server or without one.
 //!
-//! The audit is pruned first, see [`crate::audit::prune`]. Then a row is removed if its certificate ended before the given time and nothing that is left
+//! The audit is pruned first, see [`crate::audit::prune()`]. Then a row is removed if its certificate ended before the given time and nothing that is left
 //! of the audit is about it: what the audit still says has its row, so that a verification finds a row that somebody removed otherwise. A reservation
 //! stays, and so does a certificate without an end.
 //!

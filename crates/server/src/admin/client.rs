@@ -33,7 +33,7 @@ impl AdminClient {
     ///
     /// # Errors
     /// The system's: `NotFound` or `ConnectionRefused` if no server listens there, `PermissionDenied` for another user. `Other` if what listens there
-    /// may not be the server: see [`trusted`].
+    /// may not be the server: another user's process, or a socket in a folder where others can put one.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let owner = trusted_folder(path)?;
         trusted(&UnixStream::connect(path)?, owner)?;

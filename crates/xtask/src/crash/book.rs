@@ -100,6 +100,16 @@ AND NOT EXISTS (SELECT 1 FROM certificate c WHERE c.number = i.number)",
         Ok(query(&self.file, &sql)?.lines().map(str::to_owned).collect())
     }
 
+    /// Which of these serial numbers have a certificate, in the copy that was read last.
+    pub(super) fn certified(&self, serials: &BTreeSet<&String>) -> Result<BTreeSet<String>> {
+        let listed: Vec<String> = serials.iter().map(|serial| format!("x'{serial}'")).collect();
+        let sql = format!(
+            "SELECT lower(hex(serial)) FROM intent JOIN certificate USING (number) WHERE serial IN ({})",
+            listed.join(", ")
+        );
+        Ok(query(&self.probe, &sql)?.lines().map(str::to_owned).collect())
+    }
+
     /// Certificates of a fleet by device, in the copy that was read last.
     pub(super) fn certificates(&self, seed: u64) -> Result<BTreeMap<String, Vec<Row>>> {
         let of = of_fleet(seed);

@@ -42,7 +42,9 @@ impl InteropServer {
         let serve = serve.env("MUSTER_METRICS__LISTEN", "127.0.0.1:0").env("MUSTER_LOG", "debug");
         // The stories run at the same time over one PKI: each server has a ledger and an admin socket of its own.
         let number = SERVERS.fetch_add(1, Ordering::Relaxed);
-        let serve = serve.env("MUSTER_LEDGER__URL", format!("sqlite:ledger-{number}.db"));
+        let serve = serve
+            .env("MUSTER_LEDGER__URL", format!("sqlite:ledger-{number}.db"))
+            .env("MUSTER_LEDGER__JOURNAL", format!("ledger-{number}.journal"));
         let serve = serve.env("MUSTER_ADMIN__SOCKET", format!("admin-{number}.sock"));
         let serve = serve.env("MUSTER_DTLS__SUITES", SUITES);
         let serve = settings.iter().fold(serve, |serve, (key, value)| serve.env(key, value));
