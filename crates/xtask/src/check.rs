@@ -24,7 +24,7 @@ const GATE_BUILD_TIMEOUT: Duration = Duration::from_secs(1200);
 
 #[derive(Args)]
 pub(crate) struct CheckOptions {
-    /// Leave out parts that need other implementations or a release build: under five minutes from nothing
+    /// Leave out parts that need other implementations or a release build: four minutes when everything is built
     #[arg(long)]
     quick: bool,
     /// Run only these parts, in their usual order
