@@ -26,6 +26,7 @@ mod openssl;
 mod operator;
 mod outcome;
 mod pem;
+mod question;
 mod reenroll;
 mod serve;
 mod whole_file;

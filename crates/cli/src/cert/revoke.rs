@@ -1,6 +1,5 @@
 //! `muster cert revoke`: shows what would be revoked, asks, and revokes.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use pki::issue::RevocationReason;
@@ -13,6 +12,7 @@ use super::row_name;
 use crate::interrupt::Interrupt;
 use crate::operator::{Operator, OperatorArguments, table_head, table_line};
 use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
+use crate::question::{expect_terminal, expect_yes};
 
 /// Revoke certificates, for good
 #[derive(clap::Args)]
@@ -130,24 +130,15 @@ fn ask(
 /// Shows the rows and asks on the terminal.
 fn confirm(planned: &[RevocationAnswer], new: usize, reason: RevocationReason) -> CommandResult {
     let count = if new == 1 { "this certificate".to_owned() } else { format!("these {new} certificates") };
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(CommandFault::usage(format!("there is no terminal to ask whether to revoke {count}"))
-            .remedy("add --yes to revoke without a question, or --dry-run to see what would be revoked"));
-    }
+    expect_terminal(
+        &format!("whether to revoke {count}"),
+        "add --yes to revoke without a question, or --dry-run to see what would be revoked",
+    )?;
     say!("{}", table_head());
     for answer in planned {
         say!("{}", table_line(&answer.row));
     }
-    let mut stderr = std::io::stderr().lock();
-    // If the terminal is gone, so is the answer.
-    let _ = write!(stderr, "Revoke {count} for {reason}? This is final. [y/N] ").and_then(|()| stderr.flush());
-    drop(stderr);
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-        return Ok(());
-    }
-    Err(CommandFault::failed("nothing was revoked"))
+    expect_yes(&format!("Revoke {count} for {reason}? This is final."), "nothing was revoked")
 }
 
 fn report(arguments: &Arguments, answers: &[RevocationAnswer]) {

@@ -1,6 +1,5 @@
 //! `muster ledger prune`: removes what ended long ago.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +17,7 @@ use server::config::Configuration;
 use crate::interrupt::Interrupt;
 use crate::operator::OperatorArguments;
 use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
+use crate::question::{expect_terminal, expect_yes};
 
 /// Remove rows of certificates that ended before a date, and the audit before it
 #[derive(clap::Args)]
@@ -145,24 +145,13 @@ fn audit(arguments: &Arguments, config: &Configuration, file: &Path) -> CommandR
 }
 
 fn confirm(file: &Path, rows: u64) -> CommandResult {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(CommandFault::usage("there is no terminal to ask whether to remove rows")
-            .remedy("add --yes to remove them without a question, or --dry-run to see how many there are"));
-    }
-    let mut stderr = std::io::stderr().lock();
-    let question = format!(
-        "Remove up to {rows} rows of {}, and the audit before that time? This is final. [y/N] ",
-        file.display()
-    );
-    // If the terminal is gone, so is the answer.
-    let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
-    drop(stderr);
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-        return Ok(());
-    }
-    Err(CommandFault::failed("nothing was removed"))
+    expect_terminal(
+        "whether to remove rows",
+        "add --yes to remove them without a question, or --dry-run to see how many there are",
+    )?;
+    let question =
+        format!("Remove up to {rows} rows of {}, and the audit before that time? This is final.", file.display());
+    expect_yes(&question, "nothing was removed")
 }
 
 fn report(arguments: &Arguments, file: &Path, audit: Option<&PruneReport>, rows: &RowPruneReport) {

@@ -1,6 +1,5 @@
 //! `muster ledger resume --after-restore`: brings back what a restored ledger lacks.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use authority::GapTreatment;
@@ -15,6 +14,7 @@ use server::admin::protocol::time_of;
 use crate::describe::rfc3339;
 use crate::operator::OperatorArguments;
 use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
+use crate::question::{expect_terminal, expect_yes};
 
 /// Resume a ledger that was restored from a backup
 #[derive(clap::Args)]
@@ -146,24 +146,15 @@ fn explained(fault: &ResumeFault) -> CommandFault {
 }
 
 fn confirm(arguments: &Arguments, file: &Path, planned: &ResumeReport) -> CommandResult {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(CommandFault::usage("there is no terminal to ask whether to resume")
-            .remedy("add --yes to resume without a question, or --dry-run to see what would be done"));
-    }
+    expect_terminal(
+        "whether to resume",
+        "add --yes to resume without a question, or --dry-run to see what would be done",
+    )?;
     words(file, planned, "would be").iter().for_each(|line| say!("{line}"));
     if arguments.gap.is_none() {
         say!("other certificates of the lost time will count as never issued: see --gap");
     }
-    let mut stderr = io::stderr().lock();
-    // If the terminal is gone, so is the answer.
-    let _ = write!(stderr, "Resume? [y/N] ").and_then(|()| stderr.flush());
-    drop(stderr);
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-        return Ok(());
-    }
-    Err(CommandFault::failed("nothing was changed"))
+    expect_yes("Resume?", "nothing was changed")
 }
 
 fn report(arguments: &Arguments, file: &Path, report: &ResumeReport, verb: &str) {
