@@ -19,4 +19,4 @@ mod writer;
 pub(crate) use page::{CrlListener, CrlPage};
 pub(crate) use plan::CrlPlan;
 pub(crate) use status::{CrlStatus, CrlStatuses};
-pub(crate) use writer::{CrlWriter, CrlWriterParts, layout_words};
+pub(crate) use writer::{CrlWriter, CrlWriterParts, ask, layout_words};

@@ -184,7 +184,7 @@ impl CrlWriter {
             return Ok(());
         }
         let wanted = CrlLayout::of(url);
-        let fixed = ask(&*self.ledger, |ledger, done| ledger.fix_crl_layout(anchor, wanted, done))?;
+        let fixed = ask(&*self.ledger, LEDGER_TIMEOUT, |ledger, done| ledger.fix_crl_layout(anchor, wanted, done))?;
         if fixed != wanted {
             return Err(WriteFault::Layout(fixed));
         }
@@ -226,7 +226,7 @@ impl CrlWriter {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
             let query = CrlListQuery { ca, which, after };
-            let page = ask(&*self.ledger, |ledger, done| ledger.crl_lists(query, done))?;
+            let page = ask(&*self.ledger, LEDGER_TIMEOUT, |ledger, done| ledger.crl_lists(query, done))?;
             all.extend(page.lists);
             match page.next {
                 Some(next) => after = Some(next),
@@ -257,7 +257,7 @@ impl CrlWriter {
         for &list in batch {
             self.change(ca, list, |file| file.is_behind = true);
         }
-        let numbers = ask(&*self.ledger, |ledger, done| ledger.number_crls(next, done))?;
+        let numbers = ask(&*self.ledger, LEDGER_TIMEOUT, |ledger, done| ledger.number_crls(next, done))?;
         for (&list, number) in batch.iter().zip(numbers) {
             let Some(scope) = url.scope(list) else { continue };
             let next_update = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + plan.validity);
@@ -298,7 +298,7 @@ impl CrlWriter {
         let mut after = None;
         loop {
             let query = CrlEntryQuery { ca: anchor, list, after };
-            let page = ask(&*self.ledger, |ledger, done| ledger.crl_entries(query, done))?;
+            let page = ask(&*self.ledger, LEDGER_TIMEOUT, |ledger, done| ledger.crl_entries(query, done))?;
             for entry in &page.entries {
                 builder.push(entry).map_err(CrlFault::List)?;
             }
@@ -312,15 +312,16 @@ impl CrlWriter {
     }
 }
 
-/// Asks the ledger and waits.
-pub(super) fn ask<T: Send + 'static>(
+/// Asks the ledger and waits, no longer than this.
+pub(crate) fn ask<T: Send + 'static>(
     ledger: &dyn Ledger,
+    timeout: Duration,
     call: impl FnOnce(&dyn Ledger, Completion<Result<T, LedgerFault>>),
 ) -> Result<T, LedgerFault> {
     let (sender, answer) = mpsc::channel();
     // Nobody waits after the timeout.
     call(ledger, Box::new(move |answer| drop(sender.send(answer))));
-    answer.recv_timeout(LEDGER_TIMEOUT).unwrap_or(Err(LedgerFault::Unavailable))
+    answer.recv_timeout(timeout).unwrap_or(Err(LedgerFault::Unavailable))
 }
 
 /// Why a list was not written.

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use authority::{Ca, Completion, CrlLayout, CrlSigner, Ledger, LedgerFault};
+use authority::{Ca, CrlLayout, CrlSigner, Ledger, LedgerFault};
 use net::udp::BindFault;
 use rustls_pki_types::UnixTime;
 
@@ -15,7 +15,7 @@ use super::runtime::Runtime;
 use super::snapshot::Snapshot;
 use super::startup_fault::StartupFault;
 use crate::config::{CaSection, Configuration, ConfigurationFault, ConfigurationFaults, Problem, Read};
-use crate::crl::{CrlListener, CrlPage, CrlPlan, CrlStatuses, CrlWriter, CrlWriterParts, layout_words};
+use crate::crl::{CrlListener, CrlPage, CrlPlan, CrlStatuses, CrlWriter, CrlWriterParts, ask, layout_words};
 use crate::load::Loaded;
 use crate::panics::guarded;
 
@@ -118,7 +118,7 @@ pub(super) fn fix_layouts(ledger: &dyn Ledger, config: &Configuration, cas: &[Ar
         let named = section.and_then(|section| section.crl_url.as_ref().map(|url| (section, url)));
         let Some((section, url)) = named else { continue };
         let (anchor, wanted) = (ca.certificate().anchor_id(), CrlLayout::of(&url.value));
-        match ask(|done| ledger.fix_crl_layout(anchor, wanted, done)) {
+        match ask(ledger, LEDGER_TIMEOUT, |ledger, done| ledger.fix_crl_layout(anchor, wanted, done)) {
             Ok(fixed) if fixed == wanted => {}
             Ok(fixed) => faults.push(conflict(section, url, (fixed, wanted))),
             // The ledger issues as it did before; the writer says what is missing, and fixes the layout after the migration.
@@ -189,11 +189,4 @@ impl From<LayoutFault> for StartupFault {
             LayoutFault::Ledger(fault) => Self::Ledger(fault),
         }
     }
-}
-
-fn ask<T: Send + 'static>(call: impl FnOnce(Completion<Result<T, LedgerFault>>)) -> Result<T, LedgerFault> {
-    let (sender, answer) = mpsc::channel();
-    // Nobody waits after the timeout.
-    call(Box::new(move |answer| drop(sender.send(answer))));
-    answer.recv_timeout(LEDGER_TIMEOUT).unwrap_or(Err(LedgerFault::Unavailable))
 }
