@@ -7,11 +7,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::fault::OpenProblem;
-use crate::paths::{folder_of, sync_folder, with_suffix};
+use crate::paths::{folder_of, free_bytes, sync_folder, with_suffix};
 use crate::sqlite::{NEEDED_BYTES, connect_beside, schema};
 
 /// Why a ledger was not copied. Nothing is left behind.
@@ -73,7 +73,7 @@ fn expect_room(connection: &Connection, file: &Path, copy: &Path) -> Result<(), 
     let disk = |path: &Path| folder_of(path).metadata().map(|folder| folder.dev()).map_err(BackupProblem::File);
     let beside = if disk(file)? == disk(copy)? { NEEDED_BYTES } else { 0 };
     let needed_bytes = u64::try_from(bytes).unwrap_or(0).saturating_add(beside);
-    match statvfs(folder_of(copy)).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)) {
+    match free_bytes(copy) {
         Ok(free_bytes) if free_bytes < needed_bytes => Err(BackupProblem::NoRoom { needed_bytes, free_bytes }),
         // Where the system does not say, the copy shows it.
         _ => Ok(()),

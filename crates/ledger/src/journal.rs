@@ -66,6 +66,11 @@ impl JournalSettings {
         Self { file, ..self.clone() }
     }
 
+    /// What is wrong with it.
+    pub(crate) fn fault(&self, problem: JournalProblem) -> JournalFault {
+        JournalFault { file: self.file.clone(), problem }
+    }
+
     /// The journal that `init` gives a ledger: in its folder.
     #[must_use]
     pub fn beside(ledger: &Path) -> Self {

@@ -20,3 +20,9 @@ pub(crate) fn folder_of(file: &Path) -> &Path {
 pub(crate) fn sync_folder(file: &Path) -> io::Result<()> {
     File::open(folder_of(file))?.sync_all()
 }
+
+/// Bytes that are free on the disk of a file, for users other than root.
+pub(crate) fn free_bytes(file: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder_of(file))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}

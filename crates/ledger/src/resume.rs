@@ -201,9 +201,8 @@ impl Plan {
 fn journals(request: &ResumeRequest<'_>, ledger: LedgerId) -> Result<Vec<PathBuf>, ResumeFault> {
     let mut files: BTreeSet<PathBuf> = request.journals.iter().cloned().collect();
     if let Some(settings) = request.settings.journal.as_ref().map(JournalSettings::resolved) {
-        let closed = segments::closed(&settings.file).map_err(|error| {
-            ResumeFault::Journal(JournalFault { file: settings.file.clone(), problem: JournalProblem::File(error) })
-        })?;
+        let closed = segments::closed(&settings.file)
+            .map_err(|error| ResumeFault::Journal(settings.fault(JournalProblem::File(error))))?;
         files.extend(closed.into_iter().map(|segment| segment.file));
         if settings.file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
             files.insert(settings.file.clone());

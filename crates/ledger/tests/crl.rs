@@ -65,6 +65,13 @@ fn reserve(ledger: &SqliteLedger, number: u8) -> String {
     hex::encode(serial.as_bytes())
 }
 
+/// A new ledger with one list for the whole CA.
+fn open_with_one_list(file: &Path) -> SqliteLedger {
+    let ledger = open(file);
+    ask(&ledger, |ledger, done| ledger.fix_crl_layout(ca(), CrlLayout::Whole, done));
+    ledger
+}
+
 fn entries(ledger: &SqliteLedger) -> Vec<String> {
     let query = CrlEntryQuery { ca: ca(), list: 0, after: None };
     let page = ask(ledger, |ledger, done| ledger.crl_entries(query, done));
@@ -86,8 +93,7 @@ fn number(ledger: &SqliteLedger, number_min: u64) -> u64 {
 fn e35_a_revocation_that_the_release_before_wrote_is_in_the_list() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.db");
-    let ledger = open(&file);
-    ask(&ledger, |ledger, done| ledger.fix_crl_layout(ca(), CrlLayout::Whole, done));
+    let ledger = open_with_one_list(&file);
     let serial = reserve(&ledger, 1);
     drop(ledger);
     let connection = connect(&file).unwrap();
@@ -104,8 +110,7 @@ fn e35_a_revocation_that_the_release_before_wrote_is_in_the_list() {
 fn e26_e35_a_reservation_that_a_crash_left_is_in_the_list_after_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.db");
-    let ledger = open(&file);
-    ask(&ledger, |ledger, done| ledger.fix_crl_layout(ca(), CrlLayout::Whole, done));
+    let ledger = open_with_one_list(&file);
     let serial = reserve(&ledger, 1);
     drop(ledger);
     let ledger = open(&file);
@@ -116,8 +121,7 @@ fn e26_e35_a_reservation_that_a_crash_left_is_in_the_list_after_the_start() {
 fn e35_numbers_and_layouts_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.db");
-    let ledger = open(&file);
-    ask(&ledger, |ledger, done| ledger.fix_crl_layout(ca(), CrlLayout::Whole, done));
+    let ledger = open_with_one_list(&file);
     assert_eq!((number(&ledger, 5_000), number(&ledger, 4_000)), (5_000, 5_001));
     drop(ledger);
     let ledger = open(&file);

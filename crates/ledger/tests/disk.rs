@@ -10,7 +10,6 @@ mod sample;
 #[path = "power/shim.rs"]
 mod shim;
 
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::mpsc;
@@ -49,22 +48,13 @@ fn runs_under_the_shim() {
     }
     match errand.as_str() {
         "replace" => replaced(&folder, &control),
-        "fill" => story(&folder, &|| fill(&ballast), &|| std::fs::remove_file(&ballast).unwrap()),
+        "fill" => story(&folder, &|| shim::fill(&ballast), &|| std::fs::remove_file(&ballast).unwrap()),
         faults => {
             let begin = || faults.split(';').for_each(|fault| std::fs::write(&control, format!("{fault}\n")).unwrap());
             story(&folder, &begin, &|| std::fs::write(&control, "clear\n").unwrap());
         }
     }
     println!("the story has ended");
-}
-
-/// Writes until the disk is full.
-fn fill(ballast: &Path) {
-    let mut file = std::fs::File::create(ballast).unwrap();
-    for bytes in [1 << 20, 4_096, 1] {
-        let chunk = vec![0xa5; bytes];
-        while file.write_all(&chunk).is_ok() {}
-    }
 }
 
 fn story(folder: &Path, begin: &dyn Fn(), lift: &dyn Fn()) {

@@ -10,7 +10,6 @@
 mod shim;
 mod support;
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -43,22 +42,13 @@ fn runs_under_the_shim() {
     let ballast = folder.join("ballast");
     let control = shim::beside(&folder, ".control");
     match errand.as_str() {
-        "fill" => story(&folder, &|| fill(&ballast), &|| std::fs::remove_file(&ballast).unwrap()),
+        "fill" => story(&folder, &|| shim::fill(&ballast), &|| std::fs::remove_file(&ballast).unwrap()),
         fault => {
             let begin = || std::fs::write(&control, format!("{fault}\n")).unwrap();
             story(&folder, &begin, &|| std::fs::write(&control, "clear\n").unwrap());
         }
     }
     println!("the story has ended");
-}
-
-/// Writes until the disk is full.
-fn fill(ballast: &Path) {
-    let mut file = std::fs::File::create(ballast).unwrap();
-    for bytes in [1 << 20, 4_096, 1] {
-        let chunk = vec![0xa5; bytes];
-        while file.write_all(&chunk).is_ok() {}
-    }
 }
 
 /// A device that repeats one request until it is answered.

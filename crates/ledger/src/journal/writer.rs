@@ -156,7 +156,7 @@ impl JournalWriter {
             return Ok(());
         }
         let written = self.write();
-        written.map_err(|error| JournalFault { file: self.settings.file.clone(), problem: JournalProblem::File(error) })
+        written.map_err(|error| self.settings.fault(JournalProblem::File(error)))
     }
 
     fn write(&mut self) -> io::Result<()> {

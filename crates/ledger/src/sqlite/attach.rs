@@ -38,7 +38,7 @@ enum Standing {
 impl Book {
     /// Opens the journal, or begins it; from then on each batch is written to it.
     pub(super) fn attach(&mut self, settings: &JournalSettings, ledger: LedgerId) -> Result<(), OpenProblem> {
-        let fault = |problem| OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem });
+        let fault = |problem| OpenProblem::Journal(settings.fault(problem));
         let file = |error| fault(JournalProblem::File(error));
         let bytes = match settings.file.metadata() {
             Ok(metadata) => Some(metadata.len()),
@@ -108,7 +108,7 @@ impl Book {
             if matches!(self.replay(event)?, Replayed::NoRow | Replayed::Contradiction) {
                 let what = format!("serial number {}", event.serial());
                 let problem = JournalProblem::Contradiction(what);
-                return Err(OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem }));
+                return Err(OpenProblem::Journal(settings.fault(problem)));
             }
         }
         self.commit().map_err(OpenProblem::from)
@@ -126,9 +126,7 @@ impl Book {
             warn!(file = %settings.file.display(), bytes, "the end of the journal was never whole: it is cut off");
         }
         let opened = JournalWriter::open(settings, tail.header, (last, end, tail.length));
-        self.journal = Some(opened.map_err(|error| {
-            OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem: JournalProblem::File(error) })
-        })?);
+        self.journal = Some(opened.map_err(|error| OpenProblem::Journal(settings.fault(JournalProblem::File(error))))?);
         Ok(())
     }
 
@@ -229,9 +227,8 @@ impl Book {
         if !is_complete {
             drop(journal);
             warn!("the audit was pruned behind the end of the journal: the journal begins anew");
-            segments::close(&settings.file, self.life(), (last.sequence, last.sequence)).map_err(|error| {
-                OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem: JournalProblem::File(error) })
-            })?;
+            segments::close(&settings.file, self.life(), (last.sequence, last.sequence))
+                .map_err(|error| OpenProblem::Journal(settings.fault(JournalProblem::File(error))))?;
             return self.begin_whole(settings, ledger);
         }
         journal.reach(head);
@@ -381,9 +378,7 @@ impl FillFault {
     fn of(self, settings: &JournalSettings) -> OpenProblem {
         match self {
             Self::Database(error) => error.into(),
-            Self::File(error) => {
-                OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem: JournalProblem::File(error) })
-            }
+            Self::File(error) => OpenProblem::Journal(settings.fault(JournalProblem::File(error))),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::audit::restored;
 use crate::fault::OpenProblem;
 use crate::journal::frame::{AuditPoint, LedgerId};
 use crate::journal::tail::Tail;
-use crate::journal::{JournalFault, JournalProblem, JournalSettings, segments};
+use crate::journal::{JournalProblem, JournalSettings, segments};
 use crate::line::RowEvent;
 use crate::seconds::seconds;
 use crate::serial::SerialCipher;
@@ -152,7 +152,7 @@ impl Restoring {
         ledger: LedgerId,
     ) -> Result<(), OpenProblem> {
         let Some(settings) = settings else { return Ok(()) };
-        let fault = |problem| OpenProblem::Journal(JournalFault { file: settings.file.clone(), problem });
+        let fault = |problem| OpenProblem::Journal(settings.fault(problem));
         if !settings.file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
             return Ok(restore::set_journal(self.book.connection(), false)?);
         }

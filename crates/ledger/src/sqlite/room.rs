@@ -7,7 +7,7 @@ use authority::DiskRoom;
 
 use super::connect::CHECKPOINT_PAGES;
 use crate::fault::WriteProblem;
-use crate::paths::folder_of;
+use crate::paths::free_bytes;
 
 /// Bytes of a page in the log: 24 before the page.
 const LOG_PAGE_BYTES: u64 = 4_096 + 24;
@@ -45,8 +45,7 @@ impl Needed {
 
     /// What is free on that disk, for users other than root; nothing where the system does not say.
     pub(super) fn room(&self) -> Option<Room> {
-        let disk = rustix::fs::statvfs(folder_of(&self.file)).ok()?;
-        Some(Room { free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize), needed_bytes: self.bytes })
+        Some(Room { free_bytes: free_bytes(&self.file).ok()?, needed_bytes: self.bytes })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Builds the shim and starts this program again under it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -52,4 +53,14 @@ pub(crate) fn beside(folder: &Path, ending: &str) -> PathBuf {
     let mut path = folder.as_os_str().to_owned();
     path.push(ending);
     path.into()
+}
+
+/// Writes until the disk is full.
+#[allow(dead_code, reason = "the tests of a disk that is full use it, those of power losses do not")]
+pub(crate) fn fill(ballast: &Path) {
+    let mut file = std::fs::File::create(ballast).unwrap();
+    for bytes in [1 << 20, 4_096, 1] {
+        let chunk = vec![0xa5; bytes];
+        while file.write_all(&chunk).is_ok() {}
+    }
 }
