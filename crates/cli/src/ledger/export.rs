@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use authority::Cursor;
 use ledger::export::{Export, ExportFault, ExportPlace};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde_json::json;
 use server::config::Configuration;
 
@@ -110,6 +112,20 @@ fn faulty(fault: ExportFault) -> CommandFault {
     CommandFault::failed(fault.to_string())
 }
 
+/// Waits so long, or until nobody reads the standard output any more: without a new row, no write would tell.
+fn wait_unless_reader_left(time: Duration) -> io::Result<()> {
+    let stdout = io::stdout();
+    // A pipe without a reader is an error whatever is asked for.
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    let time = Timespec::try_from(time).map_err(io::Error::other)?;
+    match poll(&mut asked, Some(&time)) {
+        Ok(1..) => Err(ErrorKind::BrokenPipe.into()),
+        // A signal: the caller looks at it.
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 struct Work<'a> {
     arguments: &'a Arguments,
     config: &'a Configuration,
@@ -136,7 +152,7 @@ impl Work<'_> {
             }
             out.flush().map_err(ExportEnd::Output)?;
             if self.arguments.follow {
-                std::thread::sleep(LOOK_TIME);
+                wait_unless_reader_left(LOOK_TIME).map_err(ExportEnd::Output)?;
                 until = self.end()?;
             } else if self.export.place() == until || !self.resolve()? {
                 break;

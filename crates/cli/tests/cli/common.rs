@@ -5,6 +5,11 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// How long a program may take to end before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The binary, without overrides from the environment of the tests.
 pub(crate) fn muster() -> Command {
@@ -136,11 +141,23 @@ impl Running {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// Waits until it ends; returns its exit status and the rest of its stderr.
+    /// Waits until it ends; returns its exit status and the rest of its stderr. A program that never ends fails its test, not the whole run.
     pub(crate) fn rest(mut self) -> (Option<i32>, String) {
+        let (ended, end) = mpsc::channel::<()>();
+        let pid = self.0.id().to_string();
+        let watch = std::thread::spawn(move || {
+            let is_stuck = end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+            if is_stuck {
+                let _ = Command::new("kill").args(["-s", "KILL", &pid]).status();
+            }
+            is_stuck
+        });
         let mut said = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (self.0.wait().unwrap().code(), said)
+        let status = self.0.wait().unwrap();
+        drop(ended);
+        assert!(!watch.join().unwrap(), "it did not end within {PATIENCE:?} and was killed; it said: {said}");
+        (status.code(), said)
     }
 }
 

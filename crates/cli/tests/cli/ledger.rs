@@ -130,7 +130,10 @@ fn a_reader_that_leaves_is_no_error_of_an_export_and_a_full_disk_is() {
     let mut export = muster();
     export.args(["ledger", "export", "--follow", "--config"]).arg(pki.path("muster.toml"));
     let mut export = Running(export.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
-    drop(export.0.stdout.take());
+    // All lines are written by now, and no further one will find out that nobody reads.
+    let mut lines = BufReader::new(export.0.stdout.take().unwrap());
+    assert!(lines.read_line(&mut String::new()).unwrap() > 0);
+    drop(lines);
     assert_eq!(export.rest(), (Some(0), String::new()));
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut export = muster();
