@@ -45,6 +45,11 @@ const PACKAGES: &[&str] = &[
     "zeroize",
 ];
 
+/// The names of the pure crates.
+pub(super) fn crates() -> impl Iterator<Item = &'static str> {
+    PURE.iter().map(|pure| pure.name)
+}
+
 pub(super) fn check() -> Result<()> {
     let mut findings = forbidden_dependencies(&metadata()?)?;
     for pure in PURE {
