@@ -15,11 +15,15 @@ struct State<T> {
     items: VecDeque<(usize, T)>,
     weight: usize,
     is_closed: bool,
+    /// Whoever takes is woken at this weight: waking it for each item that it gathers would cost more than the item.
+    wanted: usize,
+    /// Something without weight waits, for which nobody gathers.
+    is_urgent: bool,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new(weight_max: usize) -> Self {
-        let state = State { items: VecDeque::new(), weight: 0, is_closed: false };
+        let state = State { items: VecDeque::new(), weight: 0, is_closed: false, wanted: 0, is_urgent: false };
         Self { weight_max, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -35,9 +39,13 @@ impl<T> Queue<T> {
             return Err(item);
         }
         state.weight += weight;
+        state.is_urgent |= weight == 0;
         state.items.push_back((weight, item));
+        let is_awaited = state.weight >= state.wanted || state.is_urgent;
         drop(state);
-        self.changed.notify_one();
+        if is_awaited {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -69,22 +77,20 @@ impl<T> Queue<T> {
         Some(state.pop(weight_max))
     }
 
-    /// Adds to what was taken until it has this weight, for at most so long.
+    /// Adds to what was taken until it has this weight, for at most so long. An item without weight ends the wait.
     pub(super) fn gather(&self, taken: &mut Taken<T>, weight: usize, wait: Duration) {
         let end = Instant::now() + wait;
         let mut state = self.lock();
-        while taken.weight < weight && !state.is_closed {
-            let more = state.pop(weight - taken.weight);
-            if !more.items.is_empty() {
-                taken.weight += more.weight;
-                taken.items.extend(more.items);
-                continue;
-            }
-            let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
-                return;
-            };
+        state.wanted = weight.saturating_sub(taken.weight);
+        while state.weight < state.wanted && !state.is_urgent && !state.is_closed {
+            let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else { break };
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        let wanted = std::mem::take(&mut state.wanted);
+        let more = state.pop(wanted);
+        drop(state);
+        taken.weight += more.weight;
+        taken.items.extend(more.items);
     }
 }
 
@@ -106,6 +112,48 @@ impl<T> State<T> {
             taken.weight += weight;
             taken.items.push(item);
         }
+        self.is_urgent &= !self.items.is_empty();
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// Longer than any machine stalls a test: an end of the wait by its time is a failure.
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn gathering(queue: &Queue<u32>) -> bool {
+        queue.lock().wanted > 0
+    }
+
+    #[test]
+    fn gathering_ends_at_its_weight_or_with_an_item_without_weight() {
+        let queue = Queue::new(100);
+        for last in [2, 0] {
+            queue.push(1, 1).unwrap();
+            let mut taken = queue.take(100, LONG).unwrap();
+            let (sender, done) = mpsc::channel();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    queue.gather(&mut taken, 4, LONG);
+                    sender.send(taken).unwrap();
+                });
+                while !gathering(&queue) {
+                    thread::yield_now();
+                }
+                queue.push(1, 2).unwrap();
+                assert!(done.recv_timeout(Duration::from_millis(20)).is_err(), "it still lacks weight");
+                queue.push(last, 3).unwrap();
+                let taken = done.recv().unwrap();
+                assert_eq!((taken.items, taken.weight), (vec![1, 2, 3], 2 + last));
+            });
+        }
+        queue.push(1, 4).unwrap();
+        assert_eq!(queue.take(100, LONG).unwrap().items, [4]);
     }
 }

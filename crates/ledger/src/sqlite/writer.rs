@@ -27,9 +27,10 @@ const BATCH_ROWS_MAX: usize = 1_024;
 /// A batch of this many rows shows that more of them are on the way: the next batch waits for some, so that they share a sync.
 const BATCH_ROWS_BUSY: usize = 16;
 
-/// How many rows a busy ledger waits for, and how long.
-const GATHERED_ROWS: usize = 128;
-const GATHERING_TIME: Duration = Duration::from_millis(2);
+/// How many rows a busy ledger waits for, and how long: a commit costs about 0.5 ms of CPU, whether of ten rows or of forty, so that at most a tenth
+/// of a core goes into commits. An enrolment has two of them; a lone one never waits.
+const GATHERED_ROWS: usize = 256;
+const GATHERING_TIME: Duration = Duration::from_millis(5);
 
 /// How often a ledger that cannot write tries again.
 const RETRY_TIME: Duration = Duration::from_secs(1);
