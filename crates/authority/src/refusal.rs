@@ -136,6 +136,9 @@ const fn csr_code(flaw: &CsrFlaw) -> &'static str {
         CsrFlaw::TooManyAttributes => "est.csr.too_large",
         CsrFlaw::RepeatedAttribute
         | CsrFlaw::ChallengePassword
+        | CsrFlaw::IdentityLinking
+        | CsrFlaw::DecryptKey
+        | CsrFlaw::Capabilities
         | CsrFlaw::RepeatedExtension
         | CsrFlaw::TooManyExtensions
         | CsrFlaw::ExtensionValue => "est.csr.attributes_malformed",

@@ -18,12 +18,14 @@ use crate::certificate::range_in;
 use crate::der::{CSR_LIMITS, DerError, Reader, Tag, check_as};
 use crate::digest::Digest;
 use crate::encoding::{Deviations, Encoding, Reading};
-use crate::extension::{EXTENSIONS_MAX, ExtendedKeyUsage, ExtensionFlaw, Extensions, KeyUsage};
+use crate::extension::{EXTENSIONS_MAX, ExtendedKeyUsage, Extension, ExtensionFlaw, Extensions, KeyUsage};
 use crate::field::{At, Field, LocatedError, in_request};
 use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::key::{Signature, SignatureError};
+use crate::linking::{SessionLink, TlsUniqueValue};
 use crate::name::{Name, NameError};
-use attributes::{ATTRIBUTES_MAX, Attributes};
+use crate::oid::Oid;
+use attributes::{ATTRIBUTES_MAX, Attributes, read_attribute};
 
 /// A parsed request whose signature has not been verified.
 pub struct Csr {
@@ -69,8 +71,8 @@ impl Csr {
             .map_err(|fault| LocatedError { field: Field::Subject(fault.relative), flaw: fault.error.into() })?;
         let spki = info_fields.expect_element(Tag::SEQUENCE).at(Field::PublicKey)?.whole;
         // RFC 2986 §4.1 makes the attributes mandatory; some clients without attributes leave out the empty set as well.
-        let attributes = info_fields.optional(Tag::context_constructed(0)).at(Field::Attributes)?.unwrap_or(&[]);
-        let attributes = Attributes::read(attributes, &mut reading)?;
+        let attribute_list = info_fields.optional(Tag::context_constructed(0)).at(Field::Attributes)?;
+        let attributes = Attributes::read(attribute_list.unwrap_or(&[]), &mut reading)?;
         info_fields.finish().at(Field::Attributes)?;
 
         // Check the key first: a client with an unsupported key needs that error, not one about its hash.
@@ -80,9 +82,18 @@ impl Csr {
         let to_be_signed = range_in(&der, info.whole);
         let signature = range_in(&der, signature);
         let spki = range_in(&der, spki);
-        let challenge_password = attributes.challenge_password.map(|text| range_in(&der, text.as_bytes()));
+        let of = |part: Option<&[u8]>| part.map(|part| range_in(&der, part));
+        let found = FoundAttributes {
+            list: of(attribute_list),
+            challenge_password: of(attributes.challenge_password.map(str::as_bytes)),
+            identity_linking: of(attributes.identity_linking.map(str::as_bytes)),
+            decrypt_key_id: of(attributes.decrypt_key_id),
+            asymm_decrypt_key_id: of(attributes.asymm_decrypt_key_id),
+            capabilities: of(attributes.capabilities),
+            extensions: of(attributes.extension_list),
+        };
         let (extensions, deviations) = (attributes.extensions, reading.deviations());
-        let fields = CsrFields { der, subject, spki, challenge_password, extensions, deviations };
+        let fields = CsrFields { der, subject, spki, found, extensions, deviations };
         Ok(Self { fields, algorithm, to_be_signed, signature })
     }
 
@@ -103,7 +114,7 @@ impl Csr {
             is_ca: extensions.basic_constraints.is_some_and(|constraints| constraints.is_ca),
             others: extensions.others || extensions.subject_key_id.is_some() || extensions.authority_key_id.is_some(),
         };
-        Ok(VerifiedCsr { digest: Digest::of(der), fields: self.fields, requested })
+        Ok(VerifiedCsr { digest: Digest::of(der), algorithm: self.algorithm, fields: self.fields, requested })
     }
 }
 
@@ -116,6 +127,7 @@ impl fmt::Debug for Csr {
 /// A request whose sender has proved possession of the private key.
 pub struct VerifiedCsr {
     fields: CsrFields,
+    algorithm: SignatureAlgorithm,
     digest: Digest,
     requested: Requested,
 }
@@ -160,8 +172,60 @@ impl VerifiedCsr {
     /// The challengePassword: with EST, the tls-unique of the session in base64 (RFC 7030 §3.5), if the client links the two.
     #[must_use]
     pub fn challenge_password(&self) -> Option<&str> {
-        let range = self.fields.challenge_password.clone()?;
-        std::str::from_utf8(&self.fields.der[range]).ok()
+        self.text(self.fields.found.challenge_password.as_ref())
+    }
+
+    /// The estIdentityLinking (RFC 7894 §3.3): the same value, in an attribute that cannot be mistaken for a password.
+    #[must_use]
+    pub fn identity_linking(&self) -> Option<&str> {
+        self.text(self.fields.found.identity_linking.as_ref())
+    }
+
+    /// Whether the request is linked to the session with this tls-unique.
+    #[must_use]
+    pub fn link(&self, tls_unique: &TlsUniqueValue) -> SessionLink {
+        SessionLink::of(self.challenge_password(), self.identity_linking(), tls_unique)
+    }
+
+    /// How the client wants a server-generated key to be encrypted (RFC 7030 §4.4.1).
+    #[must_use]
+    pub fn key_protection(&self) -> KeyProtection<'_> {
+        let found = &self.fields.found;
+        let mut capabilities = Reader::new(self.octets(found.capabilities.as_ref()).unwrap_or_default());
+        KeyProtection {
+            decrypt_key_id: self.octets(found.decrypt_key_id.as_ref()),
+            asymm_decrypt_key_id: self.octets(found.asymm_decrypt_key_id.as_ref()),
+            capabilities: std::iter::from_fn(|| capabilities.nested(Tag::SEQUENCE).ok()?.oid().ok()).collect(),
+        }
+    }
+
+    /// The attributes as they are, in order: the type, and the consecutive DER of the values.
+    pub fn attributes(&self) -> impl Iterator<Item = (Oid<'_>, &[u8])> {
+        let mut list = Reader::new(self.octets(self.fields.found.list.as_ref()).unwrap_or_default());
+        std::iter::from_fn(move || read_attribute(&mut list).ok().map(|(kind, values)| (kind, values.rest())))
+    }
+
+    /// The requested extensions as they are, in order: type, criticality, and the contents of extnValue.
+    pub fn extensions(&self) -> impl Iterator<Item = (Oid<'_>, bool, &[u8])> {
+        let mut list = Reader::new(self.octets(self.fields.found.extensions.as_ref()).unwrap_or_default());
+        std::iter::from_fn(move || {
+            let extension = Extension::read(&mut list, &mut Reading::new(Encoding::AsIssued)).ok()?;
+            Some((extension.id, extension.critical, extension.value))
+        })
+    }
+
+    /// The algorithm of the request's signature.
+    #[must_use]
+    pub const fn signature_algorithm(&self) -> SignatureAlgorithm {
+        self.algorithm
+    }
+
+    fn octets(&self, range: Option<&Range<usize>>) -> Option<&[u8]> {
+        range.map(|range| &self.fields.der[range.clone()])
+    }
+
+    fn text(&self, range: Option<&Range<usize>>) -> Option<&str> {
+        self.octets(range).and_then(|octets| std::str::from_utf8(octets).ok())
     }
 
     /// The deviations from DER in this request; empty if it was parsed strictly.
@@ -213,6 +277,26 @@ impl fmt::Debug for PublicKeyInfo {
     }
 }
 
+/// How a client wants its server-generated key to be encrypted (RFC 7030 §4.4.1), in addition to DTLS.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct KeyProtection<'a> {
+    /// DecryptKeyIdentifier (RFC 4108 §2.2.5): names a symmetric key that both ends have.
+    pub decrypt_key_id: Option<&'a [u8]>,
+    /// AsymmetricDecryptKeyIdentifier (RFC 7030 §4.4.1.2): names a key pair of the client.
+    pub asymm_decrypt_key_id: Option<&'a [u8]>,
+    /// The algorithms that the client can use: the identifiers in its SMIMECapabilities (RFC 8551 §2.5.2), in its order of preference.
+    pub capabilities: Vec<Oid<'a>>,
+}
+
+impl KeyProtection<'_> {
+    /// Whether the client asks for encryption. RFC 7030 §4.4.1: it "MUST include an attribute in the CSR indicating the encryption key".
+    /// Capabilities by themselves ask for nothing.
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        self.decrypt_key_id.is_some() || self.asymm_decrypt_key_id.is_some()
+    }
+}
+
 /// Extensions that a request asks for besides its alternative names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Requested {
@@ -230,9 +314,20 @@ struct CsrFields {
     der: Vec<u8>,
     subject: Name,
     spki: Range<usize>,
-    challenge_password: Option<Range<usize>>,
+    found: FoundAttributes,
     extensions: Extensions,
     deviations: Deviations,
+}
+
+/// Where the contents of the attributes are in the DER.
+struct FoundAttributes {
+    list: Option<Range<usize>>,
+    challenge_password: Option<Range<usize>>,
+    identity_linking: Option<Range<usize>>,
+    decrypt_key_id: Option<Range<usize>>,
+    asymm_decrypt_key_id: Option<Range<usize>>,
+    capabilities: Option<Range<usize>>,
+    extensions: Option<Range<usize>>,
 }
 
 /// Why a request cannot be used: the field, and the rule that it breaks. It is always the client's fault.
@@ -259,6 +354,12 @@ pub enum CsrFlaw {
     RepeatedAttribute,
     /// The challengePassword is not one text of 1 to 255 bytes.
     ChallengePassword,
+    /// The estIdentityLinking is not one text of 1 to 255 bytes.
+    IdentityLinking,
+    /// The identifier of a decryption key is not one OCTET STRING of 1 to 64 bytes.
+    DecryptKey,
+    /// More than 32 capabilities.
+    Capabilities,
     /// A requested extension occurs twice.
     RepeatedExtension,
     /// More than 24 requested extensions.
@@ -317,6 +418,9 @@ impl fmt::Display for CsrFlaw {
             Self::TooManyAttributes => write!(f, "more than {ATTRIBUTES_MAX} attributes"),
             Self::RepeatedAttribute => f.write_str("the attribute occurs twice"),
             Self::ChallengePassword => f.write_str("the challengePassword is not one string of 1 to 255 bytes"),
+            Self::IdentityLinking => f.write_str("the estIdentityLinking is not one string of 1 to 255 bytes"),
+            Self::DecryptKey => f.write_str("the decryption key's identifier is not one OCTET STRING of 1 to 64 bytes"),
+            Self::Capabilities => f.write_str("the smimeCapabilities are more than 32"),
             Self::RepeatedExtension => f.write_str("the extension occurs twice (RFC 5280 §4.2)"),
             Self::TooManyExtensions => write!(f, "more than {EXTENSIONS_MAX} extensions"),
             Self::ExtensionValue => f.write_str("the value does not match its definition (RFC 5280 §4.2.1)"),

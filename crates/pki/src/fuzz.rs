@@ -72,6 +72,8 @@ pub fn csr(bytes: &[u8]) {
         assert_eq!(verified.der(), bytes);
         assert!(verified.subject().matches(verified.subject()) && verified.san().matches(verified.san()));
         assert!(verified.challenge_password().is_none_or(|text| !text.is_empty()));
+        assert!(verified.attributes().count() <= 8 && verified.extensions().count() <= 24);
+        let _ = (verified.link(&[0; 12]), verified.key_protection());
         assert_eq!(verified.public_key().to_spki(), verified.spki());
     }
 }

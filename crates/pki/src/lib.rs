@@ -48,6 +48,7 @@ pub mod fuzz;
 mod general_name;
 pub mod issue;
 mod key;
+pub mod linking;
 pub mod make;
 mod name;
 pub mod oid;
@@ -60,7 +61,7 @@ pub use algorithm::{AlgorithmError, Curve, PublicKey, SignatureAlgorithm, key_id
 pub use anchor::AnchorId;
 pub use certificate::{Certificate, CertificateError, CertificateFlaw};
 pub use constraints::NameConstraints;
-pub use csr::{Csr, CsrError, CsrFlaw, PublicKeyInfo, Requested, VerifiedCsr};
+pub use csr::{Csr, CsrError, CsrFlaw, KeyProtection, PublicKeyInfo, Requested, VerifiedCsr};
 pub use digest::Digest;
 pub use encoding::{Deviation, Deviations, Encoding};
 pub use extension::{ExtendedKeyUsage, KeyUsage};

@@ -33,7 +33,7 @@ use crate::private_key::KeyError;
 use crate::time::Validity;
 
 pub use copy::copy;
-pub use csr::{CsrSpec, csr, csr_with_extensions};
+pub use csr::{CsrAdditions, CsrSpec, csr, csr_with, csr_with_extensions};
 
 /// A certification authority: root, issuing or manufacturer's.
 #[derive(Clone, Copy, Debug)]

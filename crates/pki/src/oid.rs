@@ -114,6 +114,18 @@ oids! {
     CHALLENGE_PASSWORD = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 7];
     /// extensionRequest (PKCS #9), 1.2.840.113549.1.9.14
     EXTENSION_REQUEST = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14];
+    /// smimeCapabilities (PKCS #9), 1.2.840.113549.1.9.15
+    SMIME_CAPABILITIES = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 15];
+    /// id-aa-decryptKeyID (RFC 4108 §2.2.5), 1.2.840.113549.1.9.16.2.37
+    DECRYPT_KEY_ID = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 16, 2, 37];
+    /// id-aa-asymmDecryptKeyID (RFC 7030 §4.4.1.2), 1.2.840.113549.1.9.16.2.54
+    ASYMM_DECRYPT_KEY_ID = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 16, 2, 54];
+    /// id-aa-estIdentityLinking (RFC 7894 §3.3), 1.2.840.113549.1.9.16.2.58
+    EST_IDENTITY_LINKING = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 16, 2, 58];
+    /// id-aa-certificationRequestInfoTemplate (RFC 9908 §3.4), 1.2.840.113549.1.9.16.2.61
+    CSR_TEMPLATE = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 16, 2, 61];
+    /// id-aa-extensionReqTemplate (RFC 9908 §3.4), 1.2.840.113549.1.9.16.2.62
+    EXTENSION_REQUEST_TEMPLATE = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 16, 2, 62];
     /// id-data (PKCS #7), 1.2.840.113549.1.7.1
     PKCS7_DATA = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1];
     /// id-signedData (PKCS #7), 1.2.840.113549.1.7.2
@@ -129,6 +141,14 @@ oids! {
     ECDSA_WITH_SHA256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
     /// ecdsa-with-SHA384, 1.2.840.10045.4.3.3
     ECDSA_WITH_SHA384 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
+    /// rsaEncryption (PKCS #1), 1.2.840.113549.1.1.1
+    RSA_ENCRYPTION = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+    /// id-sha256, 2.16.840.1.101.3.4.2.1
+    SHA256 = [0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
+    /// id-sha384, 2.16.840.1.101.3.4.2.2
+    SHA384 = [0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 2];
+    /// id-sha512, 2.16.840.1.101.3.4.2.3
+    SHA512 = [0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3];
 }
 
 /// Attribute types: first the short names of RFC 4514 §3, then the long names that people write in configuration.
@@ -249,6 +269,21 @@ pub(crate) fn key_name(oid: Oid<'_>) -> &'static str {
 /// The name of an unsupported curve.
 pub(crate) fn curve_name(oid: Oid<'_>) -> &'static str {
     name_in(CURVE_NAMES, oid)
+}
+
+/// Whether this is a curve that has a name here and is not supported.
+pub(crate) fn is_unsupported_curve(oid: Oid<'_>) -> bool {
+    CURVE_NAMES.iter().any(|(_, contents)| *contents == oid.contents())
+}
+
+/// Whether this is a signature algorithm that has a name here and is not supported.
+pub(crate) fn is_unsupported_signature(oid: Oid<'_>) -> bool {
+    SIGNATURE_NAMES.iter().any(|(_, contents)| *contents == oid.contents())
+}
+
+/// Whether this identifies an extension: id-ce (RFC 5280 §4.2.1), id-pe (§4.2.2).
+pub(crate) fn is_extension(oid: Oid<'_>) -> bool {
+    oid.contents().starts_with(&[0x55, 0x1d]) || oid.contents().starts_with(&[0x2b, 6, 1, 5, 5, 7, 1])
 }
 
 /// The name of an unsupported signature algorithm.

@@ -208,6 +208,9 @@ impl From<&CsrError> for Reason {
             CsrFlaw::TooManyAttributes => Self::CsrTooLarge,
             CsrFlaw::RepeatedAttribute
             | CsrFlaw::ChallengePassword
+            | CsrFlaw::IdentityLinking
+            | CsrFlaw::DecryptKey
+            | CsrFlaw::Capabilities
             | CsrFlaw::RepeatedExtension
             | CsrFlaw::TooManyExtensions
             | CsrFlaw::ExtensionValue => Self::CsrAttributes,

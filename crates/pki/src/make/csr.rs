@@ -3,6 +3,7 @@
 use ring::rand::SecureRandom;
 
 use super::MakeError;
+use crate::csr::KeyProtection;
 use crate::der::{Tag, Writer};
 use crate::general_name::GeneralNames;
 use crate::key::SigningKey;
@@ -29,6 +30,20 @@ pub fn csr(spec: &CsrSpec<'_>, key: &SigningKey, random: &dyn SecureRandom) -> R
     csr_with_extensions(spec, &[], key, random)
 }
 
+/// What a request may contain beyond a [`CsrSpec`]: what CSR attributes ask for, and how a server-generated key has to be encrypted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CsrAdditions<'a> {
+    /// Further extensions, each as type, criticality and value.
+    pub extensions: &'a [(Oid<'a>, bool, &'a [u8])],
+    /// estIdentityLinking (RFC 7894 §3.3): the session's tls-unique in base64, see [`crate::linking::LinkingText`]. If the server's CSR
+    /// attributes name it, it replaces [`CsrSpec::challenge_password`].
+    pub identity_linking: Option<&'a str>,
+    /// The key to which a server-generated key is encrypted, and the client's algorithms (RFC 7030 §4.4.1).
+    pub key_protection: Option<&'a KeyProtection<'a>>,
+    /// Further attributes: the type, and the consecutive DER of the values, sorted.
+    pub attributes: &'a [(Oid<'a>, &'a [u8])],
+}
+
 /// Like [`csr`], with further extensions, each as type, criticality and value: a request from a curious or hostile client.
 ///
 /// # Errors
@@ -39,13 +54,26 @@ pub fn csr_with_extensions(
     key: &SigningKey,
     random: &dyn SecureRandom,
 ) -> Result<Vec<u8>, MakeError> {
+    csr_with(spec, &CsrAdditions { extensions, ..CsrAdditions::default() }, key, random)
+}
+
+/// Like [`csr`], with more in it.
+///
+/// # Errors
+/// The source of randomness failed.
+pub fn csr_with(
+    spec: &CsrSpec<'_>,
+    additions: &CsrAdditions<'_>,
+    key: &SigningKey,
+    random: &dyn SecureRandom,
+) -> Result<Vec<u8>, MakeError> {
     let mut info = Writer::with_capacity(512);
     info.sequence(|info| {
         info.unsigned(&[0]);
         info.raw(spec.subject.to_strict().der());
         info.raw(key.spki());
-        let attributes = [spec.challenge_password.map(challenge_password), extension_request(spec.san, extensions)];
-        let mut attributes: Vec<&[u8]> = attributes.iter().flatten().map(Vec::as_slice).collect();
+        let attributes = attributes(spec, additions);
+        let mut attributes: Vec<&[u8]> = attributes.iter().map(Vec::as_slice).collect();
         info.set_of(Tag::context_constructed(0), &mut attributes);
     });
     let info = info.into_vec();
@@ -59,12 +87,35 @@ pub fn csr_with_extensions(
     Ok(out.into_vec())
 }
 
-/// RFC 2985 §5.4.1; a UTF8String, as in the example of RFC 9148 appendix A.
-fn challenge_password(text: &str) -> Vec<u8> {
+fn attributes(spec: &CsrSpec<'_>, additions: &CsrAdditions<'_>) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    // RFC 2985 §5.4.1; a UTF8String, as in the example of RFC 9148 appendix A.
+    let linking =
+        [(oid::CHALLENGE_PASSWORD, spec.challenge_password), (oid::EST_IDENTITY_LINKING, additions.identity_linking)];
+    for (id, text) in linking {
+        out.extend(text.map(|text| attribute(id, |set| set.element(Tag::UTF8_STRING, text.as_bytes()))));
+    }
+    out.extend(extension_request(spec.san, additions.extensions));
+    if let Some(KeyProtection { decrypt_key_id, asymm_decrypt_key_id, capabilities }) = additions.key_protection {
+        let ids = [(oid::DECRYPT_KEY_ID, decrypt_key_id), (oid::ASYMM_DECRYPT_KEY_ID, asymm_decrypt_key_id)];
+        for (id, key_id) in ids {
+            out.extend(key_id.map(|key_id| attribute(id, |set| set.element(Tag::OCTET_STRING, key_id))));
+        }
+        if !capabilities.is_empty() {
+            out.push(attribute(oid::SMIME_CAPABILITIES, |set| {
+                set.sequence(|list| capabilities.iter().for_each(|&id| list.sequence(|capability| capability.oid(id))));
+            }));
+        }
+    }
+    out.extend(additions.attributes.iter().map(|(id, values)| attribute(*id, |set| set.raw(values))));
+    out
+}
+
+fn attribute(id: Oid<'_>, values: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut out = Writer::default();
     out.sequence(|out| {
-        out.oid(oid::CHALLENGE_PASSWORD);
-        out.nested(Tag::SET, |set| set.element(Tag::UTF8_STRING, text.as_bytes()));
+        out.oid(id);
+        out.nested(Tag::SET, values);
     });
     out.into_vec()
 }
@@ -75,14 +126,9 @@ fn extension_request(san: &GeneralNames, further: &[(Oid<'_>, bool, &[u8])]) -> 
         return None;
     }
     let names = (!san.is_empty()).then_some((oid::SUBJECT_ALT_NAME, false, san.der()));
-    let mut out = Writer::default();
-    out.sequence(|out| {
-        out.oid(oid::EXTENSION_REQUEST);
-        out.nested(Tag::SET, |set| {
-            set.sequence(|list| names.iter().chain(further).for_each(|extension| write_extension(list, extension)));
-        });
-    });
-    Some(out.into_vec())
+    Some(attribute(oid::EXTENSION_REQUEST, |set| {
+        set.sequence(|list| names.iter().chain(further).for_each(|extension| write_extension(list, extension)));
+    }))
 }
 
 fn write_extension(list: &mut Writer, &(id, critical, value): &(Oid<'_>, bool, &[u8])) {

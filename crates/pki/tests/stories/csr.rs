@@ -1,10 +1,11 @@
 //! Certification requests: proof of possession, and what a request may and may not contain.
 
 use pki::der::{DerError, Tag, Writer};
-use pki::make::{CsrSpec, csr, csr_with_extensions};
+use pki::linking::{LinkingText, SessionLink};
+use pki::make::{CsrAdditions, CsrSpec, csr, csr_with, csr_with_extensions};
 use pki::{
-    AlgorithmError, Csr, CsrFlaw, Curve, GeneralName, GeneralNames, GeneralNamesError, Name, SigningKey, VerifiedCsr,
-    oid,
+    AlgorithmError, Csr, CsrFlaw, Curve, GeneralName, GeneralNames, GeneralNamesError, KeyProtection, Name, Oid,
+    SignatureAlgorithm, SigningKey, VerifiedCsr, oid,
 };
 
 use crate::common::*;
@@ -52,6 +53,89 @@ fn a_request_says_what_was_asked() {
         let (public_key, names) = verified.into_certifiable();
         assert_eq!((public_key.der(), names), (key.spki(), san));
     }
+}
+
+fn with(challenge_password: Option<&str>, additions: &CsrAdditions<'_>) -> VerifiedCsr {
+    let spec = CsrSpec { subject: &cn("meter"), san: &GeneralNames::empty(), challenge_password };
+    verify(csr_with(&spec, additions, &p256(), &random()).unwrap()).unwrap()
+}
+
+#[test]
+fn e03_a_request_is_linked_to_one_session() {
+    let (session, other) = ([7; 12], [8; 12]);
+    let text = LinkingText::of(&session);
+    let request = with(Some(text.as_str()), &CsrAdditions::default());
+    assert_eq!((request.link(&session), request.link(&other)), (SessionLink::Matches, SessionLink::Mismatch));
+    assert_eq!(with(None, &CsrAdditions::default()).link(&session), SessionLink::Absent);
+
+    // RFC 7894 §3.3 gives the same text an attribute of its own.
+    let additions = CsrAdditions { identity_linking: Some(text.as_str()), ..CsrAdditions::default() };
+    let request = with(None, &additions);
+    assert_eq!((request.identity_linking(), request.challenge_password()), (Some(text.as_str()), None));
+    assert_eq!((request.link(&session), request.link(&other)), (SessionLink::Matches, SessionLink::Mismatch));
+
+    // The challengePassword in the example of RFC 9148 is not the base64 of anything.
+    let example = verify(vector(SEN_REQUEST)).unwrap();
+    assert_eq!(example.link(&session), SessionLink::Mismatch);
+}
+
+/// RFC 7030 §4.4.1: how a server-generated key has to be encrypted.
+#[test]
+fn a_request_names_the_key_and_the_algorithms_for_a_generated_key() {
+    assert!(!with(None, &CsrAdditions::default()).key_protection().is_wanted());
+    let protection = KeyProtection {
+        decrypt_key_id: Some(b"kek 1"),
+        asymm_decrypt_key_id: Some(&[7; 20]),
+        capabilities: vec![oid::SHA256, oid::SHA384],
+    };
+    let additions = CsrAdditions { key_protection: Some(&protection), ..CsrAdditions::default() };
+    let request = with(Some("x"), &additions);
+    assert_eq!(request.key_protection(), protection);
+    assert!(request.key_protection().is_wanted());
+
+    let only_capabilities = KeyProtection { decrypt_key_id: None, asymm_decrypt_key_id: None, ..protection };
+    let additions = CsrAdditions { key_protection: Some(&only_capabilities), ..CsrAdditions::default() };
+    assert!(!with(None, &additions).key_protection().is_wanted(), "they ask for nothing by themselves");
+}
+
+#[test]
+fn e20_the_attributes_of_est_are_read_strictly() {
+    let long = [&[4, 65][..], &[0; 65]].concat();
+    let many = [&[0x30, 0x81, 165][..], &[0x30, 3, 6, 1, 0x2a].repeat(33)].concat();
+    let text = [12, 1, b'x'];
+    for (id, values, flaw) in [
+        (oid::DECRYPT_KEY_ID, &[4, 0][..], CsrFlaw::DecryptKey),
+        (oid::DECRYPT_KEY_ID, &long, CsrFlaw::DecryptKey),
+        (oid::ASYMM_DECRYPT_KEY_ID, &[4, 0], CsrFlaw::DecryptKey),
+        (oid::ASYMM_DECRYPT_KEY_ID, &[4, 1, 1, 4, 1, 2], CsrFlaw::Der(DerError::Trailing)),
+        (oid::SMIME_CAPABILITIES, &many, CsrFlaw::Capabilities),
+        (oid::EST_IDENTITY_LINKING, &[12, 0], CsrFlaw::IdentityLinking),
+        (oid::EST_IDENTITY_LINKING, &[2, 1, 7], CsrFlaw::IdentityLinking),
+        (oid::CHALLENGE_PASSWORD, &text, CsrFlaw::RepeatedAttribute),
+    ] {
+        let spec = CsrSpec { subject: &cn("meter"), san: &GeneralNames::empty(), challenge_password: Some("x") };
+        let additions = CsrAdditions { attributes: &[(id, values)], ..CsrAdditions::default() };
+        let der = csr_with(&spec, &additions, &p256(), &random()).unwrap();
+        assert_eq!(self::flaw(der), Some(flaw), "{id} {values:02x?}");
+    }
+}
+
+#[test]
+fn attributes_extensions_and_algorithm_are_shown_as_they_are() {
+    let usage: (Oid<'_>, bool, &[u8]) = (oid::KEY_USAGE, true, DIGITAL_SIGNATURE);
+    let additions = CsrAdditions {
+        extensions: &[usage],
+        attributes: &[(oid::CMC_RA, &[5, 0]), (oid::OCSP, &[])],
+        ..CsrAdditions::default()
+    };
+    let request = with(Some("x"), &additions);
+    assert_eq!(request.extensions().collect::<Vec<_>>(), [usage]);
+    let attributes: Vec<_> = request.attributes().collect();
+    assert_eq!(attributes.len(), 4);
+    assert!(attributes.contains(&(oid::CMC_RA, &[5, 0])) && attributes.contains(&(oid::OCSP, &[])));
+    assert!(attributes.contains(&(oid::CHALLENGE_PASSWORD, &[12, 1, b'x'])));
+    assert_eq!(request.signature_algorithm(), SignatureAlgorithm::EcdsaWithSha256);
+    assert_eq!(verify(vector(SKG_REQUEST)).unwrap().attributes().count(), 0);
 }
 
 #[test]
@@ -126,7 +210,7 @@ fn e21_keys_off_the_curve_or_on_another_one_are_refused() {
         });
         out.into_vec()
     };
-    let named = |oid: pki::Oid<'_>| [&[0x06, u8::try_from(oid.contents().len()).unwrap()][..], oid.contents()].concat();
+    let named = |oid: Oid<'_>| [&[0x06, u8::try_from(oid.contents().len()).unwrap()][..], oid.contents()].concat();
     let (p256_name, p384_name) = (named(oid::SECP256R1), named(oid::SECP384R1));
     let point = key.public_key().point().to_vec();
 
