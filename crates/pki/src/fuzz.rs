@@ -7,6 +7,7 @@ use crate::certificate::Certificate;
 use crate::chain::{Anchors, ChainError, verify_device, verify_server};
 use crate::cms;
 use crate::csr::Csr;
+use crate::csr_attributes::{CsrAttributes, CsrAttributesForm};
 use crate::der::{Reader, Tag, Writer, check_strict};
 use crate::encoding::Encoding;
 use crate::pem;
@@ -75,6 +76,32 @@ pub fn csr(bytes: &[u8]) {
         assert!(verified.attributes().count() <= 8 && verified.extensions().count() <= 24);
         let _ = (verified.link(&[0; 12]), verified.key_protection());
         assert_eq!(verified.public_key().to_spki(), verified.spki());
+    }
+}
+
+/// CSR attributes: a description that can be encoded reads the same from both forms, except for the signature algorithm, for which a
+/// template has no place.
+pub fn csr_attributes(bytes: &[u8]) {
+    for parsed in [CsrAttributes::parse(bytes), CsrAttributes::parse_unstructured(bytes)].into_iter().flatten() {
+        let Ok(both) = parsed.encode(CsrAttributesForm::Both) else { continue };
+        assert_eq!(check_strict(&both), Ok(()));
+        let unstructured = CsrAttributes::parse_unstructured(&both).expect("we read what we write");
+        assert_eq!((unstructured.key, unstructured.signature), (parsed.key, parsed.signature));
+        assert_eq!(unstructured.linking, parsed.linking);
+        if parsed.subject.iter().all(|attribute| crate::oid::attribute_name(attribute.kind).is_some()) {
+            assert_eq!(unstructured.subject, parsed.subject);
+        }
+        let alone = parsed.encode(CsrAttributesForm::Template).expect("it is shorter than both");
+        let template = CsrAttributes::parse(&alone).expect("we read what we write");
+        if !template.is_empty() {
+            assert_eq!(CsrAttributes::parse(&both).as_ref(), Ok(&template));
+            let mut others = parsed.others.clone();
+            others.sort_unstable_by_key(|other| (other.id, other.values));
+            let mut found = template.others.clone();
+            found.sort_unstable_by_key(|other| (other.id, other.values));
+            assert_eq!(found, others);
+            assert_eq!(template, CsrAttributes { signature: None, others: template.others.clone(), ..parsed });
+        }
     }
 }
 

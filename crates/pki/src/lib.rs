@@ -39,6 +39,7 @@ pub mod chain;
 pub mod cms;
 mod constraints;
 mod csr;
+pub mod csr_attributes;
 pub mod der;
 mod digest;
 mod encoding;

@@ -17,6 +17,7 @@ use crate::oid::Oid;
 pub(crate) use attribute::NAME_ATTRIBUTES_MAX;
 pub use attribute::{Attribute, NameError};
 pub use builder::NameBuilder;
+pub(crate) use builder::string_type;
 
 /// Size of a name: subjects of devices have 50 to 200 bytes; a larger name is an attack or a mistake.
 pub(crate) const NAME_BYTES_MAX: usize = 1_024;

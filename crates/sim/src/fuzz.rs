@@ -53,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "pki_chain", body: chain },
     Target { name: "pki_cms", body: pki::fuzz::cms },
     Target { name: "pki_csr", body: pki::fuzz::csr },
+    Target { name: "pki_csr_attributes", body: pki::fuzz::csr_attributes },
     Target { name: "pki_der", body: pki::fuzz::der },
     Target { name: "pki_pem", body: pki::fuzz::pem },
 ];

@@ -24,19 +24,7 @@ impl NameBuilder {
     /// # Errors
     /// The text is empty, the string type cannot hold it, or the name has more than 32 attributes.
     pub fn push(mut self, kind: Oid<'_>, text: &str) -> Result<Self, NameError> {
-        let printable = [oid::COUNTRY, oid::SERIAL_NUMBER, oid::DN_QUALIFIER].contains(&kind);
-        let ia5 = [oid::DOMAIN_COMPONENT, oid::EMAIL_ADDRESS].contains(&kind);
-        let (tag, fits) = match (printable, ia5) {
-            (true, _) => (Tag::PRINTABLE_STRING, text.bytes().all(crate::der::is_printable)),
-            (_, true) => (Tag::IA5_STRING, text.is_ascii()),
-            _ => (Tag::UTF8_STRING, true),
-        };
-        if text.is_empty() || !fits {
-            return Err(NameError::Text);
-        }
-        if text.chars().any(char::is_control) {
-            return Err(NameError::ControlCharacter);
-        }
+        let tag = string_type(kind, text)?;
         self.count += 1;
         if self.count > NAME_ATTRIBUTES_MAX {
             return Err(NameError::TooManyAttributes);
@@ -60,4 +48,22 @@ impl NameBuilder {
         der.element(Tag::SEQUENCE, &rdns);
         Name::parse(&der.into_vec())
     }
+}
+
+/// The string type of a value, as [`NameBuilder::push`] describes it.
+pub(crate) fn string_type(kind: Oid<'_>, text: &str) -> Result<Tag, NameError> {
+    let printable = [oid::COUNTRY, oid::SERIAL_NUMBER, oid::DN_QUALIFIER].contains(&kind);
+    let ia5 = [oid::DOMAIN_COMPONENT, oid::EMAIL_ADDRESS].contains(&kind);
+    let (tag, fits) = match (printable, ia5) {
+        (true, _) => (Tag::PRINTABLE_STRING, text.bytes().all(crate::der::is_printable)),
+        (_, true) => (Tag::IA5_STRING, text.is_ascii()),
+        _ => (Tag::UTF8_STRING, true),
+    };
+    if text.is_empty() || !fits {
+        return Err(NameError::Text);
+    }
+    if text.chars().any(char::is_control) {
+        return Err(NameError::ControlCharacter);
+    }
+    Ok(tag)
 }

@@ -6,6 +6,7 @@ mod chain;
 mod common;
 mod crl;
 mod csr;
+mod csr_attributes;
 mod foreign;
 mod hostile;
 mod issue;
