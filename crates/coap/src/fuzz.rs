@@ -26,6 +26,19 @@ pub fn message(data: &[u8]) {
     assert_eq!(buffer, data);
 }
 
+/// Decodes a collection of representations; a valid one is encoded again and must read the same, and give the same bytes if its array has a
+/// definite length.
+///
+/// # Panics
+/// If it does not.
+pub fn multipart(data: &[u8]) {
+    let Ok(parts) = crate::multipart::decode(data) else { return };
+    let again = crate::multipart::encode(&parts).expect("no more parts than may be decoded");
+    assert_eq!(crate::multipart::decode(&again).as_ref(), Ok(&parts));
+    let indefinite = data[0] == 0x9f;
+    assert!(indefinite || again == data, "one encoding for a collection");
+}
+
 /// Drives one server peer through a script of requests, blocks, duplicates, answers, acknowledgements and time, as
 /// `data` says. Each upload consists of one repeated byte, and of another byte each time it begins, so that a body with
 /// two kinds of bytes has been spliced.

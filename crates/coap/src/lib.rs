@@ -1,6 +1,6 @@
 //! CoAP messages, block-wise transfer and exchanges (RFC 7252, 7959, 9175), sans-I/O.
 //!
-//! What it is: the codec ([`Message`] as a checked view, [`Encoder`] into a caller's buffer), the server side of one
+//! What it is: the codec ([`Message`] as a checked view, [`Encoder`] into a caller's buffer, [`multipart`]), the server side of one
 //! association ([`server::Peer`]) and the client side of one request ([`client::Exchange`]).
 //!
 //! What it is not: a transport. It knows no DTLS, no EST, no socket, no clock and no randomness; the caller hands in
@@ -40,6 +40,7 @@ pub mod fuzz;
 mod hash;
 mod length;
 mod message;
+pub mod multipart;
 mod number;
 mod outbox;
 pub mod server;

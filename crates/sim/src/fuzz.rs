@@ -39,6 +39,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "coap_client", body: |data| coap::fuzz::client_operations(start(), data) },
     Target { name: "coap_message", body: coap::fuzz::message },
+    Target { name: "coap_multipart", body: coap::fuzz::multipart },
     Target { name: "coap_server", body: |data| coap::fuzz::server_operations(start(), data) },
     Target { name: "dtls_framing", body: dtls::fuzz::framing },
     Target { name: "dtls_messages", body: dtls::fuzz::messages },
