@@ -264,6 +264,13 @@ pub struct PublicKeyInfo {
 }
 
 impl PublicKeyInfo {
+    /// A SubjectPublicKeyInfo that this crate has written.
+    pub(crate) fn new(der: Vec<u8>) -> Self {
+        debug_assert!(PublicKey::from_spki(&der).is_ok(), "the caller has encoded a key of ours");
+        let spki = 0..der.len();
+        Self { der, spki }
+    }
+
     /// Its DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {

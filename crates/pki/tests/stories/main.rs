@@ -8,6 +8,7 @@ mod crl;
 mod csr;
 mod csr_attributes;
 mod foreign;
+mod generated_key;
 mod hostile;
 mod issue;
 mod make;

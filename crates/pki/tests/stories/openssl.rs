@@ -37,7 +37,7 @@ impl OpenSsl {
         self.write(name, pem::encode(Label::Certificate, certificate.der()))
     }
 
-    fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.0.path().join(name)).unwrap()
     }
 
