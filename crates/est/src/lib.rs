@@ -12,6 +12,7 @@ mod client;
 mod config;
 pub mod discovery;
 pub mod fuzz;
+mod key_delivery;
 mod keys;
 pub mod reason;
 pub mod resources;
@@ -26,6 +27,7 @@ pub use client::{
 };
 pub use config::{ConfigFault, EnrolmentLimits, Nested, ServerConfig, ServerSpec};
 pub use dtls::{Now, Path, Random, SessionId, SocketIndex, Transmit, UnixTime};
+pub use key_delivery::{DeliveredKey, KeyDelivery, KeyDeliveryFlaw};
 pub use keys::{IdentityFault, identity};
 pub use reason::{Reason, Stage};
 pub use resources::{Packing, Resource};
