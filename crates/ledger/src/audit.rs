@@ -6,10 +6,11 @@
 //! **Chain.** Each row has a hash over its node, its sequence number, its time, the count of records so far, the hash of the row before, and its
 //! records, see [`chain`]. An edited row no longer has its hash, and a removed row leaves a gap.
 //!
-//! **Checkpoints.** Who can write the file of the ledger can also compute every hash anew, or cut the end off. Each minute, and at the end, the
-//! ledger therefore signs the head of the chain, and appends it to a file that can be on another disk, and optionally sends it to syslog, see
+//! **Checkpoints.** Who can write the file of the ledger can also compute every hash anew, or cut the end off. A minute after it grew at the
+//! latest, and at the end, the ledger therefore signs the head of the chain, and appends it to a file that can be on another disk, and optionally sends it to syslog, see
 //! [`checkpoint`]. The key is the audit's own. Copies of the checkpoints and of the public key that are kept on another machine show what somebody
 //! with full control of this one has changed. What happened after the last checkpoint is protected by nothing but the chain.
+//! A head that does not grow is signed again once an hour: a cut end is found up to the last checkpoint, and an idle ledger has nothing behind it.
 //!
 //! **Verification.** [`verify()`] recomputes the chain, compares it with the checkpoints, and names the first fault.
 //!

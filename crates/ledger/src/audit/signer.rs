@@ -13,8 +13,12 @@ use super::key::AuditKey;
 use super::settings::AuditSettings;
 use super::syslog::Syslog;
 
-/// How often the head is signed, in seconds.
+/// How often a head that grows is signed, in seconds.
 const INTERVAL: i64 = 60;
+
+/// How often a head that stays is signed again: nothing happened that could be cut, and the time shows that the ledger ran. A line a minute would
+/// be half a million a year.
+const IDLE_INTERVAL: i64 = 3_600;
 
 /// Heads that wait for a disk that does not answer: a quarter of an hour. What comes then is dropped and counted; the next head covers it.
 const WAITING_MAX: usize = 16;
@@ -36,9 +40,12 @@ pub(crate) struct CheckpointTimer {
 }
 
 impl CheckpointTimer {
-    /// Hands over the head if a minute has passed; also when the clock was set back, and at the start.
+    /// Hands over the head if it grew and a minute has passed, or if an hour has; also when the clock was set back, and at the start.
     pub(crate) fn tick(&mut self, head: AuditHead, now: i64) {
-        let is_due = self.last.is_none_or(|(_, last)| now < last || now >= last.saturating_add(INTERVAL));
+        let is_due = self.last.is_none_or(|(signed, last)| {
+            let interval = if signed == head { IDLE_INTERVAL } else { INTERVAL };
+            now < last || now >= last.saturating_add(interval)
+        });
         if is_due {
             self.hand_over(head, now);
         }
@@ -66,7 +73,14 @@ pub(crate) struct CheckpointWriter {
     file: PathBuf,
     syslog: Option<Syslog>,
     failures: Arc<CheckpointFailures>,
-    fails: bool,
+    fails: Failing,
+}
+
+/// What failed last time.
+#[derive(Default)]
+struct Failing {
+    file: bool,
+    syslog: bool,
 }
 
 /// A timer, and the writer that it drives.
@@ -79,7 +93,7 @@ pub(crate) fn checkpoints(
     let timer = CheckpointTimer { last: None, heads: sender, failures: Arc::clone(failures) };
     let syslog = settings.syslog.as_deref().map(Syslog::new);
     let (file, failures) = (settings.checkpoints.clone(), Arc::clone(failures));
-    (timer, CheckpointWriter { heads, key, file, syslog, failures, fails: false })
+    (timer, CheckpointWriter { heads, key, file, syslog, failures, fails: Failing::default() })
 }
 
 impl CheckpointWriter {
@@ -90,29 +104,39 @@ impl CheckpointWriter {
                 continue;
             };
             self.write(&line);
-            if let Some(syslog) = &mut self.syslog
-                && !syslog.send(at, &line)
-            {
-                self.failures.syslog.fetch_add(1, Ordering::Relaxed);
-            }
+            self.send(at, &line);
         }
+    }
+
+    /// Sends the line to the syslog, if there is one. Said once when it begins to fail.
+    fn send(&mut self, at: i64, line: &str) {
+        let Some(syslog) = &mut self.syslog else { return };
+        let is_sent = syslog.send(at, line);
+        if !is_sent {
+            self.failures.syslog.fetch_add(1, Ordering::Relaxed);
+        }
+        if !is_sent && !self.fails.syslog {
+            let socket = syslog.path().display();
+            error!(%socket, "the syslog does not take checkpoints of the audit: check `[audit] syslog`. They are in their file");
+        }
+        self.fails.syslog = !is_sent;
     }
 
     /// Said once when it begins to fail, and once when it works again.
     fn write(&mut self, line: &str) {
         let file = self.file.display();
         match checkpoint::append(&self.file, line) {
-            Ok(()) if self.fails => {
+            Ok(()) if self.fails.file => {
                 info!(%file, "checkpoints of the audit are written again");
-                self.fails = false;
+                self.fails.file = false;
             }
             Ok(()) => {}
             Err(why) => {
                 self.failures.file.fetch_add(1, Ordering::Relaxed);
-                if !self.fails {
+                if !self.fails.file {
                     error!(%file, "cannot write checkpoints of the audit: {why}. Certificates are issued; until it works, a cut tail of the audit is not found");
                 }
-                self.fails = true;
+                self.fails.file = true;
             }
         }
     }

@@ -20,6 +20,11 @@ impl Syslog {
         Self { path: path.to_owned(), socket: None }
     }
 
+    /// Where it sends.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Sends a message, or says that it is lost: nobody listens, or the syslog does not take it at once.
     pub(crate) fn send(&mut self, at: i64, message: &str) -> bool {
         if self.socket.is_none() {

@@ -1,4 +1,4 @@
-//! Checkpoints are signed each minute with a key of their own, and an edited one is found.
+//! Checkpoints of a chain that grows are signed each minute with a key of their own, and an edited one is found.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,23 +19,53 @@ fn read(stage: &Stage) -> Vec<Checkpoint> {
 }
 
 #[test]
-fn e38_the_head_is_signed_at_the_start_each_minute_and_at_the_end() {
+fn e38_a_head_that_grows_is_signed_at_the_start_each_minute_and_at_the_end() {
     let stage = Stage::new();
     let ledger = stage.open();
     stage.issue(&ledger);
     flush(&ledger);
-    for second in [59, 1, 30, 29, 1] {
+    for second in [59, 1] {
         stage.pass(second);
         flush(&ledger);
     }
-    stage.pass(10);
+    for second in [30, 29] {
+        stage.pass(second);
+        stage.issue(&ledger);
+    }
+    for second in [1, 10] {
+        stage.pass(second);
+        flush(&ledger);
+    }
     stage.issue(&ledger);
     drop(ledger);
     let found: Vec<_> = read(&stage).iter().map(|it| (it.at - i64::try_from(START).unwrap(), it.sequence)).collect();
-    assert_eq!(found[1..], [(60, 1), (120, 1), (130, 2)]);
+    assert_eq!(found[1..], [(60, 1), (120, 3), (130, 4)]);
     assert_eq!(found[0].0, 0, "whether the first row was there before the first checkpoint is not said");
     let last = *read(&stage).last().unwrap();
-    assert_eq!((last.node.number(), last.records), (NODE, 2));
+    assert_eq!((last.node.number(), last.records), (NODE, 4));
+}
+
+#[test]
+fn e38_a_head_that_stays_is_signed_once_an_hour_and_within_a_minute_of_the_next_row() {
+    let stage = Stage::new();
+    let ledger = stage.open();
+    stage.issue(&ledger);
+    stage.pass(60);
+    flush(&ledger);
+    // Two idle hours.
+    for _ in 0..120 {
+        stage.pass(60);
+        flush(&ledger);
+    }
+    stage.pass(30);
+    stage.issue(&ledger);
+    flush(&ledger);
+    stage.pass(30);
+    flush(&ledger);
+    drop(ledger);
+    let found: Vec<_> = read(&stage).iter().map(|it| (it.at - i64::try_from(START).unwrap(), it.sequence)).collect();
+    assert_eq!(found[1..], [(60, 1), (3_660, 1), (7_260, 1), (7_320, 2)], "the end is signed already");
+    assert_eq!(stage.verifies().nodes[0].covered, 2);
 }
 
 #[test]
