@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use authority::{Ledger, MemoryLedger, RowFilter, RowState};
 use clap::Subcommand;
+use ledger::audit::SYSLOG_SOCKET;
 use ledger::fault::OpenProblem;
 use ledger::sqlite::Fresh;
 use ledger::{AuditSettings, JournalSettings, LedgerSettings, OpenFault, SqliteLedger};
@@ -22,7 +23,7 @@ use loadgen::ProgressDisplay;
 use pki::UnixTime;
 use pki::issue::NodePrefix;
 use ring::rand::{SecureRandom, SystemRandom};
-use server::config::Configuration;
+use server::config::{AuditSyslog, Configuration, from_file};
 
 use crate::outcome::{CommandFault, CommandResult};
 
@@ -100,10 +101,7 @@ pub(crate) fn open_unserved(config: &Configuration, file: &Path) -> CommandResul
             CommandFault::failed(format!("{unanswered}, and a ledger in memory is only in its server")).remedy(restart)
         );
     };
-    if !ledger.exists() {
-        return Err(CommandFault::failed(format!("{unanswered}, and there is no ledger {}", ledger.display()))
-            .remedy("check `[ledger] url`; the first start of the server creates the file"));
-    }
+    expect_file(&ledger, &format!("{unanswered}, and "))?;
     open_file(config, &ledger)?.map_err(|fault| match fault.problem {
         OpenProblem::InUse => {
             CommandFault::failed(format!("{unanswered}, and another process has {} open", ledger.display()))
@@ -111,6 +109,18 @@ pub(crate) fn open_unserved(config: &Configuration, file: &Path) -> CommandResul
         }
         _ => CommandFault::failed(fault.to_string()),
     })
+}
+
+/// Whether the file of the ledger is there; `before` stands before the words that it is not.
+pub(crate) fn expect_file(file: &Path, before: &str) -> CommandResult {
+    match file.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(CommandFault::failed(format!("{before}there is no ledger {}", file.display())).remedy(
+            "check `[ledger] url`, and whether its disk is mounted; the first start of the server creates the file, and a lost one is \
+             restored from a backup: see `muster ledger resume --help`",
+        )),
+        Err(error) => Err(CommandFault::failed(format!("{before}the ledger {}: {error}", file.display()))),
+    }
 }
 
 /// Gives up the reservations that a crash left, as a start of the server does. Says whether that was possible: a server that runs has the ledger open.
@@ -159,10 +169,21 @@ fn show(shown: &mut Option<ProgressDisplay>, what: &str, done: u64, total: u64) 
     shown.get_or_insert_with(|| ProgressDisplay::new(what, count(total))).set(count(done), Instant::now());
 }
 
-/// What the ledger in this file keeps beside it.
+/// What the ledger in this file keeps outside of it, as the configuration says.
 fn settings(config: &Configuration, file: &Path) -> LedgerSettings {
+    let beside = AuditSettings::beside(file, NodePrefix::new(config.server.node));
+    let syslog = match &config.audit.syslog {
+        AuditSyslog::Unused => None,
+        AuditSyslog::Local => Some(SYSLOG_SOCKET.into()),
+        AuditSyslog::Socket(socket) => Some(from_file(&config.file, socket)),
+    };
     LedgerSettings {
-        audit: AuditSettings::beside(file, NodePrefix::new(config.server.node)),
+        audit: AuditSettings {
+            key: config.audit_key().unwrap_or(beside.key),
+            checkpoints: config.audit_checkpoints().unwrap_or(beside.checkpoints),
+            syslog,
+            ..beside
+        },
         journal: config.ledger_journal().as_deref().map(JournalSettings::new),
     }
 }

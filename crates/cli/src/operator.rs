@@ -32,8 +32,15 @@ impl OperatorArguments {
         server::config::read(&Sources::of(&self.config).map_err(faulty)?).map_err(faulty)
     }
 
-    /// Reads the configuration, and names the file of its ledger.
+    /// Reads the configuration, and names the file of its ledger, which is there.
     pub(crate) fn read_with_ledger(&self) -> CommandResult<(Configuration, PathBuf)> {
+        let (config, file) = self.read_naming_ledger()?;
+        ledger::expect_file(&file, "")?;
+        Ok((config, file))
+    }
+
+    /// Reads the configuration, and names the file of its ledger, which may have to be made.
+    pub(crate) fn read_naming_ledger(&self) -> CommandResult<(Configuration, PathBuf)> {
         let config = self.read()?;
         match config.ledger_file() {
             Some(file) => Ok((config, file)),

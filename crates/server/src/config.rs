@@ -8,6 +8,7 @@
 //!                                                                              └──► ConfigurationFaults (all of them)
 //! ```
 
+mod audit;
 mod document;
 mod environment;
 mod fault;
@@ -30,8 +31,8 @@ pub use fault::{ConfigurationFault, ConfigurationFaults, Location, Problem, Vali
 pub(crate) use fault::{SERVER, SERVER_ISSUER};
 pub use flaw::ServerFlaw;
 pub use model::{
-    AdminSection, CaSection, Configuration, CrlSection, DtlsSection, EstSection, ExpiredServer, LedgerSection,
-    LedgerUrl, LimitsSection, MetricsSection, ProfileSection, ServerSection,
+    AdminSection, AuditSection, AuditSyslog, CaSection, Configuration, CrlSection, DtlsSection, EstSection,
+    ExpiredServer, LedgerSection, LedgerUrl, LimitsSection, MetricsSection, ProfileSection, ServerSection,
 };
 pub use reader::{Effective, Read, ValueOrigin};
 pub use value::SecretUri;

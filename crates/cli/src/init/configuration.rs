@@ -96,6 +96,15 @@ url = "sqlite:ledger.db"
 # Name a file on another disk, and it outlives this one. About 2.2 kB for a certificate.
 journal = "ledger.journal"
 
+# The audit: a chain of what was issued, refused and revoked. Its head is signed about once a minute while something happens, and appended to a file: copy
+# that file to another machine, or name one on another disk, so that somebody who changes the ledger cannot change it too.
+# [audit]
+# The key that signs, which no CA has; the first start makes it. Its public half stands beside it, with .pub behind its name.
+# key = "ledger.db.audit.key"
+# checkpoints = "ledger.db.checkpoints.jsonl"
+# Sends each of them to syslog too: true is /dev/log; or the path of a socket.
+# syslog = false
+
 # Revocation lists of the CAs that have a crl_url. A revocation is in the file of its list within a minute.
 # [crl]
 # The files: main.crl is that of [ca.main], main.007.crl that of its shard 007. Any web server can serve them.

@@ -1,12 +1,14 @@
 //! `muster ledger import`: writes the lines of an export into the ledger.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ledger::import::{ImportFault, ImportReport, ImportRequest, import};
+use ledger::{AuditSettings, LedgerSettings};
 use loadgen::ProgressDisplay;
 use pki::UnixTime;
 use serde_json::json;
 use server::admin::actor_of;
+use tempfile::TempDir;
 
 use crate::operator::OperatorArguments;
 use crate::outcome::{CommandFault, CommandResult, out, print_json};
@@ -40,9 +42,21 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 }
 
+/// Where there is no ledger, a dry run compares the lines with an empty one elsewhere: it makes none. If a file outside the ledger shows that there was one,
+/// its own place says so.
+fn scratch(arguments: &Arguments, file: &Path, settings: &LedgerSettings) -> CommandResult<Option<TempDir>> {
+    let journal = settings.journal.as_ref().map(|journal| journal.file.as_path());
+    let mut known = [Some(file), Some(settings.audit.checkpoints.as_path()), journal].into_iter().flatten();
+    if !arguments.dry_run || known.any(Path::exists) {
+        return Ok(None);
+    }
+    let folder = tempfile::tempdir().map_err(|error| CommandFault::failed(format!("no temporary folder: {error}")))?;
+    Ok(Some(folder))
+}
+
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
-    let (config, file) = arguments.operator.read_with_ledger()?;
+    let (config, file) = arguments.operator.read_naming_ledger()?;
     let issuers = super::verify::issuers(&config)?;
     let actor = actor_of(rustix::process::geteuid().as_raw());
     let request = ImportRequest {
@@ -52,8 +66,18 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         now: UnixTime::now(),
         dry_run: arguments.dry_run,
     };
+    let settings = super::settings(&config, &file);
+    let scratch = scratch(arguments, &file, &settings)?;
+    let (target, settings) = match &scratch {
+        Some(folder) => {
+            let empty = folder.path().join("ledger.db");
+            let audit = AuditSettings::beside(&empty, settings.audit.node);
+            (empty, LedgerSettings { audit, journal: None })
+        }
+        None => (file.clone(), settings),
+    };
     let mut shown: Option<ProgressDisplay> = None;
-    let report = import(&file, super::fresh()?, &super::settings(&config, &file), request, &mut |done, total| {
+    let report = import(&target, super::fresh()?, &settings, request, &mut |done, total| {
         super::show(&mut shown, "bytes", done, total);
     });
     if let Some(shown) = shown {

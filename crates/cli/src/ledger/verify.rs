@@ -112,11 +112,8 @@ pub(crate) fn summary(report: &RowReport) -> String {
             report.unsigned
         );
     }
-    if report.abandoned > 0 {
-        text += &format!("; {} were given up", report.abandoned);
-    }
-    if report.revoked > 0 {
-        text += &format!("; {} are revoked", report.revoked);
+    if report.revoked > 0 || report.abandoned > 0 {
+        text += &format!("; {} revoked, {} given up", report.revoked, report.abandoned);
     }
     text
 }

@@ -32,6 +32,8 @@ pub struct Configuration {
     pub profiles: Vec<ProfileSection>,
     /// `[ledger]`
     pub ledger: LedgerSection,
+    /// `[audit]`
+    pub audit: AuditSection,
     /// `[crl]`; if it is absent, no revocation list is written.
     pub crl: Option<CrlSection>,
     /// `[metrics]`; if it is absent, there is no metrics listener.
@@ -202,6 +204,28 @@ impl Configuration {
     pub fn ledger_bound(&self) -> Option<u32> {
         (self.ledger.url.value == LedgerUrl::Memory).then_some(self.ledger.rows_max)
     }
+}
+
+/// `[audit]`: of a ledger in a file; one in memory has no audit.
+#[derive(Clone, Debug)]
+pub struct AuditSection {
+    /// `key`: the file of the key that signs checkpoints; beside the ledger if it is absent.
+    pub key: Option<Read<PathBuf>>,
+    /// `checkpoints`: the file that checkpoints are appended to; beside the ledger if it is absent.
+    pub checkpoints: Option<Read<PathBuf>>,
+    /// `syslog`
+    pub syslog: AuditSyslog,
+}
+
+/// Which syslog gets each checkpoint too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditSyslog {
+    /// None.
+    Unused,
+    /// That of this machine.
+    Local,
+    /// The one that reads datagrams from this Unix socket; a relative path counts from the file.
+    Socket(PathBuf),
 }
 
 /// `[crl]`

@@ -8,6 +8,7 @@ use authority::{CaProfileSpec, DeviceIdRule, Diagnostics, Mode, SubjectRule, Ver
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 use pki::Encoding;
 
+use super::audit::audit;
 use super::document::TomlTable;
 use super::fault::{Location, Problem, from_file};
 use super::model::{
@@ -59,6 +60,7 @@ pub(super) fn read(
         reader.fault(&Location::File(file.clone()), "profile".into(), Problem::Missing { example: "[[profile]]" });
     }
     let ledger = ledger(reader, &mut root);
+    let audit = audit(reader, &mut root, ledger.as_ref());
     let crl = crl(reader, &mut root);
     let metrics = metrics(reader, &mut root);
     let admin = admin(reader, &mut root);
@@ -78,6 +80,7 @@ pub(super) fn read(
         cas,
         profiles,
         ledger: ledger?,
+        audit,
         crl,
         metrics: metrics?,
         admin: admin?,

@@ -216,6 +216,77 @@ fn a_ledger_is_named_by_a_url_that_this_version_knows() {
 }
 
 #[test]
+fn the_audit_has_files_of_its_own_beside_the_ledger_or_where_the_file_says() {
+    const MEMORY: &str = "url = \"memory:\"";
+    let with = |lines: &str| GOOD.replacen(MEMORY, &format!("url = \"sqlite:data/l.db\"\n{lines}"), 1);
+    let files = |lines: &str| {
+        let config = read(&sources(&with(lines))).unwrap();
+        let shown: Vec<String> = config.effective.iter().map(ToString::to_string).collect();
+        let shown = shown.into_iter().filter(|line| line.starts_with("audit.")).collect::<Vec<_>>();
+        (config.audit_key().unwrap(), config.audit_checkpoints().unwrap(), config.audit.syslog, shown.join("\n"))
+    };
+    let (key, checkpoints, syslog, shown) = files("");
+    assert_eq!(key, Path::new("/etc/muster/data/l.db.audit.key"));
+    assert_eq!(checkpoints, Path::new("/etc/muster/data/l.db.checkpoints.jsonl"));
+    assert_eq!(syslog, AuditSyslog::Unused);
+    for line in [
+        "audit.key = \"data/l.db.audit.key\"  # default",
+        "audit.checkpoints = \"data/l.db.checkpoints.jsonl\"  # default",
+        "audit.syslog = false  # default",
+    ] {
+        assert!(shown.contains(line), "{line}\nis not in\n{shown}");
+    }
+    let (key, checkpoints, syslog, shown) =
+        files("[audit]\nkey = \"a.key\"\ncheckpoints = \"/mnt/c.jsonl\"\nsyslog = \"run/log\"");
+    assert_eq!((key.as_path(), checkpoints.as_path()), (Path::new("/etc/muster/a.key"), Path::new("/mnt/c.jsonl")));
+    assert_eq!(syslog, AuditSyslog::Socket("run/log".into()));
+    assert!(shown.contains("audit.checkpoints = \"/mnt/c.jsonl\"  # /etc/muster/muster.toml:"), "{shown}");
+    for (text, expected) in [
+        ("true", AuditSyslog::Local),
+        ("false", AuditSyslog::Unused),
+        ("/run/log", AuditSyslog::Socket("/run/log".into())),
+    ] {
+        let config = read(&with_environment(&[("MUSTER_AUDIT__SYSLOG", text)])).unwrap();
+        assert_eq!(config.audit.syslog, expected);
+    }
+
+    let in_memory = GOOD.replacen(MEMORY, &format!("{MEMORY}\n[audit]\ncheckpoints = \"c.jsonl\""), 1);
+    let config = read(&sources(&in_memory)).unwrap();
+    assert_eq!((config.audit_key(), config.audit_checkpoints()), (None, None), "it has no audit, as it has no journal");
+}
+
+#[test]
+fn a_file_of_the_audit_that_is_also_another_file_is_a_fault() {
+    const MEMORY: &str = "url = \"memory:\"";
+    for (lines, expected) in [
+        (
+            "[audit]\ncheckpoints = \"a\"",
+            "audit.checkpoints: the file of the checkpoints and a file of the ledger are one",
+        ),
+        (
+            "[audit]\ncheckpoints = \"./a-wal\"",
+            "audit.checkpoints: the file of the checkpoints and a file of the ledger",
+        ),
+        ("[audit]\ncheckpoints = \"/etc/muster/a.lock\"", "the file of the checkpoints and a file of the ledger"),
+        (
+            "[audit]\ncheckpoints = \"a.audit.key\"",
+            "audit.checkpoints: the file of the checkpoints and the key are one",
+        ),
+        ("[audit]\ncheckpoints = \"a.audit.key.pub\"", "the file of the checkpoints and the public key are one file"),
+        ("journal = \"j\"\n[audit]\ncheckpoints = \"j\"", "the file of the checkpoints and the journal are one file"),
+        ("journal = \"j\"\n[audit]\nkey = \"j\"", "audit.key: the key and the journal are one file"),
+        ("[audit]\nkey = \"a.checkpoints.jsonl\"", "audit.key: the key and the file of the checkpoints are one file"),
+        ("[audit]\ncheckpoints = \"..\"", "audit.checkpoints: .. is not a file\n    name a file of its own"),
+        ("[audit]\nsyslog = 1", "audit.syslog: found an integer, expected `true`, `false` or the path of a socket"),
+        ("[audit]\nsyslog = \"\"", "audit.syslog: `` is not a valid value"),
+        ("[audit]\ncheckpoint = \"c\"", "audit.checkpoint: unknown key\n    did you mean `checkpoints`?"),
+    ] {
+        let text = faults(MEMORY, &format!("url = \"sqlite:a\"\n{lines}"));
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+}
+
+#[test]
 fn each_fault_names_the_line_the_key_and_the_remedy() {
     each_is_named(&[
         (

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{
-    AdminSection, CaSection, Configuration, CrlSection, DtlsSection, EstSection, LedgerSection, LedgerUrl,
-    LimitsSection, MetricsSection, ProfileSection, ServerSection,
+    AdminSection, AuditSection, AuditSyslog, CaSection, Configuration, CrlSection, DtlsSection, EstSection,
+    LedgerSection, LedgerUrl, LimitsSection, MetricsSection, ProfileSection, ServerSection,
 };
 
 /// The keys that are used only at the start and whose values differ, in the order of the file's sections.
@@ -26,10 +26,11 @@ enum FixedValue<'c> {
     Duration(Duration),
     Number(u32),
     Ledger(&'c LedgerUrl),
+    Syslog(&'c AuditSyslog),
     Path(Option<&'c Path>),
 }
 
-fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 15] {
+fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 18] {
     let Configuration {
         file: _,
         server,
@@ -39,6 +40,7 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         cas,
         profiles,
         ledger,
+        audit,
         crl,
         metrics,
         admin,
@@ -61,6 +63,9 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
     let LimitsSection { sessions_max, half_open_max, enrolments_in_flight_max } = limits;
     let LedgerSection { url, rows_max, journal } = ledger;
     let journal = journal.as_ref().map(|journal| journal.value.as_path());
+    let AuditSection { key: audit_key, checkpoints, syslog } = audit;
+    let audit_key = audit_key.as_ref().map(|key| key.value.as_path());
+    let checkpoints = checkpoints.as_ref().map(|checkpoints| checkpoints.value.as_path());
     let crl_listen = crl.as_ref().and_then(|crl| crl.listen.as_ref()).map(|listen| listen.value);
     let crl_folder =
         crl.as_ref().map(|CrlSection { folder, listen: _, validity: _, interval: _ }| folder.value.as_path());
@@ -79,6 +84,9 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         ("ledger.url", FixedValue::Ledger(&url.value)),
         ("ledger.rows_max", FixedValue::Number(*rows_max)),
         ("ledger.journal", FixedValue::Path(journal)),
+        ("audit.key", FixedValue::Path(audit_key)),
+        ("audit.checkpoints", FixedValue::Path(checkpoints)),
+        ("audit.syslog", FixedValue::Syslog(syslog)),
         ("crl.folder", FixedValue::Path(crl_folder)),
         ("crl.listen", FixedValue::Address(crl_listen)),
         ("metrics.listen", FixedValue::Address(metrics_listen)),
@@ -144,6 +152,9 @@ issue.subject = "csr"
 issue.validity = "365d"
 [ledger]
 url = "memory:"
+[audit]
+key = "audit.key"
+checkpoints = "checkpoints.jsonl"
 [crl]
 listen = "127.0.0.1:8080"
 [metrics]
@@ -153,7 +164,7 @@ socket = "admin.sock"
 "#;
 
     /// For every key outside of `[ca.NAME]` and `[[profile]]`: another value, and whether that value needs a restart.
-    const OTHERWISE: [(&str, &str, bool); 31] = [
+    const OTHERWISE: [(&str, &str, bool); 34] = [
         ("server.listen", "127.0.0.1:5685", true),
         ("server.certificate", "other.pem", false),
         ("server.key", "file:other.key", false),
@@ -179,6 +190,9 @@ socket = "admin.sock"
         ("limits.enrolments_in_flight_max", "777", true),
         ("ledger.url", "sqlite:ledger.db", true),
         ("ledger.rows_max", "777", true),
+        ("audit.key", "other.key", true),
+        ("audit.checkpoints", "other.jsonl", true),
+        ("audit.syslog", "/run/log", true),
         ("crl.folder", "other", true),
         ("crl.listen", "127.0.0.1:8081", true),
         ("crl.validity", "3d", false),
