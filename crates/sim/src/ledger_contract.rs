@@ -9,6 +9,7 @@ mod crl;
 mod desk;
 mod issuance;
 mod listing;
+mod refusing;
 mod revoking;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ const PROPERTIES: &[Property] = &[
     ("a revoked certificate answers no repeat", revoking::a_revoked_certificate_answers_no_repeat),
     ("a client that is revoked meanwhile gets nothing", revoking::a_client_that_is_revoked_meanwhile_gets_nothing),
     ("its time is that of the latest row", revoking::its_time_is_that_of_the_latest_row),
+    ("refusals take nothing from enrolments", refusing::refusals_take_nothing_from_enrolments),
     ("a good ledger is in health", revoking::a_good_ledger_is_in_health),
     ("a flush completes after what was asked before", revoking::a_flush_completes_after_what_was_asked_before),
 ];

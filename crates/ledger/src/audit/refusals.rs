@@ -319,6 +319,28 @@ mod tests {
         assert_eq!(again.refusals.iter().map(|it| it.until).collect::<Vec<_>>(), [0, 1, 2, 9]);
     }
 
+    /// Nothing is taken meanwhile, and a batch that fails is given back.
+    #[test]
+    fn a_ledger_that_cannot_write_holds_a_bounded_number_and_counts_the_others() {
+        let mut refusals = Refusals::default();
+        let due = refusals.take(1, Due::ByRate);
+        refusals.give_back(due);
+        for number in 0..100_000 {
+            refusals.add(refusal(number, "a", 1));
+            assert!(refusals.held.len() <= HELD_MAX && refusals.waiting.len() <= HELD_MAX);
+            assert!(refusals.order.len() <= HELD_MAX && refusals.fresh.len() <= 2 * HELD_MAX);
+        }
+        for _ in 0..3 {
+            let due = refusals.take(2, Due::Everything);
+            refusals.give_back(due);
+            assert!(refusals.waiting.len() <= HELD_MAX);
+        }
+        let rest = refusals.take(3, Due::Everything);
+        assert_eq!(counts(&rest).iter().sum::<i64>() + rest.dropped, 100_000, "each one is written or counted");
+        let most = i64::try_from(HELD_MAX).unwrap();
+        assert!(rest.dropped >= 100_000 - 2 * most, "{}", rest.dropped);
+    }
+
     #[test]
     fn a_clock_that_is_set_back_holds_no_window_open() {
         let mut refusals = Refusals::default();
