@@ -246,11 +246,11 @@ pub struct LedgerWrites {
     pub commits: u64,
     /// Rows that wait to be written.
     pub waiting_rows: u64,
-    /// The room on its disk; `None` if it is in memory, or if the system does not say.
+    /// The room on its disk, or on the disk of its journal if that is shorter of what it needs; `None` if it is in memory, or if the system does not say.
     pub disk: Option<DiskRoom>,
 }
 
-/// The room on the disk of a ledger.
+/// The room on the disk of a ledger or of its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskRoom {
     /// What is free for the user of the ledger.

@@ -17,6 +17,7 @@
 //! committed: it is cut off.
 //!
 //! **What the journal lacks** is appended at the start: by the audit, or every row if there is no journal. Work grows with what is missing.
+//! Every row is written only where its disk has room for all of them.
 //!
 //! **A database that is older than the journal** was restored from a backup: the server does not start, and `muster ledger resume --after-restore`
 //! brings back what the journal has.
@@ -42,6 +43,8 @@ pub(crate) use writer::{Filling, JournalWriter};
 
 /// The size from which a file of the journal is closed: half a million certificates.
 pub const SEGMENT_BYTES: u64 = 1 << 30;
+
+const MEBIBYTE: u64 = 1 << 20;
 
 /// Where a ledger keeps its journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +115,15 @@ pub enum JournalProblem {
     Cut,
     /// A line contradicts the ledger.
     Contradiction(String),
+    /// A new one gets every row of the ledger, and its disk has no room for them.
+    NoRoom {
+        /// The rows.
+        rows: u64,
+        /// Bytes that have to be free.
+        needed_bytes: u64,
+        /// Bytes that are free.
+        free_bytes: u64,
+    },
 }
 
 impl fmt::Display for JournalFault {
@@ -136,6 +148,13 @@ impl fmt::Display for JournalFault {
                 f.write_str(" ends in the middle of a batch, and other segments come after it: it was cut")
             }
             JournalProblem::Contradiction(what) => write!(f, " contradicts the ledger: {what}"),
+            JournalProblem::NoRoom { rows, needed_bytes, free_bytes } => write!(
+                f,
+                " does not exist, and a new one gets every row of the ledger: {rows} rows need {} MiB of free space there, and {} MiB are free. \
+                 Make room, or name a file on another disk in `[ledger] journal`",
+                needed_bytes.div_ceil(MEBIBYTE),
+                free_bytes / MEBIBYTE
+            ),
         }
     }
 }
@@ -149,7 +168,8 @@ impl std::error::Error for JournalFault {
             | JournalProblem::Foreign
             | JournalProblem::Batch { .. }
             | JournalProblem::Cut
-            | JournalProblem::Contradiction(_) => None,
+            | JournalProblem::Contradiction(_)
+            | JournalProblem::NoRoom { .. } => None,
         }
     }
 }

@@ -71,7 +71,7 @@ use self::place::{FileIdentity, expect_ledger_of_audit, give_to_owner, open_or_c
 use self::queue::Queue;
 use self::reader::{Question, Reader};
 use self::restore::Restore;
-use self::room::{Needed, Room};
+use self::room::Room;
 use self::schema::Meta;
 use self::writer::{Write, Writer};
 use crate::audit::refusals::Refusals;
@@ -137,7 +137,9 @@ struct Shared {
     commits: AtomicU64,
     /// Batches that could not be written.
     faults: AtomicU64,
-    /// The room on its disk, as the writer measured it last.
+    /// The file of its journal.
+    journal: Option<PathBuf>,
+    /// The room on its disk or that of its journal, as the writer measured it last.
     disk: Mutex<Option<Room>>,
     state: Mutex<WriteState>,
     /// Refusals that are not in the audit yet. Not in the queue of writes: they take no room from enrolments.
@@ -168,7 +170,7 @@ impl Shared {
     }
 
     fn measure_room(&self) {
-        let room = Needed::of(&self.file).room();
+        let room = room::shortest(&self.file, self.journal.as_deref());
         *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = room;
     }
 
@@ -241,6 +243,7 @@ impl SqliteLedger {
         let audit_key = key.public();
         let tally = book.tally();
         compare_clock(now, tally.time);
+        let journal_file = journal.as_ref().map(|(settings, _)| settings.file.clone());
         let shared = Arc::new(Shared {
             file: file.to_owned(),
             serials,
@@ -253,7 +256,8 @@ impl SqliteLedger {
             time: AtomicI64::new(tally.time),
             commits: AtomicU64::new(0),
             faults: AtomicU64::new(0),
-            disk: Mutex::new(Needed::of(file).room()),
+            disk: Mutex::new(room::shortest(file, journal_file.as_deref())),
+            journal: journal_file,
             state: Mutex::new(WriteState::Writes),
             refusals: Mutex::default(),
             checkpoint_failures: Arc::default(),

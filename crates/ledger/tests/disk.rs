@@ -19,8 +19,10 @@ use std::time::Duration;
 use authority::{
     Completion, Intended, Ledger, LedgerEntry, LedgerFault, Locator, Recorded, Revoke, Revoked, RowFilter, RowState,
 };
+use ledger::fault::OpenProblem;
+use ledger::journal::JournalProblem;
 use ledger::sqlite::Fresh;
-use ledger::{AuditSettings, JournalSettings, LedgerSettings, SqliteLedger};
+use ledger::{AuditSettings, JournalSettings, LedgerSettings, OpenFault, SqliteLedger};
 use pki::issue::{NodePrefix, Serial};
 
 use sample::{NOW, utc};
@@ -47,6 +49,7 @@ fn runs_under_the_shim() {
         return println!("the story has ended");
     }
     match errand.as_str() {
+        "small" => small_disk_of_a_journal(&folder),
         "replace" => replaced(&folder, &control),
         "fill" => story(&folder, &|| shim::fill(&ballast), &|| std::fs::remove_file(&ballast).unwrap()),
         faults => {
@@ -167,6 +170,43 @@ fn replaced(folder: &Path, control: &Path) {
     issue(&ledger, ROWS + 2);
 }
 
+/// The disk of this folder has less room than a journal needs, and that of the ledger has more.
+fn small_disk_of_a_journal(folder: &Path) {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let journal = folder.join("ledger.journal");
+    let open = |file: &Path, journal: Option<&Path>| {
+        let audit = AuditSettings::beside(file, NodePrefix::new(1));
+        let settings = LedgerSettings { audit, journal: journal.map(JournalSettings::new) };
+        SqliteLedger::open_with(file, Fresh { serial_key: [7; 16] }, &settings, utc(NOW))
+    };
+    let file = elsewhere.path().join("ledger.db");
+    let ledger = open(&file, None).unwrap();
+    let issued: Vec<Serial> = (0..ROWS).map(|number| issue(&ledger, number)).collect();
+    let own = ledger.writes().disk.unwrap();
+    drop(ledger);
+    let OpenFault { problem, .. } = open(&file, Some(&journal)).unwrap_err();
+    let OpenProblem::Journal(fault) = &problem else { panic!("{problem}") };
+    let JournalProblem::NoRoom { rows, needed_bytes, free_bytes } = fault.problem else { panic!("{fault}") };
+    let of_rows = needed_bytes - (16 << 20);
+    assert!(rows == ROWS && (ROWS * 300..ROWS * 5_000).contains(&of_rows), "{rows} rows, {of_rows} bytes");
+    assert!(free_bytes <= 8 << 20, "{free_bytes}");
+    let said = fault.to_string();
+    assert!(
+        said.contains("20 rows need 17 MiB of free space there, and ") && said.contains("[ledger] journal"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "nothing was begun");
+    are_whole(&open(&file, None).unwrap(), &issued);
+
+    // A ledger that begins with its journal writes no rows to it, and its room is that of the journal's disk.
+    let file = elsewhere.path().join("other.db");
+    let ledger = open(&file, Some(&journal)).unwrap();
+    issue(&ledger, 1);
+    let disk = ledger.writes().disk.unwrap();
+    assert!(disk.free_bytes <= 8 << 20 && disk.needed_bytes == 16 << 20, "{disk:?}");
+    assert!(disk.needed_bytes < own.needed_bytes && disk.free_bytes < own.free_bytes, "{disk:?} {own:?}");
+}
+
 fn until(is_so: &dyn Fn() -> bool, what: &str) {
     for _ in 0..ATTEMPTS {
         if is_so() {
@@ -282,16 +322,31 @@ fn a_copy_in_the_place_of_the_ledger() {
     with("replace");
 }
 
-#[test]
-fn a_real_disk_that_is_full() {
+/// Runs the story in a process with a disk of this size at a folder; nothing if this user may not mount.
+fn on_a_disk(size: &str, errand: &str) -> Option<(tempfile::TempDir, Output)> {
     if !Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|ended| ended.status.success()) {
         println!("left out: this user may not mount");
-        return;
+        return None;
     }
     let scratch = tempfile::tempdir().unwrap();
+    let mount = format!("mount -t tmpfs -o size={size} tmpfs \"$0\" && exec \"$@\"");
     let mut program = Command::new("unshare");
-    program.args(["-m", "sh", "-c", "mount -t tmpfs -o size=128m tmpfs \"$0\" && exec \"$@\""]).arg(scratch.path());
+    program.args(["-m", "sh", "-c", &mount]).arg(scratch.path());
     program.arg(std::env::current_exe().unwrap()).args(ERRAND_ARGUMENTS);
-    program.env(shim::ERRAND, "fill").env("MUSTER_SHIM_FOLDER", scratch.path());
-    names_the_room(&words_of(&program.output().unwrap(), &scratch.path().join("ledger.db")));
+    program.env(shim::ERRAND, errand).env("MUSTER_SHIM_FOLDER", scratch.path());
+    let output = program.output().unwrap();
+    Some((scratch, output))
+}
+
+#[test]
+fn a_real_disk_that_is_full() {
+    let Some((scratch, ended)) = on_a_disk("128m", "fill") else { return };
+    names_the_room(&words_of(&ended, &scratch.path().join("ledger.db")));
+}
+
+#[test]
+fn a_disk_without_room_for_a_new_journal_is_named_before_it_is_begun() {
+    let Some((_scratch, ended)) = on_a_disk("8m", "small") else { return };
+    let words = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success() && words.contains("the story has ended"), "{words}");
 }

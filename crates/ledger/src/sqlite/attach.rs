@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::book::{Book, LIFE_BITS};
 use super::locate::by_serial;
+use super::room::JOURNAL_BYTES;
 use super::{restore, row};
 use crate::audit::chain::AuditHead;
 use crate::audit::record::{Abandonment, AuditedKind, AuditedRow};
@@ -19,9 +20,13 @@ use crate::journal::frame::{AuditPoint, Header, LedgerId};
 use crate::journal::tail::Tail;
 use crate::journal::{Filling, JournalFault, JournalProblem, JournalSettings, JournalWriter, segments};
 use crate::line::{self, RowEvent};
+use crate::paths::free_bytes;
 
 /// Rows between two reports of progress.
 const STEP: u64 = 100_000;
+
+/// Rows whose length is taken for that of every row.
+const SAMPLED_ROWS: i64 = 256;
 
 /// How the end of a journal stands to the ledger.
 enum Standing {
@@ -200,6 +205,7 @@ impl Book {
         let header = Header { ledger, life: self.life(), after: AuditPoint::from(&AuditHead::start(head.node)) };
         let rows = self.tally().rows;
         if rows > 0 {
+            self.expect_room(settings)?;
             info!(file = %settings.file.display(), rows, "the ledger has no journal: one is begun with every row");
         }
         let connection = self.connection();
@@ -209,6 +215,18 @@ impl Book {
             info!(file = %settings.file.display(), "the journal has every row");
         }
         Ok(())
+    }
+
+    /// Whether the disk of a new journal has room for every row: a disk that fills up after an hour stops what else writes to it, too.
+    fn expect_room(&self, settings: &JournalSettings) -> Result<(), OpenProblem> {
+        // Where the system does not say, writing does.
+        let Ok(free_bytes) = free_bytes(&settings.file) else { return Ok(()) };
+        let rows = u64::try_from(self.tally().rows).unwrap_or(0);
+        let needed_bytes = rows.saturating_mul(bytes_of_row(self.connection())?).saturating_add(JOURNAL_BYTES);
+        if free_bytes >= needed_bytes {
+            return Ok(());
+        }
+        Err(OpenProblem::Journal(settings.fault(JournalProblem::NoRoom { rows, needed_bytes, free_bytes })))
     }
 
     /// Appends what the audit says that happened since this row of it.
@@ -342,22 +360,40 @@ fn append_event(kind: AuditedKind, row: &LedgerEntry, journal: &mut JournalWrite
     }
 }
 
+/// Bytes that a row takes in a journal: the mean of some of the latest, whose profiles, names and keys are those of today.
+fn bytes_of_row(connection: &Connection) -> Result<u64, Error> {
+    let last: i64 = connection.query_row("SELECT coalesce(max(place), 0) FROM place", [], |row| row.get(0))?;
+    let mut statement = connection.prepare(row::BEHIND)?;
+    let mut rows = statement.query((last.saturating_sub(SAMPLED_ROWS), SAMPLED_ROWS))?;
+    let (mut text, mut count) = (String::new(), 0_u64);
+    while let Some(found) = rows.next()? {
+        push_row(&mut text, &row::entry(found)?);
+        count += 1;
+    }
+    Ok(u64::try_from(text.len()).unwrap_or(u64::MAX).div_ceil(count.max(1)))
+}
+
+/// Appends the lines of a row that is more than a reservation; says how many they are.
+fn push_row(out: &mut String, entry: &LedgerEntry) -> i64 {
+    match &entry.stage {
+        RowStage::Issued(record) => line::push_issued(out, &entry.intent, record),
+        RowStage::Abandoned => line::push_abandoned(out, &entry.intent),
+        RowStage::Reserved => return 0,
+    }
+    let Some(revocation) = &entry.revocation else { return 1 };
+    line::push_revoked(out, &entry.intent.serial, revocation);
+    2
+}
+
 /// Appends every row that is more than a reservation, in the order of places.
 fn every_row(connection: &Connection, out: &mut Filling) -> Result<(), FillFault> {
     let mut statement = connection.prepare(row::EVERY)?;
     let mut rows = statement.query([])?;
     let mut appended = 0_u64;
     while let Some(found) = rows.next()? {
-        let entry = row::entry(found)?;
-        match &entry.stage {
-            RowStage::Issued(record) => line::push_issued(out.text(), &entry.intent, record),
-            RowStage::Abandoned => line::push_abandoned(out.text(), &entry.intent),
-            RowStage::Reserved => continue,
-        }
-        let mut lines = 1;
-        if let Some(revocation) = &entry.revocation {
-            line::push_revoked(out.text(), &entry.intent.serial, revocation);
-            lines += 1;
+        let lines = push_row(out.text(), &row::entry(found)?);
+        if lines == 0 {
+            continue;
         }
         out.added(lines)?;
         appended += 1;

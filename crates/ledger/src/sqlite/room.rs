@@ -20,7 +20,7 @@ const MARGIN_BYTES: u64 = 16 << 20;
 pub(crate) const NEEDED_BYTES: u64 = 2 * CHECKPOINT_PAGES as u64 * LOG_PAGE_BYTES + MARGIN_BYTES;
 
 /// What has to be free before a ledger whose journal found its disk full writes again: some batches of the longest lines.
-const JOURNAL_BYTES: u64 = MARGIN_BYTES;
+pub(super) const JOURNAL_BYTES: u64 = MARGIN_BYTES;
 
 /// What has to be free on the disk of a file before it is written again.
 #[derive(Clone, Debug)]
@@ -35,11 +35,16 @@ impl Needed {
         Self { file: ledger.to_owned(), bytes: NEEDED_BYTES }
     }
 
+    /// What a journal in this file needs.
+    pub(super) fn of_journal(journal: &Path) -> Self {
+        Self { file: journal.to_owned(), bytes: JOURNAL_BYTES }
+    }
+
     /// What this fault of the ledger in `ledger` shows to be missing.
     pub(super) fn by(problem: &WriteProblem, ledger: &Path) -> Self {
         match problem {
             WriteProblem::Database(_) => Self::of(ledger),
-            WriteProblem::Journal(fault) => Self { file: fault.file.clone(), bytes: JOURNAL_BYTES },
+            WriteProblem::Journal(fault) => Self::of_journal(&fault.file),
         }
     }
 
@@ -47,6 +52,14 @@ impl Needed {
     pub(super) fn room(&self) -> Option<Room> {
         Some(Room { free_bytes: free_bytes(&self.file).ok()?, needed_bytes: self.bytes })
     }
+}
+
+/// The room of the ledger in `ledger`: that of its disk, or that of its journal's disk if that is shorter of what it needs. Both stop the writing, and on one
+/// disk the ledger needs more.
+pub(super) fn shortest(ledger: &Path, journal: Option<&Path>) -> Option<Room> {
+    let needed = [Some(Needed::of(ledger)), journal.map(Needed::of_journal)];
+    let rooms = needed.into_iter().flatten().filter_map(|needed| needed.room());
+    rooms.min_by(|one, other| one.times().total_cmp(&other.times()))
 }
 
 /// What is free on a disk.
@@ -63,6 +76,12 @@ impl From<Room> for DiskRoom {
 }
 
 impl Room {
+    /// How many times what is needed is free.
+    #[allow(clippy::cast_precision_loss, reason = "a ratio, to compare two disks")]
+    fn times(self) -> f64 {
+        self.free_bytes as f64 / self.needed_bytes as f64
+    }
+
     pub(super) fn is_enough(self) -> bool {
         self.free_bytes >= self.needed_bytes
     }

@@ -206,14 +206,14 @@ pub const DESCRIPTIONS: &[Description] = &[
         LEDGER_DISK_FREE,
         "bytes",
         &[],
-        "Free space on the disk of the ledger, for its user; +Inf if it is in memory",
+        "Free space for the user of the ledger on its disk, or on the disk of its journal if that is shorter of what it needs; +Inf if it is in memory",
         BY_LEDGER,
     ),
     gauge(
         LEDGER_DISK_NEEDED,
         "bytes",
         &[],
-        "Free space that a ledger which found its disk full needs before it writes again; 0 if it is in memory",
+        "Free space that this disk needs before a ledger which found it full writes again; 0 if it is in memory",
         BY_LEDGER,
     ),
     gauge(
