@@ -4,12 +4,13 @@
 //!   name has that mode before the socket listens, so that nobody connects under a wider one elsewhere.
 //! - One server has it: the file beside it, `NAME.lock`, is locked as long as the server runs. The lock file stays when the server ends; removing
 //!   it would let two servers lock two files of one name.
+//! - Nobody else can put a socket in its place: a folder in which every user can rename files is refused, and one in which a group can is reported.
 //! - The name that a dead server left is replaced; one behind which a program listens is not, and neither is a file that is not a socket.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,11 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 16;
+
+/// Permission bits of a folder: its group and every user can make and rename files; with the last one, rename only their own.
+const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+const STICKY: u32 = 0o1000;
 
 /// The name of a listening socket; dropping it removes the name.
 #[derive(Debug)]
@@ -35,6 +41,7 @@ impl SocketFile {
     }
 
     fn try_bind(path: &Path) -> Result<(UnixListener, Self), SocketProblem> {
+        judge_folder(folder_of(path))?;
         let lock = lock(path)?;
         make_room(path)?;
         let socket = unconnected()?;
@@ -54,6 +61,35 @@ impl Drop for SocketFile {
             tracing::debug!(%error, path = %self.path.display(), "the admin socket was removed already");
         }
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Who can replace the socket of a server can answer its operator: that a certificate is revoked, for example, that is not.
+fn judge_folder(folder: &Path) -> Result<(), SocketProblem> {
+    // One that is not there is named by what follows.
+    let Ok(metadata) = std::fs::metadata(folder) else { return Ok(()) };
+    let mode = metadata.mode();
+    let (is_sticky, shown) = (mode & STICKY != 0, folder.display());
+    if mode & OTHERS_WRITE != 0 && !is_sticky {
+        return Err(SocketProblem::Exposed { folder: folder.to_owned(), mode: mode & 0o7777 });
+    }
+    if mode & OTHERS_WRITE != 0 {
+        tracing::warn!(
+            folder = %shown,
+            "every user can make a file in the folder of the admin socket: `muster cert` and `muster ledger` do not trust a socket there. Name a folder such as /run/muster in `[admin] socket`"
+        );
+    } else if mode & GROUP_WRITES != 0 && !is_sticky {
+        tracing::warn!(
+            folder = %shown,
+            mode = format!("{:o}", mode & 0o7777),
+            group = metadata.gid(),
+            "the users of this group can replace the admin socket by one of theirs, and answer the commands of an operator. `chmod g-w` the folder, or name another one in `[admin] socket`"
+        );
+    }
+    Ok(())
 }
 
 fn unconnected() -> Result<std::os::fd::OwnedFd, SocketProblem> {
@@ -101,6 +137,7 @@ pub struct SocketFault {
 enum SocketProblem {
     InUse,
     NotASocket,
+    Exposed { folder: PathBuf, mode: u32 },
     System(io::Error),
 }
 
@@ -120,6 +157,11 @@ impl fmt::Display for SocketFault {
             SocketProblem::NotASocket => f.write_str(
                 "there is a file that is not a socket, and it is kept. Move it, or choose another path in `[admin] socket`",
             ),
+            SocketProblem::Exposed { folder, mode } => write!(
+                f,
+                "every user can replace it, because its folder {} has mode {mode:o}. `chmod o-w` the folder, or choose another one in `[admin] socket`, such as /run/muster",
+                folder.display()
+            ),
             SocketProblem::System(error) => write!(
                 f,
                 "{error}. The folder of `[admin] socket` must exist and this user must be able to write to it, such as /run/muster"
@@ -132,7 +174,7 @@ impl std::error::Error for SocketFault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.problem {
             SocketProblem::System(error) => Some(error),
-            SocketProblem::InUse | SocketProblem::NotASocket => None,
+            SocketProblem::InUse | SocketProblem::NotASocket | SocketProblem::Exposed { .. } => None,
         }
     }
 }
@@ -189,6 +231,36 @@ mod tests {
         assert!(problem(&path).contains("another server listens there"));
         drop(stranger);
         SocketFile::bind(&path).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_others_could_replace_is_refused_or_reported() {
+        use crate::logging::{Format, logged};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let with = |mode| {
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let mut said = String::new();
+            let log = logged(Format::Human, || {
+                said = SocketFile::bind(&path).map_or_else(|fault| fault.to_string(), |_| String::new());
+            });
+            (said, log)
+        };
+        for mode in [0o777, 0o702] {
+            let (said, _) = with(mode);
+            assert!(said.contains("every user can replace it") && said.contains(&format!("mode {mode:o}")), "{said}");
+            assert!(said.contains(folder.path().to_str().unwrap()) && said.contains("[admin] socket"), "{said}");
+            assert!(!folder.path().join("admin.sock.lock").exists(), "nothing was made");
+        }
+        // The others cannot rename what is not theirs, and the commands refuse a socket there.
+        let (said, log) = with(0o1777);
+        assert!(said.is_empty() && log.contains("do not trust a socket there"), "{said}{log}");
+        let (said, log) = with(0o770);
+        assert!(said.is_empty() && log.contains("the users of this group can replace the admin socket"), "{said}{log}");
+        for mode in [0o700, 0o755, 0o1770] {
+            assert_eq!(with(mode), (String::new(), String::new()), "{mode:o}");
+        }
     }
 
     #[test]
