@@ -322,10 +322,11 @@ fn a_copy_in_the_place_of_the_ledger() {
     with("replace");
 }
 
+const LEFT_OUT: &str = "left out: this user may not mount";
+
 /// Runs the story in a process with a disk of this size at a folder; nothing if this user may not mount.
 fn on_a_disk(size: &str, errand: &str) -> Option<(tempfile::TempDir, Output)> {
     if !Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|ended| ended.status.success()) {
-        println!("left out: this user may not mount");
         return None;
     }
     let scratch = tempfile::tempdir().unwrap();
@@ -340,13 +341,13 @@ fn on_a_disk(size: &str, errand: &str) -> Option<(tempfile::TempDir, Output)> {
 
 #[test]
 fn a_real_disk_that_is_full() {
-    let Some((scratch, ended)) = on_a_disk("128m", "fill") else { return };
+    let Some((scratch, ended)) = on_a_disk("128m", "fill") else { return println!("{LEFT_OUT}") };
     names_the_room(&words_of(&ended, &scratch.path().join("ledger.db")));
 }
 
 #[test]
 fn a_disk_without_room_for_a_new_journal_is_named_before_it_is_begun() {
-    let Some((_scratch, ended)) = on_a_disk("8m", "small") else { return };
+    let Some((_scratch, ended)) = on_a_disk("8m", "small") else { return println!("{LEFT_OUT}") };
     let words = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success() && words.contains("the story has ended"), "{words}");
 }

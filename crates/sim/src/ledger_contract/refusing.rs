@@ -25,9 +25,10 @@ fn refusal(device: &Sample, at: u64) -> RefusalRecord {
     }
 }
 
-/// Refuses a thousand times as many requests as there are enrolments meanwhile. A call that waits for room never comes back here: nothing is driven
+/// Refuses ten thousand times as many requests as there are enrolments. A call that waits for room never comes back here: nothing is driven
 /// before the next question.
 fn flood(desk: &Desk<'_>, like: &Sample, round: u64) {
+    let time = desk.ledger.time();
     for first in (0..FLOOD).step_by(usize::try_from(AT_ONCE).unwrap_or(1)) {
         let refused = (first..first + AT_ONCE).map(|number| {
             let device = Sample { device: format!("refused-{round}-{number}"), ..like.clone() };
@@ -36,6 +37,7 @@ fn flood(desk: &Desk<'_>, like: &Sample, round: u64) {
         desk.ledger.refused(refused.collect());
     }
     desk.same(desk.ledger.writes().waiting_rows, 0, "refusals do not wait where rows wait");
+    desk.same(desk.ledger.time(), time, "refusals are later, and do not move the time");
 }
 
 /// A flood of them before, between and after the steps of an enrolment: its answers, the rows, their order, the standing of clients and the time of the
