@@ -3,6 +3,9 @@
 //! Everything is checked before the first row is written: each line is whole, each certificate is what its line says, and no line contradicts another
 //! one or the ledger. A line that the ledger has already changes nothing, so that an import that was interrupted is run again.
 //!
+//! A line is refused if it would stop the ledger from issuing: no row is dated before an earlier one, and places and revocations are counted upwards. So
+//! its times are not after the clock, and its cursor is one that a ledger reaches.
+//!
 //! A row gets the place that its line names, or one behind the last row of the ledger. Its serial number leads to it if it was made with the key of
 //! this ledger; for the serial numbers of another key there is a table.
 
@@ -12,20 +15,26 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authority::Actor;
+use authority::{Actor, BEHIND_MAX};
 use pki::{Certificate, Digest};
 use rusqlite::{Connection, Error, OptionalExtension};
 use rustls_pki_types::UnixTime;
 
 use crate::LedgerSettings;
+use crate::export_place::ExportPlace;
 use crate::fault::OpenProblem;
 use crate::line::{LINE_BYTES_MAX, LineFault, RowEvent, RowLine};
+use crate::seconds::rfc3339;
 use crate::sqlite::Fresh;
-use crate::sqlite::import::{Importer, LineEffect, effect};
+use crate::sqlite::import::{Importer, KnownRows, LineEffect, TrialLedger, effect};
 use crate::verify::{RowFlaw, certificate_of};
 
 /// Lines of one transaction.
 const LINES_AT_ONCE: usize = 512;
+
+/// The last place that a cursor may name, and the last revocation: a ledger that counts a million a second reaches it in nine years. Each is counted
+/// upwards from what was imported, so a higher one would leave no room for the rows that follow.
+const PLACE_MAX: i64 = 1 << 48;
 
 /// What is to be imported.
 #[derive(Clone, Copy, Debug)]
@@ -69,13 +78,17 @@ pub fn import(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ImportReport, ImportFault> {
     let ledger = |problem: OpenProblem| ImportFault::Ledger { file: file.to_owned(), problem };
+    if request.dry_run {
+        let trial = TrialLedger::open(file, fresh, settings).map_err(ledger)?;
+        let mut source = Source::open(request.lines)?;
+        let total = source.length;
+        let checked = check(trial.rows(), &mut source, &request, &mut |done| progress(done, total));
+        return checked.map(|(report, _)| report);
+    }
     let mut importer = Importer::open(file, fresh, settings, request.now).map_err(ledger)?;
     let mut source = Source::open(request.lines)?;
     let total = source.length;
-    let (mut report, digest) = check(&importer, &mut source, &request, &mut |done| progress(done, total * 2))?;
-    if request.dry_run {
-        return Ok(report);
-    }
+    let (mut report, digest) = check(importer.rows(), &mut source, &request, &mut |done| progress(done, total * 2))?;
     (report.rows, report.revocations, report.known) = (0, 0, 0);
     let mut source = Source::open(request.lines)?;
     let mut batch = Vec::with_capacity(LINES_AT_ONCE);
@@ -112,22 +125,23 @@ impl ImportReport {
 
 /// Checks every line, and writes nothing into the ledger. Says the digest of the file too.
 fn check(
-    importer: &Importer,
+    known: KnownRows<'_>,
     source: &mut Source,
     request: &ImportRequest<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(ImportReport, Digest), ImportFault> {
     let mut report = ImportReport::default();
     let database = |error: Error| ImportFault::Database { error };
-    let seen = Seen::begin(importer.connection()).map_err(database)?;
+    let seen = Seen::begin(known.connection).map_err(database)?;
     while let Some(line) = source.next()? {
         let wrong = |flaw| ImportFault::Line { file: request.lines.to_owned(), line: source.number, flaw };
+        expect_reachable(&line, request.now).map_err(wrong)?;
         if let RowEvent::Issued(intent, record) = &line.event {
             let is_signed = certificate_of(intent, &record.issued, request.issuers);
             let is_signed = is_signed.map_err(|flaw| wrong(ImportFlaw::Row(flaw)))?;
             report.unsigned += u64::from(!is_signed);
         }
-        let row = importer.row_of(line.event.serial()).map_err(database)?;
+        let row = known.row_of(line.event.serial()).map_err(database)?;
         let effect = effect(&line.event, row.as_ref());
         let of_file = seen.note(&line.event).map_err(database)?;
         let effect = match (effect, of_file) {
@@ -148,6 +162,19 @@ fn check(
     }
     seen.end().map_err(database)?;
     Ok((report, source.digest()))
+}
+
+/// Refuses a line behind which the ledger could not go on.
+fn expect_reachable(line: &RowLine, now: UnixTime) -> Result<(), ImportFlaw> {
+    let ahead = line.event.latest().as_secs().saturating_sub(now.as_secs());
+    if ahead > BEHIND_MAX.as_secs() {
+        return Err(ImportFlaw::Ahead { at: line.event.latest(), seconds: ahead });
+    }
+    let Some(cursor) = &line.cursor else { return Ok(()) };
+    match ExportPlace::of(cursor) {
+        Some(place) if place.row <= PLACE_MAX && place.revocation <= PLACE_MAX => Ok(()),
+        _ => Err(ImportFlaw::Cursor),
+    }
 }
 
 /// The rows of the file so far, in a table of the connection that is gone afterwards: memory does not grow with the lines.
@@ -294,6 +321,15 @@ pub enum ImportFlaw {
     Line(LineFault),
     /// It does not end with a newline: the file was cut.
     Cut,
+    /// It has this time, so many seconds after the clock.
+    Ahead {
+        /// The time.
+        at: UnixTime,
+        /// How far it is ahead.
+        seconds: u64,
+    },
+    /// Its cursor is none that a ledger reaches.
+    Cursor,
     /// Its certificate is not what the line says.
     Row(RowFlaw),
     /// A line before it or the ledger says something else of its serial number.
@@ -325,6 +361,12 @@ impl fmt::Display for ImportFlaw {
         match self {
             Self::Line(fault) => fault.fmt(f),
             Self::Cut => f.write_str("the end of the line is missing: the file was cut"),
+            Self::Ahead { at, seconds } => write!(
+                f,
+                "its time {} is {seconds} seconds after the clock of this machine. No row is dated before an earlier one, so nothing could be issued until then. Set the clock, or leave the line out",
+                rfc3339(*at)
+            ),
+            Self::Cursor => f.write_str("its cursor is not one that a ledger reaches: the line was changed"),
             Self::Row(flaw) => flaw.fmt(f),
             Self::Contradiction => {
                 f.write_str("the ledger, or a line before this one, says something else of this serial number")

@@ -76,6 +76,16 @@ impl RowEvent {
             Self::Revoked(serial, _) => serial,
         }
     }
+
+    /// The latest of the times at which something happened, according to it.
+    #[must_use]
+    pub fn latest(&self) -> UnixTime {
+        match self {
+            Self::Reserved(intent) | Self::Abandoned(intent) => intent.at,
+            Self::Issued(intent, record) => intent.at.max(record.issued.at),
+            Self::Revoked(_, revocation) => revocation.at,
+        }
+    }
 }
 
 impl RowLine {

@@ -45,6 +45,7 @@ mod writer;
 
 use std::fmt;
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -452,6 +453,19 @@ pub(crate) fn lock(file: &Path) -> Result<File, OpenProblem> {
     let name = with_suffix(file, ".lock");
     // Who may open it may hold it, and keep a server from starting.
     let lock = open_or_create(File::options().write(true), &name, 0o600, file).map_err(OpenProblem::File)?;
+    take(lock)
+}
+
+/// The same for what changes no file: without a lock file no process has the ledger open.
+pub(crate) fn lock_if_there(file: &Path) -> Result<Option<File>, OpenProblem> {
+    match File::options().write(true).open(with_suffix(file, ".lock")) {
+        Ok(lock) => take(lock).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenProblem::File(error)),
+    }
+}
+
+fn take(lock: File) -> Result<File, OpenProblem> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenProblem::InUse),

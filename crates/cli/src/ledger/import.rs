@@ -17,8 +17,8 @@ use crate::outcome::{CommandFault, CommandResult, out, print_json};
 #[derive(clap::Args)]
 #[command(after_help = "\
 For a ledger that is empty or lacks rows. Everything is checked before the first row is written: each line is whole, each certificate has the names, key, \
-validity and serial number of its line and is signed by its CA if the configuration names that, and nothing contradicts the ledger. A line that the ledger \
-has changes nothing, so an import can be repeated. What is imported is recorded in the audit, with the user who runs this.
+validity and serial number of its line and is signed by its CA if the configuration names that, and nothing contradicts the ledger. A line with a time \
+after the clock of this machine is refused: nothing could be issued until then. A line that the ledger has changes nothing, so an import can be repeated. What is imported is recorded in the audit, with the user who runs this.
 
 Imported certificates renew, are revoked and answer repeats as before, also if the ledger has another key for its serial numbers.
 
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     operator: OperatorArguments,
 
-    /// Check everything, and write nothing
+    /// Check everything, and create and change no file
     #[arg(long)]
     dry_run: bool,
 

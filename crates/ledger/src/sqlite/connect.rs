@@ -102,6 +102,22 @@ pub fn connect_beside(file: &Path) -> Result<Beside, OpenFault> {
     }
 }
 
+/// A connection that leaves every file as it is, for whoever holds the lock of the ledger: the index of the log is in memory. Where there is no ledger
+/// yet, an empty database in memory stands for it.
+pub(super) fn connect_trial(file: &Path) -> Result<Beside, OpenProblem> {
+    let beside = |connection| Beside { connection, file: file.to_owned() };
+    let is_written = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.len() > 0);
+    if is_written(file) || is_written(&with_suffix(file, "-wal")) {
+        let connection = beside(open(file)?);
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        if !schema::is_empty(&connection)? {
+            schema::check(&connection)?;
+            return Ok(connection);
+        }
+    }
+    Ok(beside(Connection::open_in_memory()?))
+}
+
 /// See [`connect_beside`]. A log that this connection created and nobody wrote is removed with it: the file alone is the ledger, as before.
 pub struct Beside {
     connection: Connection,

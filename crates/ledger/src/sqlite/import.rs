@@ -1,5 +1,6 @@
 //! Writes the lines of an export into a ledger that no server has open: see [`crate::import`].
 
+use std::fs::File;
 use std::path::Path;
 
 use authority::{Actor, Intent, LedgerEntry, RowStage};
@@ -9,17 +10,61 @@ use rusqlite::{Connection, Error};
 use rustls_pki_types::UnixTime;
 
 use super::book::{Book, LIFE_BITS};
+use super::connect::connect_trial;
 use super::locate::by_serial;
+use super::place::expect_ledger_of_audit;
 use super::row::short_device;
-use super::{Fresh, LedgerSettings, Opened, foreign, open_book, schema};
+use super::schema::Meta;
+use super::{
+    Beside, Fresh, LedgerSettings, Opened, expect_journal_of_ledger, foreign, lock_if_there, open_book, restore, schema,
+};
 use crate::audit::record::Abandonment;
 use crate::export_place::ExportPlace;
 use crate::fault::OpenProblem;
 use crate::line::{RowEvent, RowLine};
 use crate::seconds::seconds;
+use crate::serial::SerialCipher;
 
 /// A serial number that leads further than this beyond the last row is of another ledger's key: it leads anywhere.
 const AHEAD_MAX: i64 = 1 << 32;
+
+/// The rows that a ledger has.
+#[derive(Clone, Copy)]
+pub(crate) struct KnownRows<'a> {
+    pub(crate) connection: &'a Connection,
+    serials: &'a SerialCipher,
+}
+
+impl KnownRows<'_> {
+    /// The row of this serial number.
+    pub(crate) fn row_of(&self, serial: &Serial) -> Result<Option<LedgerEntry>, Error> {
+        Ok(by_serial(self.connection, self.serials, serial)?.map(|(_, row)| row))
+    }
+}
+
+/// A ledger that lines are compared with and not written to: opening it changes and creates no file. Where there is no ledger, an empty one in memory.
+pub(crate) struct TrialLedger {
+    connection: Beside,
+    serials: SerialCipher,
+    _lock: Option<File>,
+}
+
+impl TrialLedger {
+    pub(crate) fn open(file: &Path, fresh: Fresh, settings: &LedgerSettings) -> Result<Self, OpenProblem> {
+        let lock = lock_if_there(file)?;
+        expect_journal_of_ledger(file, settings.journal.as_ref())?;
+        expect_ledger_of_audit(file, &settings.audit)?;
+        let mut connection = connect_trial(file)?;
+        let meta = schema::prepare(&mut connection, &Meta { serial_key: fresh.serial_key, complete_since: 0 })?;
+        schema::require(&connection, 2)?;
+        restore::expect_finished(&connection)?;
+        Ok(Self { connection, serials: SerialCipher::new(&meta.serial_key), _lock: lock })
+    }
+
+    pub(crate) fn rows(&self) -> KnownRows<'_> {
+        KnownRows { connection: &self.connection, serials: &self.serials }
+    }
+}
 
 /// A ledger that takes lines.
 pub(crate) struct Importer {
@@ -54,13 +99,8 @@ impl Importer {
         Ok(Self { opened })
     }
 
-    pub(crate) fn connection(&self) -> &Connection {
-        self.opened.book.connection()
-    }
-
-    /// The row of this serial number.
-    pub(crate) fn row_of(&self, serial: &Serial) -> Result<Option<LedgerEntry>, Error> {
-        Ok(by_serial(self.connection(), &self.opened.serials, serial)?.map(|(_, row)| row))
+    pub(crate) fn rows(&self) -> KnownRows<'_> {
+        KnownRows { connection: self.opened.book.connection(), serials: &self.opened.serials }
     }
 
     /// Writes these lines in one transaction, with a record of the import.

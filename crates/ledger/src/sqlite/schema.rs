@@ -212,7 +212,8 @@ pub(super) fn check_or_empty(connection: &Connection) -> Result<(), OpenProblem>
     if is_empty(connection)? { Ok(()) } else { check(connection) }
 }
 
-fn is_empty(connection: &Connection) -> Result<bool, OpenProblem> {
+/// Whether the file has nothing yet.
+pub(super) fn is_empty(connection: &Connection) -> Result<bool, OpenProblem> {
     let has_tables = connection.prepare("SELECT 1 FROM sqlite_schema")?.exists([])?;
     Ok(!has_tables && application(connection)? == 0 && version(connection)? == 0)
 }

@@ -1,7 +1,8 @@
 //! An export is imported into an empty ledger or one that lacks its rows; what is faulty or contradicts is refused before anything is written.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use authority::{Actor, Intended, Ledger, Locator};
 use ledger::backup::backup;
@@ -9,7 +10,7 @@ use ledger::fault::OpenProblem;
 use ledger::import::{ImportFault, ImportFlaw, ImportReport, ImportRequest, import};
 use ledger::sqlite::Fresh;
 use ledger::verify::verify_rows;
-use ledger::{AuditSettings, LedgerSettings};
+use ledger::{AuditSettings, JournalSettings, LedgerSettings};
 use pki::issue::NodePrefix;
 use rusqlite::Connection;
 
@@ -18,14 +19,23 @@ use crate::{filled, lines, open, state};
 
 const ROWS: u64 = 60;
 
+/// The clock of the imports.
+const NOW: u64 = START + 5_000;
+
 /// Imports these lines into the ledger in this file, whose key is this one if it is new.
 fn import_lines(file: &Path, key: u8, maker: &Maker, text: &str) -> Result<ImportReport, ImportFault> {
     let source = file.with_extension("jsonl");
     fs::write(&source, text).unwrap();
-    let settings = LedgerSettings { audit: AuditSettings::beside(file, NodePrefix::new(0)), journal: None };
+    import_file(file, key, maker, &source, false)
+}
+
+fn import_file(file: &Path, key: u8, maker: &Maker, source: &Path, dry_run: bool) -> Result<ImportReport, ImportFault> {
+    let settings = LedgerSettings {
+        audit: AuditSettings::beside(file, NodePrefix::new(0)),
+        journal: Some(JournalSettings::beside(file)),
+    };
     let (issuers, actor) = (maker.issuers(), Actor::new("alice").unwrap());
-    let request =
-        ImportRequest { lines: &source, issuers: &issuers, actor: &actor, now: utc(START + 5_000), dry_run: false };
+    let request = ImportRequest { lines: source, issuers: &issuers, actor: &actor, now: utc(NOW), dry_run };
     import(file, Fresh { serial_key: [key; 16] }, &settings, request, &mut |_, _| ())
 }
 
@@ -208,4 +218,114 @@ fn a_ledger_that_a_server_has_open_is_not_imported_into() {
     assert!(matches!(fault, ImportFault::Ledger { problem: OpenProblem::InUse, .. }), "{fault}");
     drop(server);
     assert_eq!(import_lines(&new, 8, &maker, &lines(&old, None).concat()).unwrap().rows, 2);
+}
+
+/// A row of the export with this cursor instead of its own.
+fn with_cursor(line: &str, row: u64, revocation: u64) -> String {
+    let (before, rest) = line.split_once(r#""cursor":""#).unwrap();
+    format!(r#"{before}"cursor":"{revocation:016x}{row:016x}{}"#, &rest[32..])
+}
+
+/// The time of the ledger is the latest that it has, and places are counted upwards: one such line, and nothing could be issued any more.
+#[test]
+fn a_line_behind_which_nothing_could_be_issued_is_refused_by_its_number() {
+    let is_ahead = |flaw: &ImportFlaw| matches!(flaw, ImportFlaw::Ahead { .. });
+    let is_cursor = |flaw: &ImportFlaw| matches!(flaw, ImportFlaw::Cursor);
+    let at = |number: u64| format!(r#""at":{}"#, START + number);
+    for ahead in [61, 1 << 40] {
+        let future = format!(r#""at":{}"#, NOW + ahead);
+        is_refused(|all| all[1] = all[1].replacen(&at(2), &future, 1), 2, is_ahead);
+        let issued_at = |at: &str| at.replace("at", "issued_at");
+        is_refused(|all| all[1] = all[1].replace(&issued_at(&at(2)), &issued_at(&future)), 2, is_ahead);
+        let is_revocation = |line: &String| line.contains("ledger.revoked");
+        let change = |all: &mut Vec<String>| {
+            let index = all.iter().position(is_revocation).unwrap();
+            let (before, rest) = all[index].split_once(r#""at":"#).unwrap();
+            all[index] = format!(r#"{before}{future}{}"#, &rest[10..]);
+            // Behind its row, and in a place that is known.
+            let line = all.remove(index);
+            all.insert(3, line);
+        };
+        is_refused(change, 4, is_ahead);
+        let abandoned = |line: &String| line.contains("ledger.abandoned");
+        let change = |all: &mut Vec<String>| {
+            let index = all.iter().position(abandoned).unwrap();
+            let line = all.remove(index);
+            all.insert(0, line.replacen(&at(7), &future, 1));
+        };
+        is_refused(change, 1, is_ahead);
+    }
+    for (row, revocation) in [((1 << 48) + 1, 0), (1 << 63, 0), (1, (1 << 48) + 1), (i64::MAX.unsigned_abs(), 0)] {
+        is_refused(|all| all[4] = with_cursor(&all[4], row, revocation), 5, is_cursor);
+    }
+}
+
+/// What is allowed at most leaves a ledger that issues.
+#[test]
+fn behind_the_last_time_and_place_of_a_line_the_ledger_issues() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let maker = Maker::new();
+    maker.issue(&open(&old, 7), 1, NOW + 60);
+    let all = lines(&old, None);
+    import_lines(&new, 8, &maker, &with_cursor(&all[0], 1 << 48, 1 << 48)).unwrap();
+    let ledger = open(&new, 8);
+    let serial = maker.issue(&ledger, 2, NOW + 60);
+    crate::revoke(&ledger, serial, NOW + 60);
+    drop(ledger);
+    verifies(&new, &maker);
+    assert_eq!(lines(&new, None).len(), 3);
+}
+
+/// Every file of the folder with its bytes.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn a_dry_run_creates_and_changes_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, source) = (folder.path().join("old.db"), folder.path().join("old.jsonl"));
+    let maker = Maker::new();
+    filled(&old, &maker, 20);
+    let all = lines(&old, None);
+    fs::write(&source, all.concat()).unwrap();
+    #[track_caller]
+    fn unchanged(file: &Path, source: &Path, maker: &Maker, rows: u64) {
+        let folder = file.parent().unwrap();
+        let before = contents(folder);
+        let report = import_file(file, 8, maker, source, true).unwrap();
+        assert_eq!(report.rows, rows);
+        let after = contents(folder);
+        let names = |of: &BTreeMap<PathBuf, Vec<u8>>| of.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&before), names(&after));
+        assert!(before == after, "a file was changed");
+    }
+    let place = |name: &str| {
+        let folder = folder.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        folder.join("ledger.db")
+    };
+    let (rows, _) = parts(&all);
+    unchanged(&place("none"), &source, &maker, rows);
+
+    let closed = place("closed");
+    let mut server = open(&closed, 9);
+    maker.issue(&server, 101, START + 1);
+    drop(server);
+    unchanged(&closed, &source, &maker, rows);
+    let ended = place("ended");
+    server = open(&closed, 9);
+    maker.issue(&server, 102, START + 2);
+    for (path, bytes) in contents(closed.parent().unwrap()) {
+        // As a process leaves it that was killed, with its index and without.
+        fs::write(ended.with_file_name(path.file_name().unwrap()), bytes).unwrap();
+    }
+    assert!(fs::metadata(ended.with_file_name("ledger.db-wal")).unwrap().len() > 0);
+    let fault = import_file(&closed, 8, &maker, &source, true).unwrap_err();
+    assert!(matches!(fault, ImportFault::Ledger { problem: OpenProblem::InUse, .. }), "{fault}");
+    unchanged(&ended, &source, &maker, rows);
+    fs::remove_file(ended.with_file_name("ledger.db-shm")).unwrap();
+    unchanged(&ended, &source, &maker, rows);
 }
