@@ -4,14 +4,18 @@
 //! of the audit is about it: what the audit still says has its row, so that a verification finds a row that somebody removed otherwise. A reservation
 //! stays, and so does a certificate without an end.
 //!
+//! A revoked row stays as long as its certificate has to be in the revocation list of its CA. Its entry there is removed with it.
+//!
 //! **What it means.** No request is answered by a row whose certificate has ended, so no repeat becomes a second certificate. The time since which the
 //! ledger is complete stays: a certificate that was pruned is refused because it has ended, and one that never had a row is still known as never
 //! issued. A key that only pruned rows had can be certified for another device. An export does not have the pruned rows; cursors stay good.
+//! The time is noted in the ledger: a journal that has pruned rows does not bring them back.
 //!
 //! **Room.** SQLite reuses the pages of removed rows for new ones; the file does not become smaller. A backup has no free pages.
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use authority::RowStage;
 use pki::issue::Serial;
@@ -20,11 +24,17 @@ use rustls_pki_types::UnixTime;
 
 use crate::audit::record::AuditedRow;
 use crate::fault::OpenProblem;
-use crate::seconds::seconds;
-use crate::sqlite::{row, schema};
+use crate::seconds::{rfc3339, seconds};
+use crate::sqlite::crl::Layouts;
+use crate::sqlite::{crl, pruned, row, schema};
 
 /// Rows that are looked at in one transaction: some milliseconds, in which a server waits.
 const ROWS_AT_ONCE: i64 = 500;
+
+/// How long an entry of a revocation list stays after the end of its certificate, at most. RFC 5280 §3.3: "An entry MUST NOT be removed from the CRL
+/// until it appears on one regularly scheduled CRL issued beyond the revoked certificate's validity period." A list is made anew after a day at the
+/// latest, and then without what ended before the one before it. An entry that is left after thirty days is in a list that is not made any more.
+const LISTED_SECONDS: i64 = 30 * 86_400;
 
 /// How long rows of one profile stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +42,7 @@ pub struct Retention {
     /// The name of the profile.
     pub profile: String,
     /// How long a row stays after the end of its certificate: `renew_grace`.
-    pub grace: std::time::Duration,
+    pub grace: Duration,
 }
 
 /// Which rows are to be removed.
@@ -74,6 +84,8 @@ pub struct RowPruneReport {
     pub issued: u64,
     /// Rows that are old enough, and stay because the audit still has a record about them.
     pub audited: u64,
+    /// Rows that are old enough, and stay because a revocation list still has to have them.
+    pub listed: u64,
 }
 
 /// Removes old rows. `progress` gets rows that were looked at and rows in all, after each transaction; it can end the work there.
@@ -88,6 +100,7 @@ pub fn prune_rows(
     request.check()?;
     schema::require(connection, 2).map_err(RowPruneFault::Ledger)?;
     note_audited(connection)?;
+    let layouts = Layouts::read(connection)?;
     let total: i64 = connection.query_row("SELECT count(*) FROM place", [], |row| row.get(0))?;
     let (mut report, mut after, mut looked) = (RowPruneReport::default(), 0, 0);
     loop {
@@ -96,7 +109,7 @@ pub fn prune_rows(
         } else {
             connection.transaction_with_behavior(TransactionBehavior::Immediate)?
         };
-        let page = prune_page(&transaction, request, after, &mut report)?;
+        let page = prune_page(&transaction, request, &layouts, after, &mut report)?;
         if !request.dry_run {
             transaction.commit()?;
         }
@@ -135,9 +148,11 @@ CREATE TEMP TABLE audited (serial BLOB PRIMARY KEY) WITHOUT ROWID;",
 fn prune_page(
     connection: &Connection,
     request: &RowPruneRequest<'_>,
+    layouts: &Layouts,
     after: i64,
     report: &mut RowPruneReport,
 ) -> Result<Option<(i64, u64)>, Error> {
+    let listed_from = seconds(request.now).saturating_sub(LISTED_SECONDS);
     let mut found = Vec::new();
     let (mut last, mut looked) = (after, 0);
     {
@@ -150,7 +165,8 @@ fn prune_page(
             // Revoked a moment ago: its record is not among those that were read.
             let is_quiet = entry.revocation.as_ref().is_none_or(|revocation| revocation.at < request.before);
             if is_over && is_quiet && !matches!(entry.stage, RowStage::Reserved) {
-                found.push((last, entry.intent.serial, entry.issued().is_some()));
+                let ended = seconds(entry.intent.validity.not_after);
+                found.push((last, entry.intent.serial, entry.issued().is_some(), ended));
             }
         }
     }
@@ -158,7 +174,7 @@ fn prune_page(
         return Ok(None);
     }
     let (mut rows, mut issued) = (0, 0);
-    for (place, serial, has_certificate) in found {
+    for (place, serial, has_certificate, ended) in found {
         if connection
             .prepare_cached("SELECT 1 FROM temp.audited WHERE serial = ?1")?
             .exists([&serial.as_bytes()[..]])?
@@ -166,8 +182,12 @@ fn prune_page(
             report.audited += 1;
             continue;
         }
+        if ended >= listed_from && crl::has_entry(connection, layouts, (place, &serial))? {
+            report.listed += 1;
+            continue;
+        }
         if !request.dry_run {
-            remove(connection, place, &serial)?;
+            remove(connection, layouts, place, &serial)?;
         }
         rows += 1;
         issued += i64::from(has_certificate);
@@ -175,6 +195,7 @@ fn prune_page(
     if rows > 0 && !request.dry_run {
         let sql = "UPDATE pruned SET rows = rows + ?1, issued = issued + ?2";
         connection.prepare_cached(sql)?.execute([rows, issued])?;
+        pruned::note(connection, seconds(request.before))?;
     }
     report.rows += u64::try_from(rows).unwrap_or(0);
     report.issued += u64::try_from(issued).unwrap_or(0);
@@ -182,7 +203,8 @@ fn prune_page(
 }
 
 /// Removes the row at this place from every table.
-fn remove(connection: &Connection, place: i64, serial: &Serial) -> Result<(), Error> {
+fn remove(connection: &Connection, layouts: &Layouts, place: i64, serial: &Serial) -> Result<(), Error> {
+    crl::remove(connection, layouts, (place, serial))?;
     let number = "SELECT number FROM place WHERE place = ?1";
     let number: i64 = connection.prepare_cached(number)?.query_row([place], |row| row.get(0))?;
     row::remove_from_index(connection, number)?;
@@ -223,14 +245,22 @@ impl From<Error> for RowPruneFault {
     }
 }
 
+/// In days where they are whole, else in hours.
+fn days_or_hours(of: Duration) -> String {
+    match of.as_secs().div_ceil(3_600) {
+        hours if hours.is_multiple_of(24) => format!("{} days", hours / 24),
+        hours => format!("{hours} hours"),
+    }
+}
+
 impl fmt::Display for RowPruneFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLate { profile: Some(Retention { profile, grace }), latest } => write!(
                 f,
-                "the profile `{profile}` keeps a row for {} days after the end of its certificate (`renew_grace`): the latest time is {} seconds after 1970",
-                grace.as_secs() / 86_400,
-                latest.as_secs()
+                "the profile `{profile}` keeps a row for {} after the end of its certificate (`renew_grace`): the latest time is {}",
+                days_or_hours(*grace),
+                rfc3339(*latest)
             ),
             Self::TooLate { profile: None, .. } => f.write_str("the time is not past: its certificates have not ended"),
             Self::Ledger(problem) => problem.fmt(f),

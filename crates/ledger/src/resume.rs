@@ -29,6 +29,7 @@ use crate::line::RowEvent;
 use crate::seconds::{seconds, time};
 use crate::serial::SerialCipher;
 use crate::sqlite::locate::by_serial;
+use crate::sqlite::pruned::PrunedRows;
 use crate::sqlite::restoring::{self, Restoring};
 use crate::sqlite::{LedgerSettings, connect_beside, lock, row, schema};
 use crate::verify::{RowFlaw, RowReport, one_row};
@@ -72,6 +73,8 @@ pub struct ResumeReport {
     pub rows: u64,
     /// Revocations that it lacks.
     pub revocations: u64,
+    /// Rows of the journals that were pruned: they stay removed.
+    pub pruned: u64,
     /// Revocations of rows that neither the ledger nor a journal has.
     pub without_row: u64,
     /// Certificates whose CA is not among those that were given: their signature was not checked.
@@ -150,6 +153,7 @@ impl Plan {
             issuers: request.issuers,
             new: BTreeSet::new(),
             revoked: BTreeSet::new(),
+            pruned: PrunedRows::read(&connection).map_err(|error| open(error.into()))?,
             report: ResumeReport::default(),
             covered: (state.life, state.head.sequence),
             life: state.life,
@@ -226,6 +230,7 @@ struct Check<'a> {
     new: BTreeSet<Serial>,
     /// Rows that will be revoked.
     revoked: BTreeSet<Serial>,
+    pruned: PrunedRows,
     report: ResumeReport,
     /// Up to where the ledger and the journals so far have everything: life and row of the audit.
     covered: (i64, i64),
@@ -288,11 +293,19 @@ impl Check<'_> {
                 {
                     return Err(contradiction("the ledger has another certificate"));
                 }
+                if row.is_none() && self.pruned.has(intent) {
+                    self.report.pruned += 1;
+                    return Ok(());
+                }
                 let is_given_up = row.as_ref().is_some_and(|row| matches!(row.stage, RowStage::Abandoned));
                 self.report.given_up += u64::from(is_given_up);
                 let is_new = row.is_none_or(|row| matches!(row.stage, RowStage::Reserved));
                 self.report.rows += u64::from(is_new && self.new.insert(serial));
                 intent.at
+            }
+            RowEvent::Abandoned(intent) if row.is_none() && self.pruned.has(intent) => {
+                self.report.pruned += 1;
+                return Ok(());
             }
             RowEvent::Abandoned(intent) => {
                 let is_new = row.is_none_or(|row| matches!(row.stage, RowStage::Reserved));
@@ -302,7 +315,8 @@ impl Check<'_> {
             RowEvent::Reserved(intent) => intent.at,
             RowEvent::Revoked(_, revocation) => {
                 if row.is_none() && !self.new.contains(&serial) {
-                    self.report.without_row += 1;
+                    // That of a pruned row stays removed with it.
+                    self.report.without_row += u64::from(!self.pruned.explains(event, &self.serials));
                 } else if row.is_none_or(|row| row.revocation.is_none()) {
                     self.report.revocations += u64::from(self.revoked.insert(serial));
                 }

@@ -158,7 +158,7 @@ fn report(arguments: &Arguments, file: &Path, audit: Option<&PruneReport>, rows:
     if arguments.json {
         print_json(json!({
             "ledger": file.display().to_string(), "dry_run": arguments.dry_run, "rows": rows.rows, "certificates": rows.issued,
-            "rows_in_audit": rows.audited, "audit_rows": audit.map(|audit| audit.removed),
+            "rows_in_audit": rows.audited, "rows_in_lists": rows.listed, "audit_rows": audit.map(|audit| audit.removed),
             "audit_rows_uncovered": audit.map(|audit| audit.uncovered),
         }));
         return;
@@ -170,6 +170,9 @@ fn report(arguments: &Arguments, file: &Path, audit: Option<&PruneReport>, rows:
     out!("{} rows and {} audit rows removed", rows.rows, audit.removed);
     if rows.audited > 0 {
         say!("{} rows stay: the audit that is left has records about them", rows.audited);
+    }
+    if rows.listed > 0 {
+        say!("{} rows stay: a revocation list still has to have them", rows.listed);
     }
     if audit.uncovered > 0 {
         say!("{} audit rows stay: no checkpoint covers them", audit.uncovered);

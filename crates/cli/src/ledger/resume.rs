@@ -171,6 +171,7 @@ fn report(arguments: &Arguments, file: &Path, report: &ResumeReport, verb: &str)
         "gap_to": report.journal_until.map(rfc3339),
         "rows": report.rows,
         "revocations": report.revocations,
+        "pruned": report.pruned,
         "revocations_without_row": report.without_row,
         "unsigned": report.unsigned,
         "given_up": report.given_up,
@@ -194,6 +195,9 @@ fn words(file: &Path, report: &ResumeReport, verb: &str) -> Vec<String> {
     } else {
         lines.push(format!("journal until      {}, in {} files", moment(report.journal_until), report.journals.len()));
         lines.push(format!("brought back       {} rows, {} revocations", report.rows, report.revocations));
+    }
+    if report.pruned > 0 {
+        lines.push(format!("pruned before      {} rows of the journal, which stay removed", report.pruned));
     }
     lines.push(format!("highest number     {}, and the next one is {}", report.numbers.0, report.numbers.1 + 1));
     if let Some((from, to)) = report.hole {

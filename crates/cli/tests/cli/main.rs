@@ -14,6 +14,7 @@ mod foreign;
 mod json;
 mod ledger;
 mod link;
+mod pruning;
 mod restore;
 mod strangers;
 mod usage;

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::book::{Book, LIFE_BITS};
 use super::locate::by_serial;
+use super::pruned::PrunedRows;
 use super::room::JOURNAL_BYTES;
 use super::{restore, row};
 use crate::audit::chain::AuditHead;
@@ -110,6 +111,9 @@ impl Book {
         info!(lines = events.len(), "the last batch of the journal was not committed: it is completed");
         self.begin()?;
         for event in events {
+            if self.is_pruned(event)? {
+                continue;
+            }
             if matches!(self.replay(event)?, Replayed::NoRow | Replayed::Contradiction) {
                 let what = format!("serial number {}", event.serial());
                 let problem = JournalProblem::Contradiction(what);
@@ -168,7 +172,12 @@ impl Book {
             return Ok(Standing::Unrelated);
         }
         for event in &events {
-            let Some(row) = self.row_of(event.serial())? else { return Ok(Standing::Older) };
+            let Some(row) = self.row_of(event.serial())? else {
+                if self.is_pruned(event)? {
+                    continue;
+                }
+                return Ok(Standing::Older);
+            };
             let is_known = match event {
                 // The audit went on without this batch: the ledger has its revocations in another one.
                 RowEvent::Revoked(..) => row.revocation.is_some(),
@@ -180,6 +189,12 @@ impl Book {
             }
         }
         Ok(Standing::Unrelated)
+    }
+
+    /// Whether the ledger lacks the row of this line because it was pruned.
+    pub(super) fn is_pruned(&self, event: &RowEvent) -> Result<bool, Error> {
+        let explained = PrunedRows::read(self.connection())?.explains(event, self.serials());
+        Ok(explained && self.row_of(event.serial())?.is_none())
     }
 
     fn row_of(&self, serial: &Serial) -> Result<Option<LedgerEntry>, Error> {

@@ -74,11 +74,11 @@ const NEEDED: u32 = 2;
 const FILED_MAX: usize = 4_096;
 
 /// The layouts that are fixed, by the number of the CA: a configuration has few CAs.
-pub(super) struct Layouts(Vec<(i64, CrlLayout)>);
+pub(crate) struct Layouts(Vec<(i64, CrlLayout)>);
 
 impl Layouts {
     /// Those of the file; none where it has no tables for them yet.
-    pub(super) fn read(connection: &Connection) -> Result<Self, Error> {
+    pub(crate) fn read(connection: &Connection) -> Result<Self, Error> {
         if !has_tables(connection)? {
             return Ok(Self(Vec::new()));
         }
@@ -98,6 +98,23 @@ impl Layouts {
         Ok(layout)
     }
 
+    /// How the lists of this CA are divided.
+    pub(crate) fn of(&self, ca: i64) -> Option<CrlLayout> {
+        self.0.iter().find(|(known, _)| *known == ca).map(|(_, layout)| *layout)
+    }
+
+    /// Whether a list of this CA has the revocation of the row with this number.
+    pub(crate) fn has_entry(
+        &self,
+        connection: &Connection,
+        (ca, number): (i64, i64),
+        serial: &Serial,
+    ) -> Result<bool, Error> {
+        let Some(layout) = self.of(ca) else { return Ok(false) };
+        let sql = "SELECT 1 FROM crl_entry WHERE ca = ?1 AND list = ?2 AND number = ?3";
+        connection.prepare_cached(sql)?.exists((ca, layout.list_of(serial), number))
+    }
+
     /// Adds each revocation that is not filed yet to its list.
     pub(super) fn file(&self, connection: &Connection) -> Result<(), Error> {
         for &(ca, layout) in &self.0 {
@@ -109,6 +126,32 @@ impl Layouts {
         }
         Ok(())
     }
+}
+
+/// The numbers of the CA and of the row at this place.
+fn row_at(connection: &Connection, place: i64) -> Result<(i64, i64), Error> {
+    let sql = "SELECT i.ca, i.number FROM place p JOIN intent i ON i.number = p.number WHERE p.place = ?1";
+    connection.prepare_cached(sql)?.query_row([place], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// Whether a list has the revocation of the row at this place.
+pub(crate) fn has_entry(
+    connection: &Connection,
+    layouts: &Layouts,
+    (place, serial): (i64, &Serial),
+) -> Result<bool, Error> {
+    layouts.has_entry(connection, row_at(connection, place)?, serial)
+}
+
+/// Removes what the tables of the lists have of the row at this place.
+pub(crate) fn remove(connection: &Connection, layouts: &Layouts, (place, serial): (i64, &Serial)) -> Result<(), Error> {
+    let (ca, number) = row_at(connection, place)?;
+    if let Some(layout) = layouts.of(ca) {
+        let sql = "DELETE FROM crl_entry WHERE ca = ?1 AND list = ?2 AND number = ?3";
+        connection.prepare_cached(sql)?.execute((ca, layout.list_of(serial), number))?;
+    }
+    let sql = "DELETE FROM crl_unfiled WHERE ca = ?1 AND number = ?2";
+    connection.prepare_cached(sql)?.execute([ca, number]).map(drop)
 }
 
 /// What an entry has.

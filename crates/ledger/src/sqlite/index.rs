@@ -19,6 +19,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, Error, params};
 
+use super::pruned;
+
 /// Entries of each index that are kept in memory before they are merged. The more, the more of them share a page of the table, and the longer takes a
 /// start, which reads them again.
 pub(super) const YOUNG_MAX: usize = 1 << 17;
@@ -190,8 +192,10 @@ impl Merge {
         }
         let Self::At { device, key, indexed } = self else { return Ok(None) };
         let slice = rows * MERGED_PER_ROW + 1;
-        let is_device_left = merge_devices(&parts.merging, connection, device, slice)?;
-        let is_key_left = merge_keys(&parts.merging, connection, key, slice)?;
+        // Asked each time: rows are pruned beside this process, which still has their entries.
+        let sql = if pruned::is_any(connection)? { &OF_ROWS_THAT_ARE_LEFT } else { &OF_ALL };
+        let is_device_left = merge_devices(&parts.merging, (connection, sql), device, slice)?;
+        let is_key_left = merge_keys(&parts.merging, (connection, sql), key, slice)?;
         if is_device_left || is_key_left {
             return Ok(None);
         }
@@ -210,15 +214,32 @@ impl Merge {
     }
 }
 
+/// What merges an entry.
+struct MergeSql {
+    device: &'static str,
+    key: &'static str,
+}
+
+const OF_ALL: MergeSql = MergeSql {
+    device: "INSERT OR IGNORE INTO of_device (device, number, not_after, csr, spki, factory_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    key: "INSERT OR IGNORE INTO of_key (spki, number) VALUES (?1, ?2)",
+};
+
+/// The same, unless its row was pruned.
+const OF_ROWS_THAT_ARE_LEFT: MergeSql = MergeSql {
+    device: "INSERT OR IGNORE INTO of_device (device, number, not_after, csr, spki, factory_key)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM intent WHERE number = ?2)",
+    key: "INSERT OR IGNORE INTO of_key (spki, number) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM intent WHERE number = ?2)",
+};
+
 /// Merges entries behind `last`, and says whether any is left.
 fn merge_devices(
     part: &Part,
-    connection: &Connection,
+    (connection, sql): (&Connection, &MergeSql),
     last: &mut Option<(i64, i64)>,
     slice: usize,
 ) -> Result<bool, Error> {
-    let sql = "INSERT OR IGNORE INTO of_device (device, number, not_after, csr, spki, factory_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = connection.prepare_cached(sql.device)?;
     let mut entries = part.of_device.range((last.map_or(Unbounded, Excluded), Unbounded));
     for (&(device, number), entry) in entries.by_ref().take(slice) {
         let OfDevice { not_after, csr, spki, factory_key, .. } = entry;
@@ -231,11 +252,11 @@ fn merge_devices(
 /// Merges entries behind `last`, and says whether any is left.
 fn merge_keys(
     part: &Part,
-    connection: &Connection,
+    (connection, sql): (&Connection, &MergeSql),
     last: &mut Option<(i64, i64)>,
     slice: usize,
 ) -> Result<bool, Error> {
-    let mut statement = connection.prepare_cached("INSERT OR IGNORE INTO of_key (spki, number) VALUES (?1, ?2)")?;
+    let mut statement = connection.prepare_cached(sql.key)?;
     let mut entries = part.of_key.range((last.map_or(Unbounded, Excluded), Unbounded));
     for (&(key, number), ()) in entries.by_ref().take(slice) {
         statement.execute([key, number])?;

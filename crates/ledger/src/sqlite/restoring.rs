@@ -117,6 +117,9 @@ impl Restoring {
                 None => self.book.begin().map(|()| 0)?,
             };
             self.open = Some(open + 1);
+            if self.book.is_pruned(event)? {
+                continue;
+            }
             match self.book.replay(event)? {
                 Replayed::Row => self.rows += 1,
                 Replayed::Revocation => self.revocations += 1,

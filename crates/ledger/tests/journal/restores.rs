@@ -1,6 +1,7 @@
 //! A thousand devices enrol behind a backup, ten are revoked, and the disk is lost: E84, through the authority.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,11 @@ use authority::{
     VerifySignatures,
 };
 use ledger::SqliteLedger;
-use ledger::audit::{self, AuditFlaw, AuditPublicKey, AuditReport, VerifySources, public_path};
+use ledger::audit::{self, AuditFlaw, AuditKey, AuditPublicKey, AuditReport, PruneRequest, VerifySources, public_path};
 use ledger::import::{ImportRequest, import};
+use ledger::prune::{RowPruneRequest, prune_rows};
 use ledger::resume::{ResumeReport, ResumeRequest, plan, resume};
-use ledger::sqlite::Fresh;
+use ledger::sqlite::{Fresh, connect};
 use pki::issue::{NodePrefix, RevocationReason, Serial};
 use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent};
 use pki::{Certificate, Curve, GeneralNames, PrivateKey, SigningKey, UnixTime, Validity};
@@ -344,6 +346,76 @@ fn e84_a_second_loss_is_resumed_from_the_journals_of_both_lives() {
     let all: Vec<_> = old.iter().chain(&new).chain(&more).cloned().collect();
     let renewed = world.renew(&ledger, &all, START + 4 * DAY);
     assert_eq!(renewed.iter().filter(|fared| fared.is_ok()).count(), 5 + 18 + 10);
+}
+
+/// Removes what is old from the audit, and the rows whose certificates ended.
+fn prune_before(stage: &Stage, before: u64, now: u64) -> u64 {
+    let key = AuditKey::read(&stage.settings.audit.key).unwrap();
+    let (keys, actor) = ([key.public()], Actor::new("alice").unwrap());
+    let sources = VerifySources { checkpoints: std::slice::from_ref(&stage.settings.audit.checkpoints), keys: &keys };
+    let request = PruneRequest { before: utc(before), now: utc(now), actor: &actor, key: &key, sources };
+    let mut connection = connect(&stage.file()).unwrap();
+    audit::prune(&mut connection, request, &mut |_, _| ()).unwrap();
+    let request = RowPruneRequest { before: utc(before), now: utc(now), retentions: &[], dry_run: false };
+    prune_rows(&mut connection, &request, &mut |_, _| ControlFlow::Continue(())).unwrap().rows
+}
+
+/// The journal keeps what was pruned: it is not lost, and a replay does not bring it back.
+#[test]
+fn a_pruned_row_does_not_come_back_by_a_replay() {
+    let world = World::new();
+    let stage = Stage::new();
+    let (recent, end) = (START + 300 * DAY, START + YEAR + DAY);
+    let ledger = open(&stage);
+    let old = world.enrol(&ledger, 0..5, START);
+    revoke(&ledger, &old[4]);
+    let new = world.enrol(&ledger, 5..8, recent);
+    drop(ledger);
+    assert_eq!(prune_before(&stage, end, end + DAY), 5);
+    stage.backup("backup");
+    let ledger = open(&stage);
+    let lost = world.enrol(&ledger, 8..10, recent + DAY);
+    revoke(&ledger, &lost[1]);
+    drop(ledger);
+    stage.restore("backup");
+    let report = world.resume(&stage, None);
+    assert_eq!((report.rows, report.revocations, report.pruned, report.without_row), (2, 1, 5, 0));
+    let ledger = open(&stage);
+    let row = |issued: &Issued| {
+        let row = Locator::of(&Certificate::parse(&issued.certificate).unwrap()).unwrap();
+        answer(|done| ledger.find(vec![row], done)).unwrap().swap_remove(0)
+    };
+    assert!(old.iter().all(|issued| row(issued).is_none()));
+    assert!(new.iter().chain(&lost).all(|issued| row(issued).is_some()));
+    drop(ledger);
+    let issuers = [Arc::clone(world.ca.certificate())];
+    assert_eq!(ledger::verify::verify_rows(&stage.file(), &issuers, &mut |_, _| ()).unwrap().rows, 5);
+}
+
+/// A revocation was in the journal and not in the ledger when the process ended, and its row is pruned before the next start.
+#[test]
+fn a_start_completes_the_last_batch_without_the_rows_that_were_pruned() {
+    let world = World::new();
+    let stage = Stage::new();
+    let end = START + YEAR + DAY;
+    let ledger = open(&stage);
+    let old = world.enrol(&ledger, 0..3, START);
+    world.enrol(&ledger, 3..5, START + 300 * DAY);
+    drop(ledger);
+    stage.backup("before");
+    let checkpoints = fs::read(&stage.settings.audit.checkpoints).unwrap();
+    let ledger = open(&stage);
+    revoke(&ledger, &old[1]);
+    drop(ledger);
+    stage.restore("before");
+    fs::write(&stage.settings.audit.checkpoints, checkpoints).unwrap();
+    assert_eq!(prune_before(&stage, end, end + DAY), 3);
+    let ledger = open(&stage);
+    world.enrol(&ledger, 5..6, START + 301 * DAY);
+    drop(ledger);
+    drop(open(&stage));
+    let issuers = [Arc::clone(world.ca.certificate())];
+    assert_eq!(ledger::verify::verify_rows(&stage.file(), &issuers, &mut |_, _| ()).unwrap().rows, 3);
 }
 
 /// Their serial numbers were made with another key: they lead to no row of this ledger.

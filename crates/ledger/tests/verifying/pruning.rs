@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use authority::{Actor, Ledger, Locator, RowFilter, RowState};
+use authority::{Actor, CrlLayout, Ledger, Locator, NextCrl, RowFilter, RowState};
 use ledger::audit::{AuditKey, AuditPublicKey, PruneRequest, VerifySources, prune, public_path};
 use ledger::export::Export;
 use ledger::prune::{Retention, RowPruneFault, RowPruneReport, RowPruneRequest, prune_rows};
 use ledger::sqlite::connect;
+use pki::issue::crl::CrlShards;
 
 use crate::Stage;
 use crate::maker::{START, ask, revoke, utc};
@@ -117,6 +118,8 @@ fn a_row_stays_as_long_as_its_profile_says_and_the_profile_is_named() {
     let RowPruneFault::TooLate { profile: Some(profile), latest } = &fault else { panic!("{fault}") };
     assert_eq!((profile.profile.as_str(), latest.as_secs()), ("meters", stage.now() - 3 * HOUR));
     assert!(fault.to_string().contains("`meters`") && fault.to_string().contains("`renew_grace`"), "{fault}");
+    assert!(fault.to_string().contains("a row for 3 hours after"), "{fault}");
+    assert!(fault.to_string().ends_with("the latest time is 2027-01-25T17:00:00Z"), "{fault}");
     assert_eq!(stage.prune_rows(stage.now() - 3 * HOUR, 3 * HOUR, false).unwrap().rows, 0);
     assert!(matches!(
         stage.prune_rows(stage.now() + 1, 0, false).unwrap_err(),
@@ -124,6 +127,63 @@ fn a_row_stays_as_long_as_its_profile_says_and_the_profile_is_named() {
     ));
     assert_eq!(stage.prune_rows(stage.now() - HOUR, HOUR, false).unwrap().rows, 20);
     stage.verifies();
+}
+
+fn count(stage: &Stage, table: &str) -> i64 {
+    let sql = format!("SELECT count(*) FROM {table}");
+    connect(&stage.file).unwrap().query_row(&sql, [], |row| row.get(0)).unwrap()
+}
+
+/// A certificate has to be in one list that was made after its end, and lists are made once a day.
+#[test]
+fn a_revoked_row_stays_while_its_list_has_to_have_it_and_leaves_no_entry_behind() {
+    for layout in [CrlLayout::Whole, CrlLayout::Sharded(CrlShards::DEFAULT)] {
+        let stage = stage();
+        let ca = stage.maker.issuers()[0].anchor_id();
+        let limit = START + LIFE + HOUR;
+        // Its CA had no lists yet: nothing is filed.
+        assert_eq!((count(&stage, "crl_unfiled"), count(&stage, "crl_entry")), (10, 0));
+        let ledger = stage.open();
+        assert_eq!(ask(|done| ledger.fix_crl_layout(ca, layout, done)), layout);
+        drop(ledger);
+        assert_eq!((count(&stage, "crl_unfiled"), count(&stage, "crl_entry")), (0, 10));
+        stage.prune_audit(limit);
+        let planned = stage.prune_rows(limit, 0, true).unwrap();
+        let done = stage.prune_rows(limit, 0, false).unwrap();
+        assert_eq!((done.rows, done.listed), (14, 6), "six of twenty are revoked");
+        assert_eq!(planned, done);
+        assert_eq!(count(&stage, "crl_entry"), 10);
+        stage.verifies();
+        // The list was made again, without what has ended.
+        let ledger = stage.open();
+        let sql = "SELECT min(list) FROM crl_entry WHERE not_after < ?1";
+        let values = [i64::try_from(limit).unwrap()];
+        let list: u32 = connect(&stage.file).unwrap().query_row(sql, values, |row| row.get(0)).unwrap();
+        let next = NextCrl { ca, list, number_min: 0, expired_before: Some(utc(limit)) };
+        ask(|done| ledger.number_crls(vec![next], done));
+        drop(ledger);
+        let entries = count(&stage, "crl_entry");
+        assert!(entries < 10);
+        let done = stage.prune_rows(limit, 0, false).unwrap();
+        assert_eq!(
+            (done.rows, done.listed),
+            (u64::try_from(10 - entries).unwrap(), u64::try_from(entries - 4).unwrap())
+        );
+        // The other lists are not made any more.
+        stage.pass(30 * 24 * HOUR);
+        stage.prune_rows(limit, 0, false).unwrap();
+        assert_eq!(count(&stage, "crl_entry"), 4);
+        assert_eq!((stage.verifies().rows, count(&stage, "revocation")), (10, 4));
+    }
+}
+
+#[test]
+fn a_revocation_that_is_in_no_list_is_removed_with_its_row() {
+    let stage = stage();
+    let limit = START + LIFE + HOUR;
+    stage.prune_audit(limit);
+    assert_eq!(stage.prune_rows(limit, 0, false).unwrap().rows, 20);
+    assert_eq!((count(&stage, "crl_unfiled"), count(&stage, "revocation")), (4, 4));
 }
 
 #[test]

@@ -239,3 +239,25 @@ fn a_batch_that_is_not_committed_leaves_no_entry() {
         world.check();
     }
 }
+
+/// Rows are pruned beside the process that has their entries in memory.
+#[test]
+fn an_entry_whose_row_was_pruned_is_not_merged() {
+    let mut world = World::new();
+    world.batch(8);
+    let connection = Connection::open(world.file()).unwrap();
+    connection
+        .execute_batch(
+            "DELETE FROM intent WHERE number IN (2, 4); DELETE FROM certificate WHERE number IN (2, 4);
+DELETE FROM place WHERE number IN (2, 4); INSERT INTO meta VALUES ('pruned_until', 1)",
+        )
+        .unwrap();
+    for _ in 0..20 {
+        world.batch(8);
+    }
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    for table in ["of_device", "of_key"] {
+        assert!(count(&format!("SELECT count(*) FROM {table}")) > 50);
+        assert_eq!(count(&format!("SELECT count(*) FROM {table} WHERE number IN (2, 4)")), 0, "{table}");
+    }
+}
