@@ -5,11 +5,15 @@
 //! at different moments. Rows that come meanwhile are not looked at, and a row that is pruned meanwhile may be taken for one that is missing. SQLite's own
 //! look at the whole file is one long reading, so it is left out while a server runs.
 //!
+//! What leads to rows is looked at from both ends: no row lacks its entry in an index, and no entry leads elsewhere; no revocation of a certificate that
+//! has not ended lacks its entry in a revocation list, and no entry is of another revocation.
+//!
 //! Each row is also compared with what the audit says of it: a certificate without a record, a record without its row, its certificate or its revocation,
 //! and what they both have and say differently. Of a row whose records were pruned only the rest is compared. What neither the certificate nor the
 //! audit has, such as the digest of the CSR, can be changed without a trace. [`crate::audit::verify()`] says whether the audit itself is as it was written.
 
 mod audited;
+mod lists;
 mod structures;
 
 use std::fmt;
@@ -20,6 +24,7 @@ use authority::{Intent, Issued, LedgerEntry, RowStage};
 use pki::issue::Serial;
 use pki::{Certificate, Digest};
 use rusqlite::{Connection, Error};
+use rustls_pki_types::UnixTime;
 
 use self::audited::Audited;
 use crate::fault::OpenProblem;
@@ -130,9 +135,23 @@ pub fn verify_rows(
     if let Some((number, flaw)) = unseen {
         return Err(fault(Some(FaultyRow { number, serial: None }), flaw));
     }
+    // What leads to the rows comes last: a row that is at fault says more.
+    if let Some((number, flaw)) = what_leads_to_rows(&connection).map_err(database)? {
+        return Err(fault(Some(FaultyRow { number, serial: None }), flaw));
+    }
     progress(report.rows, total);
     before.compare(&Counts::read(&connection).map_err(database)?, &report).map_err(whole)?;
     Ok(report)
+}
+
+fn what_leads_to_rows(connection: &Connection) -> Result<Option<(i64, RowFlaw)>, Error> {
+    if let Some((number, what)) = structures::check_pairs_of_2(connection)? {
+        return Ok(Some((number, RowFlaw::Alone(what))));
+    }
+    match lists::check_indexes(connection)? {
+        None => lists::check_lists(connection, UnixTime::now()),
+        found => Ok(found),
+    }
 }
 
 /// A row that is at fault, and how.

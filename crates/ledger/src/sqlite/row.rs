@@ -89,6 +89,72 @@ pub(crate) fn has_index(connection: &Connection, number: i64, of: &Intent) -> Re
         && connection.prepare_cached(sql_of_key)?.exists((short(&of.spki), number))?)
 }
 
+/// An entry of an index, and whether it is that of its row: one that is there, was not given up, and has these values.
+pub(crate) struct CheckedEntry {
+    /// The value and the number of the row.
+    pub(crate) key: (i64, i64),
+    pub(crate) is_of_row: bool,
+}
+
+macro_rules! checked {
+    ($table:literal, $value:literal, $more:literal) => {
+        concat!(
+            "SELECT i.number, m.digest, i.device, i.spki, i.not_after, i.csr, i.factory_key, i.number IS NOT NULL AND NOT i.abandoned, t.",
+            $value,
+            ", t.number",
+            $more,
+            " FROM ",
+            $table,
+            " t LEFT JOIN intent i ON i.number = t.number LEFT JOIN party m ON m.id = i.manufacturer WHERE (t.",
+            $value,
+            ", t.number) > (?1, ?2) ORDER BY t.",
+            $value,
+            ", t.number LIMIT ?3"
+        )
+    };
+}
+
+const OF_DEVICE: &str = checked!("of_device", "device", ", t.not_after, t.csr, t.spki, t.factory_key");
+const OF_KEY: &str = checked!("of_key", "spki", "");
+
+/// The next entries of the index of devices behind this key.
+pub(crate) fn entries_of_device(
+    connection: &Connection,
+    after: (i64, i64),
+    most: usize,
+) -> Result<Vec<CheckedEntry>, Error> {
+    checked(connection, OF_DEVICE, (after, most), |row, entry| {
+        let own = (entry.device, entry.row.not_after, entry.row.csr, entry.row.spki, entry.row.factory_key);
+        Ok(own == (row.get(8)?, row.get(10)?, row.get(11)?, row.get(12)?, row.get(13)?))
+    })
+}
+
+/// The next entries of the index of keys behind this key.
+pub(crate) fn entries_of_key(
+    connection: &Connection,
+    after: (i64, i64),
+    most: usize,
+) -> Result<Vec<CheckedEntry>, Error> {
+    checked(connection, OF_KEY, (after, most), |row, entry| Ok(entry.key == row.get::<_, i64>(8)?))
+}
+
+fn checked(
+    connection: &Connection,
+    sql: &str,
+    ((value, number), most): ((i64, i64), usize),
+    is_same: impl Fn(&Row<'_>, &IndexEntry) -> Result<bool, Error>,
+) -> Result<Vec<CheckedEntry>, Error> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let entries = statement.query_map([value, number, most], |row| {
+        let key = (row.get(8)?, row.get(9)?);
+        let is_held: bool = row.get(7)?;
+        let is_of_row = is_held && is_same(row, &index_entry(row)?)?;
+        Ok(CheckedEntry { key, is_of_row })
+    })?;
+    entries.collect()
+}
+
 /// A row of [`INDEXED`].
 pub(super) fn index_entry(row: &Row<'_>) -> Result<IndexEntry, Error> {
     let mut columns = Columns { row, next: 0 };

@@ -1,4 +1,4 @@
-//! What belongs together in the tables, read in ranges.
+//! What belongs together in the tables, read in ranges. What only version 2 of the schema has is looked at by `lists`.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -7,6 +7,7 @@ use rusqlite::{Connection, Error};
 
 use super::RowFlaw;
 use crate::paths::with_suffix;
+use crate::sqlite::schema;
 
 /// Rows that are looked at in one statement.
 const PAGE_ROWS: i64 = 8_192;
@@ -31,6 +32,26 @@ const PAIRS: [(&str, &str); 4] = [
     ),
 ];
 
+/// The same for version 2.
+const PAIRS_OF_2: [(&str, &str); 4] = [
+    (
+        "a place in the order of revocations without a revocation",
+        "SELECT t.number, r.number IS NULL FROM revocation_order t LEFT JOIN revocation r ON r.number = t.number WHERE t.number > ?1 ORDER BY t.number LIMIT ?2",
+    ),
+    (
+        "a revocation without a place in the order of revocations",
+        "SELECT t.number, o.number IS NULL FROM revocation t LEFT JOIN revocation_order o ON o.number = t.number WHERE t.number > ?1 ORDER BY t.number LIMIT ?2",
+    ),
+    (
+        "a serial number of another ledger without a row",
+        "SELECT t.number, i.number IS NULL FROM foreign_serial t LEFT JOIN intent i ON i.number = t.number AND i.serial = t.serial WHERE t.number > ?1 ORDER BY t.number LIMIT ?2",
+    ),
+    (
+        "a revocation that waits for its list, and is not there",
+        "SELECT t.number, r.number IS NULL FROM crl_unfiled t LEFT JOIN revocation r ON r.number = t.number WHERE t.number > ?1 ORDER BY t.number LIMIT ?2",
+    ),
+];
+
 /// Whether the file was looked at as a whole. That takes one long reading, which a server beside it would pay with a long log.
 pub(super) fn check_file(connection: &Connection, file: &Path) -> Result<bool, RowFlaw> {
     if is_open_elsewhere(file) {
@@ -52,7 +73,16 @@ fn is_open_elsewhere(file: &Path) -> bool {
 
 /// The first row that stands alone.
 pub(super) fn check_pairs(connection: &Connection) -> Result<Option<(i64, &'static str)>, Error> {
-    for (what, sql) in PAIRS {
+    first_alone(connection, &PAIRS)
+}
+
+/// The same for what version 2 of the schema has.
+pub(super) fn check_pairs_of_2(connection: &Connection) -> Result<Option<(i64, &'static str)>, Error> {
+    if schema::version(connection)? < 2 { Ok(None) } else { first_alone(connection, &PAIRS_OF_2) }
+}
+
+fn first_alone(connection: &Connection, pairs: &[(&'static str, &str)]) -> Result<Option<(i64, &'static str)>, Error> {
+    for (what, sql) in pairs {
         let mut statement = connection.prepare(sql)?;
         let mut after = i64::MIN;
         loop {
@@ -61,7 +91,7 @@ pub(super) fn check_pairs(connection: &Connection) -> Result<Option<(i64, &'stat
             while let Some(row) = rows.next()? {
                 (after, is_last) = (row.get(0)?, false);
                 if row.get(1)? {
-                    return Ok(Some((after, what)));
+                    return Ok(Some((after, *what)));
                 }
             }
             if is_last {
