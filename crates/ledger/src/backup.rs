@@ -1,10 +1,18 @@
 //! Copies a ledger while a server writes it.
+//!
+//! The copy is read in one transaction (`VACUUM INTO`). SQLite's online backup reads in steps, and begins anew whenever another connection has written
+//! (<https://www.sqlite.org/backup.html>): beside a server that commits a hundred times a second it never ends, or its last step is one transaction
+//! as well. The price of a transaction is the log: it cannot begin anew while it is read, and grows by what is written meanwhile. So it is watched:
+//! a backup that makes it longer than [`LOG_BYTES_MAX`], or leaves too little room for the server, is given up.
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -13,6 +21,13 @@ use rustix::io::Errno;
 use crate::fault::OpenProblem;
 use crate::paths::{folder_of, free_bytes, sync_folder, with_suffix};
 use crate::sqlite::{NEEDED_BYTES, connect_beside, schema};
+
+/// A log that is longer ends a backup: a server that issues a thousand certificates a second writes it in ten minutes or more. It is shortened when the
+/// server begins it anew.
+const LOG_BYTES_MAX: u64 = 4 << 30;
+
+/// How often the log is looked at.
+const LOOKING_TIME: Duration = Duration::from_millis(100);
 
 /// Why a ledger was not copied. Nothing is left behind.
 #[derive(Debug)]
@@ -37,6 +52,13 @@ pub enum BackupProblem {
         /// What is free there.
         free_bytes: u64,
     },
+    /// What a server wrote meanwhile made the log of the ledger too long, or its disk too full.
+    LogTooLong {
+        /// Bytes of the log.
+        log_bytes: u64,
+        /// What is free on its disk, if the system says it.
+        free_bytes: Option<u64>,
+    },
     /// Another backup to the same file is being made.
     UnderWay,
     /// SQLite cannot write the copy, or the copy is damaged.
@@ -44,11 +66,15 @@ pub enum BackupProblem {
 }
 
 /// Copies the ledger in `file` to `copy`, which must not exist: one moment of it, whole, readable by its owner alone, durable when this returns. A
-/// server that writes meanwhile is not held up; its log is not shortened until the copy is made.
+/// server that writes meanwhile is not held up; its log is not shortened until the copy is made, and the backup is given up if it grows too long.
 ///
 /// # Errors
 /// [`BackupFault`] names the file.
 pub fn backup(file: &Path, copy: &Path) -> Result<(), BackupFault> {
+    backup_within(file, copy, LOG_BYTES_MAX)
+}
+
+fn backup_within(file: &Path, copy: &Path, log_bytes_max: u64) -> Result<(), BackupFault> {
     let fault = |file: &Path, problem| BackupFault { file: file.to_owned(), problem };
     let connection = connect_beside(file).map_err(|it| fault(file, BackupProblem::Ledger(it.problem)))?;
     if copy.exists() {
@@ -58,7 +84,8 @@ pub fn backup(file: &Path, copy: &Path) -> Result<(), BackupFault> {
     let part = with_suffix(copy, ".part");
     // Held until the copy has its name, or is gone.
     let _claimed = claim(&part).map_err(|problem| fault(&part, problem))?;
-    let made = write(&connection, &part).and_then(|()| publish(&part, copy).map_err(BackupProblem::File));
+    let made = write_watched(&connection, (file, log_bytes_max), &part)
+        .and_then(|()| publish(&part, copy).map_err(BackupProblem::File));
     made.map_err(|problem| {
         let _the_fault_is_reported = fs::remove_file(&part);
         fault(copy, problem)
@@ -101,6 +128,41 @@ fn claim(part: &Path) -> Result<File, BackupProblem> {
     Ok(created)
 }
 
+/// Writes the copy, and gives it up when the log of the ledger has become too long.
+fn write_watched(
+    connection: &Connection,
+    (ledger, log_bytes_max): (&Path, u64),
+    part: &Path,
+) -> Result<(), BackupProblem> {
+    let interrupt = connection.get_interrupt_handle();
+    let (written, is_written) = mpsc::channel::<()>();
+    let watch = move || {
+        while is_written.recv_timeout(LOOKING_TIME) == Err(RecvTimeoutError::Timeout) {
+            if let Some(problem) = too_long(ledger, log_bytes_max) {
+                interrupt.interrupt();
+                return Some(problem);
+            }
+        }
+        None
+    };
+    thread::scope(|scope| {
+        let watching = scope.spawn(watch);
+        let made = write(connection, part);
+        drop(written);
+        let given_up = watching.join().unwrap_or(None);
+        // The copy may have come to its end before it could be given up.
+        made.map_err(|problem| given_up.unwrap_or(problem))
+    })
+}
+
+fn too_long(ledger: &Path, log_bytes_max: u64) -> Option<BackupProblem> {
+    let log_bytes = with_suffix(ledger, "-wal").metadata().map_or(0, |log| log.len());
+    let free_bytes = free_bytes(ledger).ok();
+    // A short log is not what fills the disk.
+    let is_long = log_bytes > NEEDED_BYTES && free_bytes.is_some_and(|free_bytes| free_bytes < NEEDED_BYTES);
+    (log_bytes > log_bytes_max || is_long).then_some(BackupProblem::LogTooLong { log_bytes, free_bytes })
+}
+
 fn write(connection: &Connection, part: &Path) -> Result<(), BackupProblem> {
     let failed = |error: rusqlite::Error| BackupProblem::Copy(error.to_string());
     let name = part.to_str().ok_or_else(|| BackupProblem::Copy("its name is not UTF-8".to_owned()))?;
@@ -139,6 +201,17 @@ impl fmt::Display for BackupFault {
                 needed_bytes.div_ceil(1 << 20),
                 free_bytes >> 20
             ),
+            BackupProblem::LogTooLong { log_bytes, free_bytes } => {
+                write!(
+                    f,
+                    "given up, because what the server wrote meanwhile made the log of the ledger {} MiB long",
+                    log_bytes >> 20
+                )?;
+                if let Some(free_bytes) = free_bytes {
+                    write!(f, ", and {} MiB are free on its disk", free_bytes >> 20)?;
+                }
+                f.write_str(". Make the backup when fewer devices enrol, or to a faster disk")
+            }
             BackupProblem::UnderWay => f.write_str("another backup to this file is being made"),
             BackupProblem::Copy(what) => write!(f, "the copy failed: {what}"),
         }
@@ -169,6 +242,26 @@ mod tests {
         publish(&part, &copy).unwrap();
         assert_eq!(fs::read_to_string(&copy).unwrap(), "new");
         assert!(!part.exists());
+    }
+
+    #[test]
+    fn a_backup_that_makes_the_log_too_long_is_given_up_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, copy) = (folder.path().join("ledger.db"), folder.path().join("copy"));
+        let fresh = crate::sqlite::Fresh { serial_key: [7; 16] };
+        let now = rustls_pki_types::UnixTime::now();
+        drop(crate::SqliteLedger::open(&file, fresh, now).unwrap());
+        // It takes longer than a look at the log, which a server has open.
+        let connection = Connection::open(&file).unwrap();
+        let rows = "CREATE TABLE ballast (x); INSERT INTO ballast
+WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT randomblob(300) FROM n";
+        connection.execute_batch(rows).unwrap();
+        let log_bytes = with_suffix(&file, "-wal").metadata().unwrap().len();
+        let fault = backup_within(&file, &copy, log_bytes - 1).unwrap_err();
+        assert!(matches!(fault.problem, BackupProblem::LogTooLong { .. }), "{fault}");
+        assert!(fault.to_string().contains("when fewer devices enrol"), "{fault}");
+        assert!(!copy.exists() && !with_suffix(&copy, ".part").exists());
+        backup_within(&file, &copy, log_bytes).unwrap();
     }
 
     #[test]

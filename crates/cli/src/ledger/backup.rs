@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ledger::backup::backup;
+use ledger::backup::{BackupProblem, backup};
 use serde_json::json;
 
 use crate::operator::OperatorArguments;
@@ -13,6 +13,10 @@ use crate::outcome::{CommandFault, CommandResult, out, print_json};
 #[command(after_help = "\
 The copy is one moment of the ledger, whole and durable when the command ends; nothing is left behind if it fails. It does not know what is issued later: \
 `muster ledger resume --after-restore` brings that back from the journal. Keep the journal and the checkpoints of the audit apart from it.
+
+It costs one reading of the whole ledger, about a minute for ten gigabytes. Meanwhile the server goes on, and its log (FILE-wal) grows by what is written, \
+some megabytes a second under full load; it is shortened afterwards. If the log becomes longer than 4 GiB, or leaves too little room on its disk, the backup is \
+given up, and no file is left.
 
 Examples:
   muster ledger backup /backup/ledger-2026-11-27.db
@@ -34,8 +38,13 @@ pub(crate) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let (_, file) = arguments.operator.read_with_ledger()?;
     backup(&file, &arguments.copy).map_err(|fault| {
-        CommandFault::failed(format!("no backup was made: {fault}"))
-            .remedy("name a file that does not exist, in a folder with room for a copy of the ledger")
+        let is_too_long = matches!(fault.problem, BackupProblem::LogTooLong { .. });
+        let fault = CommandFault::failed(format!("no backup was made: {fault}"));
+        if is_too_long {
+            fault
+        } else {
+            fault.remedy("name a file that does not exist, in a folder with room for a copy of the ledger")
+        }
     })?;
     if arguments.json {
         print_json(json!({ "ledger": file.display().to_string(), "copy": arguments.copy.display().to_string() }));
