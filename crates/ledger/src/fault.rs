@@ -69,6 +69,11 @@ pub enum OpenProblem {
         /// The journal.
         journal: PathBuf,
     },
+    /// The log beside it is that of another file: of the ledger that was lost before this one was restored.
+    ForeignLog {
+        /// The log.
+        log: PathBuf,
+    },
     /// A restore was not finished.
     Unfinished,
     /// There is a journal, and no ledger.
@@ -142,7 +147,7 @@ impl fmt::Display for OpenProblem {
                 "another process has it open. One server writes a ledger: stop the other one, or name another file in `[ledger] url`",
             ),
             Self::File(error) => write!(f, "{error}. Check the folder, its owner and its free space"),
-            Self::Database(error) => write!(f, "{error}. If the file is damaged, restore a backup of it"),
+            Self::Database(error) => write!(f, "{error}. If the file is damaged, restore a backup of it, without the -wal and -shm files of the damaged one beside it"),
             Self::NotALedger => f.write_str("a database of another program. Name another file in `[ledger] url`"),
             Self::Older { found, supported } => write!(
                 f,
@@ -165,13 +170,18 @@ impl fmt::Display for OpenProblem {
             Self::Journal(fault) => fault.fmt(f),
             Self::Restored { journal } => write!(
                 f,
-                "it is older than its journal {}: it was restored from a backup. Run `muster ledger resume --after-restore`, which brings back what the journal has",
+                "it is older than its journal {}: it was restored from a backup. See that no -wal or -shm file of the lost ledger is beside it, and run `muster ledger resume --after-restore`, which brings back what the journal has",
                 journal.display()
             ),
             Self::JournalGone { journal } => write!(
                 f,
                 "its journal {} is not there: is its disk mounted? If the ledger was restored from a backup, run `muster ledger resume --after-restore`. To begin a new journal, create an empty file of that name",
                 journal.display()
+            ),
+            Self::ForeignLog { log } => write!(
+                f,
+                "the log {} is not its own: it was left there by another file of this name, and would be mixed into this one. If the ledger was restored from a backup, move the log and the -shm file away and run `muster ledger resume --after-restore`",
+                log.display()
             ),
             Self::Unfinished => f.write_str(
                 "it was restored from a backup, and `muster ledger resume --after-restore` did not come to its end. Run it again",
@@ -186,7 +196,7 @@ impl fmt::Display for OpenProblem {
                 "it does not exist, and the checkpoints of its audit {} do. Mount its disk or restore a backup; to begin a new ledger, move the checkpoints away",
                 checkpoints.display()
             ),
-            Self::Damaged(what) => write!(f, "damaged: {what}. Restore a backup of it"),
+            Self::Damaged(what) => write!(f, "damaged: {what}. Restore a backup of it, without the -wal and -shm files of this one beside it"),
         }
     }
 }
@@ -205,6 +215,7 @@ impl std::error::Error for OpenFault {
             | OpenProblem::NeedsMigration { .. }
             | OpenProblem::Restored { .. }
             | OpenProblem::JournalGone { .. }
+            | OpenProblem::ForeignLog { .. }
             | OpenProblem::Unfinished
             | OpenProblem::Lost { .. }
             | OpenProblem::Missing { .. }

@@ -29,6 +29,7 @@ use crate::line::RowEvent;
 use crate::seconds::{seconds, time};
 use crate::serial::SerialCipher;
 use crate::sqlite::locate::by_serial;
+use crate::sqlite::own_log::expect_own_log;
 use crate::sqlite::pruned::PrunedRows;
 use crate::sqlite::restoring::{self, Restoring};
 use crate::sqlite::{LedgerSettings, connect_beside, lock, row, schema};
@@ -140,8 +141,9 @@ impl Plan {
         if !request.file.exists() {
             return Err(ResumeFault::NoLedger(request.file.to_owned()));
         }
-        let connection = connect_beside(request.file).map_err(ResumeFault::Open)?;
         let open = |problem| fault(request, problem);
+        expect_own_log(request.file, request.settings.audit.node).map_err(open)?;
+        let connection = connect_beside(request.file).map_err(ResumeFault::Open)?;
         schema::require(&connection, 2).map_err(open)?;
         let meta = schema::read(&connection).map_err(open)?;
         let ledger = LedgerId::new(&meta.serial_key);

@@ -31,6 +31,7 @@ pub(crate) mod foreign;
 pub(crate) mod import;
 mod index;
 pub(crate) mod locate;
+pub(crate) mod own_log;
 mod place;
 pub(crate) mod pruned;
 mod queue;
@@ -320,6 +321,7 @@ fn open_book(
     let lock = lock(file)?;
     expect_journal_of_ledger(file, journal.as_ref())?;
     expect_ledger_of_audit(file, audit)?;
+    own_log::expect_own_log(file, audit.node)?;
     create(file)?;
     let mut connection = connect_writer(file)?;
     let fresh = Meta { serial_key: fresh.serial_key, complete_since: seconds(now) };

@@ -348,6 +348,59 @@ fn e84_a_second_loss_is_resumed_from_the_journals_of_both_lives() {
     assert_eq!(renewed.iter().filter(|fared| fared.is_ok()).count(), 5 + 18 + 10);
 }
 
+/// SQLite would mix the log of the lost ledger into whatever file has its name.
+#[test]
+fn a_log_of_the_lost_ledger_beside_a_restored_one_is_refused_by_name() {
+    let world = World::new();
+    // A copy by our verb, and one of the file of a server that had ended.
+    for is_of_verb in [true, false] {
+        let stage = Stage::new();
+        let (log, aside) = (stage.path("ledger.db-wal"), stage.path("log-of-the-lost-one"));
+        let ledger = open(&stage);
+        world.enrol(&ledger, 0..5, START);
+        drop(ledger);
+        if is_of_verb {
+            stage.backup("backup");
+        } else {
+            fs::copy(stage.file(), stage.path("backup")).unwrap();
+        }
+        let ledger = open(&stage);
+        world.enrol(&ledger, 5..40, START + DAY);
+        drop(ledger);
+        let ledger = open(&stage);
+        world.enrol(&ledger, 40..45, START + DAY);
+        fs::copy(&log, &aside).unwrap();
+        fs::copy(stage.file(), stage.path("lost")).unwrap();
+        drop(ledger);
+        // The process was killed: its own log is taken.
+        stage.restore("lost");
+        fs::copy(&aside, &log).unwrap();
+        drop(open(&stage));
+
+        stage.restore("backup");
+        fs::copy(&aside, &log).unwrap();
+        let (file, actor) = (stage.file(), Actor::new("alice").unwrap());
+        let issuers = [Arc::clone(world.ca.certificate())];
+        let request = world.request(&stage, &file, More { issuers: &issuers, gap: None, actor: &actor });
+        let before = fs::read(&file).unwrap();
+        for fault in [
+            stage.try_open().unwrap_err().to_string(),
+            plan(&request, &mut |_, _, _| ()).unwrap_err().to_string(),
+            resume(&request, &mut |_, _, _| ()).unwrap_err().to_string(),
+        ] {
+            let named = format!("the log {} is not its own", log.display());
+            assert!(fault.contains(&named) && fault.contains("-shm"), "{is_of_verb}: {fault}");
+        }
+        assert_eq!(
+            (fs::read(&file).unwrap() == before, fs::read(&log).unwrap() == fs::read(&aside).unwrap()),
+            (true, true)
+        );
+        fs::remove_file(&log).unwrap();
+        assert_eq!(world.resume(&stage, None).rows, 40, "{is_of_verb}");
+        drop(open(&stage));
+    }
+}
+
 /// Removes what is old from the audit, and the rows whose certificates ended.
 fn prune_before(stage: &Stage, before: u64, now: u64) -> u64 {
     let key = AuditKey::read(&stage.settings.audit.key).unwrap();
