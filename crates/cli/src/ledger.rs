@@ -116,8 +116,8 @@ pub(crate) fn expect_file(file: &Path, before: &str) -> CommandResult {
     match file.try_exists() {
         Ok(true) => Ok(()),
         Ok(false) => Err(CommandFault::failed(format!("{before}there is no ledger {}", file.display())).remedy(
-            "check `[ledger] url`, and whether its disk is mounted; the first start of the server creates the file, and a lost one is \
-             restored from a backup: see `muster ledger resume --help`",
+            "check `[ledger] url`, and whether its disk is mounted; the first start of the server creates the file. If it was lost, copy a backup of it \
+             there first, and run `muster ledger resume --after-restore`",
         )),
         Err(error) => Err(CommandFault::failed(format!("{before}the ledger {}: {error}", file.display()))),
     }
