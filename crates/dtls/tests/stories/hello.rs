@@ -1,10 +1,14 @@
 //! What a ClientHello may offer, and the answer to it.
 
-use dtls::{Event, HandshakeRefusal, HandshakeType, NamedCurve};
+use dtls::{AlertDescription, Event, HandshakeRefusal, HandshakeType, NamedCurve, Suite};
 
-use crate::support::forge::{Piece, records};
+use crate::support::forge::{ALERT, Piece, Raw, records};
 use crate::support::script::{Hello, Script};
-use crate::support::{World, identity};
+use crate::support::{Pair, Way, World, identity};
+
+const CLIENT_HELLO: u8 = 1;
+const SERVER_KEY_EXCHANGE: u8 = 12;
+const CLIENT_KEY_EXCHANGE: u8 = 16;
 
 fn refused(hello: Hello) -> HandshakeRefusal {
     let script = Script::begin(&World::new(), hello);
@@ -193,4 +197,73 @@ fn a_refusal_tells_what_was_offered() {
     assert_eq!(offered.signature_algorithms, [0x0403]);
     assert!(offered.extended_master_secret);
     assert_eq!(offered.server_name.as_deref(), Some("host"));
+}
+
+/// Every code point but those of our three suites: NULL, EXPORT, RC4, DES, CBC and all others (RFC 9148 §9.1, RFC 7925 §13).
+#[test]
+fn every_suite_that_is_agreed_on_encrypts_and_is_none_of_export_or_des() {
+    const OURS: [u16; 3] = [0xC02B, 0xC0AC, 0xC0AE];
+    let others: Vec<u16> = (0..=0xFF).chain(0xC000..=0xC0FF).chain(0xCC00..=0xCCFF).collect();
+    let others: Vec<u16> = others.into_iter().filter(|code| !OURS.contains(code)).collect();
+    for suites in others.chunks(128) {
+        let hello = Hello { suites: suites.to_vec(), ..Hello::default() };
+        assert_eq!(refused(hello), HandshakeRefusal::NoCommonSuite, "{suites:04x?}");
+    }
+    // A client takes what it knows by its code point.
+    assert!(others.iter().all(|code| Suite::from_code(*code).is_none()));
+    assert!(OURS.iter().all(|code| Suite::from_code(*code).is_some()));
+}
+
+#[test]
+fn what_we_offer_names_sha_256_and_is_dtls_1_2() {
+    let mut pair = Pair::new(&World::new());
+    pair.run();
+    let hellos: Vec<Vec<u8>> = sent(&pair, Way::ToServer, CLIENT_HELLO);
+    assert_eq!(hellos.len(), 2, "with and without the cookie");
+    for hello in hellos {
+        assert_eq!(hello[..2], [0xFE, 0xFD]);
+        // signature_algorithms: the list, and ecdsa_secp256r1_sha256 first (RFC 7925 §5).
+        let at = hello.windows(2).rposition(|kind| kind == [0, 13]).expect("the extension");
+        assert_eq!(hello[at + 6..at + 8], [4, 3]);
+    }
+    // A server that refuses the version ends it: there is no second try with another one (RFC 7925 §18).
+    let mut pair = Pair::new(&World::new());
+    pair.step();
+    pair.to_server.clear();
+    let alert = Raw::new(ALERT, 0, 0, &[2, 70]);
+    pair.give_client(&alert.bytes());
+    assert_eq!(sent(&pair, Way::ToServer, CLIENT_HELLO).len(), 1);
+    assert!(pair.client_refusal() == HandshakeRefusal::AlertReceived(AlertDescription::PROTOCOL_VERSION));
+}
+
+#[test]
+fn every_handshake_has_an_ephemeral_key_of_its_own() {
+    let world = World::new();
+    let keys = || {
+        let mut pair = Pair::new(&world);
+        pair.run();
+        assert!(pair.is_established());
+        let server = sent(&pair, Way::ToClient, SERVER_KEY_EXCHANGE).remove(0);
+        let client = sent(&pair, Way::ToServer, CLIENT_KEY_EXCHANGE).remove(0);
+        // Type and number of the curve, then the point with its length.
+        [server[4..69].to_vec(), client[1..].to_vec()]
+    };
+    let [first, second] = [keys(), keys()];
+    assert!(first[0] != second[0] && first[1] != second[1] && first[0] != first[1]);
+}
+
+/// The receiver does not look for a time in it (RFC 7925 §12).
+#[test]
+fn the_random_of_a_hello_is_opaque() {
+    for byte in [0, 0x5A, 0xFF] {
+        completes(&Hello { random: [byte; 32], ..Hello::default() });
+    }
+}
+
+/// The bodies of the handshake messages of one type that went one way in the clear, in order.
+fn sent(pair: &Pair, way: Way, kind: u8) -> Vec<Vec<u8>> {
+    let datagrams = pair.sent.iter().filter(|(one, _)| *one == way);
+    let all = datagrams.flat_map(|(_, bytes)| records(bytes));
+    let of_kind = all.filter(|record| record.handshake_type() == Some(kind));
+    of_kind.map(|record| Piece::parse(&record.payload).body).collect()
 }
