@@ -68,6 +68,29 @@ fn c17_a_method_that_nobody_knows() {
     assert_refused(&said, Reason::CoapMethodUnknown);
 }
 
+/// RFC 9148 §4.5 by its numbers: the other tests compare with the table of reasons.
+#[test]
+fn refusals_have_the_codes_that_rfc_9148_names() {
+    let mut world = World::with(|_, spec| spec.limits.pending_max = 1);
+    let holder = world.pki.device(1);
+    let request = csr(holder.certificate.subject(), &Key::new());
+    let mut raw = Raw::connect(&mut world, 1, &holder);
+    let post = |payload| Ask { content_format: Some(286), payload, ..ask(POST, "est/sen") };
+    let mut code = |asked: &Ask<'_>| raw.ask(&mut world, asked).code.to_string();
+    assert_eq!(code(&ask(GET, "est/nothing")), "4.04");
+    assert_eq!(code(&ask(GET, "est/pumps/crts")), "4.04");
+    assert_eq!(code(&post(b"no request")), "4.00");
+    // Only a certificate of this CA is renewed.
+    assert_eq!(code(&Ask { path: "est/sren", ..post(&request) }), "4.03");
+    // One enrolment waits, and no other one may.
+    world.pace = support::Pace::Held;
+    let first = raw.message(&post(&request));
+    assert!(raw.send(&mut world, &first).is_empty());
+    let other = csr(holder.certificate.subject(), &Key::new());
+    let said = raw.ask(&mut world, &post(&other));
+    assert_eq!((said.code.to_string().as_str(), said.max_age.is_some()), ("5.03", true));
+}
+
 #[test]
 fn c45_a_payload_of_crts_and_discovery_is_ignored() {
     let (mut world, mut raw, request) = connected();

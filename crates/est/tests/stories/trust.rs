@@ -117,6 +117,27 @@ fn the_name_dialled_has_to_be_in_the_certificate() {
     assert_eq!(certificate_fault(&failure), Some(CertificateFault::NameMismatch));
 }
 
+/// A certificate below the same anchor whose common name is the name that was dialled (RFC 7925 §4.4.1).
+#[test]
+fn the_common_name_of_a_certificate_names_no_server() {
+    let change = |pki: &Pki, spec: &mut est::ServerSpec| {
+        let key = Key::new();
+        let named = ::pki::make::DeviceCertificateSpec {
+            common_name: support::SERVER_NAME,
+            serial_number: "1",
+            organization: None,
+            serial: support::serial(),
+            validity: support::life(10),
+        };
+        let (public, random) = (key.signing.public_key(), support::TestRandom::secure());
+        let certificate = ::pki::make::idevid(&named, public, pki.root.parent(), &random).unwrap();
+        let holder = Holder { chain: vec![certificate.der().to_vec()], certificate: Arc::new(certificate), key };
+        spec.identity = holder.identity();
+    };
+    let failure = dial(change, support::SERVER_NAME, |pki| Arc::clone(&pki.root.certificate));
+    assert_eq!(certificate_fault(&failure), Some(CertificateFault::NameMismatch));
+}
+
 #[test]
 fn a_server_of_another_root_is_not_trusted() {
     let failure = dial(|_, _| {}, support::SERVER_NAME, |_| new_authority("Root", None).certificate);
