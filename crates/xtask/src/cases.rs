@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result, bail};
 
+use crate::named_tests::{self, NamedFunction};
 use crate::tree;
 
 const LIST: &str = "crates/xtask/cases/cases.txt";
@@ -33,12 +34,6 @@ struct TestCase {
     title: String,
 }
 
-/// A test function and its file.
-struct Test {
-    name: String,
-    file: String,
-}
-
 /// Writes STATUS.md.
 pub(crate) fn write() -> Result<()> {
     let status = status()?;
@@ -57,10 +52,7 @@ pub(crate) fn check() -> Result<()> {
 
 fn status() -> Result<String> {
     let cases = parse_list(&tree::read(LIST)?)?;
-    let mut tests = BTreeMap::new();
-    for file in tree::files(&[".rs"])? {
-        collect_tests(&file, &tree::read(&file)?, &mut tests);
-    }
+    let tests = by_case(named_tests::in_tree()?);
     let stray = tests.keys().find(|number| !cases.iter().any(|case| case.number == **number));
     if let Some(number) = stray {
         bail!("a test names case {number}, which {LIST} does not list: {}", tests[number][0].name);
@@ -87,13 +79,14 @@ fn parse_list(text: &str) -> Result<Vec<TestCase>> {
 }
 
 /// Finds `fn d31_..` (and `fn d53_d54_..`, one test for two cases).
-fn collect_tests(file: &str, text: &str, tests: &mut BTreeMap<String, Vec<Test>>) {
-    for line in text.lines().map(str::trim_start) {
-        let Some(name) = line.strip_prefix("fn ").and_then(|rest| rest.split(['(', '<']).next()) else { continue };
-        for number in name.split('_').map_while(case_number) {
-            tests.entry(number).or_default().push(Test { name: name.to_owned(), file: file.to_owned() });
+fn by_case(functions: Vec<NamedFunction>) -> BTreeMap<String, Vec<NamedFunction>> {
+    let mut tests: BTreeMap<String, Vec<NamedFunction>> = BTreeMap::new();
+    for function in functions {
+        for number in function.name.split('_').map_while(case_number) {
+            tests.entry(number).or_default().push(function.clone());
         }
     }
+    tests
 }
 
 fn case_number(word: &str) -> Option<String> {
@@ -101,7 +94,7 @@ fn case_number(word: &str) -> Option<String> {
     (matches!(digits.len(), 2 | 3) && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| word.to_uppercase())
 }
 
-fn render(cases: &[TestCase], tests: &BTreeMap<String, Vec<Test>>) -> String {
+fn render(cases: &[TestCase], tests: &BTreeMap<String, Vec<NamedFunction>>) -> String {
     let shown = cases.iter().filter(|case| tests.contains_key(&case.number)).count();
     let mut out = String::from(
         "# Named cases\n\nDerived by `cargo xtask cases` from `cases.txt` and the tests in the tree; `cargo xtask check` fails when it is stale.\n\n",
@@ -112,18 +105,14 @@ fn render(cases: &[TestCase], tests: &BTreeMap<String, Vec<Test>>) -> String {
     for case in cases {
         if let Some(found) = tests.get(&case.number) {
             let names: Vec<String> = found.iter().map(|test| format!("`{}` in {}", test.name, test.file)).collect();
-            let _ = writeln!(out, "| {} | {} | {} |", case.number, cell(&case.title), names.join("<br>"));
+            let _ = writeln!(out, "| {} | {} | {} |", case.number, tree::cell(&case.title), names.join("<br>"));
         }
     }
     out.push_str("\n## Waiting\n\n| case | what must come of it | waits for |\n|---|---|---|\n");
     for case in cases.iter().filter(|case| !tests.contains_key(&case.number)) {
-        let _ = writeln!(out, "| {} | {} | {} |", case.number, cell(&case.title), case.waits_for);
+        let _ = writeln!(out, "| {} | {} | {} |", case.number, tree::cell(&case.title), case.waits_for);
     }
     out
-}
-
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
 }
 
 #[cfg(test)]
@@ -139,17 +128,15 @@ mod tests {
 
     #[test]
     fn a_test_is_found_by_its_number_and_may_show_two() {
-        let mut tests = BTreeMap::new();
         let text = "    fn d31_cookieless_hello_allocates_nothing() {\nfn c01_c06_duplicates() {\nfn decode() {\nfn e1_x() {\nfn d100_y() {\n";
-        collect_tests("a.rs", text, &mut tests);
+        let tests = by_case(named_tests::in_file("a.rs", text));
         assert_eq!(tests.keys().collect::<Vec<_>>(), ["C01", "C06", "D100", "D31"]);
     }
 
     #[test]
     fn a_case_is_in_or_waits() {
         let cases = parse_list("D01\tengines\tone\nD02\tcid\ttwo | three\n").unwrap();
-        let mut tests = BTreeMap::new();
-        collect_tests("a.rs", "fn d01_x()", &mut tests);
+        let tests = by_case(named_tests::in_file("a.rs", "fn d01_x()"));
         let page = render(&cases, &tests);
         assert!(page.contains("1 of 2 cases") && page.contains("| D01 | one | `d01_x` in a.rs |"), "{page}");
         assert!(page.contains("| D02 | two \\| three | connection IDs (RFC 9146) |"), "{page}");

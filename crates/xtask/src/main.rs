@@ -17,9 +17,12 @@ mod crash;
 mod dashboards;
 mod fuzz;
 mod interop;
+mod invert;
+mod named_tests;
 mod population;
 mod power;
 mod process;
+mod requirements;
 mod seams;
 mod setup;
 mod simulate;
@@ -45,6 +48,11 @@ enum Command {
     Check(check::CheckOptions),
     /// Rewrite crates/xtask/cases/STATUS.md: which named test cases are tested, and what the others wait for
     Cases,
+    /// Rewrite crates/est/rfc/CAPABILITIES.md: the requirements of RFC 9148 and those that it leans on, with the tests that show them
+    Requirements,
+    /// Break the code of one requirement at a time, in a copy of the tree: a test that it names must fail. Kept in
+    /// crates/est/rfc/inverted/results.txt
+    Invert(invert::InvertOptions),
     /// Check the dependencies against the RustSec advisories (needs the network)
     Advisories,
     /// Build crates/dtls without one check of the client's authentication, for each such check: the walk in crates/dtls must
@@ -98,6 +106,8 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Check(options) => return check::run(&options),
         Command::Cases => cases::write(),
+        Command::Requirements => requirements::write(),
+        Command::Invert(options) => invert::run(&options),
         Command::Advisories => check::advisories(),
         Command::Seams => seams::run(),
         Command::Walk { arguments } => seams::walk(&arguments),

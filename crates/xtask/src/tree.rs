@@ -41,6 +41,11 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Text for a cell of a table in Markdown.
+pub(crate) fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
 /// The files that git would commit (tracked, or new and not ignored), relative to the root, with one of these
 /// endings.
 pub(crate) fn files(endings: &[&str]) -> Result<Vec<String>> {

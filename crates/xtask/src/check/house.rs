@@ -8,7 +8,7 @@ mod pages;
 
 use anyhow::{Result, bail};
 
-use crate::{cases, tree};
+use crate::{cases, requirements, tree};
 
 /// One concept for each file: a file with more lines than this before its tests hides a type.
 const FILE_LINES_MAX: usize = 600;
@@ -70,6 +70,7 @@ pub(super) fn check() -> Result<()> {
     findings.extend(dependencies_without_reason(&tree::read("Cargo.toml")?));
     findings.extend(readme_commands(&tree::read("README.md")?, &tree::read("crates/cli/src/main.rs")?));
     findings.extend(cases::check().err().map(|error| error.to_string()));
+    findings.extend(requirements::check()?);
     if !findings.is_empty() {
         bail!("{} findings\n      {}", findings.len(), findings.join("\n      "));
     }
