@@ -37,13 +37,16 @@ pub(crate) fn check() -> Result<Vec<String>> {
     let (tables, patches) = (read()?, patches()?);
     println!("   {}", page::summary(&tables, &patches));
     let mut found = faults(&tables, &named_tests::in_tree()?, &patches);
-    if tree::read(PAGE).unwrap_or_default() != page::render(&tables, &patches) {
-        found.push(format!("{PAGE} is stale: run `cargo xtask requirements` and commit it"));
-    }
+    found.extend(stale(&tree::read(PAGE).unwrap_or_default(), &tables, &patches));
     for id in &patches {
-        found.extend(does_not_apply(id)?);
+        found.extend(does_not_apply(&patch_file(id))?);
     }
     Ok(found)
+}
+
+fn stale(committed: &str, tables: &[RequirementTable], patches: &[String]) -> Option<String> {
+    (committed != page::render(tables, patches))
+        .then(|| format!("{PAGE} is stale: run `cargo xtask requirements` and commit it"))
 }
 
 /// The ids of the requirements that have a patch, sorted.
@@ -74,9 +77,8 @@ pub(crate) fn find<'f>(named: &str, functions: &'f [NamedFunction]) -> Result<&'
     }
 }
 
-fn does_not_apply(id: &str) -> Result<Option<String>> {
-    let file = patch_file(id);
-    let ended = Program::line("git apply --check").arg(&file).directory(&tree::root()).output()?;
+fn does_not_apply(file: &str) -> Result<Option<String>> {
+    let ended = Program::line("git apply --check").arg(file).directory(&tree::root()).output()?;
     let why = ended.stderr.lines().next().unwrap_or_default().to_owned();
     Ok((!ended.status.success()).then(|| format!("{file} does not apply: {why}")))
 }
@@ -205,6 +207,29 @@ mod tests {
         assert!(faults_in(&entries, &["rfc9148-4.1-1"]).is_empty());
         assert!(faults_in(&entries, &["rfc9148-4.1-2"])[0].ends_with("names no test"));
         assert!(faults_in(&entries, &["rfc9148-4.1-3"])[0].ends_with("no table has this id"));
+    }
+
+    #[test]
+    fn a_page_of_other_tables_is_stale() {
+        let before = tables(&[entry("rfc9148-4.1-1", "missing = \"m\"")]);
+        let page = page::render(&before, &[]);
+        assert_eq!(stale(&page, &before, &[]), None);
+        assert!(stale(&page, &tables(&[entry("rfc9148-4.1-1", "tests = [\"shows\"]")]), &[]).is_some());
+        assert!(stale(&page, &before, &["rfc9148-4.1-1".to_owned()]).is_some(), "another patch");
+    }
+
+    #[test]
+    fn a_patch_that_does_not_apply_is_found() {
+        let file = tree::scratch("invert-patch").unwrap().join("one.patch");
+        let adds_below = |text: &str| {
+            let (lines, context) = (text.lines().count(), text.replace('\n', "\n "));
+            let head = format!("Why.\n\n--- a/rustfmt.toml\n+++ b/rustfmt.toml\n@@ -1,{lines} +1,{} @@\n ", lines + 1);
+            std::fs::write(&file, format!("{head}{}\n+more\n", context.trim_end())).unwrap();
+            does_not_apply(file.to_str().unwrap()).unwrap()
+        };
+        let text = tree::read("rustfmt.toml").unwrap();
+        assert_eq!(adds_below(&text), None);
+        assert!(adds_below(&text.to_uppercase()).is_some_and(|fault| fault.contains("does not apply")));
     }
 
     #[test]
