@@ -34,6 +34,7 @@ const PROPERTIES: &[Property] = &[
     ("a serial stands for one certificate", issuance::a_serial_stands_for_one_certificate),
     ("an abandoned reservation is no certificate", issuance::an_abandoned_reservation_is_no_certificate),
     ("an intent outlived is abandoned", issuance::an_intent_outlived_is_abandoned),
+    ("a lifetime begins with the reservation", issuance::a_lifetime_begins_with_the_reservation),
     ("pages are complete, without repeats and bounded", listing::pages_are_complete_without_repeats_and_bounded),
     ("a page goes on behind any row", listing::a_page_goes_on_behind_any_row),
     ("pages are stable while rows are added and changed", listing::pages_are_stable),

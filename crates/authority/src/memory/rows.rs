@@ -55,6 +55,8 @@ pub(super) struct DeviceRows {
 
 struct Row {
     entry: LedgerEntry,
+    /// The second from which a reservation is outlived. Its lifetime begins when it is made: the request may have been asked for earlier.
+    outlived_from: u64,
 }
 
 impl Row {
@@ -64,7 +66,7 @@ impl Row {
             // A revocation is kept until the certificate has expired.
             _ if self.entry.revocation.is_some() => self.entry.intent.validity.not_after < now,
             RowStage::Abandoned => true,
-            RowStage::Reserved => lifetime_end(self.entry.intent.at) <= now.as_secs(),
+            RowStage::Reserved => self.outlived_from <= now.as_secs(),
             RowStage::Issued(record) => record.issued.validity.not_after < now,
         }
     }
@@ -74,7 +76,7 @@ impl Row {
             // Once it has expired, no client can authenticate with it.
             _ if self.entry.revocation.is_some() => self.entry.intent.validity.not_after.as_secs().saturating_add(1),
             RowStage::Abandoned => 0,
-            RowStage::Reserved => lifetime_end(self.entry.intent.at),
+            RowStage::Reserved => self.outlived_from,
             RowStage::Issued(record) => record.window.until.as_secs(),
         }
     }
@@ -161,7 +163,9 @@ impl Rows {
         }
         self.reserved += 1;
         let cursor = place(self.began, self.reserved);
-        let row = Row { entry: LedgerEntry { cursor, intent, stage: RowStage::Reserved, revocation: None } };
+        let outlived_from = lifetime_end(self.latest.map_or(intent.at, |latest| latest.max(intent.at)));
+        let row =
+            Row { outlived_from, entry: LedgerEntry { cursor, intent, stage: RowStage::Reserved, revocation: None } };
         self.forgettable.insert((row.forgettable_from(), serial));
         self.order.insert(cursor, serial);
         self.by_serial.insert(serial, row);
@@ -197,9 +201,9 @@ impl Rows {
             let is_same = |row: &&Row| {
                 !matches!(row.entry.stage, RowStage::Abandoned) && intent.asks_the_same_as(&row.entry.intent)
             };
-            let entry = &rows.into_iter().find(is_same)?.entry;
+            let Row { entry, outlived_from } = rows.into_iter().find(is_same)?;
             match &entry.stage {
-                RowStage::Reserved if intent.at.as_secs() < lifetime_end(entry.intent.at) => {
+                RowStage::Reserved if intent.at.as_secs() < *outlived_from => {
                     return Some(Intended::InProgress);
                 }
                 RowStage::Issued(Record { issued, window, .. })

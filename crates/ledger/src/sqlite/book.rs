@@ -87,7 +87,7 @@ pub(super) struct Book {
 /// A reservation that waits for its certificate.
 struct Reservation {
     serial: Serial,
-    /// The second from which it is outlived.
+    /// The second from which it is outlived: its lifetime begins when it is made, and not when its request was.
     end: i64,
     /// What the audit will say about its request.
     origin: RequestOrigin,
@@ -404,7 +404,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
         let (csr, spki, factory_key) = (tag(&intent.csr), tag(&intent.spki), factory_key.as_ref().map(tag));
         let row = OfDevice { number, not_after, csr, spki, factory_key };
         self.unmerged.insert(&IndexEntry { device, key: short(&intent.spki), row });
-        let (end, origin) = (lifetime_end(seconds(intent.at)), RequestOrigin::of(intent));
+        let (end, origin) = (lifetime_end(self.tally.time.max(seconds(intent.at))), RequestOrigin::of(intent));
         let kept = self.journal.is_some().then(|| Box::new(intent.clone()));
         self.open.insert(number, Reservation { serial: intent.serial, end, origin, intent: kept });
         self.added += 1;

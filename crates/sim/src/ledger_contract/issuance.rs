@@ -239,3 +239,18 @@ pub(super) fn an_intent_outlived_is_abandoned(desk: &Desk<'_>) {
     desk.is(matches!(after, Intended::Reserved), &format!("then asked for anew, not {after:?}"));
     desk.same(desk.record(vec![sample.record()]), vec![Recorded::Abandoned], "the first certificate comes too late");
 }
+
+/// The ledger has a later time than the request that it reserves a row for: the lifetime begins with the reservation.
+pub(super) fn a_lifetime_begins_with_the_reservation(desk: &Desk<'_>) {
+    const LATER: u64 = 50;
+    let lifetime = INTENT_LIFETIME.as_secs();
+    let other = desk.sample(1);
+    let later = desk.intend_one(other.repeat(&other, LATER));
+    desk.is(matches!(later, Intended::Reserved), &format!("the ledger goes on, not {later:?}"));
+    let sample = desk.sample(2);
+    desk.reserve(std::slice::from_ref(&sample));
+    let before = desk.intend_one(sample.repeat(&desk.sample(3), LATER + lifetime - 1));
+    desk.is(matches!(before, Intended::InProgress), &format!("in progress for its whole lifetime, not {before:?}"));
+    let after = desk.intend_one(sample.repeat(&desk.sample(4), LATER + lifetime));
+    desk.is(matches!(after, Intended::Reserved), &format!("then asked for anew, not {after:?}"));
+}
