@@ -11,15 +11,22 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pki::Digest;
-use rusqlite::types::Value;
-use rusqlite::{Connection, Error, Row, TransactionBehavior, params_from_iter};
+use rusqlite::{Connection, Error, TransactionBehavior};
 
 use crate::fault::OpenProblem;
+use crate::paths::with_suffix;
 use crate::sqlite::schema::{self, ADDED_IN_2, FILLED_IN_2, Fill, SCHEMA_VERSION};
-use crate::sqlite::{connect, connect_beside};
+use crate::sqlite::{connect_beside, connect_measured, is_open_elsewhere};
 
 /// Rows of one transaction of a step that copies rows: some milliseconds, in which a server waits.
-const ROWS_AT_ONCE: usize = 1_000;
+const ROWS_AT_ONCE: i64 = 1_000;
+
+/// Rows that are read in one transaction.
+const PAGE_ROWS: i64 = 10_000;
+
+/// A longer log is not written again beside a server, which waits meanwhile: somebody reads the ledger for a long time. It is four times as long as a
+/// log that nobody reads.
+const LOG_BYTES_MAX: u64 = 128 << 20;
 
 /// What a migration did, or would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,15 +102,20 @@ fn try_plan(connection: &Connection) -> Result<Migration, MigrateProblem> {
 pub fn migrate(file: &Path, watch: MigrationWatch<'_>) -> Result<Migration, MigrateFault> {
     let fault = |problem| MigrateFault { file: file.to_owned(), problem };
     let opened = |it: crate::OpenFault| fault(MigrateProblem::Ledger(it.problem));
-    let connection = connect(file).map_err(opened)?;
+    let log_bytes = with_suffix(file, "-wal").metadata().map_or(0, |log| log.len());
+    if log_bytes > LOG_BYTES_MAX && is_open_elsewhere(file) {
+        return Err(fault(MigrateProblem::LongLog { log_bytes }));
+    }
+    let (connection, held) = connect_measured(file).map_err(opened)?;
     let from = schema::version(&connection).map_err(|error| fault(error.into()))?;
-    let mut work = Work { connection, longest_lock: None, watch };
+    // Others wait while the log is written again, too.
+    let mut work = Work { connection, longest_lock: Some(held), watch };
     let mut migration = Migration { from, to: from.max(SCHEMA_VERSION), steps: Vec::new(), longest_lock: None };
     if from < SCHEMA_VERSION {
         let source = connect_beside(file).map_err(opened)?;
         work.migrate(&source, &mut migration.steps).map_err(fault)?;
     }
-    migration.longest_lock = work.longest_lock;
+    migration.longest_lock = work.longest_lock.filter(|_| from < SCHEMA_VERSION);
     Ok(migration)
 }
 
@@ -143,28 +155,43 @@ impl Work<'_> {
         added.map_err(|error| MigrateProblem::Step { what: first_object(text), error })
     }
 
-    /// Writes the rows that a new table needs. They are read in one snapshot, which the triggers of the new tables complete: a row that comes
-    /// meanwhile is theirs.
+    /// Writes the rows that a new table needs. They are read into a table of the connection first, each page in a transaction of its own: one that
+    /// lasted as long as the migration would let the log of a server grow meanwhile. A row that comes meanwhile is written by a trigger too.
     fn fill(&mut self, fill: &Fill, source: &Connection) -> Result<u64, MigrateProblem> {
         let failed = |error| MigrateProblem::Step { what: fill.what.to_owned(), error };
         let total = fill.count(source).map_err(failed)?;
-        let mut statement = source.prepare(fill.rows).map_err(failed)?;
-        let mut rows = statement.query([]).map_err(failed)?;
-        let (mut done, mut written) = (0_u64, 0_u64);
-        let mut batch = Vec::with_capacity(ROWS_AT_ONCE);
+        self.read_pages(fill, source)?;
+        let ordered =
+            format!("CREATE TABLE temp.ordered AS SELECT key, value FROM temp.filling ORDER BY {}", fill.order);
+        source.execute_batch("DROP TABLE IF EXISTS temp.ordered").map_err(failed)?;
+        source.execute_batch(&ordered).map_err(failed)?;
+        let (mut after, mut done, mut written) = (0_i64, 0_u64, 0_u64);
         loop {
-            batch.clear();
-            while batch.len() < ROWS_AT_ONCE
-                && let Some(row) = rows.next().map_err(failed)?
-            {
-                batch.push(values(row).map_err(failed)?);
-            }
-            if batch.is_empty() {
-                return Ok(written);
-            }
+            let batch = behind(source, after).map_err(failed)?;
+            let Some((last, ..)) = batch.last() else { return Ok(written) };
+            after = *last;
             written += self.locked(|connection| insert(connection, fill, &batch)).map_err(failed)?;
             done += u64::try_from(batch.len()).unwrap_or(0);
             self.report(fill.what, done, total)?;
+        }
+    }
+
+    /// Copies what the rows of a step have into a table of the connection.
+    fn read_pages(&mut self, fill: &Fill, source: &Connection) -> Result<(), MigrateProblem> {
+        let failed = |error| MigrateProblem::Step { what: fill.what.to_owned(), error };
+        let begin = "PRAGMA temp_store = FILE;
+DROP TABLE IF EXISTS temp.filling;
+CREATE TEMP TABLE filling (key INTEGER PRIMARY KEY, value INTEGER NOT NULL);";
+        source.execute_batch(begin).map_err(failed)?;
+        let mut after = i64::MIN;
+        loop {
+            let copy = format!("INSERT INTO temp.filling {}", fill.page);
+            let rows = source.prepare_cached(&copy).and_then(|mut copy| copy.execute([after, PAGE_ROWS]));
+            if rows.map_err(failed)? == 0 {
+                return Ok(());
+            }
+            let last = source.query_row("SELECT max(key) FROM temp.filling", [], |row| row.get(0));
+            after = last.map_err(failed)?;
         }
     }
 
@@ -200,17 +227,23 @@ impl Work<'_> {
     }
 }
 
-fn insert(connection: &Connection, fill: &Fill, batch: &[Vec<Value>]) -> Result<u64, Error> {
-    let mut statement = connection.prepare_cached(fill.insert)?;
-    let mut written = 0;
-    for row in batch {
-        written += u64::try_from(statement.execute(params_from_iter(row))?).unwrap_or(0);
-    }
-    Ok(written)
+/// The place of a row in the order of a step, its key and its value.
+type Filled = (i64, i64, i64);
+
+fn behind(source: &Connection, after: i64) -> Result<Vec<Filled>, Error> {
+    let sql = "SELECT rowid, key, value FROM temp.ordered WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
+    let mut statement = source.prepare_cached(sql)?;
+    let rows = statement.query_map([after, ROWS_AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    rows.collect()
 }
 
-fn values(row: &Row<'_>) -> Result<Vec<Value>, Error> {
-    (0..row.as_ref().column_count()).map(|column| row.get(column)).collect()
+fn insert(connection: &Connection, fill: &Fill, batch: &[Filled]) -> Result<u64, Error> {
+    let mut statement = connection.prepare_cached(fill.insert)?;
+    let mut written = 0;
+    for (_, key, value) in batch {
+        written += u64::try_from(statement.execute([key, value])?).unwrap_or(0);
+    }
+    Ok(written)
 }
 
 /// The name in `meta` which says that the tables of this text were added.
@@ -274,6 +307,11 @@ pub enum MigrateProblem {
         /// What SQLite says.
         error: Error,
     },
+    /// Its log is too long to be written again beside a server.
+    LongLog {
+        /// Bytes of the log.
+        log_bytes: u64,
+    },
     /// It was asked to stop; what was done stays.
     Stopped,
 }
@@ -298,6 +336,11 @@ impl fmt::Display for MigrateProblem {
             Self::Ledger(problem) => problem.fmt(f),
             Self::Database(error) => write!(f, "{error}"),
             Self::Step { what, error } => write!(f, "cannot add {what}: {error}. {GOES_ON}"),
+            Self::LongLog { log_bytes } => write!(
+                f,
+                "its log is {} MiB long, because a backup or a verification reads it, and the server would wait while the log is made durable. Run this again when that has ended",
+                log_bytes >> 20
+            ),
             Self::Stopped => write!(f, "the migration was stopped. {GOES_ON}"),
         }
     }

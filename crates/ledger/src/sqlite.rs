@@ -31,6 +31,7 @@ pub(crate) mod foreign;
 pub(crate) mod import;
 mod index;
 pub(crate) mod locate;
+mod lock;
 pub(crate) mod own_log;
 mod place;
 pub(crate) mod pruned;
@@ -45,8 +46,7 @@ pub mod schema;
 mod writer;
 
 use std::fmt;
-use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,13 +80,15 @@ use crate::audit::refusals::Refusals;
 use crate::audit::signer::{CheckpointFailures, CheckpointTimer, CheckpointWriter, checkpoints};
 use crate::audit::{AuditClock, AuditKey, AuditPublicKey, AuditSettings};
 use crate::fault::{OpenFault, OpenProblem};
-use crate::journal::JournalSettings;
 use crate::journal::frame::LedgerId;
+use crate::journal::{JournalSettings, segments};
 use crate::paths::with_suffix;
 use crate::seconds::{seconds, time};
 use crate::serial::{SERIAL_KEY_BYTES, SerialCipher};
 
+pub(crate) use self::connect::connect_measured;
 pub use self::connect::{Beside, connect, connect_beside};
+pub(crate) use self::lock::{is_open_elsewhere, lock, lock_if_there};
 pub(crate) use self::room::NEEDED_BYTES;
 
 /// Rows that wait for the writer: as many as a server has enrolments in flight, twice over. Whoever comes then is told to come later.
@@ -444,34 +446,16 @@ fn create(file: &Path) -> Result<(), OpenProblem> {
 fn expect_journal_of_ledger(file: &Path, journal: Option<&JournalSettings>) -> Result<(), OpenProblem> {
     let Some(settings) = journal else { return Ok(()) };
     let is_written = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.len() > 0);
-    if !is_written(file) && is_written(&settings.file) {
+    // A new file has its first page before it has a log. A log without its file is what somebody left.
+    if is_written(file) {
+        return Ok(());
+    }
+    if is_written(&settings.file) {
         return Err(OpenProblem::Lost { journal: settings.file.clone() });
     }
-    Ok(())
-}
-
-/// One process has a ledger open: two would draw the same numbers.
-pub(crate) fn lock(file: &Path) -> Result<File, OpenProblem> {
-    let name = with_suffix(file, ".lock");
-    // Who may open it may hold it, and keep a server from starting.
-    let lock = open_or_create(File::options().write(true), &name, 0o600, file).map_err(OpenProblem::File)?;
-    take(lock)
-}
-
-/// The same for what changes no file: without a lock file no process has the ledger open.
-pub(crate) fn lock_if_there(file: &Path) -> Result<Option<File>, OpenProblem> {
-    match File::options().write(true).open(with_suffix(file, ".lock")) {
-        Ok(lock) => take(lock).map(Some),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(OpenProblem::File(error)),
-    }
-}
-
-fn take(lock: File) -> Result<File, OpenProblem> {
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenProblem::InUse),
-        Err(TryLockError::Error(error)) => Err(OpenProblem::File(error)),
+    match segments::closed(&settings.resolved().file).map_err(OpenProblem::File)?.pop() {
+        Some(closed) => Err(OpenProblem::Lost { journal: closed.file }),
+        None => Ok(()),
     }
 }
 

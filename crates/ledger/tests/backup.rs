@@ -45,6 +45,31 @@ fn number(file: &Path, sql: &str) -> i64 {
     Connection::open(file).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
+/// What `journal_size_limit` leaves of a log that had to grow: twice the pages at which it is copied into the file.
+const LOG_BYTES_MAX: u64 = 2 * 8_000 * 4_120;
+
+#[test]
+fn a_log_that_a_long_reading_made_long_is_shortened_when_that_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.db");
+    let log = || fs::metadata(folder.path().join("ledger.db-wal")).unwrap().len();
+    let ledger = SqliteLedger::open(&file, Fresh { serial_key: [7; 16] }, utc(NOW)).unwrap();
+    let reader = Connection::open(&file).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM intent;").unwrap();
+    let mut next = 0;
+    while log() < 2 * LOG_BYTES_MAX {
+        issue(&ledger, next, BATCH);
+        next += BATCH;
+        assert!(next < 10 * ROWS, "the log does not grow: {}", log());
+    }
+    drop(reader);
+    for _ in 0..3 {
+        issue(&ledger, next, 10);
+        next += 10;
+    }
+    assert!(log() <= LOG_BYTES_MAX, "{} bytes", log());
+}
+
 #[test]
 fn a_copy_of_a_large_ledger_under_writes_is_one_moment_of_it() {
     let folder = tempfile::tempdir().unwrap();

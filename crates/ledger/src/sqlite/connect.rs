@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -75,11 +75,16 @@ pub(super) fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
 /// # Errors
 /// [`OpenFault`] names the file and what to do.
 pub fn connect(file: &Path) -> Result<Connection, OpenFault> {
-    let try_connect = || -> Result<Connection, OpenProblem> {
+    connect_measured(file).map(|(connection, _)| connection)
+}
+
+/// The same, with the time for which nobody else could write.
+pub(crate) fn connect_measured(file: &Path) -> Result<(Connection, Duration), OpenFault> {
+    let try_connect = || -> Result<_, OpenProblem> {
         let connection = open_checked(file)?;
         connection.pragma_update(None, "synchronous", SYNCHRONOUS)?;
-        make_durable(&connection, file)?;
-        Ok(connection)
+        let held = make_durable(&connection, file)?;
+        Ok((connection, held))
     };
     try_connect().map_err(|problem| OpenFault { file: file.to_owned(), problem })
 }
@@ -188,15 +193,17 @@ pub(super) fn keep_log_when_closed(connection: &Connection) -> Result<(), rusqli
 /// A process that ended between a write and its sync leaves in the log what only the kernel's memory holds. So does a sync that failed, and after it
 /// no other sync helps: the kernel takes the pages for written, though they may not be. SQLite takes both for committed. So the log is written
 /// again, whole, and synced, before anything is answered or copied into the file by it. SQLite also syncs the folder of a new log and overlooks it
-/// when that fails.
-pub(super) fn make_durable(connection: &Connection, file: &Path) -> Result<(), OpenProblem> {
+/// when that fails. Says for how long nobody else could write.
+pub(super) fn make_durable(connection: &Connection, file: &Path) -> Result<Duration, OpenProblem> {
     // Nobody else changes the log or begins it anew meanwhile.
     connection.execute_batch("BEGIN IMMEDIATE")?;
+    let began = Instant::now();
     let done = write_log_again(file).and_then(|()| sync_name(file)).map_err(OpenProblem::File);
     connection.execute_batch("ROLLBACK")?;
+    let held = began.elapsed();
     done?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    Ok(())
+    Ok(held)
 }
 
 /// No lock of SQLite is on this file: closing it gives none up.

@@ -63,8 +63,10 @@ END;
 /// The revocations of version 1.
 pub(super) const FILL: Fill = Fill {
     what: "earlier revocations to their lists",
-    rows: "SELECT i.ca, r.number FROM revocation r JOIN intent i ON i.number = r.number",
-    insert: "INSERT OR IGNORE INTO crl_unfiled (ca, number) VALUES (?1, ?2)",
+    count: "SELECT count(*) FROM revocation",
+    page: "SELECT r.number, i.ca FROM revocation r JOIN intent i ON i.number = r.number WHERE r.number > ?1 ORDER BY r.number LIMIT ?2",
+    order: "key",
+    insert: "INSERT OR IGNORE INTO crl_unfiled (number, ca) VALUES (?1, ?2)",
 };
 
 /// The version of the schema that has these tables.

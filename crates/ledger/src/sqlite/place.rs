@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::audit::AuditSettings;
 use crate::fault::OpenProblem;
-use crate::paths::{folder_of, with_suffix};
+use crate::paths::folder_of;
 
 /// The permission bits of others than the owner.
 const OTHERS: u32 = 0o077;
@@ -19,8 +19,8 @@ const OTHERS: u32 = 0o077;
 /// removed the file. A key without checkpoints shows nothing: an operator can have made it before the first start.
 pub(super) fn expect_ledger_of_audit(file: &Path, audit: &AuditSettings) -> Result<(), OpenProblem> {
     let is_written = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.len() > 0);
-    // The log holds the first pages of a new file until they are copied.
-    if is_written(file) || is_written(&with_suffix(file, "-wal")) {
+    // A new file has its first page before it has a log. A log without its file is what somebody left, and SQLite removes it.
+    if is_written(file) {
         return Ok(());
     }
     // Both are made after the name of the ledger is durable.
@@ -110,6 +110,7 @@ mod tests {
 
     use super::super::{Fresh, SqliteLedger};
     use super::*;
+    use crate::paths::with_suffix;
 
     fn open(file: &Path) -> Result<SqliteLedger, crate::OpenFault> {
         SqliteLedger::open(file, Fresh { serial_key: [7; 16] }, UnixTime::now())

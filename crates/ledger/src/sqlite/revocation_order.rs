@@ -19,6 +19,9 @@ END;
 /// The revocations of version 1, in the order of their times.
 pub(super) const FILL: Fill = Fill {
     what: "the order of earlier revocations",
-    rows: "SELECT number FROM revocation ORDER BY at, number",
-    insert: "INSERT OR IGNORE INTO revocation_order (number) VALUES (?1)",
+    count: "SELECT count(*) FROM revocation",
+    page: "SELECT number, at FROM revocation WHERE number > ?1 ORDER BY number LIMIT ?2",
+    order: "value, key",
+    // The value is its place in the order, and is not kept.
+    insert: "INSERT OR IGNORE INTO revocation_order (number) SELECT ?1 WHERE ?2 IS NOT NULL",
 };

@@ -33,21 +33,26 @@ pub(crate) const ADDED_IN_2: &[&str] =
 /// The rows that the tables of [`ADDED_IN_2`] get from those of version 1.
 pub(crate) const FILLED_IN_2: &[Fill] = &[crl::FILL, revocation_order::FILL];
 
-/// Rows that a new table gets from the tables before it. They are written a bounded number at a time. Rows that come meanwhile are written by the
-/// triggers of the new table.
+/// Rows that a new table gets from the tables before it. They are read and written a bounded number at a time. Rows that come meanwhile are written by
+/// the triggers of the new table.
 pub(crate) struct Fill {
     /// What they are.
     pub(crate) what: &'static str,
-    /// Reads them.
-    pub(crate) rows: &'static str,
-    /// Writes one of them, whose columns are its parameters. It may be run a second time for a row, after a migration that was interrupted.
+    /// How many there are.
+    pub(crate) count: &'static str,
+    /// Reads the key and one value of the rows behind a key, in the order of the keys: the first ones.
+    pub(crate) page: &'static str,
+    /// The order in which they are written, of `key` and `value`.
+    pub(crate) order: &'static str,
+    /// Writes one of them: its first parameter is the key, and its second the value. It may be run a second time for a row, after a migration that was
+    /// interrupted.
     pub(crate) insert: &'static str,
 }
 
 impl Fill {
     /// How many rows it reads.
     pub(crate) fn count(&self, connection: &Connection) -> Result<u64, Error> {
-        let rows: i64 = connection.query_row(&format!("SELECT count(*) FROM ({})", self.rows), [], |row| row.get(0))?;
+        let rows: i64 = connection.query_row(self.count, [], |row| row.get(0))?;
         Ok(u64::try_from(rows).unwrap_or(0))
     }
 }

@@ -1,13 +1,11 @@
 //! What belongs together in the tables, read in ranges. What only version 2 of the schema has is looked at by `lists`.
 
-use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use rusqlite::{Connection, Error};
 
 use super::RowFlaw;
-use crate::paths::with_suffix;
-use crate::sqlite::schema;
+use crate::sqlite::{is_open_elsewhere, schema};
 
 /// Rows that are looked at in one statement.
 const PAGE_ROWS: i64 = 8_192;
@@ -63,12 +61,6 @@ pub(super) fn check_file(connection: &Connection, file: &Path) -> Result<bool, R
         Ok(said) => Err(RowFlaw::Database(said)),
         Err(error) => Err(RowFlaw::Database(error.to_string())),
     }
-}
-
-/// Whether a server has the ledger open now.
-fn is_open_elsewhere(file: &Path) -> bool {
-    let Ok(lock) = File::options().write(true).open(with_suffix(file, ".lock")) else { return false };
-    matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
 }
 
 /// The first row that stands alone.

@@ -271,3 +271,34 @@ fn two_ledgers_never_append_to_one_journal() {
     let said = copy.unwrap_err().to_string();
     assert!(said.contains("ledger.journal") && said.contains("another process has it open"), "{said}");
 }
+
+/// The disk of the ledger is not mounted: what is kept elsewhere shows that there was one.
+#[test]
+fn each_file_that_a_ledger_leaves_elsewhere_keeps_a_new_one_from_beginning() {
+    let stage = Stage::new();
+    let ledger = stage.open();
+    issue(&ledger, 0);
+    drop(ledger);
+    let mounted = stage.path("mounted");
+    fs::create_dir(&mounted).unwrap();
+    let away = |name: &str| fs::rename(stage.path(name), mounted.join(name)).unwrap();
+    let back = |name: &str| fs::rename(mounted.join(name), stage.path(name)).unwrap();
+    const FILES: [&str; 4] = ["ledger.db", "ledger.journal", "ledger.db.checkpoints.jsonl", "ledger.db.audit.key"];
+    FILES.iter().for_each(|name| away(name));
+    let closed = "ledger.journal.0.000000000000-000000000002";
+    fs::copy(mounted.join("ledger.journal"), mounted.join(closed)).unwrap();
+    for name in ["ledger.journal", closed, "ledger.db.checkpoints.jsonl"] {
+        back(name);
+        // Somebody removed the ledger and left its log, which SQLite removes when it begins a new file.
+        fs::write(stage.path("ledger.db-wal"), "a log").unwrap();
+        let fault = stage.try_open().unwrap_err();
+        assert!(matches!(fault.problem, OpenProblem::Lost { .. } | OpenProblem::Missing { .. }), "{name}: {fault}");
+        assert!(fault.to_string().contains(stage.path(name).to_str().unwrap()), "{name}: {fault}");
+        assert!(!stage.file().exists());
+        away(name);
+    }
+    // A key may be made before the first start: it shows nothing alone.
+    fs::remove_file(stage.path("ledger.db-wal")).unwrap();
+    FILES.iter().for_each(|name| back(name));
+    drop(stage.open());
+}

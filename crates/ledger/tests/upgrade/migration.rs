@@ -190,6 +190,31 @@ INSERT INTO revocation SELECT n, 10000 - n, 0, 'alice' FROM n";
     assert_eq!(order.iter().collect::<std::collections::BTreeSet<_>>().len(), order.len());
 }
 
+/// A snapshot that lasted as long as the migration would let the log of a server grow: it could not begin anew.
+#[test]
+fn the_log_can_be_shortened_between_any_two_steps_and_every_lock_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.db");
+    release_before::create(&file);
+    let connection = Connection::open(&file).unwrap();
+    let many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 25000)
+INSERT INTO revocation SELECT n, 100000 - n, 0, 'alice' FROM n";
+    connection.execute(many, []).unwrap();
+    // What a server has in its log is made durable first, which is a lock too.
+    let began = std::time::Instant::now();
+    let mut steps = 0;
+    let migrated = migrate(&file, &mut |progress| {
+        let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+        assert_eq!(busy, 0, "{progress:?}");
+        steps += 1;
+        ControlFlow::Continue(())
+    });
+    assert!(steps > 25);
+    let longest = migrated.unwrap().longest_lock.unwrap();
+    assert!(!longest.is_zero() && longest < began.elapsed());
+    assert_eq!(revocations_in_order(&file).len(), 25_000);
+}
+
 /// What one thread of the load has done.
 #[derive(Default)]
 struct Done {
