@@ -10,7 +10,9 @@ use crate::csr::Csr;
 use crate::csr_attributes::{CsrAttributes, CsrAttributesForm};
 use crate::der::{Reader, Tag, Writer, check_strict};
 use crate::encoding::Encoding;
+use crate::enveloped_key::{DecryptionKey, open, open_content};
 use crate::pem;
+use crate::private_key::PrivateKey;
 
 /// The strict pass: it never panics, and what it accepts is canonical, so that encoding it again gives the same
 /// bytes.
@@ -113,6 +115,30 @@ pub fn cms(bytes: &[u8]) {
         let again = cms::certs_only(&certificates);
         assert_eq!(cms::parse_certs_only(&again), Ok(sorted));
         certificates.iter().for_each(|der| certificate(der));
+    }
+}
+
+/// The keys of the target `enveloped_key`, under the identifier 07: the seeds are encrypted to them.
+const ENVELOPE_KEK: [u8; 16] = [7; 16];
+const ENVELOPE_KEY: &[u8] = include_bytes!("../tests/vectors/enveloped/recipient.der");
+
+/// A server-generated key in its envelope. The first octet chooses what the others are: a message to one of two keys, or, since a fuzzer cannot
+/// encrypt, the decrypted content of one. Whatever opens is a private key that reads the same again.
+pub fn enveloped_key(bytes: &[u8]) {
+    let Some((&which, bytes)) = bytes.split_first() else { return };
+    let recipient = PrivateKey::from_pkcs8(ENVELOPE_KEY.to_vec());
+    let opened = match which & 3 {
+        0 => open(bytes, &DecryptionKey::Kek { id: &[7], key: &ENVELOPE_KEK }, &[]),
+        1 => open(bytes, &DecryptionKey::KeyAgreement { id: &[7], key: &recipient }, &[]),
+        2 => open_content(crate::oid::PKCS7_SIGNED_DATA, bytes, &[]),
+        _ => open_content(crate::oid::PKCS7_DATA, bytes, &[]),
+    };
+    match opened {
+        Ok(opened) => {
+            let again = PrivateKey::read(opened.key.pkcs8()).expect("it was read once");
+            assert_eq!(again.pkcs8(), opened.key.pkcs8());
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 

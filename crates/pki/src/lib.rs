@@ -43,6 +43,7 @@ pub mod csr_attributes;
 pub mod der;
 mod digest;
 mod encoding;
+pub mod enveloped_key;
 mod extension;
 mod field;
 pub mod fuzz;

@@ -131,6 +131,25 @@ oids! {
     /// id-signedData (PKCS #7), 1.2.840.113549.1.7.2
     PKCS7_SIGNED_DATA = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
 
+    /// id-envelopedData (PKCS #7), 1.2.840.113549.1.7.3
+    PKCS7_ENVELOPED_DATA = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 3];
+    /// id-contentType (PKCS #9), 1.2.840.113549.1.9.3
+    CONTENT_TYPE = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 3];
+    /// id-messageDigest (PKCS #9), 1.2.840.113549.1.9.4
+    MESSAGE_DIGEST = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 4];
+    /// id-ct-KP-aKeyPackage (RFC 5958 §2), 2.16.840.1.101.2.1.2.78.5
+    ASYMMETRIC_KEY_PACKAGE = [0x60, 0x86, 0x48, 1, 0x65, 2, 1, 2, 78, 5];
+    /// id-aes128-CBC, 2.16.840.1.101.3.4.1.2
+    AES128_CBC = [0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1, 2];
+    /// id-aes128-wrap (RFC 3394), 2.16.840.1.101.3.4.1.5
+    AES128_WRAP = [0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1, 5];
+    /// id-aes256-CBC, 2.16.840.1.101.3.4.1.42
+    AES256_CBC = [0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1, 42];
+    /// id-aes256-wrap (RFC 3394), 2.16.840.1.101.3.4.1.45
+    AES256_WRAP = [0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1, 45];
+    /// dhSinglePass-stdDH-sha256kdf-scheme (RFC 5753 §7.1.4), 1.3.132.1.11.1
+    ECDH_SHA256_KDF = [0x2b, 0x81, 0x04, 1, 11, 1];
+
     /// id-ecPublicKey, 1.2.840.10045.2.1
     EC_PUBLIC_KEY = [0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
     /// secp256r1, 1.2.840.10045.3.1.7

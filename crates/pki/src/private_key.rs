@@ -44,6 +44,12 @@ impl PrivateKey {
         Self(Zeroizing::new(der))
     }
 
+    /// The curve and the private number, big-endian, with the length of the curve's order.
+    pub(crate) fn scalar(&self) -> Result<(Curve, &[u8]), KeyError> {
+        let fields = DerFields::read(&self.0)?;
+        Ok((fields.curve, fields.scalar))
+    }
+
     /// The PKCS#8 DER.
     #[must_use]
     pub fn pkcs8(&self) -> &[u8] {

@@ -56,6 +56,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "pki_csr", body: pki::fuzz::csr },
     Target { name: "pki_csr_attributes", body: pki::fuzz::csr_attributes },
     Target { name: "pki_der", body: pki::fuzz::der },
+    Target { name: "pki_enveloped_key", body: pki::fuzz::enveloped_key },
     Target { name: "pki_pem", body: pki::fuzz::pem },
 ];
 

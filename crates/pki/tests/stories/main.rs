@@ -7,6 +7,7 @@ mod common;
 mod crl;
 mod csr;
 mod csr_attributes;
+mod enveloped_key;
 mod foreign;
 mod generated_key;
 mod hostile;
