@@ -26,14 +26,18 @@ const PURE: &[Pure] = &[
 ];
 
 /// Packages without socket, thread or global state that a pure crate may use. `ring` and `rcgen` draw from the system only through
-/// `SystemRandom`, whose constructor clippy forbids; the functions of `time` and `rustls-pki-types` that read a clock are forbidden by clippy
+/// `SystemRandom`, whose constructor clippy forbids; `p256` and `p384` are built without their feature `getrandom`; the functions of `time` and `rustls-pki-types` that read a clock are forbidden by clippy
 /// too.
 const PACKAGES: &[&str] = &[
     "aes",
+    "aes-kw",
     "base64",
+    "cbc",
     "ccm",
     "dashmap",
     "hex",
+    "p256",
+    "p384",
     "rcgen",
     "ring",
     "rustls-pki-types",
