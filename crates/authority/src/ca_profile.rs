@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pki::csr_attributes::{CsrAttributes, CsrAttributesError, CsrAttributesForm, KeyRequirement};
 use pki::issue::{IssueError, Template};
 use pki::{AnchorId, Certificate, Curve};
 
@@ -158,6 +159,22 @@ impl<C> CaProfileSpec<C> {
         };
         if one_manufacturer && read_back { IssuedNames::Kept } else { IssuedNames::Other }
     }
+
+    /// What a request has to contain, for `/att`: only what the decision refuses a request for.
+    ///
+    /// - The key: the curve if there is one, else any elliptic-curve key.
+    /// - No signature algorithm: the decision accepts either hash with either curve, and a template could not say it.
+    /// - No subject and no alternative names: whether they are right depends on the certificate of the client (RFC 7030 §4.2.1, §4.2.2), and a
+    ///   client that fills a template would put only the attributes in it into the subject.
+    #[must_use]
+    pub fn csr_attributes(&self) -> CsrAttributes<'static> {
+        let curve = match self.key_types {
+            KeyTypes { p256: true, p384: false } => Some(Curve::P256),
+            KeyTypes { p256: false, p384: true } => Some(Curve::P384),
+            KeyTypes { .. } => None,
+        };
+        CsrAttributes { key: Some(KeyRequirement::Ec(curve)), ..CsrAttributes::default() }
+    }
 }
 
 /// What a CA of ours keeps with a profile, compiled.
@@ -189,6 +206,11 @@ impl CaProfile {
             ca_certificates: spec.ca.chain().to_vec(),
             issuers: vec![Arc::clone(spec.ca.certificate())],
             names: spec.issued_names(),
+            // RFC 9908 §4: "EST servers with legacy clients MAY continue to use the RFC7030-style unstructured list of attribute/value pairs,
+            // and MAY also include the template style".
+            csr_attributes: Some(
+                spec.csr_attributes().encode(CsrAttributesForm::Both).map_err(CaProfileFault::CsrAttributes)?,
+            ),
         };
         if spec.unrecorded == Unrecorded::ByRule && published.names != IssuedNames::Kept {
             return Err(CaProfileFault::NamesNotGivenBack);
@@ -285,6 +307,8 @@ pub enum CaProfileFault {
     NamesNotGivenBack,
     /// Its certificates cannot be built.
     Template(IssueError),
+    /// The answer to `/att` cannot be encoded.
+    CsrAttributes(CsrAttributesError),
 }
 
 impl fmt::Display for CaProfileFault {
@@ -301,6 +325,7 @@ impl fmt::Display for CaProfileFault {
                 "`device_id` cannot be read back from the subject that `issue.subject` makes, or there are several manufacturers",
             ),
             Self::Template(error) => write!(f, "certificates of this profile cannot be made: {error}"),
+            Self::CsrAttributes(error) => write!(f, "the answer to /att cannot be encoded: {error}"),
         }
     }
 }

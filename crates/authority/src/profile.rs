@@ -84,6 +84,8 @@ pub struct Published {
     pub issuers: Vec<Arc<Certificate>>,
     /// What issued certificates say about their device.
     pub names: IssuedNames,
+    /// The answer to `/att`, a CsrAttrs in DER (RFC 7030 §4.5.2); `None` if a request needs nothing in particular.
+    pub csr_attributes: Option<Vec<u8>>,
 }
 
 /// Whether a certificate of the authority identifies the device that it was issued to.
@@ -159,6 +161,12 @@ impl Profile {
     #[must_use]
     pub fn ca_certificates(&self) -> &[Arc<Certificate>] {
         &self.published.ca_certificates
+    }
+
+    /// The answer to `/att`, as the authority of the profile gave it; `None` if there is nothing to say.
+    #[must_use]
+    pub fn csr_attributes(&self) -> Option<&[u8]> {
+        self.published.csr_attributes.as_deref()
     }
 
     /// The certificates of its authority that issue.

@@ -229,8 +229,11 @@ impl Client {
     }
 
     fn request(&self, operation: Operation, accept: Option<Packing>) -> RequestSpec {
+        // The other two have one format each.
+        let certificates = !matches!(operation, Operation::CsrAttributes | Operation::Discover { .. });
         let (method, path, queries, body) = match operation {
             Operation::CaCertificates => (Method::Get, self.path(Resource::CaCertificates), Vec::new(), Vec::new()),
+            Operation::CsrAttributes => (Method::Get, self.path(Resource::CsrAttributes), Vec::new(), Vec::new()),
             Operation::Enroll { csr } => (Method::Post, self.path(Resource::SimpleEnroll), Vec::new(), csr),
             Operation::Reenroll { csr } => (Method::Post, self.path(Resource::SimpleReenroll), Vec::new(), csr),
             Operation::Discover { query } => {
@@ -238,13 +241,12 @@ impl Client {
                 (Method::Get, path, query.into_iter().collect(), Vec::new())
             }
         };
-        let function = path.as_slice() != DISCOVERY_PATH;
         let mut spec = RequestSpec::get("");
         spec.method = method;
         spec.path = path;
         spec.queries = queries;
         spec.content_format = (method == Method::Post).then_some(ContentFormat::PKCS10);
-        spec.accept = accept.filter(|_| function).map(Packing::content_format);
+        spec.accept = accept.filter(|_| certificates).map(Packing::content_format);
         spec.body = body;
         spec.block = self.block();
         spec.kind = self.config.kind;

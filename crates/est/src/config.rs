@@ -1,7 +1,7 @@
 //! The server's configuration: an immutable snapshot, checked and prepared once, shared by all shards.
 //!
 //! Every part of an answer that does not depend on the client is prepared here: the bytes of `/crts` per profile, the
-//! links of discovery, the verifier for devices. A new configuration is a new snapshot; sessions stay, and a request
+//! links of discovery, the verifier for devices. The bytes of `/att` come with the profile. A new configuration is a new snapshot; sessions stay, and a request
 //! that has begun keeps its profile.
 
 use std::fmt;
@@ -17,9 +17,6 @@ use crate::discovery::{Directory, ResourceLink};
 use crate::reason::Reason;
 use crate::resources::{Packing, PathTarget, Resource, Tree, TreeFault};
 use crate::verify::{CertificateCache, NameAuthorities, PeerVerifier};
-
-/// The formats in which every EST function answers (RFC 9148 §4.1).
-const FUNCTION_FORMATS: &str = "281 287";
 
 /// The parts of a server's configuration.
 pub struct ServerSpec {
@@ -236,10 +233,12 @@ impl ServerConfig {
         let labels =
             labels.flat_map(|(index, profile)| profile.labels().iter().map(move |label| (label.clone(), index)));
         let tree = Tree::new(spec.short_root.as_deref(), labels).map_err(ConfigFault::Tree)?;
-        let links = tree.paths().map(|(href, resource)| ResourceLink {
+        let profiles: Vec<ServedProfile> = spec.profiles.iter().map(|profile| prepare(Arc::clone(profile))).collect();
+        let served = tree.paths().filter(|(_, resource, profile)| profiles[*profile].serves(*resource).is_ok());
+        let links = served.map(|(href, resource, _)| ResourceLink {
             href,
             resource_type: resource.resource_type(),
-            content_formats: FUNCTION_FORMATS,
+            content_formats: resource.answer_formats(),
         });
         let directory = Directory::new(links.collect());
         let anchors = spec.profiles.iter().flat_map(|profile| profile.anchors().cloned());
@@ -270,7 +269,7 @@ impl ServerConfig {
             limits: spec.limits,
             directory,
             tree,
-            profiles: spec.profiles.into_iter().map(prepare).collect(),
+            profiles,
             diagnostics,
             names,
         })
@@ -302,14 +301,14 @@ impl ServerConfig {
             }
             PathTarget::Function { resource, profile } => {
                 let prepared = self.profiles.get(profile).ok_or(Reason::EstUnknownLabel)?;
+                prepared.serves(resource)?;
                 if head.method() != resource.method() {
                     return Err(Reason::CoapMethod);
                 }
                 if resource.request_format().is_some_and(|format| head.content_format() != Some(format)) {
                     return Err(Reason::CoapContentFormat);
                 }
-                let packing = Packing::from_accept(head.accept())?;
-                prepared.answer(resource, packing)
+                prepared.answer(resource, head.accept())
             }
         }
     }
@@ -340,6 +339,13 @@ pub(crate) enum RequestTarget<'c> {
         /// The profile.
         profile: &'c Arc<Profile>,
     },
+    /// The CSR attributes of a profile, ready to send.
+    CsrAttributes {
+        /// The CsrAttrs in DER.
+        body: &'c [u8],
+        /// The profile.
+        profile: &'c Arc<Profile>,
+    },
     /// A certificate.
     Enrolment {
         /// Enrolment or re-enrolment.
@@ -356,15 +362,34 @@ impl<'c> RequestTarget<'c> {
     pub(crate) fn profile(self) -> Option<&'c Arc<Profile>> {
         match self {
             RequestTarget::Discovery => None,
-            RequestTarget::CaCertificates { profile, .. } | RequestTarget::Enrolment { profile, .. } => Some(profile),
+            RequestTarget::CaCertificates { profile, .. }
+            | RequestTarget::CsrAttributes { profile, .. }
+            | RequestTarget::Enrolment { profile, .. } => Some(profile),
         }
     }
 }
 
 impl ServedProfile {
-    fn answer(&self, resource: Resource, packing: Packing) -> Result<RequestTarget<'_>, Reason> {
+    /// Whether the profile serves the function; the reason if not.
+    fn serves(&self, resource: Resource) -> Result<(), Reason> {
+        match resource {
+            Resource::CaCertificates | Resource::SimpleEnroll | Resource::SimpleReenroll => Ok(()),
+            // RFC 9148 §4.5: "4.04 is used when the resource is not available for the client", where EST has 204 or 404.
+            Resource::CsrAttributes => self.profile.csr_attributes().map(|_| ()).ok_or(Reason::EstNoCsrAttributes),
+        }
+    }
+
+    fn answer(&self, resource: Resource, accept: Option<ContentFormat>) -> Result<RequestTarget<'_>, Reason> {
         let function = match resource {
+            Resource::CsrAttributes => {
+                if accept.is_some_and(|format| format != ContentFormat::CSR_ATTRIBUTES) {
+                    return Err(Reason::CoapNotAcceptable);
+                }
+                let body = self.profile.csr_attributes().ok_or(Reason::EstNoCsrAttributes)?;
+                return Ok(RequestTarget::CsrAttributes { body, profile: &self.profile });
+            }
             Resource::CaCertificates => {
+                let packing = Packing::from_accept(accept)?;
                 let body = match packing {
                     Packing::CertsOnly => &self.certs_only,
                     Packing::Single => self.single.as_ref().ok_or(Reason::EstManyCertificates)?,
@@ -374,7 +399,7 @@ impl ServedProfile {
             Resource::SimpleEnroll => authority::Function::SimpleEnroll,
             Resource::SimpleReenroll => authority::Function::SimpleReenroll,
         };
-        Ok(RequestTarget::Enrolment { function, packing, profile: &self.profile })
+        Ok(RequestTarget::Enrolment { function, packing: Packing::from_accept(accept)?, profile: &self.profile })
     }
 }
 

@@ -31,8 +31,13 @@ pub struct ResourceLink {
 
 impl ResourceLink {
     fn render(&self) -> String {
-        // RFC 9148 §4.1 writes the list of formats as a quoted string.
-        format!("<{}>;rt=\"{}\";ct=\"{}\"", self.href, self.resource_type, self.content_formats)
+        let Self { href, resource_type, content_formats } = self;
+        // RFC 9148 §4.1 writes a list of formats as a quoted string, and a single format without quotes.
+        if content_formats.contains(' ') {
+            format!("<{href}>;rt=\"{resource_type}\";ct=\"{content_formats}\"")
+        } else {
+            format!("<{href}>;rt=\"{resource_type}\";ct={content_formats}")
+        }
     }
 }
 

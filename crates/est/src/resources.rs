@@ -5,11 +5,13 @@
 //! /<root>[/<label>]/crts                 CA certificates               GET   -> 281 | 287
 //! /<root>[/<label>]/sen                  enrol             286         POST  -> 281 | 287
 //! /<root>[/<label>]/sren                 re-enrol          286         POST  -> 281 | 287
+//! /<root>[/<label>]/att                  CSR attributes                GET   -> 285
 //! ```
 //!
 //! `<root>` is `.well-known/est`, which a server MUST support (RFC 9148 §4.1), or the short root of the configuration;
-//! `<label>` chooses the profile. `/att`, `/skg` and `/skc` are optional (RFC 9148 §4.2) and not served: they answer
-//! 4.04 and discovery does not list them.
+//! `<label>` chooses the profile. `/att`, `/skg` and `/skc` are optional (RFC 9148 §4.2). A profile without anything to
+//! say at `/att` does not serve it; `/skg` and `/skc` are not served. What is not served answers 4.04, and discovery does
+//! not list it.
 //!
 //! This module answers no requests: `server` does, based on this table.
 
@@ -44,11 +46,13 @@ pub enum Resource {
     SimpleEnroll,
     /// `/sren`: simple re-enrolment (RFC 7030 §4.2.2).
     SimpleReenroll,
+    /// `/att`: the CSR attributes (RFC 7030 §4.5).
+    CsrAttributes,
 }
 
 impl Resource {
     /// Every function, in the order in which RFC 9148 §4.1 lists them.
-    pub const ALL: [Self; 3] = [Self::CaCertificates, Self::SimpleEnroll, Self::SimpleReenroll];
+    pub const ALL: [Self; 4] = [Self::CaCertificates, Self::SimpleEnroll, Self::SimpleReenroll, Self::CsrAttributes];
 
     /// The last segment of its path (RFC 9148 §4.1, Table 1).
     #[must_use]
@@ -57,6 +61,7 @@ impl Resource {
             Self::CaCertificates => "crts",
             Self::SimpleEnroll => "sen",
             Self::SimpleReenroll => "sren",
+            Self::CsrAttributes => "att",
         }
     }
 
@@ -67,6 +72,7 @@ impl Resource {
             Self::CaCertificates => "ace.est.crts",
             Self::SimpleEnroll => "ace.est.sen",
             Self::SimpleReenroll => "ace.est.sren",
+            Self::CsrAttributes => "ace.est.att",
         }
     }
 
@@ -74,7 +80,7 @@ impl Resource {
     #[must_use]
     pub const fn method(self) -> Method {
         match self {
-            Self::CaCertificates => Method::Get,
+            Self::CaCertificates | Self::CsrAttributes => Method::Get,
             Self::SimpleEnroll | Self::SimpleReenroll => Method::Post,
         }
     }
@@ -83,8 +89,18 @@ impl Resource {
     #[must_use]
     pub const fn request_format(self) -> Option<ContentFormat> {
         match self {
-            Self::CaCertificates => None,
+            Self::CaCertificates | Self::CsrAttributes => None,
             Self::SimpleEnroll | Self::SimpleReenroll => Some(ContentFormat::PKCS10),
+        }
+    }
+
+    /// The Content-Formats of its answers, as discovery lists them: "the values that would be sent in the client request
+    /// with an Accept Option" (RFC 9148 §4.1).
+    #[must_use]
+    pub const fn answer_formats(self) -> &'static str {
+        match self {
+            Self::CaCertificates | Self::SimpleEnroll | Self::SimpleReenroll => "281 287",
+            Self::CsrAttributes => "285",
         }
     }
 }
@@ -236,13 +252,14 @@ impl Tree {
         Ok(PathTarget::Function { resource, profile })
     }
 
-    /// The path of each function under each label, below the shortest root: these are the links of discovery.
-    pub fn paths(&self) -> impl Iterator<Item = (String, Resource)> + '_ {
+    /// The path of each function under each label, below the shortest root, and the index of the label's profile: the
+    /// links of discovery are those that the profile serves.
+    pub fn paths(&self) -> impl Iterator<Item = (String, Resource, usize)> + '_ {
         let shortest = self.roots.iter().min_by_key(|root| root.iter().map(|segment| segment.len() + 1).sum::<usize>());
         let root = shortest.map(|root| root.join("/")).unwrap_or_default();
-        self.labels.keys().flat_map(move |label| {
+        self.labels.iter().flat_map(move |(label, &profile)| {
             let prefix = if label.is_empty() { format!("/{root}") } else { format!("/{root}/{label}") };
-            Resource::ALL.map(|resource| (format!("{prefix}/{}", resource.segment()), resource))
+            Resource::ALL.map(|resource| (format!("{prefix}/{}", resource.segment()), resource, profile))
         })
     }
 }
@@ -286,7 +303,7 @@ mod tests {
     fn c17_every_other_path_is_not_found() {
         assert_eq!(find("est/pumps/sen"), Err(Reason::EstUnknownLabel));
         assert_eq!(find("est/skg"), Err(Reason::EstFunctionNotServed));
-        assert_eq!(find("est/meters/att"), Err(Reason::EstFunctionNotServed));
+        assert_eq!(find("est/meters/skc"), Err(Reason::EstFunctionNotServed));
         for path in [
             "",
             "est",
@@ -326,9 +343,10 @@ mod tests {
 
     #[test]
     fn discovery_lists_the_shortest_root() {
-        let paths: Vec<String> = tree().paths().map(|(path, _)| path).collect();
-        let expected =
-            ["/est/crts", "/est/sen", "/est/sren", "/est/meters/crts", "/est/meters/sen", "/est/meters/sren"];
+        let paths: Vec<(String, usize)> = tree().paths().map(|(path, _, profile)| (path, profile)).collect();
+        let functions = ["crts", "sen", "sren", "att"];
+        let expected = functions.map(|it| (format!("/est/{it}"), 0)).into_iter();
+        let expected: Vec<_> = expected.chain(functions.map(|it| (format!("/est/meters/{it}"), 1))).collect();
         assert_eq!(paths, expected);
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //!   datagram ──► dtls::Endpoint ──Data──► coap::server::Peer ──whole request──► resource table
 //!                    ▲   │                        ▲                              │       │
-//!                    │   └─ Established, Refused ─┼──► Output::Attempt           │       └─ crts, core: answered now
+//!                    │   └─ Established, Refused ─┼──► Output::Attempt           │       └─ crts, att, core: answered now
 //!                    │                            │                              ▼
 //!                    └────────── records ◄── Outbox ◄── complete(JobId) ◄── Output::Submit(JobId, Job)
 //! ```

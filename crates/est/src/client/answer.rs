@@ -3,6 +3,7 @@
 use coap::client::Reply;
 use coap::{Code, ContentFormat};
 use pki::chain::{Listed, PassedOver};
+use pki::csr_attributes::CsrAttributes;
 use pki::der::{Reader, Tag};
 use pki::{Certificate, Digest, Encoding};
 
@@ -23,6 +24,8 @@ pub enum Answer {
     CaCertificates(CaCertificates),
     /// The issued certificate, DER; its key is that of the request.
     Certificate(Vec<u8>),
+    /// The CSR attributes, DER: [`pki::csr_attributes::CsrAttributes::parse`] reads them.
+    CsrAttributes(Vec<u8>),
     /// The links of discovery, as received.
     Links(String),
 }
@@ -41,6 +44,7 @@ pub struct CaCertificates {
 #[derive(Clone, Copy)]
 pub(super) enum Expected {
     CaCertificates(Option<Packing>),
+    CsrAttributes,
     Certificate {
         packing: Option<Packing>,
         /// The digest of the SubjectPublicKeyInfo in the request.
@@ -53,6 +57,7 @@ impl Expected {
     pub(super) fn of(operation: &Operation, packing: Option<Packing>) -> Result<Self, StartFault> {
         Ok(match operation {
             Operation::CaCertificates => Self::CaCertificates(packing),
+            Operation::CsrAttributes => Self::CsrAttributes,
             Operation::Discover { .. } => Self::Links,
             Operation::Enroll { csr } | Operation::Reenroll { csr } => {
                 let key = Digest::of(spki_of_request(csr).ok_or(StartFault::Csr)?);
@@ -68,6 +73,7 @@ impl Expected {
         let answer = match self {
             Self::Links => links(reply),
             Self::CaCertificates(packing) => ca_certificates(&reply, packing),
+            Self::CsrAttributes => csr_attributes(reply),
             Self::Certificate { packing, key } => issued(&reply, packing, &key),
         };
         answer.map_err(Failure::Answer)
@@ -95,6 +101,16 @@ fn links(reply: Reply) -> Result<Answer, AnswerFault> {
         return Err(AnswerFault::Format(reply.content_format));
     }
     String::from_utf8(reply.body).map(Answer::Links).map_err(|_| AnswerFault::Malformed(UnreadableAnswer::Links))
+}
+
+fn csr_attributes(reply: Reply) -> Result<Answer, AnswerFault> {
+    if reply.content_format != Some(ContentFormat::CSR_ATTRIBUTES) {
+        return Err(AnswerFault::Format(reply.content_format));
+    }
+    match CsrAttributes::parse(&reply.body) {
+        Ok(_) => Ok(Answer::CsrAttributes(reply.body)),
+        Err(error) => Err(AnswerFault::Malformed(UnreadableAnswer::CsrAttributes(error))),
+    }
 }
 
 fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, AnswerFault> {

@@ -6,6 +6,7 @@ use coap::{Code, ContentFormat};
 use pki::CertificateError;
 use pki::chain::{AnchorFlaw, CertificateListError, PassedOver, Unusable};
 use pki::cms::CmsError;
+use pki::csr_attributes::CsrAttributesError;
 
 use crate::reason::Reason;
 
@@ -96,6 +97,8 @@ pub enum UnreadableAnswer {
     },
     /// There is no certificate.
     Empty,
+    /// The CSR attributes.
+    CsrAttributes(CsrAttributesError),
     /// The links of discovery are not UTF-8.
     Links,
 }
@@ -107,6 +110,7 @@ impl fmt::Display for UnreadableAnswer {
             Self::Certificate { index, error } => write!(out, "certificate {}: {error}", index + 1),
             Self::Authority { index, fault } => write!(out, "certificate {}: {fault}", index + 1),
             Self::Empty => out.write_str("it contains no certificate"),
+            Self::CsrAttributes(error) => write!(out, "the CSR attributes: {error}"),
             Self::Links => out.write_str("the links are not UTF-8"),
         }
     }

@@ -17,6 +17,8 @@ pub enum Operation {
         /// PKCS #10, DER.
         csr: Vec<u8>,
     },
+    /// `GET /att`.
+    CsrAttributes,
     /// `GET /.well-known/core`.
     Discover {
         /// A filter, such as `rt=ace.est*`.

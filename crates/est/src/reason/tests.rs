@@ -202,13 +202,14 @@ fn busy() -> Vec<Busy> {
 }
 
 /// Reasons that arise in this crate; each is constructed where it arises, and the tests of that place see it.
-const OUR_OWN: [Reason; 18] = [
+const OUR_OWN: [Reason; 19] = [
     Reason::CoapNoSuchResource,
     Reason::CoapMethod,
     Reason::CoapContentFormat,
     Reason::CoapNotAcceptable,
     Reason::EstUnknownLabel,
     Reason::EstFunctionNotServed,
+    Reason::EstNoCsrAttributes,
     Reason::EstManyCertificates,
     Reason::EstEmptyRequest,
     Reason::EstTooManyFilters,

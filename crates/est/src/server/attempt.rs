@@ -143,7 +143,7 @@ impl AttemptBuilder {
     pub(super) fn success(success: Success) -> Self {
         let stage = match success {
             Success::Handshake => Stage::Handshake,
-            Success::Function(Resource::CaCertificates) => Stage::Request,
+            Success::Function(Resource::CaCertificates | Resource::CsrAttributes) => Stage::Request,
             Success::Function(Resource::SimpleEnroll | Resource::SimpleReenroll) => Stage::Issuance,
         };
         Self::new(stage, Ok(success))
@@ -282,6 +282,8 @@ pub struct Counters {
     pub requests_later: u64,
     /// Answers to `/crts`.
     pub ca_certificates: u64,
+    /// Answers to `/att`.
+    pub csr_attributes: u64,
     /// Answers to discovery.
     pub discoveries: u64,
     /// Jobs handed to the authority.

@@ -104,6 +104,14 @@ impl Server {
                     self.succeeded(session, attempt.profile(Some(profile)));
                 }
             }
+            Ok(RequestTarget::CsrAttributes { body, profile }) => {
+                self.respond(now, session, id, &Response::content(Code::CONTENT, ContentFormat::CSR_ATTRIBUTES, body));
+                if is_first_block(request.head()) {
+                    self.counters.csr_attributes += 1;
+                    let attempt = AttemptBuilder::success(Success::Function(Resource::CsrAttributes));
+                    self.succeeded(session, attempt.profile(Some(profile)));
+                }
+            }
             Ok(RequestTarget::Enrolment { function, packing, profile }) => {
                 let enrolment = Enrolment { function, packing, profile: Arc::clone(profile), csr: request.into_body() };
                 self.handle_enrolment(now, session, id, enrolment);
@@ -390,7 +398,7 @@ impl<'c> Resources for ResourceTable<'c, '_> {
     fn admit(&self, asked: &RequestTarget<'c>) -> Result<Admit, TableRefusal<'c>> {
         match asked {
             // A GET is safe: a repeated request gets the same bytes again.
-            RequestTarget::Discovery | RequestTarget::CaCertificates { .. } => {
+            RequestTarget::Discovery | RequestTarget::CaCertificates { .. } | RequestTarget::CsrAttributes { .. } => {
                 Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed })
             }
             // Refused before the first block is gathered: 5.03 has no Block2, and the upload is saved.

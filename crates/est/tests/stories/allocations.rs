@@ -44,19 +44,21 @@ fn nothing_is_allocated_for_what_begins_no_exchange() {
 }
 
 #[test]
-fn a_block_of_ca_certificates_costs_one_allocation() {
+fn a_block_of_ca_certificates_or_csr_attributes_costs_one_allocation() {
     let mut world = World::new();
     let holder = world.pki.device(1);
     let mut raw = Raw::connect(&mut world, 1, &holder);
     let block2 = Some(coap::Block { num: 0, more: false, size: coap::BlockSize::B64 });
-    let ask = Ask { method: GET, path: "est/crts", block2, ..Ask::default() };
-    for _ in 0..4 {
+    for path in ["est/crts", "est/att"] {
+        let ask = Ask { method: GET, path, block2, ..Ask::default() };
+        for _ in 0..4 {
+            let message = raw.message(&ask);
+            allocations(&mut world, &mut raw, &message);
+        }
         let message = raw.message(&ask);
-        allocations(&mut world, &mut raw, &message);
+        // The list of exchanges of a CoAP peer that did not have one.
+        assert!(allocations(&mut world, &mut raw, &message) <= 1, "{path}");
     }
-    let message = raw.message(&ask);
-    // The list of exchanges of a CoAP peer that did not have one.
-    assert!(allocations(&mut world, &mut raw, &message) <= 1);
 }
 
 /// Fills what a session stores about its requests: an answer, an unfinished upload, the messages themselves.

@@ -121,6 +121,7 @@ impl Registrar {
             ca_certificates: [root, issuing].map(|ca| Arc::clone(&ca.certificate)).to_vec(),
             issuers: vec![Arc::clone(&issuing.certificate)],
             names: IssuedNames::Kept,
+            csr_attributes: None,
         };
         Profile::new(spec, published, Arc::new("nothing that concerns anybody else")).unwrap()
     }
@@ -133,6 +134,19 @@ fn world() -> (World, Arc<Registrar>) {
     assert!(CaProfile::of(&profile).is_none());
     let authority = Arc::clone(&registrar) as Arc<dyn Authority<JobId>>;
     (World::before(pki, vec![profile], authority, |_, _| {}), registrar)
+}
+
+#[test]
+fn a_profile_with_nothing_to_say_has_no_csr_attributes_and_lists_none() {
+    let (mut world, _) = world();
+    let holder = world.pki.device(1);
+    let mut device = world.connect(1, &holder, ClientConfig::default());
+    world.ask(&mut device, Operation::CsrAttributes);
+    let failure = device.failure();
+    assert_eq!(failure.reason(), Some(Reason::EstNoCsrAttributes));
+    assert_eq!(Reason::EstNoCsrAttributes.response_code(), Some(coap::Code::NOT_FOUND), "RFC 9148 §4.5");
+    let links = String::from_utf8(world.server.config().directory().select(std::iter::empty()).unwrap().to_vec());
+    assert!(!links.unwrap().contains("att"));
 }
 
 #[test]

@@ -343,6 +343,7 @@ const OF_THE_REQUEST: &[Reason] = &[
     Reason::CoapNotAcceptable,
     Reason::EstUnknownLabel,
     Reason::EstFunctionNotServed,
+    Reason::EstNoCsrAttributes,
     Reason::EstManyCertificates,
     Reason::EstEmptyRequest,
     Reason::EstTooManyFilters,

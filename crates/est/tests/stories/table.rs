@@ -48,7 +48,7 @@ fn c17_methods_and_paths() {
         (GET, &long, Reason::CoapNoSuchResource),
         (GET, &many, Reason::CoapNoSuchResource),
         (GET, "est/pumps/crts", Reason::EstUnknownLabel),
-        (GET, "est/att", Reason::EstFunctionNotServed),
+        (POST, "est/att", Reason::CoapMethod),
         (POST, "est/skg", Reason::EstFunctionNotServed),
         (POST, ".well-known/est/skc", Reason::EstFunctionNotServed),
     ];
@@ -108,9 +108,10 @@ fn c18_formats_in_and_out() {
         let said = raw.ask(&mut world, &Ask { content_format, payload: &request, ..ask(POST, "est/sen") });
         assert_refused(&said, Reason::CoapContentFormat);
     }
-    for (method, path) in [(GET, "est/crts"), (POST, "est/sen"), (POST, "est/sren")] {
+    for (method, path) in [(GET, "est/crts"), (POST, "est/sen"), (POST, "est/sren"), (GET, "est/att")] {
         let content_format = (method == POST).then_some(286);
-        for accept in [0, 40, 62, 285, 286] {
+        let other = if path == "est/att" { 281 } else { 285 };
+        for accept in [0, 40, 62, other, 286] {
             let payload = if method == POST { &request[..] } else { &[] };
             let said = raw.ask(&mut world, &Ask { accept: Some(accept), content_format, payload, ..ask(method, path) });
             assert_refused(&said, Reason::CoapNotAcceptable);
@@ -287,9 +288,11 @@ fn discovery_over_the_wire() {
     let links = |said: &Said| String::from_utf8(said.payload.clone()).unwrap();
     let said = raw.ask(&mut world, &Ask { queries: &["rt=ace.est*"], ..ask(GET, ".well-known/core") });
     assert_eq!((said.code, said.content_format), (Code::CONTENT, Some(ContentFormat::LINK_FORMAT)));
-    assert_eq!(est::discovery::parse_links(&links(&said)).len(), 3);
+    assert_eq!(est::discovery::parse_links(&links(&said)).len(), 4);
     let said = raw.ask(&mut world, &Ask { queries: &["rt=ace.est.sren"], ..ask(GET, ".well-known/core") });
     assert_eq!(links(&said), r#"</est/sren>;rt="ace.est.sren";ct="281 287""#);
+    let said = raw.ask(&mut world, &Ask { queries: &["ct=285"], ..ask(GET, ".well-known/core") });
+    assert_eq!(links(&said), r#"</est/att>;rt="ace.est.att";ct=285"#, "as RFC 9148 §4.1 writes it");
     let said = raw.ask(&mut world, &Ask { queries: &["rt=nothing"], ..ask(GET, ".well-known/core") });
     assert_eq!((said.code, said.payload.len()), (Code::CONTENT, 0));
     let said = raw.ask(&mut world, &Ask { queries: &["rt=*"; 9], ..ask(GET, ".well-known/core") });

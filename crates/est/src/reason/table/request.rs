@@ -104,7 +104,7 @@ macro_rules! request_rows {
                 "Nothing to change.";
             CoapNotAcceptable: "coap.accept.not_acceptable", Request, NOT_ACCEPTABLE;
                 "The Accept option asks for a format that this resource does not have.";
-                "Ask for 281 (certs-only CMS) or 287 (one certificate), or leave the option out; discovery has format 40.";
+                "Ask for 281 (certs-only CMS) or 287 (one certificate), or leave the option out; att has format 285, discovery 40.";
                 "Nothing to change.";
             EstUnknownLabel: "est.path.unknown_label", Request, NOT_FOUND;
                 "The path has a label that does not belong to any profile.";
@@ -112,8 +112,12 @@ macro_rules! request_rows {
                 "Give a profile this label: labels = [\"\", \"...\"]; \"\" is the path without a label.";
             EstFunctionNotServed: "est.path.function_not_served", Request, NOT_FOUND;
                 "The path names an EST function that this server does not offer.";
-                "Use crts, sen and sren; generate the key on the device instead of asking for skg.";
-                "Nothing to change: att, skg and skc are optional (RFC 9148 §4.2).";
+                "Use crts, sen, sren and att; generate the key on the device instead of asking for skg.";
+                "Nothing to change: skg and skc are optional (RFC 9148 §4.2).";
+            EstNoCsrAttributes: "est.att.nothing_to_say", Request, NOT_FOUND;
+                "The profile asks for nothing in particular, so there are no CSR attributes (RFC 9148 §4.5: 4.04 when the resource is not available for the client).";
+                "Make the CSR without CSR attributes: with the names of the client certificate, and a P-256 key.";
+                "Nothing to change.";
             EstManyCertificates: "est.crts.not_one_certificate", Request, NOT_ACCEPTABLE;
                 "Content-Format 287 carries exactly one certificate, and the profile has several CA certificates.";
                 "Ask /crts for 281, or leave Accept out.";
