@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::csr_attributes::{CsrAttributes, CsrAttributesError, CsrAttributesForm, KeyRequirement};
+use pki::csr_attributes::{CsrAttributes, CsrAttributesError, CsrAttributesForm, KeyRequirement, LinkingAttribute};
 use pki::issue::{IssueError, Template};
 use pki::{AnchorId, Certificate, Curve};
 
@@ -163,6 +163,7 @@ impl<C> CaProfileSpec<C> {
     /// What a request has to contain, for `/att`: only what the decision refuses a request for.
     ///
     /// - The key: the curve if there is one, else any elliptic-curve key.
+    /// - The link to the session, if it is required, by the attribute that every client knows.
     /// - No signature algorithm: the decision accepts either hash with either curve, and a template could not say it.
     /// - No subject and no alternative names: whether they are right depends on the certificate of the client (RFC 7030 §4.2.1, §4.2.2), and a
     ///   client that fills a template would put only the attributes in it into the subject.
@@ -173,7 +174,8 @@ impl<C> CaProfileSpec<C> {
             KeyTypes { p256: false, p384: true } => Some(Curve::P384),
             KeyTypes { .. } => None,
         };
-        CsrAttributes { key: Some(KeyRequirement::Ec(curve)), ..CsrAttributes::default() }
+        let linking = self.profile.require_linking.then_some(LinkingAttribute::ChallengePassword);
+        CsrAttributes { key: Some(KeyRequirement::Ec(curve)), linking, ..CsrAttributes::default() }
     }
 }
 

@@ -8,9 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use pki::issue::{IssueError, NodePrefix, Serial, ToBeSigned};
+use pki::linking::SessionLink;
 use pki::{AnchorId, Certificate, Csr, Digest, Encoding, GeneralNames, Name, PublicKeyInfo, Validity, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
@@ -345,7 +344,7 @@ fn check(
         Identified::Unasked(unasked) => return Ok(NextStep::Aside(unasked)),
     };
     admits(verified.profile.spec().mode, finding.registration)?;
-    check_challenge(verified)?;
+    check_link(verified)?;
     check_requested(&verified.csr)?;
     check_key(verified)?;
     check_san(verified)?;
@@ -503,12 +502,20 @@ fn unrecorded(verified: &VerifiedJob, occasion: &Occasion<'_>) -> Result<Identif
     Ok(Identified::Unasked(Unasked { device, row: LedgerRow::Absent }))
 }
 
-/// RFC 7030 §3.5: the client puts the base64 of tls-unique in challengePassword, and the server MUST verify it if it is present. Without
-/// extended master secret tls-unique does not identify one session (RFC 7627 §5.4) and proves nothing.
-fn check_challenge(verified: &VerifiedJob) -> Result<(), Refusal> {
-    let Some(challenge) = verified.csr.challenge_password() else { return Ok(()) };
-    let tls_unique = verified.tls_unique.ok_or(Refusal::ChallengeUnbound)?;
-    if BASE64.encode(tls_unique) == challenge { Ok(()) } else { Err(Refusal::ChallengeMismatch) }
+/// RFC 7030 §3.5: the client puts the base64 of tls-unique in challengePassword, and the server MUST verify it if it is present; RFC 7894 §3.3
+/// has estIdentityLinking for the same. Without extended master secret tls-unique does not identify one session (RFC 7627 §5.4) and proves
+/// nothing.
+fn check_link(verified: &VerifiedJob) -> Result<(), Refusal> {
+    let csr = &verified.csr;
+    let is_linked = csr.challenge_password().is_some() || csr.identity_linking().is_some();
+    if !is_linked && !verified.profile.spec().require_linking {
+        return Ok(());
+    }
+    match csr.link(verified.tls_unique.as_ref().ok_or(Refusal::ChallengeUnbound)?) {
+        SessionLink::Matches => Ok(()),
+        SessionLink::Mismatch => Err(Refusal::ChallengeMismatch),
+        SessionLink::Absent => Err(Refusal::ChallengeAbsent),
+    }
 }
 
 /// Refuses requests that would be dangerous in the hand of a device. Everything else that a CSR asks for and that the profile does not name

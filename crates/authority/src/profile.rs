@@ -52,6 +52,8 @@ pub struct ProfileSpec {
     /// How closely the certificates and requests of devices must follow DER; issued certificates are strict DER either
     /// way.
     pub identity_encoding: Encoding,
+    /// Refuse a request that is not linked to its session (RFC 7030 §3.5). A link that is there is compared either way.
+    pub require_linking: bool,
     /// Log lines name the manufacturer of each device, because another profile of the server has another manufacturer. A profile with several
     /// manufacturers does so in any case.
     pub shows_manufacturer: bool,
@@ -70,6 +72,7 @@ impl ProfileSpec {
             diagnostics: Diagnostics::Reason,
             allow_expired_identity: false,
             identity_encoding: Encoding::Strict,
+            require_linking: false,
             shows_manufacturer: false,
         }
     }

@@ -59,10 +59,12 @@ pub enum Refusal {
     SanConstrained(SanKind),
     /// The CSR asks for subject alternative names that are not those of the client's certificate.
     SanMismatch(Box<Mismatch>),
-    /// The CSR carries a challengePassword, and the session has no tls-unique to compare it with (no extended master
+    /// The profile requires a link to the session, and the CSR has none.
+    ChallengeAbsent,
+    /// The CSR is linked to a session, or the profile requires it, and this session has no tls-unique to compare it with (no extended master
     /// secret: RFC 9148 §3, RFC 7627 §5.4).
     ChallengeUnbound,
-    /// The CSR's challengePassword is not the tls-unique of this session (RFC 7030 §3.5).
+    /// The CSR's challengePassword or estIdentityLinking is not the tls-unique of this session (RFC 7030 §3.5).
     ChallengeMismatch,
     /// The CSR is for the key of the device's manufacturer certificate.
     IdentityKey,
@@ -106,6 +108,7 @@ impl Refusal {
             Self::SanSyntax(_) => "est.csr.san_not_issuable",
             Self::SanConstrained(_) => "est.csr.san_constrained",
             Self::SanMismatch(_) => "est.csr.san_mismatch",
+            Self::ChallengeAbsent => "est.csr.challenge_absent",
             Self::ChallengeUnbound => "est.csr.challenge_unbound",
             Self::ChallengeMismatch => "est.csr.challenge_mismatch",
             Self::IdentityKey => "est.csr.identity_key",
@@ -218,8 +221,13 @@ impl fmt::Display for Refusal {
             Self::SanMismatch(_) => {
                 f.write_str("the alternative names asked for are not those of the client's certificate")
             }
-            Self::ChallengeUnbound => f.write_str("challengePassword in a session without extended master secret"),
-            Self::ChallengeMismatch => f.write_str("challengePassword is not the tls-unique of this session"),
+            Self::ChallengeAbsent => {
+                f.write_str("the request is not linked to the session, and the profile requires it")
+            }
+            Self::ChallengeUnbound => {
+                f.write_str("no request can be linked to a session without extended master secret")
+            }
+            Self::ChallengeMismatch => f.write_str("the request is linked to another session, or to none"),
             Self::IdentityKey => f.write_str("the key is that of the manufacturer certificate"),
             Self::CaKey => f.write_str("the key is that of a CA"),
             Self::KeyOfAnotherDevice => f.write_str("another device holds a certificate for this key"),

@@ -186,6 +186,7 @@ impl Reason {
             Refusal::SanSyntax(_) => Self::SanNotIssuable,
             Refusal::SanConstrained(_) => Self::SanConstrained,
             Refusal::SanMismatch(_) => Self::SanMismatch,
+            Refusal::ChallengeAbsent => Self::ChallengeAbsent,
             Refusal::ChallengeUnbound => Self::ChallengeUnbound,
             Refusal::ChallengeMismatch => Self::ChallengeMismatch,
             Refusal::IdentityKey => Self::IdentityKey,

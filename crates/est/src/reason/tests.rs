@@ -156,6 +156,7 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::SanConstrained(SanKind::Dns),
         Refusal::SanMismatch(mismatch()),
         Refusal::ChallengeUnbound,
+        Refusal::ChallengeAbsent,
         Refusal::ChallengeMismatch,
         Refusal::IdentityKey,
         Refusal::CaKey,

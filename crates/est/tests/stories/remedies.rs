@@ -359,6 +359,7 @@ const OF_THE_REQUEST: &[Reason] = &[
     Reason::SanConstrained,
     Reason::SanMismatch,
     Reason::RenewalNotOfThisCa,
+    Reason::ChallengeAbsent,
     Reason::ChallengeMismatch,
     Reason::IdentityKey,
     Reason::CaKey,

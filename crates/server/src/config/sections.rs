@@ -290,6 +290,7 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
     }
     reader.finish(&issue);
     spec.profile.allow_expired_identity = reader.or(&mut section, "allow_expired_identity", false).value;
+    spec.profile.require_linking = reader.or(&mut section, "require_linking", false).value;
     spec.profile.identity_encoding = word(reader, &mut section, "identity_encoding", Encoding::Strict);
     spec.certificates_per_device_max = number(
         reader,

@@ -264,8 +264,12 @@ macro_rules! request_rows {
                 "/sren renews only certificates that this CA issued (RFC 7030 §4.2.2).";
                 "Enrol with POST /sen first; use /sren with the certificate from that enrolment.";
                 "Nothing to change.";
+            ChallengeAbsent: "est.csr.challenge_absent", Decision, FORBIDDEN;
+                "The profile requires that a CSR is linked to its session, and this one has no challengePassword (RFC 7030 §3.5); /att says so.";
+                "Put the base64 of the session's tls-unique, its first Finished message, into challengePassword: a new CSR in each session, for the same key.";
+                "For devices that cannot do this, set require_linking = false in the profile.";
             ChallengeUnbound: "est.csr.challenge_unbound", Decision, FORBIDDEN;
-                "The CSR carries a challengePassword, but without extended master secret the tls-unique of a session cannot be trusted.";
+                "The CSR carries a challengePassword, or the profile requires one, but without extended master secret the tls-unique of a session cannot be trusted.";
                 "Turn the extended master secret on, or leave challengePassword out. muster explain dtls.hello.no_extended_master_secret has the settings of Mbed TLS, Zephyr, OpenThread and OpenSSL.";
                 "Nothing to change.";
             ChallengeMismatch: "est.csr.challenge_mismatch", Decision, FORBIDDEN;
