@@ -195,8 +195,8 @@ impl FleetDevice {
                     self.leave(now, stats);
                     Some(DeviceEnd::Enrolled(certificate.into()))
                 }
-                // No device requests links.
-                ClientEvent::Done(Answer::Links(_)) => None,
+                // No device requests these.
+                ClientEvent::Done(Answer::CsrAttributes(_) | Answer::Links(_)) => None,
                 ClientEvent::Again { after: Failure::Later { .. }, .. } => {
                     stats.later_answers += 1;
                     None

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dtls::IdentityUse;
+use dtls::{IdentityUse, SessionFacts};
 use est::{Answer, CaCertificates, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ServerVerifier};
 use net::SystemRandom;
 use net::blocking_client::{BlockingClient, ConnectionFault, Setup};
@@ -65,7 +65,7 @@ impl Session {
 
     /// `GET /crts`.
     pub(crate) fn authorities(&mut self) -> CommandResult<Authorities> {
-        match self.ask(&Operation::CaCertificates)? {
+        match self.ask(|_| Ok(Operation::CaCertificates))? {
             Answer::CaCertificates(CaCertificates { usable, passed_over }) => {
                 pem::name_passed_over(&"/crts", &passed_over);
                 let passed_over = passed_over.iter().map(ToString::to_string).collect();
@@ -76,9 +76,28 @@ impl Session {
         }
     }
 
-    /// `POST /sen` or `/sren`: returns the certificate, which is for the key of the request.
-    pub(crate) fn certificate(&mut self, operation: &Operation) -> CommandResult<Certificate> {
-        match self.ask(operation)? {
+    /// `GET /att`: the CSR attributes, DER; `None` if the server asks for nothing. "EST makes use of HTTP 204 or 404 responses when a resource
+    /// is not available for the client. [...] 4.04 is used" (RFC 9148 §4.5).
+    pub(crate) fn csr_attributes(&mut self) -> CommandResult<Option<Vec<u8>>> {
+        match self.try_ask(|_| Ok(Operation::CsrAttributes))? {
+            Ok(Answer::CsrAttributes(der)) => Ok(Some(der)),
+            Ok(other) => Err(self.odd(&other)),
+            Err(ConnectionFault::Failed(Failure::Refused(refused)))
+                if refused.code == coap::Code::NOT_FOUND && refused.reason() != Some(Reason::EstUnknownLabel) =>
+            {
+                Ok(None)
+            }
+            Err(fault) => Err(self.explained(&fault)),
+        }
+    }
+
+    /// `POST /sen` or `/sren`: returns the certificate, which is for the key of the request. `make` makes the request for a session; it is
+    /// called again if the session is replaced.
+    pub(crate) fn certificate(
+        &mut self,
+        make: impl FnMut(&SessionFacts) -> CommandResult<Operation>,
+    ) -> CommandResult<Certificate> {
+        match self.ask(make)? {
             Answer::Certificate(der) => self.parse(&der),
             other => Err(self.odd(&other)),
         }
@@ -87,7 +106,7 @@ impl Session {
     /// `GET /.well-known/core`: only the EST resources (RFC 9148 §4.1), or all resources.
     pub(crate) fn links(&mut self, all: bool) -> CommandResult<String> {
         let query = (!all).then(|| "rt=ace.est*".to_owned());
-        match self.ask(&Operation::Discover { query })? {
+        match self.ask(|_| Ok(Operation::Discover { query: query.clone() }))? {
             Answer::Links(text) => Ok(text),
             other => Err(self.odd(&other)),
         }
@@ -99,11 +118,19 @@ impl Session {
         self.trace.finish();
     }
 
-    /// Sends a request; with `--wait`, repeats it as long as the server answers "later".
-    fn ask(&mut self, operation: &Operation) -> CommandResult<Answer> {
+    fn ask(&mut self, make: impl FnMut(&SessionFacts) -> CommandResult<Operation>) -> CommandResult<Answer> {
+        self.try_ask(make)?.map_err(|fault| self.explained(&fault))
+    }
+
+    /// Sends a request; with `--wait`, repeats it as long as the server answers "later". `make` makes it for a session.
+    fn try_ask(
+        &mut self,
+        mut make: impl FnMut(&SessionFacts) -> CommandResult<Operation>,
+    ) -> CommandResult<Result<Answer, ConnectionFault>> {
+        let mut operation = self.operation(&mut make)?;
         loop {
             let fault = match self.device.ask(operation.clone(), self.connection.timeout) {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Ok(Ok(answer)),
                 Err(fault) => fault,
             };
             match &fault {
@@ -114,13 +141,21 @@ impl Session {
                 // Only after a wait can the server have lost the association.
                 ConnectionFault::Closed(_) if self.connection.wait => {
                     self.device = self.plan.connect(&self.connection, &self.trace, &self.interrupt)?;
+                    operation = self.operation(&mut make)?;
                 }
-                _ => {
-                    self.trace.finish();
-                    return Err(explain(&self.connection, &fault));
-                }
+                _ => return Ok(Err(fault)),
             }
         }
+    }
+
+    fn operation(&self, make: &mut impl FnMut(&SessionFacts) -> CommandResult<Operation>) -> CommandResult<Operation> {
+        let facts = self.device.client().facts();
+        make(&facts.ok_or_else(|| CommandFault::failed(format!("{}: no association", self.connection.server)))?)
+    }
+
+    fn explained(&self, fault: &ConnectionFault) -> CommandFault {
+        self.trace.finish();
+        explain(&self.connection, fault)
     }
 
     fn sleep(&self, wait: Duration) -> CommandResult {

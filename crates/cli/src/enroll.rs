@@ -1,7 +1,8 @@
 //! `muster enroll`: a device gets its first certificate from this CA (`/sen`, RFC 9148 §4.1).
 
-use crate::enrolment::{self, AlternativeNames, RequestedFunction};
+use crate::enrolment;
 use crate::outcome::CommandResult;
+use crate::request::{AlternativeNames, RequestedFunction};
 
 /// Enrol: authenticate with an identity, get a certificate for a new key
 #[derive(clap::Args)]

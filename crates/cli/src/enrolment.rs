@@ -1,13 +1,11 @@
-//! What `enroll` and `reenroll` share: the key and the request, the exchange with the server, the check of the answer, the files.
+//! What `enroll` and `reenroll` share: the exchange with the server, the check of the answer, the files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use est::{Operation, Packing};
 use pki::chain::{self, Anchors};
-use pki::make::{self, CsrSpec};
-use pki::{Certificate, Csr, Curve, Encoding, GeneralNames, PrivateKey, SigningKey, UnixTime};
-use ring::rand::SystemRandom;
+use pki::{Certificate, Csr, Encoding, PrivateKey, UnixTime};
 
 use crate::arguments::Connection;
 use crate::connection::{Authorities, Session};
@@ -17,24 +15,7 @@ use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 use crate::pem;
-
-/// The EST function that is requested.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RequestedFunction {
-    /// `/sen`, with any identity that the profile accepts; the request contains these alternative names if the user chose them.
-    Enroll(Option<AlternativeNames>),
-    /// `/sren`, with a certificate that this CA has issued.
-    Reenroll,
-}
-
-/// The subjectAltName of a first request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum AlternativeNames {
-    /// The subjectAltName of the identity.
-    Identity,
-    /// No subjectAltName.
-    None,
-}
+use crate::request::{RequestNames, RequestPlan, RequestedFunction};
 
 /// Arguments of `enroll` and `reenroll` in addition to those of the connection.
 #[derive(Debug, Clone, clap::Args)]
@@ -53,12 +34,22 @@ pub(crate) struct EnrolmentArguments {
     /// Content-Format to request: 281 (PKCS#7, certs-only) or 287 (the certificate alone) [default: the server's choice]
     #[arg(long, value_name = "FORMAT", value_parser = ["281", "287"])]
     pub(crate) accept: Option<String>,
+
+    /// Ask the server first what a request has to contain (/att, RFC 9148 §4.1), and make it so: one more round trip
+    #[arg(long, conflicts_with = "csr")]
+    pub(crate) attributes: bool,
+
+    /// Link the request to the session: tls-unique in challengePassword (RFC 7030 §3.5)
+    #[arg(long, conflicts_with = "csr")]
+    pub(crate) link: bool,
 }
 
-/// A request and, if it was made here, its key.
-struct CsrWithKey {
-    csr: Vec<u8>,
-    key: Option<PrivateKey>,
+/// Where the request comes from.
+enum RequestSource {
+    /// A file that the user made.
+    File(Vec<u8>),
+    /// A plan for a key of ours.
+    Plan(RequestPlan),
 }
 
 /// Runs the command.
@@ -69,25 +60,39 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -
     if let Some(dir) = &arguments.out {
         files::require_absent_or_empty(dir)?;
     }
-    let request = match &arguments.csr {
-        Some(path) => CsrWithKey::read(path)?,
-        None => CsrWithKey::make(&identity, function)?,
-    };
+    let file = arguments.csr.as_deref().map(read).transpose()?;
+    let names = RequestNames::of(&identity.leaf, function)?;
 
     let mut session = Session::open(&arguments.connection, Some(&identity), trust.clone(), interrupt.clone())?;
     let authorities = session.authorities()?;
+    let source = match file {
+        Some(csr) => RequestSource::File(csr),
+        None => {
+            let asked = if arguments.attributes { session.csr_attributes()? } else { None };
+            RequestSource::Plan(RequestPlan::new(names, asked, arguments.link)?)
+        }
+    };
     // Accept applies to the enrolment: /crts returns more than the one certificate that 287 can carry.
     session.set_accept(arguments.accept.as_deref().map(packing));
-    let csr = request.csr.clone();
-    let issued = session.certificate(&match function {
-        RequestedFunction::Enroll(_) => Operation::Enroll { csr },
-        RequestedFunction::Reenroll => Operation::Reenroll { csr },
+    let issued = session.certificate(|facts| {
+        let csr = match &source {
+            RequestSource::File(csr) => csr.clone(),
+            RequestSource::Plan(plan) => plan.request(facts)?,
+        };
+        Ok(match function {
+            RequestedFunction::Enroll(_) => Operation::Enroll { csr },
+            RequestedFunction::Reenroll => Operation::Reenroll { csr },
+        })
     })?;
     session.close();
     interrupt.check()?;
 
     let leaf = check(&issued, &authorities.certificates, trust)?;
-    report(arguments, &leaf, &authorities, request.key.as_ref())
+    let key = match source {
+        RequestSource::File(_) => None,
+        RequestSource::Plan(plan) => Some(plan.into_key()),
+    };
+    report(arguments, &leaf, &authorities, key.as_ref())
 }
 
 /// clap accepts only these two values.
@@ -95,41 +100,14 @@ fn packing(format: &str) -> Packing {
     if format == "287" { Packing::Single } else { Packing::CertsOnly }
 }
 
-impl CsrWithKey {
-    fn read(path: &Path) -> CommandResult<Self> {
-        let csr = pem::read_request(path)?;
-        let wrong =
-            |fault: pki::CsrError| CommandFault::failed(format!("{} is not a valid request: {fault}", path.display()));
-        // The server decides whether its encoding is acceptable.
-        Csr::parse_as(csr.clone(), Encoding::AsIssued).and_then(Csr::verify).map_err(wrong)?;
-        Ok(Self { csr, key: None })
-    }
-
-    /// A new key, and a request for the name of the device.
-    fn make(identity: &Identity, function: RequestedFunction) -> CommandResult<Self> {
-        let random = SystemRandom::new();
-        let cannot = |why: String| CommandFault::failed(format!("cannot make a request: {why}"));
-        let key = PrivateKey::generate(Curve::P256, &random).map_err(|fault| cannot(fault.to_string()))?;
-        let signing = SigningKey::from_pkcs8(key.pkcs8(), &random).map_err(|fault| cannot(fault.to_string()))?;
-        let own = &identity.leaf;
-        let none = GeneralNames::empty();
-        let san = match function {
-            RequestedFunction::Enroll(Some(AlternativeNames::Identity)) if own.san().is_empty() => {
-                return Err(cannot("the identity has no subjectAltName".into()).remedy("omit --san"));
-            }
-            RequestedFunction::Enroll(Some(AlternativeNames::Identity)) => own.san(),
-            // Without a subject, the alternative names are all that the request says about the device (RFC 5280 §4.1.2.6). With a subject they are
-            // left to the profile, which by default lists no kind of name and refuses a request for others.
-            RequestedFunction::Enroll(None) if own.subject().is_empty() => own.san(),
-            RequestedFunction::Enroll(_) => &none,
-            // "the Subject field and SubjectAltName extension MUST be identical to the corresponding fields in the certificate being
-            // renewed/rekeyed" (RFC 7030 §4.2.2).
-            RequestedFunction::Reenroll => own.san(),
-        };
-        let spec = CsrSpec { subject: own.subject(), san, challenge_password: None };
-        let csr = make::csr(&spec, &signing, &random).map_err(|fault| cannot(fault.to_string()))?;
-        Ok(Self { csr, key: Some(key) })
-    }
+/// A request that the user made.
+fn read(path: &Path) -> CommandResult<Vec<u8>> {
+    let csr = pem::read_request(path)?;
+    let wrong =
+        |fault: pki::CsrError| CommandFault::failed(format!("{} is not a valid request: {fault}", path.display()));
+    // The server decides whether its encoding is acceptable.
+    Csr::parse_as(csr.clone(), Encoding::AsIssued).and_then(Csr::verify).map_err(wrong)?;
+    Ok(csr)
 }
 
 /// A device keeps a certificate only if its issuer is a trust anchor or was named by a trusted server. Whether the certificate is for the key of the

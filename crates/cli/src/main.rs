@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "a shell: files, clocks, sockets and threads enter here")]
 
 mod arguments;
+mod att;
 mod cert;
 mod check;
 mod connection;
@@ -28,6 +29,7 @@ mod outcome;
 mod pem;
 mod question;
 mod reenroll;
+mod request;
 mod serve;
 mod whole_file;
 
@@ -63,6 +65,7 @@ enum Verb {
     Serve(serve::Arguments),
     Check(check::Arguments),
     Crts(crts::Arguments),
+    Att(att::Arguments),
     Enroll(enroll::Arguments),
     Reenroll(reenroll::Arguments),
     Discover(discover::Arguments),
@@ -80,6 +83,7 @@ impl Verb {
             Self::Init(arguments) => arguments.json,
             Self::Check(arguments) => arguments.json,
             Self::Crts(arguments) => arguments.connection.json,
+            Self::Att(arguments) => arguments.connection.json,
             Self::Enroll(arguments) => arguments.enrolment.connection.json,
             Self::Reenroll(arguments) => arguments.enrolment.connection.json,
             Self::Discover(arguments) => arguments.connection.json,
@@ -99,6 +103,7 @@ impl Verb {
             Self::Serve(arguments) => serve::run(&arguments),
             Self::Check(arguments) => check::run(&arguments),
             Self::Crts(arguments) => crts::run(&arguments),
+            Self::Att(arguments) => att::run(&arguments),
             Self::Enroll(arguments) => enroll::run(&arguments),
             Self::Reenroll(arguments) => reenroll::run(&arguments),
             Self::Discover(arguments) => discover::run(&arguments),

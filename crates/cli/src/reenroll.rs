@@ -1,7 +1,8 @@
 //! `muster reenroll`: a device renews a certificate of this CA with a new key (`/sren`, RFC 9148 §4.1).
 
-use crate::enrolment::{self, RequestedFunction};
+use crate::enrolment;
 use crate::outcome::CommandResult;
+use crate::request::RequestedFunction;
 
 /// Renew: authenticate with the certificate of an earlier enrolment, get another for a new key
 #[derive(clap::Args)]

@@ -80,6 +80,9 @@ issue.subject = "csr"
 # Alternative names that a device may request, if its own certificate has them: "dns", "ip", "uri", "email", "hardwareModuleName".
 issue.san = []
 issue.validity = "365d"
+# true: a request must be linked to its session by tls-unique in challengePassword (RFC 7030 §3.5); /att tells devices so, and a session without
+# extended master secret gets no certificate. A link that is there is compared either way.
+require_linking = false
 # A repeat of the same request within this time gets the same certificate.
 repeat_window = "24h"
 # How long after the end of its certificate the ledger keeps a row at least: `muster ledger prune` refuses a later date.

@@ -421,3 +421,32 @@ fn same_key(certificate: &std::path::Path, key: &std::path::Path) {
     let of_key = openssl(["pkey".as_ref(), "-pubout".as_ref(), "-in".as_ref(), key.as_os_str()]);
     assert_eq!(stdout(&of_certificate), stdout(&of_key), "{} and {}", certificate.display(), key.display());
 }
+
+#[test]
+fn e04_a_device_asks_what_a_request_has_to_contain_and_links_it() {
+    let pki = Pki::new();
+    let file = pki.path("muster.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("require_linking = false", "require_linking = true")).unwrap();
+    let server = pki.serve(&[]);
+    let (uri, _) = server.families()[0];
+    let att = device_of(&mut pki.device("att", uri));
+    expect_status(&att, 0);
+    assert_eq!(stdout(&att), "key: elliptic curve\nlink to the session: challengePassword\n");
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(&device_of(pki.device("att", uri).arg("--json")))).unwrap();
+    assert_eq!(json["requirements"][1]["wanted"], "challengePassword", "{json}");
+    assert!(json["der"].is_string(), "{json}");
+
+    let plain = device_of(pki.device("enroll", uri).arg("--out").arg(pki.beside("plain")));
+    expect_status(&plain, 3);
+    assert!(stderr(&plain).contains("est.csr.challenge_absent"), "{}", stderr(&plain));
+    for flag in ["--link", "--attributes"] {
+        let out = pki.beside(flag.trim_start_matches('-'));
+        expect_status(&device_of(pki.device("enroll", uri).arg(flag).arg("--out").arg(&out)), 0);
+        same_key(&out.join("device.pem"), &out.join("device.key"));
+        let mut renew = crate::common::muster();
+        renew.args(["reenroll", flag, "--server", uri, "--identity"]).arg(&out).arg("--out");
+        expect_status(&device_of(renew.arg(pki.beside(&format!("again{flag}")))), 0);
+    }
+}

@@ -119,6 +119,7 @@ fn profile_fault(section: &ProfileSection, fault: &CaProfileFault) -> Configurat
         CaProfileFault::NamesNotGivenBack
         | CaProfileFault::Profile(ProfileFault::NoName)
         | CaProfileFault::NoKeyType
+        | CaProfileFault::CsrAttributes(_)
         | CaProfileFault::CertificatesPerDevice => section.name.fault(problem("correct the profile")),
     }
 }
