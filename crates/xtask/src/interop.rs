@@ -75,6 +75,7 @@ const BUSY: &[Story] = &[
     story("muster discover against Pion's server, CCM_8", PION, pion::serves_ccm8),
     story("muster discover against Pion's server, CCM", PION, pion::serves_ccm),
     story("libcoap's clients fetch the CA certificates, blocks of 64", LIBCOAP, libcoap::ca_certificates),
+    story("libcoap's clients fetch the CSR attributes, blocks of 64", LIBCOAP, libcoap::csr_attributes),
     story("coap-client-openssl enrols, blocks of 64", LIBCOAP, libcoap::openssl_enrols),
     story("coap-client-gnutls enrols, blocks of 64", LIBCOAP, libcoap::gnutls_enrols),
     story("coap-client-openssl enrols by NON", LIBCOAP, libcoap::openssl_non),

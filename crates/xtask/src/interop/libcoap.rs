@@ -21,6 +21,8 @@ const PATIENCE_MARGIN_SECONDS: u64 = 5;
 /// application/pkcs10 and application/pkcs7-mime; smime-type=certs-only (RFC 9148 §8.1).
 const PKCS10: &str = "286";
 const CERTS_ONLY: &str = "281";
+/// application/csrattrs
+const CSR_ATTRIBUTES: &str = "285";
 const OPENSSL: &str = "coap-client-openssl";
 const GNUTLS: &str = "coap-client-gnutls";
 /// On a lossy link most runs wait for a timer: libcoap's doubles from 2 s (RFC 7252 §4.8), that of its handshakes from 1 s.
@@ -322,6 +324,21 @@ pub(super) fn ca_certificates(world: &InteropWorld) -> Result<String> {
         client.arg(format!("coaps://{}/.well-known/est/crts", run.server)).expect_success()?;
         openssl::certificates_of(&files.answer, &files.certificate).context("/crts")?;
         openssl::same_certificates(&files.certificate, &[world.pki("ca/root.pem"), world.pki("ca/issuing.pem")])
+    })?;
+    server.prove(&CCM8, &device, MTU)
+}
+
+/// libcoap fetches `/att` in blocks: OpenSSL must read a CsrAttrs that asks for an elliptic-curve key.
+pub(super) fn csr_attributes(world: &InteropWorld) -> Result<String> {
+    let (device, server) = world.begin("att", &[])?;
+    runs::hundred(&server, AT_ONCE, |run| {
+        let answer = device.file(&format!("run-{}.der", run.number));
+        let client = if run.number % 4 < 2 { OPENSSL } else { GNUTLS };
+        let client = as_device(world, client, &device, &answer, TIMEOUT).args(["-m", "get", "-A", CSR_ATTRIBUTES]);
+        client.arg(format!("coaps://{}/.well-known/est/att", run.server)).expect_success()?;
+        let read = Program::line("openssl asn1parse -inform DER -in").arg(&answer).expect_success()?.words();
+        ensure!(read.contains("id-ecPublicKey"), "no CsrAttrs with a kind of key: {read}");
+        Ok(())
     })?;
     server.prove(&CCM8, &device, MTU)
 }
