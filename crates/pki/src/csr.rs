@@ -11,7 +11,7 @@
 mod attributes;
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use crate::algorithm::{AlgorithmError, PublicKey, SignatureAlgorithm};
 use crate::certificate::range_in;
@@ -50,51 +50,15 @@ impl Csr {
     /// # Errors
     /// As [`Self::parse`], but for those.
     pub fn parse_as(der: Vec<u8>, encoding: Encoding) -> Result<Self, CsrError> {
-        let mut reading = Reading::new(encoding);
-        check_as(&der, CSR_LIMITS, &mut reading).map_err(|misplaced| LocatedError {
-            field: in_request(&der, misplaced.at),
-            flaw: misplaced.error.into(),
-        })?;
-        let mut request = Reader::sequence(&der).at(Field::Whole)?;
-        let info = request.expect_element(Tag::SEQUENCE).at(Field::Whole)?;
-        let algorithm = request.expect_element(Tag::SEQUENCE).at(Field::SignatureAlgorithm)?.whole;
-        let signature = request.octets_of_bit_string().at(Field::SignatureValue)?;
-        request.finish().at(Field::Whole)?;
-
-        let mut info_fields = Reader::new(info.contents);
-        // RFC 2986 §4.1: "It shall be 0 for this version of the standard."
-        if info_fields.expect(Tag::INTEGER).at(Field::Version)? != [0] {
-            return Err(CsrFlaw::Version).at(Field::Version);
-        }
-        let subject = info_fields.expect_element(Tag::SEQUENCE).at(Field::Subject(0))?.whole;
-        let subject = Name::read(subject, reading)
-            .map_err(|fault| LocatedError { field: Field::Subject(fault.relative), flaw: fault.error.into() })?;
-        let spki = info_fields.expect_element(Tag::SEQUENCE).at(Field::PublicKey)?.whole;
-        // RFC 2986 §4.1 makes the attributes mandatory; some clients without attributes leave out the empty set as well.
-        let attribute_list = info_fields.optional(Tag::context_constructed(0)).at(Field::Attributes)?;
-        let attributes = Attributes::read(attribute_list.unwrap_or(&[]), &mut reading)?;
-        info_fields.finish().at(Field::Attributes)?;
-
+        let (mut fields, parts, mut reading) = CsrFields::read(der, encoding)?;
+        let der = &fields.der;
         // Check the key first: a client with an unsupported key needs that error, not one about its hash.
-        PublicKey::from_spki(spki).at(Field::PublicKey)?;
-        let algorithm = SignatureAlgorithm::from_identifier(algorithm, &mut reading).at(Field::SignatureAlgorithm)?;
-        Signature::from_der(signature).at(Field::SignatureValue)?;
-        let to_be_signed = range_in(&der, info.whole);
-        let signature = range_in(&der, signature);
-        let spki = range_in(&der, spki);
-        let of = |part: Option<&[u8]>| part.map(|part| range_in(&der, part));
-        let found = FoundAttributes {
-            list: of(attribute_list),
-            challenge_password: of(attributes.challenge_password.map(str::as_bytes)),
-            identity_linking: of(attributes.identity_linking.map(str::as_bytes)),
-            decrypt_key_id: of(attributes.decrypt_key_id),
-            asymm_decrypt_key_id: of(attributes.asymm_decrypt_key_id),
-            capabilities: of(attributes.capabilities),
-            extensions: of(attributes.extension_list),
-        };
-        let (extensions, deviations) = (attributes.extensions, reading.deviations());
-        let fields = CsrFields { der, subject, spki, found, extensions, deviations };
-        Ok(Self { fields, algorithm, to_be_signed, signature })
+        PublicKey::from_spki(&der[fields.spki.clone()]).at(Field::PublicKey)?;
+        let algorithm =
+            SignatureAlgorithm::from_identifier(&der[parts.algorithm], &mut reading).at(Field::SignatureAlgorithm)?;
+        Signature::from_der(&der[parts.signature.clone()]).at(Field::SignatureValue)?;
+        fields.deviations = reading.deviations();
+        Ok(Self { fields, algorithm, to_be_signed: parts.to_be_signed, signature: parts.signature })
     }
 
     /// Proof of possession: the request is signed with the private half of the key that it carries (RFC 7030 §4.2.1).
@@ -107,14 +71,7 @@ impl Csr {
         key.verify_as(self.algorithm, &der[self.to_be_signed], &der[self.signature])
             .map_err(|_| CsrFlaw::ProofOfPossession)
             .at(Field::SignatureValue)?;
-        let extensions = &self.fields.extensions;
-        let requested = Requested {
-            key_usage: extensions.key_usage,
-            extended_key_usage: extensions.extended_key_usage,
-            is_ca: extensions.basic_constraints.is_some_and(|constraints| constraints.is_ca),
-            others: extensions.others || extensions.subject_key_id.is_some() || extensions.authority_key_id.is_some(),
-        };
-        Ok(VerifiedCsr { digest: Digest::of(der), algorithm: self.algorithm, fields: self.fields, requested })
+        Ok(VerifiedCsr { algorithm: self.algorithm, contents: CsrContents::of(self.fields) })
     }
 }
 
@@ -126,13 +83,86 @@ impl fmt::Debug for Csr {
 
 /// A request whose sender has proved possession of the private key.
 pub struct VerifiedCsr {
-    fields: CsrFields,
+    contents: CsrContents,
     algorithm: SignatureAlgorithm,
+}
+
+impl VerifiedCsr {
+    /// The key to certify.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey<'_> {
+        PublicKey::from_spki(self.spki()).expect("parse has read this key")
+    }
+
+    /// The whole SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn spki(&self) -> &[u8] {
+        let CsrFields { der, spki, .. } = &self.contents.fields;
+        &der[spki.clone()]
+    }
+
+    /// The algorithm of the request's signature.
+    #[must_use]
+    pub const fn signature_algorithm(&self) -> SignatureAlgorithm {
+        self.algorithm
+    }
+
+    /// The parts of the request that may go into a certificate: its key and its alternative names.
+    #[must_use]
+    pub fn into_certifiable(self) -> (PublicKeyInfo, GeneralNames) {
+        let CsrFields { der, spki, extensions, .. } = self.contents.fields;
+        (PublicKeyInfo { der, spki }, extensions.san)
+    }
+
+    /// What it asks for, without its key.
+    #[must_use]
+    pub const fn contents(&self) -> &CsrContents {
+        &self.contents
+    }
+}
+
+impl Deref for VerifiedCsr {
+    type Target = CsrContents;
+
+    fn deref(&self) -> &CsrContents {
+        &self.contents
+    }
+}
+
+/// What a request asks for, without its key. By itself it is a request for a key that the server makes: RFC 7030 §4.4.1, "the server MUST
+/// ignore the public key values and signature in the CSR".
+pub struct CsrContents {
+    fields: CsrFields,
     digest: Digest,
     requested: Requested,
 }
 
-impl VerifiedCsr {
+impl CsrContents {
+    /// Parses a request for a key that the server makes. Key and signature have to be there, and may be of any kind.
+    ///
+    /// # Errors
+    /// As [`Csr::parse_as`], but for the key and the signature.
+    pub fn parse_as(der: Vec<u8>, encoding: Encoding) -> Result<Self, CsrError> {
+        CsrFields::read(der, encoding).map(|(fields, ..)| Self::of(fields))
+    }
+
+    fn of(fields: CsrFields) -> Self {
+        let extensions = &fields.extensions;
+        let requested = Requested {
+            key_usage: extensions.key_usage,
+            extended_key_usage: extensions.extended_key_usage,
+            is_ca: extensions.basic_constraints.is_some_and(|constraints| constraints.is_ca),
+            others: extensions.others || extensions.subject_key_id.is_some() || extensions.authority_key_id.is_some(),
+        };
+        Self { digest: Digest::of(&fields.der), fields, requested }
+    }
+
+    /// The alternative names alone.
+    #[must_use]
+    pub fn into_san(self) -> GeneralNames {
+        self.fields.extensions.san
+    }
+
     /// The request's DER, unchanged.
     #[must_use]
     pub fn der(&self) -> &[u8] {
@@ -155,18 +185,6 @@ impl VerifiedCsr {
     #[must_use]
     pub const fn san(&self) -> &GeneralNames {
         &self.fields.extensions.san
-    }
-
-    /// The key to certify.
-    #[must_use]
-    pub fn public_key(&self) -> PublicKey<'_> {
-        PublicKey::from_spki(self.spki()).expect("parse has read this key")
-    }
-
-    /// The whole SubjectPublicKeyInfo.
-    #[must_use]
-    pub fn spki(&self) -> &[u8] {
-        &self.fields.der[self.fields.spki.clone()]
     }
 
     /// The challengePassword: with EST, the tls-unique of the session in base64 (RFC 7030 §3.5), if the client links the two.
@@ -214,12 +232,6 @@ impl VerifiedCsr {
         })
     }
 
-    /// The algorithm of the request's signature.
-    #[must_use]
-    pub const fn signature_algorithm(&self) -> SignatureAlgorithm {
-        self.algorithm
-    }
-
     fn octets(&self, range: Option<&Range<usize>>) -> Option<&[u8]> {
         range.map(|range| &self.fields.der[range.clone()])
     }
@@ -234,13 +246,6 @@ impl VerifiedCsr {
         self.fields.deviations
     }
 
-    /// The parts of the request that may go into a certificate: its key and its alternative names.
-    #[must_use]
-    pub fn into_certifiable(self) -> (PublicKeyInfo, GeneralNames) {
-        let CsrFields { der, spki, extensions, .. } = self.fields;
-        (PublicKeyInfo { der, spki }, extensions.san)
-    }
-
     /// The other extensions that the request asks for. The caller refuses or ignores them; they are never copied.
     #[must_use]
     pub const fn requested(&self) -> &Requested {
@@ -250,7 +255,13 @@ impl VerifiedCsr {
 
 impl fmt::Debug for VerifiedCsr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifiedCsr")
+        f.debug_struct("VerifiedCsr").field("contents", &self.contents).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CsrContents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CsrContents")
             .field("subject", &self.fields.subject)
             .field("digest", &self.digest)
             .finish_non_exhaustive()
@@ -324,6 +335,61 @@ struct CsrFields {
     found: FoundAttributes,
     extensions: Extensions,
     deviations: Deviations,
+}
+
+/// The ranges of a request that only a proof of possession needs.
+struct ProofParts {
+    to_be_signed: Range<usize>,
+    algorithm: Range<usize>,
+    signature: Range<usize>,
+}
+
+impl CsrFields {
+    fn read(der: Vec<u8>, encoding: Encoding) -> Result<(Self, ProofParts, Reading), CsrError> {
+        let mut reading = Reading::new(encoding);
+        check_as(&der, CSR_LIMITS, &mut reading).map_err(|misplaced| LocatedError {
+            field: in_request(&der, misplaced.at),
+            flaw: misplaced.error.into(),
+        })?;
+        let mut request = Reader::sequence(&der).at(Field::Whole)?;
+        let info = request.expect_element(Tag::SEQUENCE).at(Field::Whole)?;
+        let algorithm = request.expect_element(Tag::SEQUENCE).at(Field::SignatureAlgorithm)?.whole;
+        let signature = request.octets_of_bit_string().at(Field::SignatureValue)?;
+        request.finish().at(Field::Whole)?;
+
+        let mut info_fields = Reader::new(info.contents);
+        // RFC 2986 §4.1: "It shall be 0 for this version of the standard."
+        if info_fields.expect(Tag::INTEGER).at(Field::Version)? != [0] {
+            return Err(CsrFlaw::Version).at(Field::Version);
+        }
+        let subject = info_fields.expect_element(Tag::SEQUENCE).at(Field::Subject(0))?.whole;
+        let subject = Name::read(subject, reading)
+            .map_err(|fault| LocatedError { field: Field::Subject(fault.relative), flaw: fault.error.into() })?;
+        let spki = info_fields.expect_element(Tag::SEQUENCE).at(Field::PublicKey)?.whole;
+        // RFC 2986 §4.1 makes the attributes mandatory; some clients without attributes leave out the empty set as well.
+        let attribute_list = info_fields.optional(Tag::context_constructed(0)).at(Field::Attributes)?;
+        let attributes = Attributes::read(attribute_list.unwrap_or(&[]), &mut reading)?;
+        info_fields.finish().at(Field::Attributes)?;
+
+        let parts = ProofParts {
+            to_be_signed: range_in(&der, info.whole),
+            algorithm: range_in(&der, algorithm),
+            signature: range_in(&der, signature),
+        };
+        let spki = range_in(&der, spki);
+        let of = |part: Option<&[u8]>| part.map(|part| range_in(&der, part));
+        let found = FoundAttributes {
+            list: of(attribute_list),
+            challenge_password: of(attributes.challenge_password.map(str::as_bytes)),
+            identity_linking: of(attributes.identity_linking.map(str::as_bytes)),
+            decrypt_key_id: of(attributes.decrypt_key_id),
+            asymm_decrypt_key_id: of(attributes.asymm_decrypt_key_id),
+            capabilities: of(attributes.capabilities),
+            extensions: of(attributes.extension_list),
+        };
+        let (extensions, deviations) = (attributes.extensions, reading.deviations());
+        Ok((Self { der, subject, spki, found, extensions, deviations }, parts, reading))
+    }
 }
 
 /// Where the contents of the attributes are in the DER.

@@ -6,7 +6,7 @@ use rustls_pki_types::{ServerName, UnixTime};
 use crate::certificate::Certificate;
 use crate::chain::{Anchors, ChainError, verify_device, verify_server};
 use crate::cms;
-use crate::csr::Csr;
+use crate::csr::{Csr, CsrContents};
 use crate::csr_attributes::{CsrAttributes, CsrAttributesForm};
 use crate::der::{Reader, Tag, Writer, check_strict};
 use crate::encoding::Encoding;
@@ -69,6 +69,12 @@ pub fn csr(bytes: &[u8]) {
     if let Ok(verified) = &lenient {
         assert!(check_strict(verified.subject().to_strict().der()).is_ok());
         assert_eq!(verified.deviations().is_empty(), Csr::parse(bytes.to_vec()).is_ok());
+    }
+    // A request for a key that the server makes differs in its key and signature alone.
+    let contents = CsrContents::parse_as(bytes.to_vec(), Encoding::Strict);
+    if let Ok(verified) = Csr::parse(bytes.to_vec()).and_then(Csr::verify) {
+        let contents = contents.expect("it has fewer rules");
+        assert!(contents.digest() == verified.digest() && contents.requested() == verified.requested());
     }
     if let Ok(Ok(verified)) = Csr::parse(bytes.to_vec()).map(Csr::verify) {
         assert!(lenient.is_ok_and(|lenient| lenient.deviations().is_empty()));

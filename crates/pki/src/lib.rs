@@ -64,7 +64,7 @@ pub use algorithm::{AlgorithmError, Curve, PublicKey, SignatureAlgorithm, key_id
 pub use anchor::AnchorId;
 pub use certificate::{Certificate, CertificateError, CertificateFlaw};
 pub use constraints::NameConstraints;
-pub use csr::{Csr, CsrError, CsrFlaw, KeyProtection, PublicKeyInfo, Requested, VerifiedCsr};
+pub use csr::{Csr, CsrContents, CsrError, CsrFlaw, KeyProtection, PublicKeyInfo, Requested, VerifiedCsr};
 pub use digest::Digest;
 pub use encoding::{Deviation, Deviations, Encoding};
 pub use extension::{ExtendedKeyUsage, KeyUsage};
