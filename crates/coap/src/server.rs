@@ -152,7 +152,8 @@ impl Peer {
         let ExchangeState::Pending(pending) = &mut exchange.state else { return Err(Gone) };
         let past_end = shared.refusal(RequestRefusal::PastEnd);
         let response = if exchange.source.form.is_past_end(response) { &past_end } else { response };
-        exchange.has_rest = !exchange.source.form.reaches_end(response);
+        let is_whole = exchange.source.form.reaches_end(response);
+        exchange.has_rest = !is_whole;
         let keep = match (pending.repeat, exchange.method) {
             (Repeat::Remembered | Repeat::Irreplaceable, _) => Keep::Response,
             // Later blocks of a GET are computed again; later blocks for other methods arrive without the body needed
@@ -167,6 +168,7 @@ impl Peer {
         let slot = || reserved.unwrap_or_else(|| shared.answers.place(self.owner));
         let expires = now + exchange.source.lifetime();
         if piggybacked || !confirmable {
+            exchange.is_delivered = is_whole;
             let outcome = (keep == Keep::Response).then(|| KeptResponse::new(response, slot()));
             let head = exchange.source.head(self.ids.begun(shared));
             write(out, head, &exchange.source.form, response, outcome.as_ref().map(|outcome| outcome.etag));
@@ -181,13 +183,20 @@ impl Peer {
             let outcome = KeptResponse::new(response, slot());
             let message_id = self.ids.begun(shared).next_id();
             let retransmission = Retransmission::start(now, ACK_TIMEOUT, shared.spread.u32());
-            let separate = Separate { outcome, message_id, retransmission, keep, expires };
+            let separate = Separate { outcome, is_whole, message_id, retransmission, keep, expires };
             separate.send(out, &exchange.source);
             exchange.state = ExchangeState::Separate(separate);
         }
         self.count(shared);
         self.check_invariants();
         Ok(())
+    }
+
+    /// Whether the answer of a request is delivered: its last block was sent once, or the separate response that contains it was acknowledged.
+    /// `None` if the exchange has ended: it was delivered only if an earlier call said so.
+    #[must_use]
+    pub fn has_delivered(&self, id: ExchangeId) -> Option<bool> {
+        self.exchanges.iter().find(|exchange| exchange.id == id).map(|exchange| exchange.is_delivered)
     }
 
     /// The next moment at which [`Peer::handle_timeout`] has something to do.
@@ -314,6 +323,7 @@ impl Peer {
     fn end_separate(&mut self, now: Instant, index: usize, delivery: Delivery) -> bool {
         let mut exchange = self.exchanges.swap_remove(index);
         let ExchangeState::Separate(separate) = exchange.state else { return true };
+        exchange.is_delivered |= separate.is_whole && delivery == Delivery::Arrived;
         let Some(answered) = separate.end(delivery) else { return true };
         exchange.state = ExchangeState::Answered(answered);
         exchange.settle(now);

@@ -147,7 +147,9 @@ impl Peer {
             ExchangeState::Separate(Separate { outcome, .. }) | ExchangeState::Answered(Answered { outcome, .. }) => {
                 let response = outcome.response(body.as_deref().unwrap_or(&[]));
                 write(turn.out, head, &exchange.source.form, &response, Some(outcome.etag));
-                exchange.has_rest = !exchange.source.form.reaches_end(&response);
+                let reaches_end = exchange.source.form.reaches_end(&response);
+                exchange.has_rest = !reaches_end;
+                exchange.is_delivered |= reaches_end;
             }
         }
         match &mut exchange.state {

@@ -46,6 +46,8 @@ pub(super) struct ServerExchange {
     pub(super) last_block: Option<u64>,
     /// The client has neither asked for the end of its answer yet, nor begun another request of this name.
     pub(super) has_rest: bool,
+    /// See [`super::Peer::has_delivered`].
+    pub(super) is_delivered: bool,
     pub(super) state: ExchangeState,
 }
 
@@ -117,6 +119,8 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) struct Separate {
     pub(super) outcome: KeptResponse,
+    /// Its message contains the end of the answer.
+    pub(super) is_whole: bool,
     pub(super) message_id: MessageId,
     pub(super) retransmission: Retransmission,
     pub(super) keep: Keep,

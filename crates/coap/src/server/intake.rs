@@ -102,6 +102,7 @@ impl Peer {
             write(turn.out, head, &form, &response, Some(outcome.etag));
             let reaches_end = form.reaches_end(&response);
             exchange.has_rest &= !reaches_end;
+            exchange.is_delivered |= reaches_end;
             if reaches_end {
                 exchange.settle(turn.now);
             }
@@ -258,6 +259,7 @@ impl Peer {
             key: checked.key,
             last_block,
             has_rest: false,
+            is_delivered: false,
             state: ExchangeState::Pending(Pending { repeat: admit.repeat, acknowledge_at, reserved }),
         });
         turn.shared.counters.requests += 1;
