@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
 
+use crate::issued::Issued;
 use crate::job::{Deliver, Job};
 
 /// Answers the enrolments of the profiles that it has compiled. What it publishes for each of them (`/crts`) is in the
@@ -15,4 +16,10 @@ pub trait Authority<J>: Send + Sync {
     ///
     /// Computations may run on the calling thread; it does not wait for slower work.
     fn submit(self: Arc<Self>, utc: UnixTime, batch: Vec<(J, Job)>, deliver: Arc<dyn Deliver<J>>);
+
+    /// The key that was made for this certificate has not reached its device, and exists nowhere any more: the certificate has to be revoked.
+    /// Called only for an outcome with a private key; an authority that makes none ignores it.
+    fn undelivered(&self, utc: UnixTime, issued: &Issued) {
+        let _an_authority_without_keys_of_its_own = (utc, issued);
+    }
 }

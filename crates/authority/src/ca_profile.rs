@@ -39,6 +39,11 @@ pub struct KeyTypes {
 }
 
 impl KeyTypes {
+    /// The curve of the keys that the server makes: the one that every client has to support (RFC 9148 §3), if the profile certifies it.
+    pub(crate) fn of_server_keys(self) -> Curve {
+        if self.p256 { Curve::P256 } else { Curve::P384 }
+    }
+
     pub(crate) fn allow(self, curve: Curve) -> bool {
         match curve {
             Curve::P256 => self.p256,
@@ -94,6 +99,8 @@ pub struct CaProfileSpec<C = Arc<Ca>> {
     pub key_types: KeyTypes,
     /// Also certify the key of the manufacturer certificate.
     pub allow_identity_key: bool,
+    /// Make keys for devices that ask for one.
+    pub server_keys: bool,
     /// Unexpired certificates that a device may hold at once, those of other profiles included.
     pub certificates_per_device_max: u32,
     /// What an unknown certificate of the CA gives access to.
@@ -113,6 +120,7 @@ impl<C> CaProfileSpec<C> {
             repeat_window: Duration::from_secs(DAY),
             key_types: KeyTypes::default(),
             allow_identity_key: false,
+            server_keys: false,
             certificates_per_device_max: CERTIFICATES_PER_DEVICE,
             unrecorded: Unrecorded::Refused,
         }
@@ -129,6 +137,7 @@ impl<C> CaProfileSpec<C> {
             repeat_window,
             key_types,
             allow_identity_key,
+            server_keys,
             certificates_per_device_max,
             unrecorded,
         } = self;
@@ -141,6 +150,7 @@ impl<C> CaProfileSpec<C> {
             repeat_window,
             key_types,
             allow_identity_key,
+            server_keys,
             certificates_per_device_max,
             unrecorded,
         }
@@ -208,6 +218,7 @@ impl CaProfile {
             ca_certificates: spec.ca.chain().to_vec(),
             issuers: vec![Arc::clone(spec.ca.certificate())],
             names: spec.issued_names(),
+            server_keys: spec.server_keys,
             // RFC 9908 §4: "EST servers with legacy clients MAY continue to use the RFC7030-style unstructured list of attribute/value pairs,
             // and MAY also include the template style".
             csr_attributes: Some(

@@ -8,9 +8,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::issue::{IssueError, NodePrefix, Serial, ToBeSigned};
+use pki::issue::{IssueError, Serial, ToBeSigned};
 use pki::linking::SessionLink;
-use pki::{AnchorId, Certificate, Csr, Digest, Encoding, GeneralNames, Name, PublicKeyInfo, Validity, VerifiedCsr};
+use pki::{
+    AnchorId, Certificate, Csr, CsrContents, Digest, Encoding, GeneralNames, Name, PrivateKey, PublicKeyInfo, Validity,
+    VerifiedCsr,
+};
 use rustls_pki_types::UnixTime;
 
 use crate::batch::NextStep;
@@ -21,12 +24,15 @@ use crate::idempotency::{Key, RepeatWindow};
 use crate::intent::{Adoption, Intent, Record};
 use crate::issued::Issued;
 use crate::job::{Job, Outcome, TlsUnique};
-use crate::ledger::{Ledger, LedgerFault};
+use crate::job_request::{CertifiedKey, JobRequest, check_requested};
+use crate::ledger::LedgerFault;
+use crate::occasion::Occasion;
 use crate::origin::Origin;
 use crate::profile::{Mode, Profile};
-use crate::refusal::{Asked, Busy, Mismatch, Refusal};
+use crate::refusal::{Busy, Mismatch, Refusal};
 use crate::refusal_record::RefusalRecord;
 use crate::san::SanKind;
+use crate::signer::SignerFault;
 use crate::standing::{Finding, GapTreatment, Inquiry, Registration, Standing, State};
 use crate::subject::SubjectRule;
 
@@ -42,7 +48,7 @@ pub(crate) struct VerifiedJob {
     device: Option<Device>,
     tls_unique: Option<TlsUnique>,
     peer: SocketAddr,
-    csr: VerifiedCsr,
+    request: JobRequest,
 }
 
 impl VerifiedJob {
@@ -60,12 +66,14 @@ impl VerifiedJob {
         }
     }
 
+    /// What the request asks for, without its key.
+    fn csr(&self) -> &CsrContents {
+        self.request.contents()
+    }
+
     /// The alternative names of the certificate: see [`Permit::san`].
     fn san(&self) -> &GeneralNames {
-        match self.function {
-            Function::SimpleReenroll => self.client.san(),
-            Function::SimpleEnroll => self.csr.san(),
-        }
+        if renews(self.function, self.origin) { self.client.san() } else { self.csr().san() }
     }
 
     fn refused(&self, why: &Refusal, holder: Option<Standing>, at: UnixTime) -> RefusalRecord {
@@ -87,7 +95,7 @@ pub(crate) fn verify(mut job: Job, utc: UnixTime, refused: &mut Vec<RefusalRecor
     // Only a program that combines a profile with the wrong authority gets here; a configuration cannot.
     let rules = CaProfile::of(&job.profile).ok_or_else(|| Outcome::later(Busy::WrongAuthority))?;
     let csr = std::mem::take(&mut job.csr);
-    let (origin, csr) = match check_proof(&job, csr) {
+    let (origin, request) = match check_proof(&job, &rules, csr) {
         Ok(checked) => checked,
         Err(why) => {
             refused.push(RefusalRecord {
@@ -117,7 +125,7 @@ pub(crate) fn verify(mut job: Job, utc: UnixTime, refused: &mut Vec<RefusalRecor
         device,
         tls_unique: job.tls_unique,
         peer: job.peer,
-        csr,
+        request,
     })
 }
 
@@ -127,8 +135,18 @@ fn factory_device(job: &Job) -> Option<Device> {
     Some(Device { manufacturer: job.anchor, id })
 }
 
-/// Whether the client may use the profile and possesses the key of the request. Cheap checks come before the check of the signature.
-fn check_proof(job: &Job, csr: Vec<u8>) -> Result<(Origin, VerifiedCsr), Refusal> {
+/// Whether a certificate of this function is a successor to the client's: RFC 7030 §4.2.2 for `/sren`, and §4.4.1 for a key that the server
+/// makes, "the server SHOULD treat the CSR as it would any enroll or re-enroll CSR".
+fn renews(function: Function, origin: Origin) -> bool {
+    match function {
+        Function::SimpleEnroll => false,
+        Function::SimpleReenroll => true,
+        Function::ServerKeygen => origin == Origin::ThisCa,
+    }
+}
+
+/// Whether the client may use the profile and possesses the key of the request, unless the server makes the key. Cheap checks come before the check of the signature.
+fn check_proof(job: &Job, rules: &CaProfile, csr: Vec<u8>) -> Result<(Origin, JobRequest), Refusal> {
     let origin = job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown)?;
     if job.function == Function::SimpleReenroll && origin != Origin::ThisCa {
         return Err(Refusal::NotIssuedHere);
@@ -138,8 +156,15 @@ fn check_proof(job: &Job, csr: Vec<u8>) -> Result<(Origin, VerifiedCsr), Refusal
     if encoding == Encoding::Strict && !job.deviations.is_empty() {
         return Err(Refusal::ClientEncoding(job.deviations));
     }
-    let csr = Csr::parse_as(csr, encoding).and_then(Csr::verify).map_err(Refusal::Csr)?;
-    Ok((origin, csr))
+    let request = if job.function == Function::ServerKeygen {
+        if !rules.spec().server_keys {
+            return Err(Refusal::NoServerKeys);
+        }
+        CsrContents::parse_as(csr, encoding).map(JobRequest::ServerKey)
+    } else {
+        Csr::parse_as(csr, encoding).and_then(Csr::verify).map(JobRequest::OwnKey)
+    };
+    Ok((origin, request.map_err(Refusal::Csr)?))
 }
 
 /// The right to one certificate.
@@ -154,12 +179,14 @@ pub(crate) struct Permit {
     /// The subject, if it differs from the client's own.
     subject: Option<Name>,
     key: Key,
-    /// Digest of the CSR.
+    /// Digest of the CSR; if the server has made the key, of the CSR and the key, because a later request gets another pair.
     csr: Digest,
     /// Digest of the names that it asks for.
     names: Digest,
-    /// The key to certify: that of the request.
+    /// The key to certify: that of the request, or one that the server has made.
     public_key: PublicKeyInfo,
+    /// Its private half, if the server has made it.
+    private_key: Option<PrivateKey>,
     /// The alternative names in the request.
     san: GeneralNames,
     peer: SocketAddr,
@@ -229,10 +256,12 @@ impl Permit {
     /// The profile lists each of these names, and the client's certificate has it. A renewal keeps the names and their form; other requests
     /// get the names as they asked for them.
     pub(crate) fn san(&self) -> &GeneralNames {
-        match self.function {
-            Function::SimpleReenroll => self.client.san(),
-            Function::SimpleEnroll => &self.san,
-        }
+        if renews(self.function, self.origin) { self.client.san() } else { &self.san }
+    }
+
+    /// The private key, for the outcome.
+    pub(crate) fn take_private_key(&mut self) -> Option<PrivateKey> {
+        self.private_key.take()
     }
 
     pub(crate) fn spki(&self) -> &[u8] {
@@ -254,35 +283,6 @@ impl Permit {
 
     pub(crate) fn fill(&self, serial: &Serial, validity: Validity) -> Result<ToBeSigned, IssueError> {
         self.rules.template().fill(self.subject(), self.san(), self.spki(), serial, validity)
-    }
-}
-
-/// The time and the context of a decision.
-#[derive(Clone, Copy)]
-pub(crate) struct Occasion<'l> {
-    pub(crate) utc: UnixTime,
-    pub(crate) node: NodePrefix,
-    /// See [`crate::Ledger::complete_since`].
-    pub(crate) ledger_complete_since: Option<UnixTime>,
-    /// The ledger, which is asked about lost rows: see [`crate::Ledger::gap`].
-    pub(crate) ledger: &'l dyn Ledger,
-}
-
-impl Occasion<'_> {
-    /// What becomes of a certificate whose row this node lost, now.
-    fn lost(&self, client: &Certificate) -> Option<GapTreatment> {
-        let serial = Serial::from_bytes(client.serial()).ok().filter(|serial| serial.node() == self.node)?;
-        let gap = self.ledger.gap(&serial, client.validity().not_before)?;
-        (self.utc < gap.until).then_some(gap.treatment)
-    }
-
-    /// Whether a certificate that the ledger does not know cannot have been forgotten: it says that this node made it when the ledger already
-    /// held everything that this node had made. notBefore is [`crate::BACKDATE`] before the moment of issuance, or at the beginning of the
-    /// CA's validity, and never after that moment. So a certificate that an earlier process issued with a clock ahead by less than that does
-    /// not count as a forgery.
-    fn was_never_issued(&self, client: &Certificate) -> bool {
-        let of_this_node = Serial::from_bytes(client.serial()).is_ok_and(|serial| serial.node() == self.node);
-        of_this_node && self.ledger_complete_since.is_some_and(|since| client.validity().not_before > since)
     }
 }
 
@@ -309,11 +309,12 @@ pub(crate) fn decide(
             return Err(outcome);
         }
     };
-    let VerifiedJob { function, profile, rules, client, anchor, origin, peer, csr, .. } = verified;
-    let digest = csr.digest();
-    let names = Digest::of_parts(&[csr.subject().der(), csr.san().der()]);
+    let names = Digest::of_parts(&[verified.csr().subject().der(), verified.csr().san().der()]);
+    let VerifiedJob { function, profile, rules, client, anchor, origin, peer, request, .. } = verified;
+    let made = request.certified(rules.spec().key_types.of_server_keys(), occasion.random);
+    let CertifiedKey { public_key, private_key, san, digest } =
+        made.map_err(|_| Outcome::from(Busy::Signer(SignerFault::Failed)))?;
     let key = Key::new(function, profile.name(), &device, &digest);
-    let (public_key, san) = csr.into_certifiable();
     Ok(NextStep::On(Permit {
         function,
         profile,
@@ -327,6 +328,7 @@ pub(crate) fn decide(
         csr: digest,
         names,
         public_key,
+        private_key,
         san,
         peer,
         waits: waits(finding.registration, occasion.utc),
@@ -345,8 +347,16 @@ fn check(
     };
     admits(verified.profile.spec().mode, finding.registration)?;
     check_link(verified)?;
-    check_requested(&verified.csr)?;
-    check_key(verified)?;
+    check_requested(verified.csr())?;
+    match &verified.request {
+        JobRequest::OwnKey(csr) => check_key(verified, csr)?,
+        // RFC 7030 §4.4.1.1: "If the server does not have a secret key matching the identifier specified by the client, the request MUST be
+        // terminated and an error returned to the client."
+        JobRequest::ServerKey(contents) if contents.key_protection().is_wanted() => {
+            return Err(Refusal::KeyProtection.into());
+        }
+        JobRequest::ServerKey(_) => {}
+    }
     check_san(verified)?;
     let subject = subject_of(verified, &device)?;
     // RFC 5280 §4.1.2.6: with an empty subject only the alternative names identify the holder.
@@ -506,7 +516,7 @@ fn unrecorded(verified: &VerifiedJob, occasion: &Occasion<'_>) -> Result<Identif
 /// has estIdentityLinking for the same. Without extended master secret tls-unique does not identify one session (RFC 7627 §5.4) and proves
 /// nothing.
 fn check_link(verified: &VerifiedJob) -> Result<(), Refusal> {
-    let csr = &verified.csr;
+    let csr = verified.csr();
     let is_linked = csr.challenge_password().is_some() || csr.identity_linking().is_some();
     if !is_linked && !verified.profile.spec().require_linking {
         return Ok(());
@@ -518,28 +528,12 @@ fn check_link(verified: &VerifiedJob) -> Result<(), Refusal> {
     }
 }
 
-/// Refuses requests that would be dangerous in the hand of a device. Everything else that a CSR asks for and that the profile does not name
-/// (policies, key identifiers, other usages) is silently left out of the certificate.
-fn check_requested(csr: &VerifiedCsr) -> Result<(), Refusal> {
-    let requested = csr.requested();
-    if requested.is_ca {
-        return Err(Refusal::Asks(Asked::CertificateAuthority));
-    }
-    if requested.key_usage.is_some_and(|usage| usage.key_cert_sign() || usage.crl_sign()) {
-        return Err(Refusal::Asks(Asked::CertificateSigning));
-    }
-    if requested.extended_key_usage.is_some_and(|it| it.any || it.cmc_ra || it.ocsp_signing) {
-        return Err(Refusal::Asks(Asked::AnyPurpose));
-    }
-    Ok(())
-}
-
-fn check_key(verified: &VerifiedJob) -> Result<(), Refusal> {
+fn check_key(verified: &VerifiedJob, csr: &VerifiedCsr) -> Result<(), Refusal> {
     let (profile, rules) = (&verified.profile, &verified.rules);
-    if !rules.spec().key_types.allow(verified.csr.public_key().curve()) {
+    if !rules.spec().key_types.allow(csr.public_key().curve()) {
         return Err(Refusal::KeyType);
     }
-    let spki = verified.csr.spki();
+    let spki = csr.spki();
     if rules.ca().holds_key(spki) || profile.spec().manufacturers.iter().any(|ca| ca.spki() == spki) {
         return Err(Refusal::CaKey);
     }
@@ -551,7 +545,7 @@ fn check_key(verified: &VerifiedJob) -> Result<(), Refusal> {
 /// Each requested name must be of a listed kind and in the client's certificate; a renewal must request all names of
 /// its certificate.
 fn check_san(verified: &VerifiedJob) -> Result<(), Refusal> {
-    let (asked, held) = (verified.csr.san(), verified.client.san());
+    let (asked, held) = (verified.csr().san(), verified.client.san());
     let listed = &verified.rules.spec().san;
     for name in asked.iter() {
         let kind = SanKind::of(&name);
@@ -567,10 +561,10 @@ fn check_san(verified: &VerifiedJob) -> Result<(), Refusal> {
         }
     }
     // RFC 7030 §4.2.2: subject and subjectAltName of the request are identical to those of the certificate being renewed.
-    match verified.function {
-        Function::SimpleReenroll if !asked.matches(held) => Err(san_mismatch(asked, held)),
-        Function::SimpleReenroll | Function::SimpleEnroll => Ok(()),
+    if renews(verified.function, verified.origin) && !asked.matches(held) {
+        return Err(san_mismatch(asked, held));
     }
+    Ok(())
 }
 
 fn san_mismatch(asked: &GeneralNames, held: &GeneralNames) -> Refusal {
@@ -583,9 +577,9 @@ fn san_mismatch(asked: &GeneralNames, held: &GeneralNames) -> Refusal {
 fn subject_of(verified: &VerifiedJob, device: &Device) -> Result<Option<Name>, Refusal> {
     let held = verified.client.subject();
     let rule = &verified.rules.spec().subject;
-    let compared = verified.function == Function::SimpleReenroll || *rule == SubjectRule::Csr;
-    if compared && !verified.csr.subject().matches(held) {
-        let (asked, held) = (verified.csr.subject().to_string(), held.to_string());
+    let compared = renews(verified.function, verified.origin) || *rule == SubjectRule::Csr;
+    if compared && !verified.csr().subject().matches(held) {
+        let (asked, held) = (verified.csr().subject().to_string(), held.to_string());
         return Err(Refusal::SubjectMismatch(Box::new(Mismatch { asked, held })));
     }
     match (verified.origin, rule) {

@@ -25,6 +25,7 @@ impl Key {
         context.update(&[match function {
             Function::SimpleEnroll => 1,
             Function::SimpleReenroll => 2,
+            Function::ServerKeygen => 3,
         }]);
         context.update(device.manufacturer.as_bytes());
         // Each text is preceded by its length: no two requests share an encoding.

@@ -21,8 +21,8 @@
 
 use std::sync::Arc;
 
-use pki::issue::{Serial, ToBeSigned, validity};
-use pki::{Certificate, Digest, ExtendedKeyUsage, Signature, Validity};
+use pki::issue::{RevocationReason, Serial, ToBeSigned, validity};
+use pki::{Certificate, Digest, ExtendedKeyUsage, PrivateKey, Signature, Validity};
 use rustls_pki_types::UnixTime;
 
 use crate::authority::Authority;
@@ -31,16 +31,19 @@ use crate::ca::VerifySignatures;
 use crate::ca_authority::CaAuthority;
 use crate::ca_profile::BACKDATE;
 use crate::clock_guard::ledger_time;
-use crate::decide::{Occasion, Permit, VerifiedJob, decide, verify};
+use crate::decide::{Permit, VerifiedJob, decide, verify};
+use crate::entry::{Locator, Revoke};
 use crate::idempotency::RepeatWindow;
 use crate::in_flight::{Claim, Joined};
 use crate::intent::{Adoption, FactoryKeys, Intended, Intent, NewRow, Record, Recorded, Reserve};
 use crate::issued::Issued;
 use crate::job::{Deliver, Job, Outcome};
 use crate::ledger::LedgerFault;
+use crate::occasion::Occasion;
 use crate::origin::Origin;
 use crate::refusal::{Busy, Misissue, Refusal};
 use crate::refusal_record::RefusalRecord;
+use crate::revocation::{Actor, Revocation};
 use crate::signer::{Custody, SignerFault, ToSign};
 use crate::standing::{Finding, Inquiry};
 
@@ -63,6 +66,16 @@ impl<J: Send + 'static> Authority<J> for CaAuthority {
         let submission = Submission { authority: self, utc };
         submission.audit(refused);
         submission.ask_standing(verified);
+    }
+
+    /// The row stays, revoked by [`Actor::undelivered`]. Nobody waits for the answer: if the ledger cannot write, the certificate is one whose
+    /// key nobody has.
+    fn undelivered(&self, utc: UnixTime, issued: &Issued) {
+        let Ok(certificate) = Certificate::parse(&issued.certificate) else { return };
+        let Some(row) = Locator::of(&certificate) else { return };
+        let revocation =
+            Revocation { reason: RevocationReason::CessationOfOperation, at: utc, actor: Actor::undelivered() };
+        self.ledger.revoke(vec![Revoke { row, revocation }], Box::new(drop));
     }
 }
 
@@ -97,6 +110,8 @@ struct Finished {
     serial: Serial,
     issued: Arc<Issued>,
     window: RepeatWindow,
+    /// Its private key, if the server has made it.
+    private_key: Option<PrivateKey>,
 }
 
 impl Prepared {
@@ -154,6 +169,7 @@ impl Submission {
                 .then(|| self.authority.ledger.complete_since())
                 .flatten(),
             ledger: &*self.authority.ledger,
+            random: &*self.authority.random,
         };
         let (mut findings, mut refused, mut adopted) = (findings.into_iter(), Vec::new(), Vec::new());
         let (permitted, others) = batch.divide(|verified| {
@@ -339,11 +355,13 @@ impl Submission {
         }
         let mut abandoned = Vec::new();
         let mut results = results.into_iter();
-        let (finished, failed) = batch.divide(|Reserved(prepared)| {
+        let (finished, failed) = batch.divide(|Reserved(mut prepared)| {
             let result = results.next().unwrap_or(Err(SignerFault::Answer)).map_err(Busy::Signer);
             match result.and_then(|signature| self.finish(&prepared, &signature)) {
                 Ok((issued, window)) => {
-                    NextStep::On(Finished { claim: prepared.claimed.claim, serial: prepared.serial, issued, window })
+                    let private_key = prepared.claimed.permit.take_private_key();
+                    let (claim, serial) = (prepared.claimed.claim, prepared.serial);
+                    NextStep::On(Finished { claim, serial, issued, window, private_key })
                 }
                 Err(why) => {
                     abandoned.push(prepared.serial);
@@ -405,7 +423,9 @@ impl Submission {
         };
         batch.advance_with(answers, |finished, answer| {
             let outcome = match answer {
-                Recorded::Durable => Outcome::issued(finished.issued),
+                Recorded::Durable => {
+                    Outcome::Issued { issued: finished.issued, private_key: finished.private_key.map(Arc::new) }
+                }
                 Recorded::Abandoned => Busy::Ledger(LedgerFault::Abandoned).into(),
             };
             Err::<(), _>(finished.claim.end(outcome))

@@ -89,6 +89,8 @@ pub struct Published {
     pub names: IssuedNames,
     /// The answer to `/att`, a CsrAttrs in DER (RFC 7030 §4.5.2); `None` if a request needs nothing in particular.
     pub csr_attributes: Option<Vec<u8>>,
+    /// The authority makes keys for devices: `/skg` and `/skc` are served.
+    pub server_keys: bool,
 }
 
 /// Whether a certificate of the authority identifies the device that it was issued to.
@@ -170,6 +172,12 @@ impl Profile {
     #[must_use]
     pub fn csr_attributes(&self) -> Option<&[u8]> {
         self.published.csr_attributes.as_deref()
+    }
+
+    /// Whether its authority makes keys for devices.
+    #[must_use]
+    pub fn makes_keys(&self) -> bool {
+        self.published.server_keys
     }
 
     /// The certificates of its authority that issue.

@@ -59,6 +59,10 @@ pub enum Refusal {
     SanConstrained(SanKind),
     /// The CSR asks for subject alternative names that are not those of the client's certificate.
     SanMismatch(Box<Mismatch>),
+    /// The profile makes no keys for devices.
+    NoServerKeys,
+    /// The device wants the private key encrypted to a key of its own (RFC 7030 §4.4.1), and the server cannot do that.
+    KeyProtection,
     /// The profile requires a link to the session, and the CSR has none.
     ChallengeAbsent,
     /// The CSR is linked to a session, or the profile requires it, and this session has no tls-unique to compare it with (no extended master
@@ -101,6 +105,7 @@ impl Refusal {
             Self::SubjectMismatch(_) => match function {
                 Function::SimpleEnroll => "est.sen.subject_mismatch",
                 Function::SimpleReenroll => "est.sren.subject_mismatch",
+                Function::ServerKeygen => "est.skg.subject_mismatch",
             },
             Self::SubjectTemplate(_) => "est.sen.subject_template",
             Self::NoName => "est.csr.no_name",
@@ -108,6 +113,8 @@ impl Refusal {
             Self::SanSyntax(_) => "est.csr.san_not_issuable",
             Self::SanConstrained(_) => "est.csr.san_constrained",
             Self::SanMismatch(_) => "est.csr.san_mismatch",
+            Self::NoServerKeys => "est.path.function_not_served",
+            Self::KeyProtection => "est.skg.encryption_not_possible",
             Self::ChallengeAbsent => "est.csr.challenge_absent",
             Self::ChallengeUnbound => "est.csr.challenge_unbound",
             Self::ChallengeMismatch => "est.csr.challenge_mismatch",
@@ -220,6 +227,10 @@ impl fmt::Display for Refusal {
             }
             Self::SanMismatch(_) => {
                 f.write_str("the alternative names asked for are not those of the client's certificate")
+            }
+            Self::NoServerKeys => f.write_str("the profile makes no keys for devices"),
+            Self::KeyProtection => {
+                f.write_str("the device wants its private key encrypted, and the server cannot do that")
             }
             Self::ChallengeAbsent => {
                 f.write_str("the request is not linked to the session, and the profile requires it")

@@ -38,6 +38,12 @@ impl Actor {
         Self(Arc::from("muster"))
     }
 
+    /// The server itself, for a certificate whose key it made and did not deliver.
+    #[must_use]
+    pub fn undelivered() -> Self {
+        Self(Arc::from("muster (key not delivered)"))
+    }
+
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -80,7 +80,7 @@ fn lines(attributes: &CsrAttributes<'_>) -> Vec<(&'static str, String)> {
     match attributes.linking {
         None => {}
         Some(LinkingAttribute::ChallengePassword) => {
-            lines.push(("link to the session", "challengePassword".to_owned()))
+            lines.push(("link to the session", "challengePassword".to_owned()));
         }
         Some(LinkingAttribute::EstIdentityLinking) => {
             lines.push(("link to the session", "estIdentityLinking".to_owned()));

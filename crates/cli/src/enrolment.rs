@@ -49,7 +49,7 @@ enum RequestSource {
     /// A file that the user made.
     File(Vec<u8>),
     /// A plan for a key of ours.
-    Plan(RequestPlan),
+    Plan(Box<RequestPlan>),
 }
 
 /// Runs the command.
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -
         Some(csr) => RequestSource::File(csr),
         None => {
             let asked = if arguments.attributes { session.csr_attributes()? } else { None };
-            RequestSource::Plan(RequestPlan::new(names, asked, arguments.link)?)
+            RequestSource::Plan(Box::new(RequestPlan::new(names, asked, arguments.link)?))
         }
     };
     // Accept applies to the enrolment: /crts returns more than the one certificate that 287 can carry.

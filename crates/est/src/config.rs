@@ -376,6 +376,8 @@ impl ServedProfile {
             Resource::CaCertificates | Resource::SimpleEnroll | Resource::SimpleReenroll => Ok(()),
             // RFC 9148 §4.5: "4.04 is used when the resource is not available for the client", where EST has 204 or 404.
             Resource::CsrAttributes => self.profile.csr_attributes().map(|_| ()).ok_or(Reason::EstNoCsrAttributes),
+            Resource::ServerKeygen | Resource::ServerKeygenBare if self.profile.makes_keys() => Ok(()),
+            Resource::ServerKeygen | Resource::ServerKeygenBare => Err(Reason::EstFunctionNotServed),
         }
     }
 
@@ -398,6 +400,15 @@ impl ServedProfile {
             }
             Resource::SimpleEnroll => authority::Function::SimpleEnroll,
             Resource::SimpleReenroll => authority::Function::SimpleReenroll,
+            Resource::ServerKeygen | Resource::ServerKeygenBare => {
+                if accept.is_some_and(|format| format != ContentFormat::MULTIPART_CORE) {
+                    return Err(Reason::CoapNotAcceptable);
+                }
+                // RFC 9148 §4.8: the path chooses between 281 and 287, because Accept names the collection.
+                let packing = if resource == Resource::ServerKeygen { Packing::CertsOnly } else { Packing::Single };
+                let function = authority::Function::ServerKeygen;
+                return Ok(RequestTarget::Enrolment { function, packing, profile: &self.profile });
+            }
         };
         Ok(RequestTarget::Enrolment { function, packing: Packing::from_accept(accept)?, profile: &self.profile })
     }

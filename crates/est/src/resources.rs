@@ -6,12 +6,14 @@
 //! /<root>[/<label>]/sen                  enrol             286         POST  -> 281 | 287
 //! /<root>[/<label>]/sren                 re-enrol          286         POST  -> 281 | 287
 //! /<root>[/<label>]/att                  CSR attributes                GET   -> 285
+//! /<root>[/<label>]/skg                  key and certificate  286      POST  -> 62 (284, 281)
+//! /<root>[/<label>]/skc                  key and certificate  286      POST  -> 62 (284, 287)
 //! ```
 //!
 //! `<root>` is `.well-known/est`, which a server MUST support (RFC 9148 §4.1), or the short root of the configuration;
 //! `<label>` chooses the profile. `/att`, `/skg` and `/skc` are optional (RFC 9148 §4.2). A profile without anything to
-//! say at `/att` does not serve it; `/skg` and `/skc` are not served. What is not served answers 4.04, and discovery does
-//! not list it.
+//! say at `/att` does not serve it, and only a profile that makes keys serves the other two. What is not served answers
+//! 4.04, and discovery does not list it.
 //!
 //! This module answers no requests: `server` does, based on this table.
 
@@ -48,11 +50,22 @@ pub enum Resource {
     SimpleReenroll,
     /// `/att`: the CSR attributes (RFC 7030 §4.5).
     CsrAttributes,
+    /// `/skg`: a key made by the server, and its certificate in a certs-only message (RFC 7030 §4.4).
+    ServerKeygen,
+    /// `/skc`: the same with a bare certificate (RFC 9148 §4.8).
+    ServerKeygenBare,
 }
 
 impl Resource {
     /// Every function, in the order in which RFC 9148 §4.1 lists them.
-    pub const ALL: [Self; 4] = [Self::CaCertificates, Self::SimpleEnroll, Self::SimpleReenroll, Self::CsrAttributes];
+    pub const ALL: [Self; 6] = [
+        Self::CaCertificates,
+        Self::SimpleEnroll,
+        Self::SimpleReenroll,
+        Self::CsrAttributes,
+        Self::ServerKeygen,
+        Self::ServerKeygenBare,
+    ];
 
     /// The last segment of its path (RFC 9148 §4.1, Table 1).
     #[must_use]
@@ -62,6 +75,8 @@ impl Resource {
             Self::SimpleEnroll => "sen",
             Self::SimpleReenroll => "sren",
             Self::CsrAttributes => "att",
+            Self::ServerKeygen => "skg",
+            Self::ServerKeygenBare => "skc",
         }
     }
 
@@ -73,6 +88,8 @@ impl Resource {
             Self::SimpleEnroll => "ace.est.sen",
             Self::SimpleReenroll => "ace.est.sren",
             Self::CsrAttributes => "ace.est.att",
+            Self::ServerKeygen => "ace.est.skg",
+            Self::ServerKeygenBare => "ace.est.skc",
         }
     }
 
@@ -81,7 +98,7 @@ impl Resource {
     pub const fn method(self) -> Method {
         match self {
             Self::CaCertificates | Self::CsrAttributes => Method::Get,
-            Self::SimpleEnroll | Self::SimpleReenroll => Method::Post,
+            Self::SimpleEnroll | Self::SimpleReenroll | Self::ServerKeygen | Self::ServerKeygenBare => Method::Post,
         }
     }
 
@@ -90,7 +107,9 @@ impl Resource {
     pub const fn request_format(self) -> Option<ContentFormat> {
         match self {
             Self::CaCertificates | Self::CsrAttributes => None,
-            Self::SimpleEnroll | Self::SimpleReenroll => Some(ContentFormat::PKCS10),
+            Self::SimpleEnroll | Self::SimpleReenroll | Self::ServerKeygen | Self::ServerKeygenBare => {
+                Some(ContentFormat::PKCS10)
+            }
         }
     }
 
@@ -101,6 +120,7 @@ impl Resource {
         match self {
             Self::CaCertificates | Self::SimpleEnroll | Self::SimpleReenroll => "281 287",
             Self::CsrAttributes => "285",
+            Self::ServerKeygen | Self::ServerKeygenBare => "62",
         }
     }
 }
@@ -302,8 +322,8 @@ mod tests {
     #[test]
     fn c17_every_other_path_is_not_found() {
         assert_eq!(find("est/pumps/sen"), Err(Reason::EstUnknownLabel));
-        assert_eq!(find("est/skg"), Err(Reason::EstFunctionNotServed));
-        assert_eq!(find("est/meters/skc"), Err(Reason::EstFunctionNotServed));
+        assert_eq!(find("est/csrattrs"), Err(Reason::EstFunctionNotServed));
+        assert_eq!(find("est/meters/serverkeygen"), Err(Reason::EstFunctionNotServed));
         for path in [
             "",
             "est",
@@ -344,7 +364,7 @@ mod tests {
     #[test]
     fn discovery_lists_the_shortest_root() {
         let paths: Vec<(String, usize)> = tree().paths().map(|(path, _, profile)| (path, profile)).collect();
-        let functions = ["crts", "sen", "sren", "att"];
+        let functions = ["crts", "sen", "sren", "att", "skg", "skc"];
         let expected = functions.map(|it| (format!("/est/{it}"), 0)).into_iter();
         let expected: Vec<_> = expected.chain(functions.map(|it| (format!("/est/meters/{it}"), 1))).collect();
         assert_eq!(paths, expected);

@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use authority::{Outcome, ShownDevice};
+use authority::{Issued, Outcome, ShownDevice};
 use coap::Outbox;
 use dtls::{Admission, Closed, Endpoint, Event, Now, Path, Random, SessionId, TraceEvent, Transmit};
 
@@ -86,6 +86,8 @@ pub enum Output {
     Attempt(Attempt),
     /// Report this to the operator at once.
     Alarm(Alarm),
+    /// The key of this certificate has not reached its device: tell the authority ([`authority::Authority::undelivered`]).
+    Undelivered(Arc<Issued>),
 }
 
 /// An event that does not belong to one attempt. The source limits the rate of each kind.
@@ -197,6 +199,7 @@ impl Server {
     pub fn poll_output(&mut self) -> Option<Output> {
         let job = self.endpoint.poll_public_key_job().map(Output::PublicKey);
         let output = job.or_else(|| self.outputs.pop_front());
+        let output = output.or_else(|| self.sessions.next_undelivered().map(Output::Undelivered));
         if output.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
             self.outputs.shrink_to(OUTPUTS_KEPT);
         }
@@ -208,7 +211,12 @@ impl Server {
     pub fn complete(&mut self, now: Now, job: JobId, outcome: Outcome) {
         match self.sessions.take_waiting(job) {
             Some(waiting) => self.answer(now, job, &waiting, outcome),
-            None => self.counters.stale_outcomes += 1,
+            None => {
+                self.counters.stale_outcomes += 1;
+                if let Outcome::Issued { issued, private_key: Some(_) } = outcome {
+                    self.outputs.push_back(Output::Undelivered(issued));
+                }
+            }
         }
     }
 

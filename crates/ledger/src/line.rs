@@ -212,6 +212,7 @@ const fn function_name(function: Function) -> &'static str {
     match function {
         Function::SimpleEnroll => "sen",
         Function::SimpleReenroll => "sren",
+        Function::ServerKeygen => "skg",
     }
 }
 
@@ -261,9 +262,7 @@ impl<'v> Members<'v> {
     }
 
     fn intent(&self) -> Result<Intent, LineFault> {
-        let function = |text: &str| {
-            [Function::SimpleEnroll, Function::SimpleReenroll].into_iter().find(|it| function_name(*it) == text)
-        };
+        let function = |text: &str| Function::ALL.into_iter().find(|it| function_name(*it) == text);
         let origin =
             |text: &str| [Origin::Manufacturer, Origin::ThisCa].into_iter().find(|it| origin_name(*it) == text);
         let subject = |text: &str| BASE64.decode(text).ok().and_then(|der| Name::parse(&der).ok());

@@ -292,6 +292,7 @@ impl World {
                         lock(&steps).push(step.run());
                     });
                 }
+                Output::Undelivered(issued) => self.authority.undelivered(now.utc, &issued),
                 Output::Attempt(_) | Output::Alarm(_) => {}
             }
         }

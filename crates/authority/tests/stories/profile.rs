@@ -96,8 +96,13 @@ fn kinds_of_names_are_a_closed_set() {
 fn a_job_of_another_authoritys_profile_is_answered_with_later() {
     let world = World::new();
     let (authority, ledger) = world.plain();
-    let published =
-        Published { ca_certificates: Vec::new(), issuers: Vec::new(), names: IssuedNames::Other, csr_attributes: None };
+    let published = Published {
+        ca_certificates: Vec::new(),
+        issuers: Vec::new(),
+        names: IssuedNames::Other,
+        csr_attributes: None,
+        server_keys: false,
+    };
     let spec = ProfileSpec::new("meters", vec![Arc::clone(&world.manufacturer)]);
     let profile = Arc::new(Profile::new(spec, published, Arc::new(())).unwrap());
     assert!(CaProfile::of(&profile).is_none() && profile.own::<()>().is_some());

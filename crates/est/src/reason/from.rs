@@ -179,6 +179,7 @@ impl Reason {
             Refusal::SubjectMismatch(_) => match function {
                 Function::SimpleEnroll => Self::SenSubjectMismatch,
                 Function::SimpleReenroll => Self::SrenSubjectMismatch,
+                Function::ServerKeygen => Self::SkgSubjectMismatch,
             },
             Refusal::SubjectTemplate(_) => Self::SubjectTemplate,
             Refusal::NoName => Self::CsrNoName,
@@ -186,6 +187,8 @@ impl Reason {
             Refusal::SanSyntax(_) => Self::SanNotIssuable,
             Refusal::SanConstrained(_) => Self::SanConstrained,
             Refusal::SanMismatch(_) => Self::SanMismatch,
+            Refusal::NoServerKeys => Self::EstFunctionNotServed,
+            Refusal::KeyProtection => Self::SkgEncryption,
             Refusal::ChallengeAbsent => Self::ChallengeAbsent,
             Refusal::ChallengeUnbound => Self::ChallengeUnbound,
             Refusal::ChallengeMismatch => Self::ChallengeMismatch,

@@ -156,6 +156,8 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::SanConstrained(SanKind::Dns),
         Refusal::SanMismatch(mismatch()),
         Refusal::ChallengeUnbound,
+        Refusal::NoServerKeys,
+        Refusal::KeyProtection,
         Refusal::ChallengeAbsent,
         Refusal::ChallengeMismatch,
         Refusal::IdentityKey,
@@ -169,7 +171,7 @@ fn decisions() -> Vec<authority::Refusal> {
 
 #[test]
 fn the_audit_records_a_refusal_under_the_code_of_its_reason() {
-    for function in [Function::SimpleEnroll, Function::SimpleReenroll] {
+    for function in Function::ALL {
         for refusal in decisions() {
             assert_eq!(refusal.code(function), Reason::of_decision(&refusal, function).code(), "{refusal:?}");
         }
@@ -249,7 +251,7 @@ fn every_reason_is_reached_by_a_refusal() {
     reached.extend(ENDS.into_iter().filter_map(Reason::of_session));
     reached.extend(message_refusals().into_iter().map(Reason::of_message_layer));
     reached.extend(busy().iter().map(Reason::from));
-    for function in [Function::SimpleEnroll, Function::SimpleReenroll] {
+    for function in Function::ALL {
         reached.extend(decisions().iter().map(|refusal| Reason::of_decision(refusal, function)));
     }
     // Invalid DER serves as its own example: no variant has to be constructed by hand.

@@ -144,7 +144,9 @@ impl AttemptBuilder {
         let stage = match success {
             Success::Handshake => Stage::Handshake,
             Success::Function(Resource::CaCertificates | Resource::CsrAttributes) => Stage::Request,
-            Success::Function(Resource::SimpleEnroll | Resource::SimpleReenroll) => Stage::Issuance,
+            Success::Function(
+                Resource::SimpleEnroll | Resource::SimpleReenroll | Resource::ServerKeygen | Resource::ServerKeygenBare,
+            ) => Stage::Issuance,
         };
         Self::new(stage, Ok(success))
     }

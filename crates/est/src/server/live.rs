@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use authority::{Function, Profile};
+use authority::{Function, Issued, Profile};
 use coap::server::{Accounts, ExchangeId, Owner, Peer};
 use dtls::{Occupation, SessionId};
 
@@ -46,6 +46,8 @@ pub(super) struct Live {
     occupies: Option<Owner>,
     pub(super) peer: Peer,
     pub(super) waiting: Vec<PendingRequest>,
+    /// Answers with a key that the server made, until they are delivered.
+    deliveries: Vec<(ExchangeId, Arc<Issued>)>,
     /// The certificate of its device, held during an enrolment even if the cache drops it; see [`Sessions::pin`].
     certificate: Option<Authenticated>,
     /// Set if the device was asked to come back: until then the session keeps the certificate for it.
@@ -102,6 +104,8 @@ pub(super) struct Sessions {
     orphans: BTreeMap<(SessionId, ExchangeId), Owner>,
     /// Sessions that keep their places, by the certificate of their devices.
     occupied: Accounts,
+    /// Certificates whose keys have not reached their devices.
+    undelivered: Vec<Arc<Issued>>,
     /// Counts the sessions with a `returns_by`.
     away: Away,
     /// The state of the session that became idle last: the next session that wakes up reuses it without an allocation.
@@ -191,6 +195,19 @@ impl Sessions {
         }
     }
 
+    /// The answer of this exchange contains a key that the server made.
+    pub(super) fn deliver(&mut self, session: SessionId, exchange: ExchangeId, issued: Arc<Issued>) {
+        match self.find(session) {
+            Some(live) => live.deliveries.push((exchange, issued)),
+            None => self.undelivered.push(issued),
+        }
+    }
+
+    /// The next certificate whose key has not reached its device.
+    pub(super) fn next_undelivered(&mut self) -> Option<Arc<Issued>> {
+        self.undelivered.pop()
+    }
+
     /// How many requests the authority is working on.
     pub(super) fn pending(&self) -> usize {
         self.pending.total()
@@ -249,7 +266,9 @@ impl Sessions {
 
     /// Updates the deadline of a session after an event, or drops its state if it is idle.
     pub(super) fn settle(&mut self, session: SessionId, now: Instant, draining: bool) -> SessionFate {
-        let Some(live) = self.find(session) else {
+        let Self { slots, undelivered, .. } = self;
+        let live = slots.get_mut(index(session)).and_then(Option::as_deref_mut);
+        let Some(live) = live.filter(|live| live.generation == session.generation) else {
             return if draining { SessionFate::Close } else { SessionFate::Keep };
         };
         if draining && !live.is_busy() {
@@ -258,6 +277,16 @@ impl Sessions {
                 Some(_) => {}
                 None => live.linger = Some(now + LINGER),
             }
+        }
+        if !live.deliveries.is_empty() {
+            let Live { deliveries, peer, .. } = &mut *live;
+            deliveries.retain(|(exchange, issued)| match peer.has_delivered(*exchange) {
+                Some(is_delivered) => !is_delivered,
+                None => {
+                    undelivered.push(Arc::clone(issued));
+                    false
+                }
+            });
         }
         let over = live.returns_by.take_if(|back| back.until <= now);
         if live.certificate.is_some() && live.returns_by.is_none() && !live.is_occupied() {
@@ -300,6 +329,7 @@ impl Sessions {
             self.deadlines.remove(&(armed, session));
         }
         let mut waiting = std::mem::take(&mut live.waiting);
+        self.undelivered.extend(live.deliveries.drain(..).map(|(_, issued)| issued));
         self.orphans.extend(waiting.drain(..).map(|waiting| ((session, waiting.exchange), waiting.owner)));
         *live = Live { waiting, ..Live::new(0) };
         self.spare = Some(live);
@@ -355,6 +385,7 @@ impl Live {
             occupies: None,
             peer: Peer::new(),
             waiting: Vec::new(),
+            deliveries: Vec::new(),
             certificate: None,
             returns_by: None,
             armed: None,

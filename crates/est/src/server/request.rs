@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::{Function, Job, Outcome, Profile};
+use authority::{Function, Issued, Job, Outcome, Profile};
 use coap::server::{Admit, Done, ExchangeId, Handled, Head, Owner, Repeat, Request, Resources, Response};
 use coap::{Code, ContentFormat, MAX_TRANSMIT_WAIT};
 use dtls::{Admission, Now, SessionId};
-use pki::Digest;
+use pki::{Digest, PrivateKey};
 
 use super::attempt::{self, AttemptBuilder, Success};
 use super::jitter::{Jitter, MAX_AGE_SECONDS_MAX};
@@ -16,6 +16,7 @@ use super::live::{JobId, PendingRequest, Return};
 use super::{Output, Server};
 use crate::config::{EnrolmentLimits, RequestTarget, ServerConfig, refusal};
 use crate::discovery::TooManyFilters;
+use crate::key_delivery::{DeliveredKey, KeyDelivery};
 use crate::reason::{Reason, Wire};
 use crate::resources::{Packing, Resource};
 use crate::room;
@@ -200,28 +201,10 @@ impl Server {
         let id = waiting.exchange;
         match outcome {
             Outcome::Issued { issued, private_key } => {
-                debug_assert!(
-                    private_key.is_none(),
-                    "neither /sen nor /sren has a place for a key: the device has its own"
-                );
-                let format = waiting.packing.content_format();
-                // "containing only the certificate that was issued" (RFC 7030 §4.2.3).
-                let delivered = match waiting.packing {
-                    Packing::Single => self.respond(
-                        now,
-                        job.session,
-                        id,
-                        &Response::content(Code::CHANGED, format, &issued.certificate),
-                    ),
-                    Packing::CertsOnly => {
-                        let body = pki::cms::certs_only(&[&issued.certificate]);
-                        self.respond(now, job.session, id, &Response::content(Code::CHANGED, format, &body))
-                    }
-                };
-                if delivered {
+                if self.deliver(now, job, waiting, &issued, private_key.as_deref()) {
                     self.counters.issued += 1;
                     let device = waiting.profile.shown(&issued.device);
-                    let attempt = AttemptBuilder::success(Success::Function(resource(waiting.function)))
+                    let attempt = AttemptBuilder::success(Success::Function(resource(waiting)))
                         .device(Some(device))
                         .profile(Some(&waiting.profile))
                         .elapsed(now.mono.saturating_duration_since(waiting.since));
@@ -245,6 +228,43 @@ impl Server {
         }
         self.flush(now, job.session);
         self.settle(now, job.session);
+    }
+
+    /// Answers with a certificate, and with its key if the server has made it; `false` if its client has abandoned the exchange.
+    fn deliver(
+        &mut self,
+        now: Now,
+        job: JobId,
+        waiting: &PendingRequest,
+        issued: &Arc<Issued>,
+        private_key: Option<&PrivateKey>,
+    ) -> bool {
+        let (session, id) = (job.session, waiting.exchange);
+        // "containing only the certificate that was issued" (RFC 7030 §4.2.3).
+        let certs_only;
+        let certificate = match waiting.packing {
+            Packing::Single => &issued.certificate,
+            Packing::CertsOnly => {
+                certs_only = pki::cms::certs_only(&[&issued.certificate]);
+                &certs_only
+            }
+        };
+        let Some(private_key) = private_key else {
+            debug_assert!(waiting.function != Function::ServerKeygen, "a key comes with its certificate");
+            let response = Response::content(Code::CHANGED, waiting.packing.content_format(), certificate);
+            return self.respond(now, session, id, &response);
+        };
+        debug_assert!(waiting.function == Function::ServerKeygen, "a device that has its own key gets no other");
+        let key = DeliveredKey::Pkcs8(private_key.pkcs8());
+        let body = KeyDelivery { key, packing: waiting.packing, certificate }.encode();
+        let response = Response::content(Code::CHANGED, ContentFormat::MULTIPART_CORE, &body);
+        let answered = self.respond(now, session, id, &response);
+        if answered {
+            self.sessions.deliver(session, id, Arc::clone(issued));
+        } else {
+            self.outputs.push_back(Output::Undelivered(Arc::clone(issued)));
+        }
+        answered
     }
 
     /// Hands a response to the CoAP layer; `false` if its client has abandoned the exchange.
@@ -363,10 +383,12 @@ struct Enrolment {
     csr: Vec<u8>,
 }
 
-fn resource(function: Function) -> Resource {
-    match function {
-        Function::SimpleEnroll => Resource::SimpleEnroll,
-        Function::SimpleReenroll => Resource::SimpleReenroll,
+fn resource(waiting: &PendingRequest) -> Resource {
+    match (waiting.function, waiting.packing) {
+        (Function::SimpleEnroll, _) => Resource::SimpleEnroll,
+        (Function::SimpleReenroll, _) => Resource::SimpleReenroll,
+        (Function::ServerKeygen, Packing::CertsOnly) => Resource::ServerKeygen,
+        (Function::ServerKeygen, Packing::Single) => Resource::ServerKeygenBare,
     }
 }
 
@@ -402,12 +424,17 @@ impl<'c> Resources for ResourceTable<'c, '_> {
                 Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed })
             }
             // Refused before the first block is gathered: 5.03 has no Block2, and the upload is saved.
-            RequestTarget::Enrolment { profile, .. } => match self.turns_away {
+            RequestTarget::Enrolment { profile, function, .. } => match self.turns_away {
                 Some(reason) => {
                     let max_age = Some(self.jitter.max_age(self.retry));
                     Err(TableRefusal { reason, profile: Some(profile), max_age })
                 }
-                None => Ok(Admit { body_bytes_max: self.config.limits.csr_bytes_max, repeat: Repeat::Remembered }),
+                None => {
+                    // The authority answers a repeat with the same certificate, but makes a new key for each request.
+                    let irreplaceable = *function == Function::ServerKeygen;
+                    let repeat = if irreplaceable { Repeat::Irreplaceable } else { Repeat::Remembered };
+                    Ok(Admit { body_bytes_max: self.config.limits.csr_bytes_max, repeat })
+                }
             },
         }
     }

@@ -18,6 +18,7 @@ mod registrar;
 mod remedies;
 mod server_name;
 mod shares;
+mod skg;
 mod small_records;
 mod support;
 mod table;

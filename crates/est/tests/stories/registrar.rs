@@ -122,6 +122,7 @@ impl Registrar {
             issuers: vec![Arc::clone(&issuing.certificate)],
             names: IssuedNames::Kept,
             csr_attributes: None,
+            server_keys: false,
         };
         Profile::new(spec, published, Arc::new("nothing that concerns anybody else")).unwrap()
     }

@@ -359,6 +359,8 @@ const OF_THE_REQUEST: &[Reason] = &[
     Reason::SanConstrained,
     Reason::SanMismatch,
     Reason::RenewalNotOfThisCa,
+    Reason::SkgSubjectMismatch,
+    Reason::SkgEncryption,
     Reason::ChallengeAbsent,
     Reason::ChallengeMismatch,
     Reason::IdentityKey,

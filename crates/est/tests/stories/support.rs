@@ -455,6 +455,7 @@ impl World {
                     }
                     Output::PublicKey(job) => self.server.complete_public_key(self.now, job.run()),
                     Output::Attempt(attempt) => self.attempts.push(attempt),
+                    Output::Undelivered(issued) => self.authority.undelivered(self.now.utc, &issued),
                     Output::Alarm(_) => {}
                 }
             }
@@ -487,6 +488,7 @@ impl World {
         while let Some(output) = self.server.poll_output() {
             match output {
                 Output::Attempt(attempt) => self.attempts.push(attempt),
+                Output::Undelivered(issued) => self.authority.undelivered(self.now.utc, &issued),
                 _ => panic!("an outcome leads to no other job"),
             }
         }

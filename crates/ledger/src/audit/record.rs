@@ -224,5 +224,6 @@ const fn function_name(function: Function) -> &'static str {
     match function {
         Function::SimpleEnroll => "sen",
         Function::SimpleReenroll => "sren",
+        Function::ServerKeygen => "skg",
     }
 }

@@ -316,11 +316,12 @@ pub(super) fn function_code(function: Function) -> i64 {
     match function {
         Function::SimpleEnroll => 1,
         Function::SimpleReenroll => 2,
+        Function::ServerKeygen => 3,
     }
 }
 
 pub(super) fn function_of(code: i64) -> Option<Function> {
-    [Function::SimpleEnroll, Function::SimpleReenroll].into_iter().find(|function| function_code(*function) == code)
+    Function::ALL.into_iter().find(|function| function_code(*function) == code)
 }
 
 pub(super) fn origin_code(origin: Origin) -> i64 {

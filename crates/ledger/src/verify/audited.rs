@@ -207,6 +207,7 @@ fn content_of(intent: &Intent) -> Digest {
     let function = match intent.function {
         authority::Function::SimpleEnroll => "sen",
         authority::Function::SimpleReenroll => "sren",
+        authority::Function::ServerKeygen => "skg",
     };
     Digest::of_parts(&[
         function.as_bytes(),

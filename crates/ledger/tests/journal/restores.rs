@@ -107,7 +107,7 @@ impl World {
         let csr = make::csr(&spec, &key(), &SystemRandom::new()).unwrap();
         let anchor = match function {
             Function::SimpleEnroll => self.manufacturer.anchor_id(),
-            Function::SimpleReenroll => self.ca.certificate().anchor_id(),
+            Function::SimpleReenroll | Function::ServerKeygen => self.ca.certificate().anchor_id(),
         };
         Job {
             function,

@@ -30,6 +30,7 @@ impl CertificateRow {
             function: match intent.function {
                 Function::SimpleEnroll => "sen",
                 Function::SimpleReenroll => "sren",
+                Function::ServerKeygen => "skg",
             }
             .to_owned(),
             subject: intent.subject.to_string(),

@@ -280,6 +280,7 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
     let (validity, validity_place) = validity.take();
     spec.validity = validity.0;
     spec.allow_identity_key = reader.or(&mut issue, "allow_identity_key", false).value;
+    spec.server_keys = reader.or(&mut section, "server_keys", false).value;
     // Clients recognize an EST server by id-kp-cmcRA or serverAuth (RFC 7030 §3.6.1): a device with one of them, or with an unlimited
     // certificate, could act as the server.
     for key in ["extended_key_usage", "key_usage", "purposes"] {

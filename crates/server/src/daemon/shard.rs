@@ -367,6 +367,7 @@ impl Shard {
                 self.meters.forgery_alarms.increment(1);
                 tracing::warn!("{alarm}");
             }
+            Output::Undelivered(issued) => self.snapshot.current().authority.undelivered(now.utc, &issued),
             Output::Submit(job_id, job) => match self.desk.admit() {
                 Ok(()) => {
                     let (profile, peer) = (Arc::clone(&job.profile), self.server.peer(job_id));

@@ -104,7 +104,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         REQUESTS,
         "requests",
         &["profile", "function"],
-        "EST requests answered with success, by function: crts, sen, sren, att, core (discovery, which has no profile)",
+        "EST requests answered with success, by function: crts, sen, sren, att, skg, skc, core (discovery, which has no profile)",
         ATTEMPT,
     ),
     counter(

@@ -117,7 +117,7 @@ impl ProfileMeters {
             meters.requests.increment(1);
             meters.seconds.record(seconds);
         }
-        if matches!(function, Resource::SimpleEnroll | Resource::SimpleReenroll) {
+        if function.method() == coap::Method::Post {
             self.last_enrolment.set(utc.as_secs() as f64);
         }
     }

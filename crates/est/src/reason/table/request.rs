@@ -104,7 +104,7 @@ macro_rules! request_rows {
                 "Nothing to change.";
             CoapNotAcceptable: "coap.accept.not_acceptable", Request, NOT_ACCEPTABLE;
                 "The Accept option asks for a format that this resource does not have.";
-                "Ask for 281 (certs-only CMS) or 287 (one certificate), or leave the option out; att has format 285, discovery 40.";
+                "Ask for 281 (certs-only CMS) or 287 (one certificate), or leave the option out; att has format 285, skg and skc have 62, discovery 40.";
                 "Nothing to change.";
             EstUnknownLabel: "est.path.unknown_label", Request, NOT_FOUND;
                 "The path has a label that does not belong to any profile.";
@@ -113,7 +113,7 @@ macro_rules! request_rows {
             EstFunctionNotServed: "est.path.function_not_served", Request, NOT_FOUND;
                 "The path names an EST function that this server does not offer.";
                 "Use crts, sen, sren and att; generate the key on the device instead of asking for skg.";
-                "Nothing to change: skg and skc are optional (RFC 9148 §4.2).";
+                "To make keys for devices, set server_keys = true in the profile; skg and skc are optional (RFC 9148 §4.2).";
             EstNoCsrAttributes: "est.att.nothing_to_say", Request, NOT_FOUND;
                 "The profile asks for nothing in particular, so there are no CSR attributes (RFC 9148 §4.5: 4.04 when the resource is not available for the client).";
                 "Make the CSR without CSR attributes: with the names of the client certificate, and a P-256 key.";
@@ -264,6 +264,14 @@ macro_rules! request_rows {
                 "/sren renews only certificates that this CA issued (RFC 7030 §4.2.2).";
                 "Enrol with POST /sen first; use /sren with the certificate from that enrolment.";
                 "Nothing to change.";
+            SkgSubjectMismatch: "est.skg.subject_mismatch", Decision, FORBIDDEN;
+                "The subject of the request for a server-generated key is not that of the client's certificate (RFC 7030 §4.4.1: the CSR is treated as that of an enrolment or a renewal).";
+                "Copy the subject of the client certificate into the CSR.";
+                "Set issue.subject to a template if first requests have other subjects; a renewal keeps its subject.";
+            SkgEncryption: "est.skg.encryption_not_possible", Decision, BAD_REQUEST;
+                "The request wants its private key encrypted to a key of the device (DecryptKeyIdentifier or AsymmetricDecryptKeyIdentifier), and the server cannot do that: it sends no key in plain instead (RFC 7030 §4.4.1).";
+                "Leave the attribute out if the protection of DTLS is enough, or generate the key on the device and use sen.";
+                "Nothing to change: only DTLS protects the keys that this server makes.";
             ChallengeAbsent: "est.csr.challenge_absent", Decision, FORBIDDEN;
                 "The profile requires that a CSR is linked to its session, and this one has no challengePassword (RFC 7030 §3.5); /att says so.";
                 "Put the base64 of the session's tls-unique, its first Finished message, into challengePassword: a new CSR in each session, for the same key.";
