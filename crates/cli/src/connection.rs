@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dtls::{IdentityUse, SessionFacts};
-use est::{Answer, CaCertificates, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ServerVerifier};
+use est::{
+    Answer, CaCertificates, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ReceivedKey, ServerVerifier,
+};
 use net::SystemRandom;
 use net::blocking_client::{BlockingClient, ConnectionFault, Setup};
 use net::capture::{Addresses, KeyLog, Pcapng, Tee, TracePrinter};
-use pki::Certificate;
+use pki::{Certificate, PrivateKey};
 
 use crate::arguments::{Connection, ServerUri, TraceStyle};
 use crate::identity::{self, Identity};
@@ -91,14 +93,15 @@ impl Session {
         }
     }
 
-    /// `POST /sen` or `/sren`: returns the certificate, which is for the key of the request. `make` makes the request for a session; it is
+    /// `POST /sen`, `/sren`, `/skg` or `/skc`: returns the certificate, which is for the key of the request or for the key beside it. `make` makes the request for a session; it is
     /// called again if the session is replaced.
     pub(crate) fn certificate(
         &mut self,
         make: impl FnMut(&SessionFacts) -> CommandResult<Operation>,
-    ) -> CommandResult<Certificate> {
+    ) -> CommandResult<(Certificate, Option<Arc<PrivateKey>>)> {
         match self.ask(make)? {
-            Answer::Certificate(der) => self.parse(&der),
+            Answer::Certificate(der) => Ok((self.parse(&der)?, None)),
+            Answer::Key(ReceivedKey { private_key, certificate }) => Ok((self.parse(&certificate)?, Some(private_key))),
             other => Err(self.odd(&other)),
         }
     }

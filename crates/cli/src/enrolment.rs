@@ -54,6 +54,9 @@ enum RequestSource {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -> CommandResult {
+    if matches!(function, RequestedFunction::GenerateKey(_)) && arguments.out.is_none() {
+        return Err(CommandFault::usage("the key needs a place: --out DIR"));
+    }
     let interrupt = Interrupt::install()?;
     let identity = Identity::required(&arguments.connection)?;
     let trust = identity::anchors(&arguments.connection)?;
@@ -74,7 +77,8 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -
     };
     // Accept applies to the enrolment: /crts returns more than the one certificate that 287 can carry.
     session.set_accept(arguments.accept.as_deref().map(packing));
-    let issued = session.certificate(|facts| {
+    let packing = arguments.accept.as_deref().map(packing);
+    let (issued, received) = session.certificate(|facts| {
         let csr = match &source {
             RequestSource::File(csr) => csr.clone(),
             RequestSource::Plan(plan) => plan.request(facts)?,
@@ -82,6 +86,9 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -
         Ok(match function {
             RequestedFunction::Enroll(_) => Operation::Enroll { csr },
             RequestedFunction::Reenroll => Operation::Reenroll { csr },
+            RequestedFunction::GenerateKey(_) => {
+                Operation::GenerateKey { csr, packing: packing.unwrap_or(Packing::CertsOnly) }
+            }
         })
     })?;
     session.close();
@@ -89,10 +96,12 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -
 
     let leaf = check(&issued, &authorities.certificates, trust)?;
     let key = match source {
+        // The key that signed the request was for nothing else.
+        _ if received.is_some() => received,
         RequestSource::File(_) => None,
-        RequestSource::Plan(plan) => Some(plan.into_key()),
+        RequestSource::Plan(plan) => Some(Arc::new(plan.into_key())),
     };
-    report(arguments, &leaf, &authorities, key.as_ref())
+    report(arguments, &leaf, &authorities, key.as_deref())
 }
 
 /// clap accepts only these two values.

@@ -31,6 +31,7 @@ mod question;
 mod reenroll;
 mod request;
 mod serve;
+mod skg;
 mod whole_file;
 
 use std::process::ExitCode;
@@ -68,6 +69,7 @@ enum Verb {
     Att(att::Arguments),
     Enroll(enroll::Arguments),
     Reenroll(reenroll::Arguments),
+    Skg(skg::Arguments),
     Discover(discover::Arguments),
     Explain(explain::Arguments),
     Cert(cert::Arguments),
@@ -86,6 +88,7 @@ impl Verb {
             Self::Att(arguments) => arguments.connection.json,
             Self::Enroll(arguments) => arguments.enrolment.connection.json,
             Self::Reenroll(arguments) => arguments.enrolment.connection.json,
+            Self::Skg(arguments) => arguments.enrolment.connection.json,
             Self::Discover(arguments) => arguments.connection.json,
             Self::Explain(arguments) => arguments.json,
             Self::Cert(arguments) => arguments.prints_json(),
@@ -106,6 +109,7 @@ impl Verb {
             Self::Att(arguments) => att::run(&arguments),
             Self::Enroll(arguments) => enroll::run(&arguments),
             Self::Reenroll(arguments) => reenroll::run(&arguments),
+            Self::Skg(arguments) => skg::run(&arguments),
             Self::Discover(arguments) => discover::run(&arguments),
             Self::Explain(arguments) => explain::run(&arguments),
             Self::Cert(arguments) => cert::run(&arguments),

@@ -16,6 +16,8 @@ pub(crate) enum RequestedFunction {
     Enroll(Option<AlternativeNames>),
     /// `/sren`, with a certificate that this CA has issued.
     Reenroll,
+    /// `/skg` or `/skc`, with either.
+    GenerateKey(Option<AlternativeNames>),
 }
 
 /// The subjectAltName of a first request.
@@ -56,14 +58,19 @@ impl RequestNames {
     /// The names of the device's certificate.
     pub(crate) fn of(own: &Certificate, function: RequestedFunction) -> CommandResult<Self> {
         let san = match function {
-            RequestedFunction::Enroll(Some(AlternativeNames::Identity)) if own.san().is_empty() => {
+            RequestedFunction::Enroll(which) | RequestedFunction::GenerateKey(which)
+                if which == Some(AlternativeNames::Identity) && own.san().is_empty() =>
+            {
                 return Err(cannot("the identity has no subjectAltName").remedy("omit --san"));
             }
-            RequestedFunction::Enroll(Some(AlternativeNames::Identity)) => own.san().clone(),
+            RequestedFunction::Enroll(Some(AlternativeNames::Identity))
+            | RequestedFunction::GenerateKey(Some(AlternativeNames::Identity)) => own.san().clone(),
             // Without a subject, the alternative names are all that the request says about the device (RFC 5280 §4.1.2.6). With a subject they are
             // left to the profile, which by default lists no kind of name and refuses a request for others.
-            RequestedFunction::Enroll(None) if own.subject().is_empty() => own.san().clone(),
-            RequestedFunction::Enroll(_) => GeneralNames::empty(),
+            RequestedFunction::Enroll(None) | RequestedFunction::GenerateKey(None) if own.subject().is_empty() => {
+                own.san().clone()
+            }
+            RequestedFunction::Enroll(_) | RequestedFunction::GenerateKey(_) => GeneralNames::empty(),
             // "the Subject field and SubjectAltName extension MUST be identical to the corresponding fields in the certificate being
             // renewed/rekeyed" (RFC 7030 §4.2.2).
             RequestedFunction::Reenroll => own.san().clone(),

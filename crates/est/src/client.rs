@@ -42,7 +42,7 @@ use answer::Expected;
 use persistence::{Effort, IDLE_MAX, Next, Remedy};
 use state::{Asking, ClientState, Pursuit, Task};
 
-pub use answer::{Answer, CaCertificates};
+pub use answer::{Answer, CaCertificates, ReceivedKey};
 pub use config::{ClientConfig, DtlsConfig};
 pub use event::ClientEvent;
 pub use failure::{AnswerFault, ErrorResponse, Failure, UnreadableAnswer};
@@ -229,10 +229,18 @@ impl Client {
     }
 
     fn request(&self, operation: Operation, accept: Option<Packing>) -> RequestSpec {
-        // The other two have one format each.
-        let certificates = !matches!(operation, Operation::CsrAttributes | Operation::Discover { .. });
+        // The others have one format each.
+        let certificates =
+            matches!(operation, Operation::CaCertificates | Operation::Enroll { .. } | Operation::Reenroll { .. });
         let (method, path, queries, body) = match operation {
             Operation::CaCertificates => (Method::Get, self.path(Resource::CaCertificates), Vec::new(), Vec::new()),
+            Operation::GenerateKey { csr, packing } => {
+                let resource = match packing {
+                    Packing::CertsOnly => Resource::ServerKeygen,
+                    Packing::Single => Resource::ServerKeygenBare,
+                };
+                (Method::Post, self.path(resource), Vec::new(), csr)
+            }
             Operation::CsrAttributes => (Method::Get, self.path(Resource::CsrAttributes), Vec::new(), Vec::new()),
             Operation::Enroll { csr } => (Method::Post, self.path(Resource::SimpleEnroll), Vec::new(), csr),
             Operation::Reenroll { csr } => (Method::Post, self.path(Resource::SimpleReenroll), Vec::new(), csr),

@@ -23,7 +23,7 @@ mod verify;
 
 pub use client::{
     Answer, AnswerFault, CaCertificates, Client, ClientConfig, ClientEvent, DtlsConfig, ErrorResponse, Failure,
-    Operation, Persistence, StartFault, UnreadableAnswer,
+    Operation, Persistence, ReceivedKey, StartFault, UnreadableAnswer,
 };
 pub use config::{ConfigFault, EnrolmentLimits, Nested, ServerConfig, ServerSpec};
 pub use dtls::{Now, Path, Random, SessionId, SocketIndex, Transmit, UnixTime};

@@ -450,3 +450,22 @@ fn e04_a_device_asks_what_a_request_has_to_contain_and_links_it() {
         expect_status(&device_of(renew.arg(pki.beside(&format!("again{flag}")))), 0);
     }
 }
+
+#[test]
+fn e39_a_key_that_the_server_makes_is_written_with_its_certificate_and_renewed() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let (uri, _) = server.families()[0];
+    expect_status(&device_of(pki.device("skg", uri).arg("--csr").arg("/dev/null")), 2);
+    for format in ["281", "287"] {
+        let out = pki.beside(format);
+        let made = device_of(pki.device("skg", uri).args(["--accept", format, "--out"]).arg(&out));
+        expect_status(&made, 0);
+        verify_with_openssl(&pki, &out.join("device.pem"));
+        same_key(&out.join("device.pem"), &out.join("device.key"));
+        let (mut renew, again) = (crate::common::muster(), pki.beside(&format!("{format}.new")));
+        renew.args(["skg", "--server", uri, "--identity"]).arg(&out).arg("--out").arg(&again);
+        expect_status(&device_of(&mut renew), 0);
+        same_key(&again.join("device.pem"), &again.join("device.key"));
+    }
+}

@@ -1,14 +1,19 @@
 //! How a device checks an answer before it stores anything.
 
+use std::fmt;
+use std::sync::Arc;
+
 use coap::client::Reply;
 use coap::{Code, ContentFormat};
 use pki::chain::{Listed, PassedOver};
 use pki::csr_attributes::CsrAttributes;
 use pki::der::{Reader, Tag};
-use pki::{Certificate, Digest, Encoding};
+use pki::{Certificate, CsrContents, Digest, Encoding, PrivateKey, PublicKey};
+use zeroize::Zeroizing;
 
 use super::failure::{AnswerFault, ErrorResponse, Failure, UnreadableAnswer};
 use super::operation::{Operation, StartFault};
+use crate::key_delivery::{DeliveredKey, KeyDelivery};
 use crate::resources::Packing;
 
 /// A diagnostic payload is shown up to this length; our own server sends shorter ones.
@@ -24,11 +29,37 @@ pub enum Answer {
     CaCertificates(CaCertificates),
     /// The issued certificate, DER; its key is that of the request.
     Certificate(Vec<u8>),
+    /// A key that the server has made, and its certificate.
+    Key(ReceivedKey),
     /// The CSR attributes, DER: [`pki::csr_attributes::CsrAttributes::parse`] reads them.
     CsrAttributes(Vec<u8>),
     /// The links of discovery, as received.
     Links(String),
 }
+
+/// The answer to `/skg` or `/skc`.
+#[derive(Clone)]
+pub struct ReceivedKey {
+    /// The private key, which is that of the certificate.
+    pub private_key: Arc<PrivateKey>,
+    /// The certificate, DER.
+    pub certificate: Vec<u8>,
+}
+
+impl fmt::Debug for ReceivedKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ReceivedKey").field("certificate", &self.certificate.len()).finish_non_exhaustive()
+    }
+}
+
+/// A certificate identifies its key.
+impl PartialEq for ReceivedKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.certificate == other.certificate
+    }
+}
+
+impl Eq for ReceivedKey {}
 
 /// The answer to `/crts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +76,11 @@ pub struct CaCertificates {
 pub(super) enum Expected {
     CaCertificates(Option<Packing>),
     CsrAttributes,
+    Key {
+        packing: Packing,
+        /// Whether the request wants the key encrypted.
+        encrypted: bool,
+    },
     Certificate {
         packing: Option<Packing>,
         /// The digest of the SubjectPublicKeyInfo in the request.
@@ -58,6 +94,10 @@ impl Expected {
         Ok(match operation {
             Operation::CaCertificates => Self::CaCertificates(packing),
             Operation::CsrAttributes => Self::CsrAttributes,
+            Operation::GenerateKey { csr, packing } => {
+                let request = CsrContents::parse_as(csr.clone(), Encoding::AsIssued).map_err(|_| StartFault::Csr)?;
+                Self::Key { packing: *packing, encrypted: request.key_protection().is_wanted() }
+            }
             Operation::Discover { .. } => Self::Links,
             Operation::Enroll { csr } | Operation::Reenroll { csr } => {
                 let key = Digest::of(spki_of_request(csr).ok_or(StartFault::Csr)?);
@@ -74,6 +114,7 @@ impl Expected {
             Self::Links => links(reply),
             Self::CaCertificates(packing) => ca_certificates(&reply, packing),
             Self::CsrAttributes => csr_attributes(reply),
+            Self::Key { packing, encrypted } => key(reply, packing, encrypted),
             Self::Certificate { packing, key } => issued(&reply, packing, &key),
         };
         answer.map_err(Failure::Answer)
@@ -101,6 +142,39 @@ fn links(reply: Reply) -> Result<Answer, AnswerFault> {
         return Err(AnswerFault::Format(reply.content_format));
     }
     String::from_utf8(reply.body).map(Answer::Links).map_err(|_| AnswerFault::Malformed(UnreadableAnswer::Links))
+}
+
+/// A key that is not protected as the request wanted is not used: somebody else may have read it.
+fn key(reply: Reply, packing: Packing, encrypted: bool) -> Result<Answer, AnswerFault> {
+    if reply.content_format != Some(ContentFormat::MULTIPART_CORE) {
+        return Err(AnswerFault::Format(reply.content_format));
+    }
+    let body = Zeroizing::new(reply.body);
+    let malformed = |flaw| AnswerFault::Malformed(UnreadableAnswer::KeyDelivery(flaw));
+    let delivery = KeyDelivery::decode(&body).map_err(malformed)?;
+    if delivery.packing != packing {
+        return Err(AnswerFault::Format(Some(delivery.packing.content_format())));
+    }
+    let private_key = match delivery.key {
+        DeliveredKey::Pkcs8(der) if !encrypted => PrivateKey::read(der),
+        DeliveredKey::Pkcs8(_) | DeliveredKey::Enveloped(_) => return Err(AnswerFault::KeyProtection),
+    };
+    let private_key = private_key.map_err(|error| AnswerFault::Malformed(UnreadableAnswer::PrivateKey(error)))?;
+    let certificates = match packing {
+        Packing::CertsOnly => pki::cms::parse_certs_only(delivery.certificate)
+            .map_err(|error| AnswerFault::Malformed(UnreadableAnswer::CertsOnly(error)))?,
+        Packing::Single => vec![delivery.certificate],
+    };
+    let [der] = certificates.as_slice() else { return Err(AnswerFault::NotOneCertificate(certificates.len())) };
+    let malformed = |error| AnswerFault::Malformed(UnreadableAnswer::Certificate { index: 0, error });
+    let certificate = Certificate::parse(der).map_err(malformed)?;
+    // The key ends with its public key, which `PrivateKey::read` has computed.
+    let is_of_key =
+        PublicKey::from_spki(certificate.spki()).is_ok_and(|public| private_key.pkcs8().ends_with(public.point()));
+    if !is_of_key {
+        return Err(AnswerFault::KeyMismatch);
+    }
+    Ok(Answer::Key(ReceivedKey { private_key: Arc::new(private_key), certificate: der.to_vec() }))
 }
 
 fn csr_attributes(reply: Reply) -> Result<Answer, AnswerFault> {
@@ -359,6 +433,30 @@ mod tests {
         let request = vector(REQUEST);
         for end in 0..128 {
             assert_eq!(start(&request[..end]), Some(StartFault::Csr));
+        }
+    }
+
+    #[test]
+    fn e39_a_key_is_taken_only_with_its_own_certificate_and_as_protected_as_it_was_wanted() {
+        let payload = vector(include_str!("../../../coap/tests/vectors/rfc9148/skg-response-62.hex"));
+        let check = |packing, encrypted, body: &[u8]| {
+            let expected = Expected::Key { packing, encrypted };
+            expected.check(reply(Code::CHANGED, ContentFormat::MULTIPART_CORE, body.to_vec()))
+        };
+        let Ok(Answer::Key(received)) = check(Packing::CertsOnly, false, &payload) else { panic!("not taken") };
+        assert!(!format!("{received:?}").contains("48"), "no octet of a key is shown: {received:?}");
+        let fault = |failure: Result<Answer, Failure>| failure.unwrap_err();
+        assert_eq!(fault(check(Packing::CertsOnly, true, &payload)), Failure::Answer(AnswerFault::KeyProtection));
+        let other = Failure::Answer(AnswerFault::Format(Some(CMS)));
+        assert_eq!(fault(check(Packing::Single, false, &payload)), other);
+        let delivery = KeyDelivery::decode(&payload).unwrap();
+        let enveloped = KeyDelivery { key: DeliveredKey::Enveloped(&[0x30, 0]), ..delivery }.encode();
+        assert_eq!(fault(check(Packing::CertsOnly, false, &enveloped)), Failure::Answer(AnswerFault::KeyProtection));
+        let of_another_key = vector(CA_CERTIFICATES);
+        let mixed = KeyDelivery { certificate: &of_another_key, ..delivery }.encode();
+        assert_eq!(fault(check(Packing::CertsOnly, false, &mixed)), Failure::Answer(AnswerFault::KeyMismatch));
+        for end in 0..payload.len() {
+            assert!(check(Packing::CertsOnly, false, &payload[..end]).is_err());
         }
     }
 }

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use coap::{Code, ContentFormat};
-use pki::CertificateError;
 use pki::chain::{AnchorFlaw, CertificateListError, PassedOver, Unusable};
 use pki::cms::CmsError;
 use pki::csr_attributes::CsrAttributesError;
+use pki::{CertificateError, KeyError};
 
+use crate::key_delivery::KeyDeliveryFlaw;
 use crate::reason::Reason;
 
 /// Why there is no usable answer.
@@ -74,6 +75,10 @@ pub enum AnswerFault {
     NotOneCertificate(usize),
     /// The certificate is for another key than that of the request.
     OtherKey,
+    /// The private key is not protected as the request wanted: it is not encrypted, or it is although nobody asked for that.
+    KeyProtection,
+    /// The certificate is not that of the private key beside it.
+    KeyMismatch,
 }
 
 /// Which part of an answer cannot be read.
@@ -99,6 +104,10 @@ pub enum UnreadableAnswer {
     Empty,
     /// The CSR attributes.
     CsrAttributes(CsrAttributesError),
+    /// The collection of a key and its certificate.
+    KeyDelivery(KeyDeliveryFlaw),
+    /// The private key.
+    PrivateKey(KeyError),
     /// The links of discovery are not UTF-8.
     Links,
 }
@@ -110,6 +119,8 @@ impl fmt::Display for UnreadableAnswer {
             Self::Certificate { index, error } => write!(out, "certificate {}: {error}", index + 1),
             Self::Authority { index, fault } => write!(out, "certificate {}: {fault}", index + 1),
             Self::Empty => out.write_str("it contains no certificate"),
+            Self::KeyDelivery(flaw) => flaw.fmt(out),
+            Self::PrivateKey(error) => write!(out, "the private key: {error}"),
             Self::CsrAttributes(error) => write!(out, "the CSR attributes: {error}"),
             Self::Links => out.write_str("the links are not UTF-8"),
         }
@@ -228,6 +239,8 @@ impl AnswerFault {
             Self::Malformed(_) => Reason::AnswerMalformed,
             Self::NotOneCertificate(_) => Reason::AnswerNotOneCertificate,
             Self::OtherKey => Reason::AnswerOtherKey,
+            Self::KeyProtection => Reason::AnswerKeyProtection,
+            Self::KeyMismatch => Reason::AnswerKeyMismatch,
         }
     }
 }

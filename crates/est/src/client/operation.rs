@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::resources::Packing;
+
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
@@ -16,6 +18,13 @@ pub enum Operation {
     Reenroll {
         /// PKCS #10, DER.
         csr: Vec<u8>,
+    },
+    /// `POST /skg` or `/skc`: a key made by the server, and its certificate.
+    GenerateKey {
+        /// PKCS #10, DER; the server ignores its key and its signature.
+        csr: Vec<u8>,
+        /// The path: `/skg` has the certificate in a certs-only message, `/skc` a bare one (RFC 9148 §4.8).
+        packing: Packing,
     },
     /// `GET /att`.
     CsrAttributes,

@@ -205,7 +205,7 @@ fn busy() -> Vec<Busy> {
 }
 
 /// Reasons that arise in this crate; each is constructed where it arises, and the tests of that place see it.
-const OUR_OWN: [Reason; 19] = [
+const OUR_OWN: [Reason; 21] = [
     Reason::CoapNoSuchResource,
     Reason::CoapMethod,
     Reason::CoapContentFormat,
@@ -225,6 +225,8 @@ const OUR_OWN: [Reason; 19] = [
     Reason::AnswerMalformed,
     Reason::AnswerNotOneCertificate,
     Reason::AnswerOtherKey,
+    Reason::AnswerKeyProtection,
+    Reason::AnswerKeyMismatch,
 ];
 
 /// How a request of our client can end without an answer.

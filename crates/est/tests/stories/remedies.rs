@@ -415,6 +415,8 @@ const OF_OUR_CLIENT: &[Reason] = &[
     Reason::AnswerMalformed,
     Reason::AnswerNotOneCertificate,
     Reason::AnswerOtherKey,
+    Reason::AnswerKeyProtection,
+    Reason::AnswerKeyMismatch,
     Reason::AnswerTooLarge,
     Reason::AnswerBlocks,
     Reason::AnswerCriticalOption,

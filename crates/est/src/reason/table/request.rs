@@ -393,6 +393,14 @@ macro_rules! request_rows {
                 "The certificate is for another key than the one in the CSR.";
                 "Do not use the answer.";
                 "Find out how answers can be mixed up: by a proxy, or by a cache whose key is too short.";
+            AnswerKeyProtection: "device.answer.key_protection", Answer, Wire::Silence;
+                "The private key in the answer is not protected as the request wanted: it is not encrypted, or it is encrypted although nobody asked for that (RFC 7030 §4.4.2).";
+                "Do not use the key: somebody between the device and the server may have read it.";
+                "Refuse a request for encryption that cannot be fulfilled.";
+            AnswerKeyMismatch: "device.answer.key_mismatch", Answer, Wire::Silence;
+                "The certificate in the answer is not for the private key beside it.";
+                "Do not use the answer.";
+                "Find out how answers can be mixed up: by a proxy, or by a cache whose key is too short.";
             AnswerTooLarge: "device.answer.too_large", Answer, Wire::Silence;
                 "The answer is larger than the device accepts.";
                 "Raise the limit, or ask for 287 instead of 281.";
