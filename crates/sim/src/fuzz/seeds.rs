@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use coap::BlockSize;
 use dtls::{Now, Observer, Path, TraceEvent};
+use est::{DeliveredKey, KeyDelivery, Packing};
+use pki::csr_attributes::{CsrAttributes, CsrAttributesForm, KeyRequirement, LinkingAttribute};
 
 use super::client::{self, Errand, Visitor};
 use super::site::{FIXTURE, ServerDatagram, Site, SiteSetup};
@@ -223,6 +225,17 @@ fn add_certificates(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
         let text = pki::pem::encode(pki::pem::Label::CertificateRequest, csr);
         add("pki_pem", format!("csr-{name}"), text.into_bytes());
     }
+    let attributes = CsrAttributes {
+        key: Some(KeyRequirement::Ec(Some(pki::Curve::P256))),
+        linking: Some(LinkingAttribute::EstIdentityLinking),
+        ..CsrAttributes::default()
+    };
+    let forms = [CsrAttributesForm::Unstructured, CsrAttributesForm::Template, CsrAttributesForm::Both];
+    for form in forms {
+        add("pki_csr_attributes", format!("{form:?}"), attributes.encode(form).expect("a curve and a link"));
+    }
+    let delivery = KeyDelivery { key: DeliveredKey::Pkcs8(&[0x30, 0]), packing: Packing::Single, certificate: device };
+    add("coap_multipart", "key-and-certificate".to_owned(), delivery.encode().to_vec());
     let chains: [(&str, &[&[u8]]); 5] = [
         ("device", &[device]),
         ("device-and-root", &[device, root]),
