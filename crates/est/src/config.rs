@@ -280,6 +280,12 @@ impl ServerConfig {
         self.profiles.iter().map(|prepared| &prepared.profile)
     }
 
+    /// The verifier of its handshakes.
+    #[must_use]
+    pub fn verifier(&self) -> &PeerVerifier {
+        &self.dtls.verifier
+    }
+
     /// The answer to discovery without a filter.
     #[must_use]
     pub fn directory(&self) -> &Directory {

@@ -252,9 +252,12 @@ impl fmt::Display for CodeText {
 }
 
 /// An option's value in the form that its number defines: text, number, block or bytes (RFC 7252 §5.10, RFC 7959 §2.2).
-struct OptionValue<'a> {
-    number: Number,
-    value: &'a [u8],
+#[derive(Clone, Copy, Debug)]
+pub struct OptionValue<'a> {
+    /// The option's number.
+    pub number: Number,
+    /// Its value as on the wire.
+    pub value: &'a [u8],
 }
 
 impl fmt::Display for OptionValue<'_> {

@@ -75,6 +75,12 @@ impl Loaded {
         &self.sizes
     }
 
+    /// What the shards serve: the profiles, and the verifier of handshakes.
+    #[must_use]
+    pub fn est(&self) -> &est::ServerConfig {
+        &self.est
+    }
+
     /// The typed values.
     #[must_use]
     pub fn config(&self) -> &Configuration {

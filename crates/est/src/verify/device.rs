@@ -80,6 +80,17 @@ impl PeerVerifier {
         self.with(|all| all.reading(encoding))
     }
 
+    /// Judges a whole chain at once, as the steps of a handshake do one by one: for a caller that has no session.
+    ///
+    /// # Errors
+    /// As [`VerifyPeer::collect`] and [`UnprovenPeer::conclude`].
+    pub fn authenticate(&self, chain: &[&[u8]], utc: UnixTime) -> Result<Authenticated, CertificateRefusal> {
+        let verified = chain::verify_device(&self.anchors, chain, utc).map_err(|refused| refusal(&refused))?;
+        let Verified { leaf: certificate, anchor, deviations } = verified;
+        let anchor = *self.ids.get(anchor).ok_or(CertificateFault::UnknownIssuer)?;
+        Ok(Authenticated { certificate, anchor, deviations })
+    }
+
     fn with(self, change: impl FnOnce(Anchors) -> Anchors) -> Self {
         Self { anchors: Arc::new(change(Arc::unwrap_or_clone(self.anchors))), ..self }
     }
