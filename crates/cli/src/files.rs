@@ -46,6 +46,11 @@ impl Access {
 
 /// Reads a whole file, or a shell's pipe to its end.
 pub(crate) fn read(path: &Path) -> CommandResult<Vec<u8>> {
+    read_up_to(path, READ_BYTES_MAX)
+}
+
+/// Like [`read`], for other kinds of files.
+pub(crate) fn read_up_to(path: &Path, bytes_max: u64) -> CommandResult<Vec<u8>> {
     let fail = |source: io::Error| {
         let fault = CommandFault::failed(format!("cannot read {}: {source}", path.display()));
         match source.kind() {
@@ -61,7 +66,7 @@ pub(crate) fn read(path: &Path) -> CommandResult<Vec<u8>> {
             _ => fault,
         }
     };
-    read_file_or_pipe(path, READ_BYTES_MAX).map_err(fail)
+    read_file_or_pipe(path, bytes_max).map_err(fail)
 }
 
 /// The failure to write `path`: the system's error, without the path of the temporary file beside it, and what to do.

@@ -19,6 +19,7 @@ mod explain;
 mod files;
 mod identity;
 mod init;
+mod inspect;
 mod interrupt;
 mod ledger;
 mod link;
@@ -72,6 +73,7 @@ enum Verb {
     Skg(skg::Arguments),
     Discover(discover::Arguments),
     Explain(explain::Arguments),
+    Inspect(inspect::Arguments),
     Cert(cert::Arguments),
     Ledger(ledger::Arguments),
     Load(load::Arguments),
@@ -91,6 +93,7 @@ impl Verb {
             Self::Skg(arguments) => arguments.enrolment.connection.json,
             Self::Discover(arguments) => arguments.connection.json,
             Self::Explain(arguments) => arguments.json,
+            Self::Inspect(arguments) => arguments.json,
             Self::Cert(arguments) => arguments.prints_json(),
             Self::Ledger(arguments) => arguments.prints_json(),
             Self::Link(arguments) => arguments.json,
@@ -112,6 +115,7 @@ impl Verb {
             Self::Skg(arguments) => skg::run(&arguments),
             Self::Discover(arguments) => discover::run(&arguments),
             Self::Explain(arguments) => explain::run(&arguments),
+            Self::Inspect(arguments) => inspect::run(&arguments),
             Self::Cert(arguments) => cert::run(&arguments),
             Self::Ledger(arguments) => ledger::run(&arguments),
             Self::Load(arguments) => load::run(&arguments),

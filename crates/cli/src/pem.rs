@@ -47,7 +47,8 @@ fn read_chain(path: &Path, encoding: Encoding) -> CommandResult<(Certificate, Ve
     Ok((Certificate::clone(&listed.usable[0].certificate), list))
 }
 
-fn read_list(path: &Path) -> CommandResult<Vec<Vec<u8>>> {
+/// All certificates of a file, without judging them.
+pub(crate) fn read_list(path: &Path) -> CommandResult<Vec<Vec<u8>>> {
     pem::certificates(&files::read(path)?).map_err(|error| other_form(path, "certificate", error))
 }
 

@@ -11,6 +11,7 @@ mod common;
 mod durable;
 mod enrolment;
 mod foreign;
+mod inspect;
 mod json;
 mod ledger;
 mod link;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::common::{Pki, expect_status, openssl, run, stderr, stdout};
 
-const VERBS: [&str; 11] =
-    ["demo", "init", "serve", "check", "crts", "enroll", "reenroll", "discover", "explain", "load", "link"];
+const VERBS: [&str; 12] =
+    ["demo", "init", "serve", "check", "crts", "enroll", "reenroll", "discover", "explain", "inspect", "load", "link"];
 
 #[test]
 fn every_verb_teaches() {

@@ -1,0 +1,236 @@
+//! `muster inspect`: what it recognises, what it says about inputs that failed in the field, and the dry run of a decision.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use crate::common::{Pki, expect_status, muster, openssl, run, stderr, stdout};
+
+fn vector(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pki/tests/vectors").join(name)
+}
+
+fn inspect(file: &Path) -> Output {
+    run([Path::new("inspect"), file])
+}
+
+/// Inspects standard input.
+fn piped(input: &[u8]) -> Output {
+    let mut command = muster();
+    command.args(["inspect", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Each kind of failure has a line with the culprit, and a refusal has its code.
+#[test]
+fn inputs_that_failed_in_the_field_get_a_line_that_names_the_culprit() {
+    for (name, status, lines) in [
+        ("plain.pem", 0, &["certificate 1"][..]),
+        ("v1-root-appended.pem", 0, &["certificate version 1", "leave it out of what the device sends"]),
+        ("issuer-printable.pem", 0, &["certificate 1"]),
+        ("negative-serial.pem", 0, &["serialNumber is negative"]),
+        ("p384-sha256.pem", 0, &["ecdsa-with-SHA256"]),
+        ("p384-sha256.csr", 0, &["P-384", "ecdsa-with-SHA256"]),
+        (
+            "critical-false.pem",
+            3,
+            &["extensions[1]: DEFAULT value encoded", "dtls.certificate.bad_encoding", "as_issued"],
+        ),
+        ("critical-false.csr", 3, &["extensions[0]: DEFAULT value encoded", "est.csr.malformed", "as_issued"]),
+        ("underscore.pem", 3, &["subject RDN 2: PrintableString with `_`", "dtls.certificate.bad_encoding"]),
+        ("san-unsorted.pem", 3, &["subjectAltName: SET OF", "dtls.certificate.bad_encoding"]),
+        ("set-unsorted.csr", 3, &["subject RDN 1: SET OF", "est.csr.malformed"]),
+        ("null-parameters.pem", 3, &["NULL parameters", "as_issued"]),
+        ("null-parameters.csr", 3, &["NULL parameters", "est.csr.algorithm"]),
+        ("version-1.pem", 3, &["certificate version 1; version 3 is required", "dtls.certificate.bad_encoding"]),
+        ("brainpool.pem", 3, &["brainpoolP256r1", "dtls.certificate.unsupported_algorithm"]),
+        ("p521.pem", 3, &["P-521", "dtls.certificate.unsupported_algorithm"]),
+        ("dice.pem", 3, &["extKeyUsage of this CA", "dtls.certificate.extended_key_usage"]),
+        ("hardware-module.pem", 0, &["empty subject", "idevid:san.hardwareModuleName"]),
+        ("padded-serial.pem", 0, &["serialNumber: INTEGER is not minimal", "have it reissued"]),
+        ("raw-signature.csr", 3, &["64 octets, as r and s have without DER", "est.csr.signature_encoding"]),
+        ("rdns-reversed.csr", 0, &["look reversed", "est.sen.subject_mismatch"]),
+        ("private-only.pem", 0, &["does not contain the public key"]),
+        ("new-request.pem", 0, &["NEW CERTIFICATE REQUEST"]),
+        ("indefinite.p7", 3, &["indefinite length", "device.answer.malformed", "openssl pkcs7"]),
+        ("rsa-root.p7", 3, &["the key type is RSA"]),
+    ] {
+        let output = inspect(&vector("foreign").join(name));
+        expect_status(&output, status);
+        for line in lines {
+            assert!(stdout(&output).contains(line), "{name}: {line} is not in {}", stdout(&output));
+        }
+    }
+}
+
+#[test]
+fn the_payloads_of_rfc_9148_are_recognised_and_no_private_key_is_shown() {
+    for (name, lines) in [
+        ("att-response-285.hex", &["CSR attributes (285)", "ecdsa-with-SHA384", "challengePassword"][..]),
+        ("crts-response-281.hex", &["certs-only CMS (281)", "basicConstraints"]),
+        ("sen-request-286.hex", &["certification request", "hardwareModuleName=1.3.6.1.4.1.6715.10.1", "not shown"]),
+        ("sen-response-281.hex", &["certs-only CMS (281)", "9999-12-31T23:59:59Z"]),
+        ("skg-response-62.hex", &["multipart-core (62)", "private key (its value is not shown)", "certs-only CMS"]),
+    ] {
+        let output = inspect(&vector("rfc9148").join(name));
+        expect_status(&output, 0);
+        for line in lines {
+            assert!(stdout(&output).contains(line), "{name}: {line} is not in {}", stdout(&output));
+        }
+    }
+    let text = std::fs::read_to_string(vector("rfc9148").join("skg-response-62.hex")).unwrap();
+    let payload = hex::decode(text.split_whitespace().collect::<String>()).unwrap();
+    // ECPrivateKey (RFC 5915 §3): version 1, then 32 octets of the key.
+    let head = [2, 1, 1, 4, 32];
+    let at = payload.windows(head.len()).position(|window| window == head).unwrap() + head.len();
+    let secret = hex::encode(&payload[at..at + 32]);
+    for json in [false, true] {
+        let mut command = muster();
+        command.arg("inspect").arg(vector("rfc9148").join("skg-response-62.hex")).args(json.then_some("--json"));
+        let output = command.output().unwrap();
+        expect_status(&output, 0);
+        assert!(!stdout(&output).contains(&secret), "{}", stdout(&output));
+    }
+}
+
+#[test]
+fn forms_of_one_request_are_shown_alike() {
+    let text = std::fs::read_to_string(vector("rfc9148").join("sen-request-286.hex")).unwrap();
+    let der = hex::decode(text.split_whitespace().collect::<String>()).unwrap();
+    let pem = pki::pem::encode(pki::pem::Label::CertificateRequest, &der);
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let shown: Vec<_> =
+        [text.into_bytes(), der, pem.into_bytes(), base64.into_bytes()].iter().map(|it| piped(it)).collect();
+    for output in &shown {
+        expect_status(output, 0);
+        assert_eq!(stdout(output), stdout(&shown[0]));
+    }
+}
+
+#[test]
+fn messages_and_datagrams_are_shown_by_the_names_of_their_parts() {
+    for (hex, status, lines) in [
+        // CON POST /est/sen, Content-Format 286, Block1 0/more/16.
+        (
+            "41021234aa b3657374 0373656e 12011e d10208 ff 00",
+            0,
+            &["CON POST", "Uri-Path=est", "Content-Format=286", "Block1=0/more/16", "one block"][..],
+        ),
+        // 4.03 with a reason code.
+        (
+            "61831234aa ff 6573742e73656e2e7375626a6563745f6d69736d61746368",
+            0,
+            &["4.03", "est.sen.subject_mismatch", "note:"],
+        ),
+        ("44021234aa", 3, &["malformed", "past the end"]),
+        ("15fefd00000000000000030002 0230", 0, &["fatal unknown_ca", "dtls.certificate.unknown_issuer"]),
+        ("17fefd00010000000000030003 010203", 0, &["ApplicationData, encrypted", "epoch 1"]),
+    ] {
+        let output = piped(hex.as_bytes());
+        expect_status(&output, status);
+        for line in lines {
+            assert!(stdout(&output).contains(line), "{line} is not in {}", stdout(&output));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_recognised_fails_with_its_name() {
+    for input in [&b""[..], b"hello, world", &[0xff, 0xfe, b'a', 0]] {
+        let output = piped(input);
+        expect_status(&output, 1);
+        assert!(stderr(&output).contains("is not recognised"), "{}", stderr(&output));
+    }
+    expect_status(&run(["inspect", "/nonexistent/file"]), 1);
+    expect_status(&run(["inspect", "a", "--profile", "p"]), 2);
+    expect_status(&piped(b"-----BEGIN CERTIFICATE-----\nAAA"), 3);
+}
+
+#[test]
+fn a_capture_of_an_enrolment_shows_its_handshake() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let capture = pki.beside("device.pcapng");
+    let mut enroll = pki.device("enroll", server.uri());
+    let output = enroll.arg("--pcap").arg(&capture).arg("--out").arg(pki.beside("out")).output().unwrap();
+    expect_status(&output, 0);
+    let output = inspect(&capture);
+    expect_status(&output, 0);
+    for line in ["capture (pcapng)", "ClientHello", "HelloVerifyRequest", "ServerHello", "ApplicationData, encrypted"] {
+        assert!(stdout(&output).contains(line), "{line} is not in {}", stdout(&output));
+    }
+    let limited = muster().arg("inspect").arg(&capture).args(["--limit", "2"]).output().unwrap();
+    assert!(stdout(&limited).contains("more packets are not shown"), "{}", stdout(&limited));
+    // Renewal, as a dry run: the certificate of this CA is taken as known.
+    let device = pki.beside("out/device.pem");
+    let decided = decide(&pki, "CN=device-000001/serialNumber=000001", &device, &["--function", "sren"]);
+    expect_status(&decided, 0);
+    assert!(stdout(&decided).contains("assumed: the ledger has"), "{}", stdout(&decided));
+}
+
+/// Decides a request of a new key for `subject`.
+fn decide(pki: &Pki, subject: &str, identity: &Path, more: &[&str]) -> Output {
+    let csr = pki.beside("new.csr");
+    let key = pki.beside("new.key");
+    let made = openssl([
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-noenc",
+        "-subj",
+        &format!("/{subject}"),
+        "-keyout",
+        key.to_str().unwrap(),
+        "-out",
+        csr.to_str().unwrap(),
+    ]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let mut command = muster();
+    command.arg("inspect").arg(&csr).arg("--against").arg(pki.path("muster.toml")).arg("--as").arg(identity);
+    command.args(more).output().unwrap()
+}
+
+#[test]
+fn a_dry_run_decides_as_a_server_and_writes_nothing() {
+    let pki = Pki::new();
+    let files = || std::fs::read_dir(pki.dir()).unwrap().count();
+    let (before, device) = (files(), pki.path("device/idevid.pem"));
+    let issued = decide(&pki, "CN=device-000001/serialNumber=000001", &device, &["--json"]);
+    expect_status(&issued, 0);
+    let json: serde_json::Value = serde_json::from_slice(&issued.stdout).unwrap();
+    assert_eq!(json["decision"]["fields"]["decision"], "would be issued", "{json}");
+    let made = &json["decision"]["parts"][0]["fields"];
+    assert_eq!(
+        (&made["subject"], &made["issuer"]),
+        (&"serialNumber=000001,CN=device-000001".into(), &"CN=Muster issuing CA".into())
+    );
+    assert!(json.to_string().contains("the ledger was not asked"), "{json}");
+
+    let refused = decide(&pki, "CN=another", &device, &[]);
+    expect_status(&refused, 3);
+    assert!(
+        stdout(&refused).contains("CN=another") && stderr(&refused).contains("est.sen.subject_mismatch"),
+        "{}",
+        stderr(&refused)
+    );
+
+    let renewal = decide(&pki, "CN=device-000001/serialNumber=000001", &device, &["--function", "sren"]);
+    expect_status(&renewal, 3);
+    assert!(stderr(&renewal).contains("est.sren.not_issued_here"), "{}", stderr(&renewal));
+
+    let stranger = decide(&pki, "CN=device-03", &vector("foreign/plain.pem"), &[]);
+    expect_status(&stranger, 3);
+    assert!(stderr(&stranger).contains("dtls.certificate.unknown_issuer"), "{}", stderr(&stranger));
+
+    expect_status(&decide(&pki, "CN=a", &device, &["--profile", "nonsense"]), 2);
+    let handshake =
+        muster().arg("inspect").arg(&device).arg("--against").arg(pki.path("muster.toml")).output().unwrap();
+    expect_status(&handshake, 0);
+    assert!(stdout(&handshake).contains("the handshake accepts the chain"), "{}", stdout(&handshake));
+    assert_eq!(files(), before, "a dry run writes no file");
+}
