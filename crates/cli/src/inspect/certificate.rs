@@ -236,7 +236,7 @@ fn general_name(name: &GeneralName<'_>) -> String {
     }
     match name {
         GeneralName::Dns(name) => format!("dNSName={name}"),
-        GeneralName::Ip(address) => format!("iPAddress={}", std::net::IpAddr::from(*address)),
+        GeneralName::Ip(address) => format!("iPAddress={address}"),
         GeneralName::Uri(uri) => format!("uniformResourceIdentifier={uri}"),
         GeneralName::Email(address) => format!("rfc822Name={address}"),
         GeneralName::Directory(der) => match pki::Name::parse(der) {

@@ -116,7 +116,7 @@ fn pem(text: &[u8], terms: InspectionTerms) -> Recognised {
                 found.request.get_or_insert_with(|| der.to_vec());
             }
             "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" | "DSA PRIVATE KEY" => {
-                parts.push(content::private_key(&der))
+                parts.push(content::private_key(&der));
             }
             "EC PARAMETERS" => others += 1,
             "OPENSSH PRIVATE KEY" => parts.push(Inspection::new("private key in OpenSSH's format").noted(
