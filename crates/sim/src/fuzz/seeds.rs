@@ -236,6 +236,9 @@ fn add_certificates(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
     }
     let delivery = KeyDelivery { key: DeliveredKey::Pkcs8(&[0x30, 0]), packing: Packing::Single, certificate: device };
     add("coap_multipart", "key-and-certificate".to_owned(), delivery.encode().to_vec());
+    // Envelopes are kept in fuzz/seeds alone, because randomness goes into them; this is the content of one (2) that has no key.
+    let content = [&[2][..], &pki::cms::certs_only(&[device])].concat();
+    add("pki_enveloped_key", "certificates-instead".to_owned(), content);
     let chains: [(&str, &[&[u8]]); 5] = [
         ("device", &[device]),
         ("device-and-root", &[device, root]),
