@@ -3,7 +3,7 @@
 //! The copy is read in one transaction (`VACUUM INTO`). SQLite's online backup reads in steps, and begins anew whenever another connection has written
 //! (<https://www.sqlite.org/backup.html>): beside a server that commits a hundred times a second it never ends, or its last step is one transaction
 //! as well. The price of a transaction is the log: it cannot begin anew while it is read, and grows by what is written meanwhile. So it is watched:
-//! a backup that makes it longer than [`LOG_BYTES_MAX`], or leaves too little room for the server, is given up.
+//! a backup that makes it longer than 4 GiB, or leaves too little room for the server, is given up.
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The contents of a [`Csr`] can be read only after its signature was verified with its own key. This happens once,
-//! because `verify` consumes the `Csr`. The extensions that it requests are shown ([`VerifiedCsr::requested`]) and never
+//! because `verify` consumes the `Csr`. The extensions that it requests are shown ([`CsrContents::requested`]) and never
 //! copied: a certificate is made from a template of the profile.
 
 mod attributes;
@@ -45,7 +45,7 @@ impl Csr {
         Self::parse_as(der, Encoding::Strict)
     }
 
-    /// Like [`Self::parse`], but may accept deviations from DER: [`VerifiedCsr::deviations`] lists them.
+    /// Like [`Self::parse`], but may accept deviations from DER: [`CsrContents::deviations`] lists them.
     ///
     /// # Errors
     /// As [`Self::parse`], but for those.

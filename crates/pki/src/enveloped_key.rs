@@ -8,7 +8,7 @@
 //!
 //! RFC 7030 §4.4.2: "the private key is placed inside of a CMS SignedData. The SignedData is signed by the party that generated the private key
 //! [...]. The SignedData is further protected by placing it inside of a CMS EnvelopedData, as described in Section 4 of RFC5958." We write that.
-//! RFC 9148 §4.8 can also be read so that the PKCS #8 itself is in the EnvelopedData: [`open`] reads both. A key that nobody signed is
+//! RFC 9148 §4.8 can also be read so that the PKCS #8 itself is in the EnvelopedData: [`open()`] reads both. A key that nobody signed is
 //! protected by DTLS alone against an exchange, because AES-CBC does not authenticate it; [`OpenedKey::signer`] is `None` then.
 //!
 //! Algorithms: AES-128 and AES-256 in CBC mode (RFC 3565), AES key wrap (RFC 3394), ECDH with the X9.63 KDF and SHA-256 (RFC 5753) on P-256 and

@@ -1,7 +1,7 @@
 //! Linking a request to its DTLS session: tls-unique in base64 (RFC 7030 §3.5, RFC 7894 §3.3).
 //!
 //! RFC 7030 §3.5: "The client MUST then place the base64-encoded tls-unique value in the challengePassword". RFC 7894 §3.3 adds the attribute
-//! estIdentityLinking for the same text. `make::csr` writes either, [`crate::VerifiedCsr::link`] compares them. This module reads no session:
+//! estIdentityLinking for the same text. `make::csr` writes either, [`crate::CsrContents::link`] compares them. This module reads no session:
 //! the caller has the value from the session's facts, and decides whether a request must be linked.
 
 use std::fmt;

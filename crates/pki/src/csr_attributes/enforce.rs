@@ -9,7 +9,7 @@ use crate::oid::Oid;
 impl<'a> CsrAttributes<'a> {
     /// The first thing that was asked for and is not in the request; `None` if the request has everything.
     ///
-    /// Linking is not compared here, because that needs the session: [`VerifiedCsr::link`]. A value that is given has to be in the request
+    /// Linking is not compared here, because that needs the session: [`crate::CsrContents::link`]. A value that is given has to be in the request
     /// as it is: an attribute of the subject as text, an extension octet by octet (an incomplete subjectAltName is a form to fill in, so
     /// only its presence counts). What the request has beyond that is not judged.
     #[must_use]
