@@ -24,7 +24,7 @@ const GATE_BUILD_TIMEOUT: Duration = Duration::from_secs(1200);
 
 #[derive(Args)]
 pub(crate) struct CheckOptions {
-    /// Only formatting, lints, docs and the unit tests of the pure crates: under five minutes with nothing built
+    /// Only formatting, lints, docs and the unit tests of the pure crates
     #[arg(long)]
     quick: bool,
     /// Run only these parts, in their usual order
