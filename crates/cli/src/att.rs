@@ -5,8 +5,6 @@ use pki::{Oid, Shown, oid};
 
 use crate::arguments::Connection;
 use crate::connection::Session;
-use crate::identity::{self, Identity};
-use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, out, print_json};
 
 /// Show the CSR attributes: what a server wants to find in a request
@@ -27,11 +25,8 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    let interrupt = Interrupt::install()?;
     let connection = &arguments.connection;
-    let identity = Identity::of(connection)?;
-    let trust = identity::anchors(connection)?;
-    let mut session = Session::open(connection, identity.as_ref(), trust, interrupt)?;
+    let mut session = Session::of(connection)?;
     let der = session.csr_attributes()?;
     session.close();
     let attributes = der.as_deref().map(CsrAttributes::parse).transpose();

@@ -60,6 +60,14 @@ impl Session {
         Ok(Self { connection: connection.clone(), plan, device, trace, interrupt })
     }
 
+    /// Connects with what the arguments name: the identity, if there is one, and the trust anchors.
+    pub(crate) fn of(connection: &Connection) -> CommandResult<Self> {
+        let interrupt = Interrupt::install()?;
+        let identity = Identity::of(connection)?;
+        let trust = identity::anchors(connection)?;
+        Self::open(connection, identity.as_ref(), trust, interrupt)
+    }
+
     /// The Content-Format that the following requests ask for with Accept.
     pub(crate) fn set_accept(&mut self, accept: Option<Packing>) {
         self.device.set_accept(accept);

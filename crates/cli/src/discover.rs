@@ -5,8 +5,6 @@ use pki::Shown;
 
 use crate::arguments::Connection;
 use crate::connection::Session;
-use crate::identity::{self, Identity};
-use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, out, print_json};
 
 /// List a server's EST resources
@@ -32,11 +30,8 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    let interrupt = Interrupt::install()?;
     let connection = &arguments.connection;
-    let identity = Identity::of(connection)?;
-    let trust = identity::anchors(connection)?;
-    let mut session = Session::open(connection, identity.as_ref(), trust, interrupt)?;
+    let mut session = Session::of(connection)?;
     let text = session.links(arguments.all)?;
     session.close();
     let links = est::discovery::parse_links(&text);
