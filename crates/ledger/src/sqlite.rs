@@ -48,7 +48,7 @@ mod writer;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -56,7 +56,7 @@ use std::time::Instant;
 use authority::{
     Adoption, Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, DiskRoom, Finding, Gap,
     Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator,
-    NextCrl, Record, Recorded, RefusalRecord, Reserve, Revoke, Revoked, RowFilter,
+    NextCrl, Record, Recorded, RefusalRecord, Registration, Reserve, Revoke, Revoked, RowFilter,
 };
 use crashpoint::Step;
 use pki::AnchorId;
@@ -69,7 +69,7 @@ use self::book::{Book, Tally};
 use self::closing::{CLOSING_TIME, Closing};
 use self::connect::{connect_anchor, connect_reader, connect_writer, make_durable};
 use self::index::{Unmerged, YOUNG_MAX};
-use self::place::{FileIdentity, expect_ledger_of_audit, give_to_owner, open_or_create, warn_if_exposed};
+use self::place::{FileIdentity, create, expect_ledger_of_audit, give_to_owner, open_or_create};
 use self::queue::Queue;
 use self::reader::{Question, Reader};
 use self::restore::Restore;
@@ -135,6 +135,8 @@ struct Shared {
     /// Questions of operators: they may look at every row.
     scans: Queue<Question>,
     next_number: AtomicU64,
+    /// Whether a serial number that was not drawn here may have a row.
+    has_foreign: AtomicBool,
     rows: AtomicI64,
     /// The time of the latest row, in seconds since 1970; 0 where there is none.
     time: AtomicI64,
@@ -192,6 +194,13 @@ impl Shared {
             WriteState::Fails(_) => Some(LedgerFault::Unavailable),
             WriteState::Broken => Some(LedgerFault::Broken),
         }
+    }
+
+    /// Whether no row can have the certificate of this client: it is that of a manufacturer, or of another CA.
+    fn is_without_row(&self, inquiry: &Inquiry) -> bool {
+        let Some(serial) = &inquiry.serial else { return true };
+        self.serials.number(serial) >= self.next_number.load(Ordering::Relaxed)
+            && !self.has_foreign.load(Ordering::Acquire)
     }
 
     fn refusals(&self) -> MutexGuard<'_, Refusals> {
@@ -256,6 +265,7 @@ impl SqliteLedger {
             points: Queue::new(WAITING_ROWS_MAX),
             scans: Queue::new(WAITING_ROWS_MAX),
             next_number: AtomicU64::new(u64::try_from(tally.numbers + 1).unwrap_or(1)),
+            has_foreign: AtomicBool::new(foreign::are_there(book.connection())?),
             rows: AtomicI64::new(tally.rows),
             time: AtomicI64::new(tally.time),
             commits: AtomicU64::new(0),
@@ -435,13 +445,6 @@ fn start(
     Ok((readers, writers))
 }
 
-/// Creates the file if there is none, readable by its owner alone: it names every device, and has the key of the serial numbers.
-fn create(file: &Path) -> Result<(), OpenProblem> {
-    open_or_create(File::options().write(true), file, 0o600, file).map_err(OpenProblem::File)?;
-    warn_if_exposed(file);
-    Ok(())
-}
-
 /// A journal without its ledger shows that the ledger was lost: a new one must not begin in its place.
 fn expect_journal_of_ledger(file: &Path, journal: Option<&JournalSettings>) -> Result<(), OpenProblem> {
     let Some(settings) = journal else { return Ok(()) };
@@ -480,6 +483,11 @@ impl Drop for SqliteLedger {
 
 impl Ledger for SqliteLedger {
     fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
+        // Factory certificates, which nearly every first enrolment shows, need no thread that reads: a hop there and back costs more than reading.
+        if of.iter().all(|inquiry| self.shared.is_without_row(inquiry)) {
+            let unknown = |_| Finding { holder: None, registration: Registration::Unlisted };
+            return done(Ok(of.iter().map(unknown).collect()));
+        }
         Shared::ask(&self.shared.points, Question::Standing(of, done));
     }
 
@@ -504,6 +512,8 @@ impl Ledger for SqliteLedger {
     }
 
     fn adopt(&self, rows: Vec<Adoption>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        // Before the rows are there: whoever asks meanwhile asks the tables.
+        self.shared.has_foreign.store(true, Ordering::Release);
         self.shared.write(Write::Adopt(rows, done));
     }
 

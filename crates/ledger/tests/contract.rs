@@ -4,13 +4,16 @@
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
-use authority::{Completion, Function, Ledger, LedgerFault, ProfileVersion, RefusalRecord};
+use authority::{
+    Completion, Finding, Function, Inquiry, Ledger, LedgerFault, ProfileVersion, RefusalRecord, Registration,
+};
 use ledger::sqlite::{Fresh, connect_beside};
 use ledger::{AuditSettings, SqliteLedger};
 use pki::Digest;
-use pki::issue::NodePrefix;
+use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
 
 #[test]
@@ -30,6 +33,33 @@ fn answer<T: Send + 'static>(ask: impl FnOnce(Completion<Result<T, LedgerFault>>
     let (sender, receiver) = mpsc::channel();
     ask(Box::new(move |answer| sender.send(answer).unwrap()));
     receiver.recv().unwrap()
+}
+
+/// The certificate of a manufacturer, or of another CA whose serial numbers look like ours, has no row: a first enrolment waits for no other thread.
+/// Whoever shows a serial number that was drawn here is looked up.
+#[test]
+fn a_factory_certificate_is_answered_by_the_thread_that_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(1_000));
+    let file = folder.path().join("ledger.db");
+    let ledger = SqliteLedger::open(&file, Fresh { serial_key: [7; 16] }, now).unwrap();
+    let asks = |serial: Option<Serial>| {
+        let (sender, receiver) = mpsc::channel();
+        let inquiry = Inquiry { client: Digest::of(b"client"), serial, device: None, profile: "meters".into() };
+        let answered = move |answer: Result<Vec<Finding>, LedgerFault>| {
+            sender.send((thread::current().id(), answer.unwrap())).unwrap();
+        };
+        ledger.standing(vec![inquiry], Box::new(answered));
+        receiver.recv().unwrap()
+    };
+    let drawn = ledger.draw(NodePrefix::new(0), [9; 16]);
+    let unknown = vec![Finding { holder: None, registration: Registration::Unlisted }];
+    for (serial, is_here) in
+        [(None, true), (Some(Serial::new(NodePrefix::new(0), [0x5A; 16])), true), (Some(drawn), false)]
+    {
+        let (answered_by, findings) = asks(serial);
+        assert_eq!((answered_by == thread::current().id(), findings), (is_here, unknown.clone()), "{serial:?}");
+    }
 }
 
 /// A panic of the writer: whoever asks is told that the ledger is broken, first of all the one whose batch it was, and nobody waits for a thread that

@@ -25,6 +25,14 @@ pub(crate) fn number(connection: &Connection, serial: &Serial) -> Result<Option<
     connection.prepare_cached(sql)?.query_row([&serial.as_bytes()[..]], |row| row.get(0)).optional()
 }
 
+/// Whether any row has a serial number of another ledger.
+pub(super) fn are_there(connection: &Connection) -> Result<bool, Error> {
+    if schema::version(connection)? < 2 {
+        return Ok(false);
+    }
+    connection.query_row("SELECT EXISTS (SELECT 1 FROM foreign_serial)", [], |row| row.get(0))
+}
+
 /// Notes that this row has a serial number of another ledger.
 pub(super) fn note(connection: &Connection, serial: &Serial, number: i64) -> Result<(), Error> {
     let sql = "INSERT INTO foreign_serial (serial, number) VALUES (?1, ?2)";

@@ -56,6 +56,13 @@ impl FileIdentity {
     }
 }
 
+/// Creates the file if there is none, readable by its owner alone: it names every device, and has the key of the serial numbers.
+pub(super) fn create(file: &Path) -> Result<(), OpenProblem> {
+    open_or_create(File::options().write(true), file, 0o600, file).map_err(OpenProblem::File)?;
+    warn_if_exposed(file);
+    Ok(())
+}
+
 /// Others can read what only the owner should: a restored copy often has the wrong mode.
 pub(super) fn warn_if_exposed(file: &Path) {
     let Ok(metadata) = fs::metadata(file) else { return };
