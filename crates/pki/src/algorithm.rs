@@ -43,6 +43,15 @@ impl Curve {
         }
     }
 
+    /// Its strength in bits (NIST SP 800-57 part 1, table 2).
+    #[must_use]
+    pub const fn security_bits(self) -> u16 {
+        match self {
+            Self::P256 => 128,
+            Self::P384 => 192,
+        }
+    }
+
     pub(crate) const fn oid(self) -> oid::Oid<'static> {
         match self {
             Self::P256 => oid::SECP256R1,

@@ -27,6 +27,8 @@ use crate::name::{Name, NameError};
 use crate::oid::Oid;
 use attributes::{ATTRIBUTES_MAX, Attributes, read_attribute};
 
+pub(crate) use attributes::KEY_ID_MAX;
+
 /// A parsed request whose signature has not been verified.
 pub struct Csr {
     fields: CsrFields,

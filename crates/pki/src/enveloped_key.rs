@@ -89,10 +89,19 @@ impl AesStrength {
         }
     }
 
-    const fn key_len(self) -> usize {
+    pub(crate) const fn key_len(self) -> usize {
         match self {
             Self::Aes128 => 16,
             Self::Aes256 => 32,
+        }
+    }
+
+    /// Its strength in bits (NIST SP 800-57 part 1, table 2).
+    #[must_use]
+    pub const fn security_bits(self) -> u16 {
+        match self {
+            Self::Aes128 => 128,
+            Self::Aes256 => 256,
         }
     }
 
@@ -125,9 +134,13 @@ impl EnvelopeAlgorithms {
     /// §4.4.2: "keyEncryptionAlgorithm is set to one of the key wrap algorithms that the client included in the SMIMECapabilities". A client
     /// that names no cipher, or no key wrap, has not restricted it: then it gets the strength of the recipient's key.
     ///
+    /// Nothing that is weaker than the `protected` key is chosen: "the cipher suite used to return the private key and certificate MUST offer
+    /// confidentiality commensurate with the private key being delivered" (RFC 7030 §4.4) is said of what keeps the key secret, and that is the
+    /// envelope here.
+    ///
     /// `None`: the client asks for algorithms that cannot be given. Its request is refused, never answered in plain.
     #[must_use]
-    pub fn choose(recipient: &KeyRecipient<'_>, capabilities: &[Oid<'_>]) -> Option<Self> {
+    pub fn choose(recipient: &KeyRecipient<'_>, capabilities: &[Oid<'_>], protected: Curve) -> Option<Self> {
         const SCHEMES: &[u8] = &[0x2b, 0x81, 0x04, 1]; // certicom schemes, 1.3.132.1
         const AES: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1];
         let default = match recipient {
@@ -137,23 +150,30 @@ impl EnvelopeAlgorithms {
                 Curve::P384 => AesStrength::Aes256,
             },
         };
+        let is_enough = |strength: AesStrength| strength.security_bits() >= protected.security_bits();
         let is_wrap = |id: &Oid<'_>| matches!(id.contents().strip_prefix(AES), Some([5 | 25 | 45]));
         let is_cipher = |id: &Oid<'_>| id.contents().starts_with(AES) && !is_wrap(id);
         let pick = |is_kind: &dyn Fn(&Oid<'_>) -> bool, id_of: fn(AesStrength) -> Oid<'static>| {
             let mut kind = capabilities.iter().filter(|id| is_kind(id)).peekable();
             if kind.peek().is_none() {
-                return Some(default);
+                return Some(default).filter(|strength| is_enough(*strength));
             }
-            kind.find_map(|id| AesStrength::ALL.into_iter().find(|strength| id_of(*strength) == *id))
+            let known = |id: &Oid<'_>| AesStrength::ALL.into_iter().find(|strength| id_of(*strength) == *id);
+            kind.filter_map(known).find(|strength| is_enough(*strength))
         };
         let content = pick(&is_cipher, AesStrength::cbc)?;
         let wrap = match recipient {
             // The length of the shared key decides: the client must be able to unwrap with it.
             KeyRecipient::Kek { .. } => {
                 let wraps = capabilities.iter().filter(|id| is_wrap(id)).count();
-                (wraps == 0 || capabilities.contains(&default.wrap())).then_some(default)?
+                let is_taken = wraps == 0 || capabilities.contains(&default.wrap());
+                (is_taken && is_enough(default)).then_some(default)?
             }
-            KeyRecipient::KeyAgreement { .. } => {
+            KeyRecipient::KeyAgreement { public_key, .. } => {
+                // A key that is agreed on is no stronger than the curve that it is agreed on with.
+                if public_key.curve().security_bits() < protected.security_bits() {
+                    return None;
+                }
                 let named = capabilities.iter().any(|id| id.contents().starts_with(SCHEMES));
                 if named && !capabilities.contains(&oid::ECDH_SHA256_KDF) {
                     return None;

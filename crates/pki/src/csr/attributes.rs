@@ -11,7 +11,7 @@ use crate::oid::{self, Oid};
 pub(super) const ATTRIBUTES_MAX: usize = 8;
 
 /// Octets of a key's identifier. RFC 4108 §2.2.5 sets no limit; identifiers are names, hashes or key identifiers.
-const KEY_ID_MAX: usize = 64;
+pub(crate) const KEY_ID_MAX: usize = 64;
 
 /// Capabilities in smimeCapabilities. There are eight combinations of the algorithms that Muster knows.
 const CAPABILITIES_MAX: usize = 32;

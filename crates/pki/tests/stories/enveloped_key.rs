@@ -265,7 +265,25 @@ fn algorithms_are_those_of_the_client_or_none() {
         (&agreement, &[sha512_kdf], None),
         (&KeyRecipient::Kek { id: ID, key: &[1; 24] }, &[], None),
     ] {
-        assert_eq!(EnvelopeAlgorithms::choose(recipient, capabilities), chosen, "{recipient:?} {capabilities:?}");
+        let of = EnvelopeAlgorithms::choose(recipient, capabilities, Curve::P256);
+        assert_eq!(of, chosen, "{recipient:?} {capabilities:?}");
+    }
+
+    // RFC 7030 §4.4: nothing weaker than the key that it protects.
+    let strong = SigningKey::from_pkcs8(generated(Curve::P384).pkcs8(), &random()).unwrap();
+    let strong = KeyRecipient::KeyAgreement { id: ID, public_key: strong.public_key() };
+    for (recipient, capabilities, chosen) in [
+        (&short, &[][..], None),
+        (&short, &[oid::AES256_CBC], None),
+        (&long, &[], of(large, large)),
+        (&long, &[oid::AES128_CBC], None),
+        (&long, &[oid::AES128_CBC, oid::AES256_CBC], of(large, large)),
+        (&agreement, &[oid::AES256_CBC, oid::AES256_WRAP], None),
+        (&strong, &[], of(large, large)),
+        (&strong, &[oid::AES128_WRAP], None),
+    ] {
+        let of = EnvelopeAlgorithms::choose(recipient, capabilities, Curve::P384);
+        assert_eq!(of, chosen, "{recipient:?} {capabilities:?}");
     }
 }
 
