@@ -8,6 +8,7 @@ use pki::issue::NodePrefix;
 use crate::batch::Isolate;
 use crate::executor::{Executor, Inline};
 use crate::in_flight::Flights;
+use crate::key_protection::KeyPackageSigner;
 use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::signer::Signer;
@@ -22,6 +23,7 @@ pub struct CaAuthority {
     pub(crate) flights: Arc<Flights>,
     pub(crate) isolate: Isolate,
     pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) package_signer: Option<Arc<KeyPackageSigner>>,
 }
 
 impl CaAuthority {
@@ -34,7 +36,16 @@ impl CaAuthority {
         node: NodePrefix,
         flights: Arc<Flights>,
     ) -> Self {
-        Self { ledger, signer, random, node, flights, isolate: |step| step(), executor: Arc::new(Inline) }
+        Self {
+            ledger,
+            signer,
+            random,
+            node,
+            flights,
+            isolate: |step| step(),
+            executor: Arc::new(Inline),
+            package_signer: None,
+        }
     }
 
     /// Runs each step of each job inside `isolate`. If `isolate` catches a panic, the job is answered with
@@ -51,6 +62,13 @@ impl CaAuthority {
     #[must_use]
     pub fn executing_on(self, executor: Arc<dyn Executor>) -> Self {
         Self { executor, ..self }
+    }
+
+    /// Signs the keys that it makes and encrypts with the key of the server. Without it, no key is encrypted, and a request that wants it so is
+    /// refused.
+    #[must_use]
+    pub fn signing_key_packages(self, signer: Arc<KeyPackageSigner>) -> Self {
+        Self { package_signer: Some(signer), ..self }
     }
 
     /// Enrolments that have been claimed and have not ended.

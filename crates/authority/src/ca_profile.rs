@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pki::csr_attributes::{CsrAttributes, CsrAttributesError, CsrAttributesForm, KeyRequirement, LinkingAttribute};
 use pki::issue::{IssueError, Template};
-use pki::{AnchorId, Certificate, Curve};
+use pki::{AnchorId, Certificate, Curve, KeyEncryptionKeys};
 
 use crate::ca::Ca;
 use crate::device::{Device, DeviceId, DeviceIdRule};
@@ -101,6 +101,8 @@ pub struct CaProfileSpec<C = Arc<Ca>> {
     pub allow_identity_key: bool,
     /// Make keys for devices that ask for one.
     pub server_keys: bool,
+    /// Keys that the server shares with devices, to encrypt the private keys that it makes for them.
+    pub server_key_encryption_keys: Option<Arc<KeyEncryptionKeys>>,
     /// Unexpired certificates that a device may hold at once, those of other profiles included.
     pub certificates_per_device_max: u32,
     /// What an unknown certificate of the CA gives access to.
@@ -121,6 +123,7 @@ impl<C> CaProfileSpec<C> {
             key_types: KeyTypes::default(),
             allow_identity_key: false,
             server_keys: false,
+            server_key_encryption_keys: None,
             certificates_per_device_max: CERTIFICATES_PER_DEVICE,
             unrecorded: Unrecorded::Refused,
         }
@@ -138,6 +141,7 @@ impl<C> CaProfileSpec<C> {
             key_types,
             allow_identity_key,
             server_keys,
+            server_key_encryption_keys,
             certificates_per_device_max,
             unrecorded,
         } = self;
@@ -151,6 +155,7 @@ impl<C> CaProfileSpec<C> {
             key_types,
             allow_identity_key,
             server_keys,
+            server_key_encryption_keys,
             certificates_per_device_max,
             unrecorded,
         }

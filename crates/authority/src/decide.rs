@@ -11,8 +11,7 @@ use std::time::Duration;
 use pki::issue::{IssueError, Serial, ToBeSigned};
 use pki::linking::SessionLink;
 use pki::{
-    AnchorId, Certificate, Csr, CsrContents, Digest, Encoding, GeneralNames, Name, PrivateKey, PublicKeyInfo, Validity,
-    VerifiedCsr,
+    AnchorId, Certificate, Csr, CsrContents, Digest, Encoding, GeneralNames, Name, PublicKeyInfo, Validity, VerifiedCsr,
 };
 use rustls_pki_types::UnixTime;
 
@@ -25,6 +24,7 @@ use crate::intent::{Adoption, Intent, Record};
 use crate::issued::Issued;
 use crate::job::{Job, Outcome, TlsUnique};
 use crate::job_request::{CertifiedKey, JobRequest, check_requested};
+use crate::key_protection::{KeyDeliveryTerms, MadeKey};
 use crate::ledger::LedgerFault;
 use crate::occasion::Occasion;
 use crate::origin::Origin;
@@ -47,6 +47,7 @@ pub(crate) struct VerifiedJob {
     /// The device, if it is known without the ledger: see [`Inquiry::device`].
     device: Option<Device>,
     tls_unique: Option<TlsUnique>,
+    cipher_bits: u16,
     peer: SocketAddr,
     request: JobRequest,
 }
@@ -64,6 +65,10 @@ impl VerifiedJob {
             device: self.device.clone(),
             profile: Arc::clone(self.profile.shared_name()),
         }
+    }
+
+    fn key_delivery<'a>(&'a self, occasion: &'a Occasion<'a>) -> KeyDeliveryTerms<'a> {
+        KeyDeliveryTerms { client: &self.client, rules: &self.rules, cipher_bits: self.cipher_bits, occasion }
     }
 
     /// What the request asks for, without its key.
@@ -124,6 +129,7 @@ pub(crate) fn verify(mut job: Job, utc: UnixTime, refused: &mut Vec<RefusalRecor
         origin,
         device,
         tls_unique: job.tls_unique,
+        cipher_bits: job.cipher_bits,
         peer: job.peer,
         request,
     })
@@ -186,7 +192,7 @@ pub(crate) struct Permit {
     /// The key to certify: that of the request, or one that the server has made.
     public_key: PublicKeyInfo,
     /// Its private half, if the server has made it.
-    private_key: Option<PrivateKey>,
+    private_key: Option<MadeKey>,
     /// The alternative names in the request.
     san: GeneralNames,
     peer: SocketAddr,
@@ -260,7 +266,7 @@ impl Permit {
     }
 
     /// The private key, for the outcome.
-    pub(crate) fn take_private_key(&mut self) -> Option<PrivateKey> {
+    pub(crate) fn take_private_key(&mut self) -> Option<MadeKey> {
         self.private_key.take()
     }
 
@@ -310,10 +316,10 @@ pub(crate) fn decide(
         }
     };
     let names = Digest::of_parts(&[verified.csr().subject().der(), verified.csr().san().der()]);
-    let VerifiedJob { function, profile, rules, client, anchor, origin, peer, request, .. } = verified;
-    let made = request.certified(rules.spec().key_types.of_server_keys(), occasion.random);
+    let VerifiedJob { function, profile, rules, client, anchor, origin, peer, request, cipher_bits, .. } = verified;
+    let made = request.certified(&KeyDeliveryTerms { client: &client, rules: &rules, cipher_bits, occasion });
     let CertifiedKey { public_key, private_key, san, digest } =
-        made.map_err(|_| Outcome::from(Busy::Signer(SignerFault::Failed)))?;
+        made.ok_or_else(|| Outcome::from(Busy::Signer(SignerFault::Failed)))?;
     let key = Key::new(function, profile.name(), &device, &digest);
     Ok(NextStep::On(Permit {
         function,
@@ -350,12 +356,7 @@ fn check(
     check_requested(verified.csr())?;
     match &verified.request {
         JobRequest::OwnKey(csr) => check_key(verified, csr)?,
-        // RFC 7030 §4.4.1.1: "If the server does not have a secret key matching the identifier specified by the client, the request MUST be
-        // terminated and an error returned to the client."
-        JobRequest::ServerKey(contents) if contents.key_protection().is_wanted() => {
-            return Err(Refusal::KeyProtection.into());
-        }
-        JobRequest::ServerKey(_) => {}
+        JobRequest::ServerKey(contents) => verified.key_delivery(occasion).check(contents)?,
     }
     check_san(verified)?;
     let subject = subject_of(verified, &device)?;

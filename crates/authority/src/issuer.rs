@@ -22,7 +22,7 @@
 use std::sync::Arc;
 
 use pki::issue::{RevocationReason, Serial, ToBeSigned, validity};
-use pki::{Certificate, Digest, ExtendedKeyUsage, PrivateKey, Signature, Validity};
+use pki::{Certificate, Digest, ExtendedKeyUsage, Signature, Validity};
 use rustls_pki_types::UnixTime;
 
 use crate::authority::Authority;
@@ -38,6 +38,7 @@ use crate::in_flight::{Claim, Joined};
 use crate::intent::{Adoption, FactoryKeys, Intended, Intent, NewRow, Record, Recorded, Reserve};
 use crate::issued::Issued;
 use crate::job::{Deliver, Job, Outcome};
+use crate::key_protection::MadeKey;
 use crate::ledger::LedgerFault;
 use crate::occasion::Occasion;
 use crate::origin::Origin;
@@ -111,7 +112,7 @@ struct Finished {
     issued: Arc<Issued>,
     window: RepeatWindow,
     /// Its private key, if the server has made it.
-    private_key: Option<PrivateKey>,
+    private_key: Option<MadeKey>,
 }
 
 impl Prepared {
@@ -170,6 +171,7 @@ impl Submission {
                 .flatten(),
             ledger: &*self.authority.ledger,
             random: &*self.authority.random,
+            package_signer: self.authority.package_signer.as_deref(),
         };
         let (mut findings, mut refused, mut adopted) = (findings.into_iter(), Vec::new(), Vec::new());
         let (permitted, others) = batch.divide(|verified| {

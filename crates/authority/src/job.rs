@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::{AnchorId, Certificate, Deviations, PrivateKey};
+use pki::{AnchorId, Certificate, Deviations};
 
 use crate::function::Function;
 use crate::issued::Issued;
+use crate::key_protection::MadeKey;
 use crate::profile::Profile;
 use crate::refusal::{Busy, Refusal};
 
@@ -31,6 +32,8 @@ pub struct Job {
     pub csr: Vec<u8>,
     /// tls-unique of the session; `None` if the session has no extended master secret.
     pub tls_unique: Option<TlsUnique>,
+    /// The strength of the session's cipher in bits: no stronger key leaves under it in plain.
+    pub cipher_bits: u16,
     /// The network address of the client, which goes into the ledger's row. It does not influence any
     /// decision.
     pub peer: SocketAddr,
@@ -43,9 +46,9 @@ pub enum Outcome {
     Issued {
         /// The certificate.
         issued: Arc<Issued>,
-        /// Its private key, if the server has made it. It is not stored in a ledger and never logged, and it is wiped when its last holder
-        /// drops it.
-        private_key: Option<Arc<PrivateKey>>,
+        /// Its private key, if the server has made it. It is not stored in a ledger and never logged, and a plain one is wiped when its last
+        /// holder drops it.
+        private_key: Option<Arc<MadeKey>>,
     },
     /// The request is refused; a repetition will be refused again.
     Refused(Refusal),
@@ -90,7 +93,7 @@ pub trait Deliver<J>: Send + Sync {
 
 #[cfg(test)]
 mod tests {
-    use pki::{Digest, UnixTime, Validity};
+    use pki::{Digest, PrivateKey, UnixTime, Validity};
 
     use super::*;
     use crate::device::{Device, DeviceId};
@@ -106,12 +109,12 @@ mod tests {
             validity: Validity { not_before: at, not_after: at },
             at,
         };
-        let key = Arc::new(PrivateKey::from_pkcs8(vec![0xA5; 67]));
+        let key = Arc::new(MadeKey::Plain(PrivateKey::from_pkcs8(vec![0xA5; 67])));
         let outcome = Outcome::Issued { issued: Arc::new(issued), private_key: Some(Arc::clone(&key)) };
         let copy = outcome.clone();
         assert_eq!(Arc::strong_count(&key), 3, "the bytes of a key are not copied");
         let shown = format!("{copy:?}");
-        assert!(shown.contains("PrivateKey(..)") && !shown.contains("165"), "{shown}");
+        assert!(shown.contains("Plain(..)") && !shown.contains("165"), "{shown}");
         drop((outcome, copy));
         assert!(Arc::try_unwrap(key).is_ok(), "its last holder erases it");
     }

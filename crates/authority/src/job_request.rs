@@ -1,8 +1,8 @@
 //! The request of a job: for a key of the device, or for one that the server makes.
 
-use pki::{CsrContents, Curve, Digest, GeneralNames, GeneratedKey, KeyError, PrivateKey, PublicKeyInfo, VerifiedCsr};
+use pki::{CsrContents, Digest, GeneralNames, PublicKeyInfo, VerifiedCsr};
 
-use crate::random::Random;
+use crate::key_protection::{KeyDeliveryTerms, MadeKey};
 use crate::refusal::{Asked, Refusal};
 
 /// The request of a job.
@@ -22,26 +22,18 @@ impl JobRequest {
         }
     }
 
-    /// The key of the request, or a new one on this curve.
-    pub(crate) fn certified(self, curve: Curve, random: &dyn Random) -> Result<CertifiedKey, KeyError> {
+    /// The key of the request, or a new one; `None` if none can be made now.
+    pub(crate) fn certified(self, terms: &KeyDeliveryTerms<'_>) -> Option<CertifiedKey> {
         match self {
             Self::OwnKey(csr) => {
                 let digest = csr.digest();
                 let (public_key, san) = csr.into_certifiable();
-                Ok(CertifiedKey { public_key, private_key: None, san, digest })
+                Some(CertifiedKey { public_key, private_key: None, san, digest })
             }
             Self::ServerKey(contents) => {
-                let mut made = Err(KeyError::NoRandomness);
-                random.with_secure(&mut |random| made = GeneratedKey::generate(curve, random));
-                let made = made?;
-                let (public_key, digest) = (made.public_key_info(), contents.digest());
-                let digest = Digest::of_parts(&[digest.as_bytes(), made.spki()]);
-                Ok(CertifiedKey {
-                    public_key,
-                    private_key: Some(made.into_private_key()),
-                    san: contents.into_san(),
-                    digest,
-                })
+                let (public_key, private_key) = terms.make(&contents)?;
+                let digest = Digest::of_parts(&[contents.digest().as_bytes(), public_key.der()]);
+                Some(CertifiedKey { public_key, private_key: Some(private_key), san: contents.into_san(), digest })
             }
         }
     }
@@ -50,7 +42,7 @@ impl JobRequest {
 /// The key to certify.
 pub(crate) struct CertifiedKey {
     pub(crate) public_key: PublicKeyInfo,
-    pub(crate) private_key: Option<PrivateKey>,
+    pub(crate) private_key: Option<MadeKey>,
     /// The alternative names in the request.
     pub(crate) san: GeneralNames,
     /// Of the CSR; of the CSR and the key if the server has made it, so that a later request is another one.

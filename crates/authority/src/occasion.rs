@@ -4,6 +4,7 @@ use pki::Certificate;
 use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
 
+use crate::key_protection::KeyPackageSigner;
 use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::standing::GapTreatment;
@@ -19,6 +20,8 @@ pub(crate) struct Occasion<'l> {
     pub(crate) ledger: &'l dyn Ledger,
     /// The source of the keys that the server makes.
     pub(crate) random: &'l dyn Random,
+    /// Who signs them, if the device wants its key in an envelope.
+    pub(crate) package_signer: Option<&'l KeyPackageSigner>,
 }
 
 impl Occasion<'_> {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::{CsrError, CsrFlaw, Deviations};
+use pki::{CsrError, CsrFlaw, Curve, Deviations};
 
 use crate::device::{DeviceIdRule, SubjectAttribute};
 use crate::function::Function;
@@ -62,7 +62,9 @@ pub enum Refusal {
     /// The profile makes no keys for devices.
     NoServerKeys,
     /// The device wants the private key encrypted to a key of its own (RFC 7030 §4.4.1), and the server cannot do that.
-    KeyProtection,
+    KeyProtection(KeyProtectionFlaw),
+    /// Only the session would protect a key on this curve, and its cipher is weaker than the key (RFC 7030 §4.4).
+    KeyCipher(Curve),
     /// The profile requires a link to the session, and the CSR has none.
     ChallengeAbsent,
     /// The CSR is linked to a session, or the profile requires it, and this session has no tls-unique to compare it with (no extended master
@@ -114,7 +116,11 @@ impl Refusal {
             Self::SanConstrained(_) => "est.csr.san_constrained",
             Self::SanMismatch(_) => "est.csr.san_mismatch",
             Self::NoServerKeys => "est.path.function_not_served",
-            Self::KeyProtection => "est.skg.encryption_not_possible",
+            Self::KeyProtection(KeyProtectionFlaw::UnknownSymmetricKey | KeyProtectionFlaw::UnknownAsymmetricKey) => {
+                "est.skg.unknown_encryption_key"
+            }
+            Self::KeyProtection(_) => "est.skg.encryption_not_possible",
+            Self::KeyCipher(_) => "est.skg.cipher_too_weak",
             Self::ChallengeAbsent => "est.csr.challenge_absent",
             Self::ChallengeUnbound => "est.csr.challenge_unbound",
             Self::ChallengeMismatch => "est.csr.challenge_mismatch",
@@ -229,8 +235,11 @@ impl fmt::Display for Refusal {
                 f.write_str("the alternative names asked for are not those of the client's certificate")
             }
             Self::NoServerKeys => f.write_str("the profile makes no keys for devices"),
-            Self::KeyProtection => {
-                f.write_str("the device wants its private key encrypted, and the server cannot do that")
+            Self::KeyProtection(flaw) => {
+                write!(f, "the device wants its private key encrypted, and the server cannot do that: {flaw}")
+            }
+            Self::KeyCipher(curve) => {
+                write!(f, "a {curve} key would leave under a cipher that is weaker than the key")
             }
             Self::ChallengeAbsent => {
                 f.write_str("the request is not linked to the session, and the profile requires it")
@@ -251,6 +260,38 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// Why a private key cannot be encrypted as the device wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyProtectionFlaw {
+    /// The profile has no key-encryption key with this identifier.
+    UnknownSymmetricKey,
+    /// The identifier is not that of the key in the client's certificate.
+    UnknownAsymmetricKey,
+    /// The keyUsage of the client's certificate does not allow key agreement.
+    KeyUsage,
+    /// The client's algorithms are unknown here, or weaker than the key that they would protect.
+    Algorithms,
+    /// The request names both a symmetric and an asymmetric key.
+    TwoKeys,
+    /// This server has no key that signs the packages of keys.
+    NoSigner,
+}
+
+impl fmt::Display for KeyProtectionFlaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownSymmetricKey => "the profile has no key with this DecryptKeyIdentifier",
+            Self::UnknownAsymmetricKey => {
+                "AsymmetricDecryptKeyIdentifier is not the key identifier of the client's certificate"
+            }
+            Self::KeyUsage => "keyUsage of the client's certificate does not allow keyAgreement",
+            Self::Algorithms => "no algorithm of the client is known here and as strong as the key",
+            Self::TwoKeys => "it names two keys",
+            Self::NoSigner => "it has no key to sign packages with",
+        })
+    }
+}
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

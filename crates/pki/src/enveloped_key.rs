@@ -33,7 +33,7 @@ use crate::private_key::KeyError;
 
 pub(crate) use open::open_content;
 pub use open::{DecryptionKey, OpenedKey, open};
-pub use seal::seal;
+pub use seal::{EnvelopeSecrets, seal};
 pub use signed::{KeyPackage, SignedKey};
 
 /// Ours has about 1.2 KiB with a certificate. A signer may add the certificates of its chain.

@@ -154,7 +154,9 @@ pub fn idevid(
 ) -> Result<Certificate, MakeError> {
     let subject = spec.subject()?;
     let mut params = params(&subject, &spec.serial, spec.validity)?;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // RFC 7030 §4.4.1.2: a key that the server is to agree on keys with "MUST either explicitly support keyTransport or keyAgreement or its use MUST
+    // be unrestricted".
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyAgreement];
     sign(&params, &subject, public_key, parent, random)
 }
 

@@ -279,6 +279,7 @@ impl World {
             deviations: device.idevid.deviations(),
             csr,
             tls_unique: Some(TLS_UNIQUE),
+            cipher_bits: 128,
             peer: PEER,
         }
     }
@@ -305,6 +306,7 @@ impl World {
             deviations: pki::Deviations::default(),
             csr,
             tls_unique: Some(TLS_UNIQUE),
+            cipher_bits: 128,
             peer: PEER,
         }
     }

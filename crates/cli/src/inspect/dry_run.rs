@@ -185,6 +185,7 @@ impl DryRun {
             deviations: client.deviations,
             csr,
             tls_unique: None,
+            cipher_bits: 128,
             peer: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
         };
         let answer = Arc::new(Answer::default());

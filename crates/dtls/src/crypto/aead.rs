@@ -32,6 +32,14 @@ impl Suite {
         }
     }
 
+    /// The strength of its cipher in bits.
+    #[must_use]
+    pub const fn security_bits(self) -> u16 {
+        match self {
+            Self::EcdheEcdsaAes128Ccm8 | Self::EcdheEcdsaAes128Ccm | Self::EcdheEcdsaAes128GcmSha256 => 128,
+        }
+    }
+
     /// The suite of a code point.
     #[must_use]
     pub const fn from_code(code: u16) -> Option<Self> {

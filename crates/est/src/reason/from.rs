@@ -1,7 +1,7 @@
 //! Converts the refusals of the crates below to reasons. The matches are exhaustive on purpose: a variant added below
 //! needs its row before this compiles.
 
-use authority::{Asked, Busy, Function, Misissue};
+use authority::{Asked, Busy, Function, KeyProtectionFlaw, Misissue};
 use dtls::{AlertDescription, CertificateFault};
 use pki::{CsrError, CsrFlaw};
 
@@ -188,7 +188,11 @@ impl Reason {
             Refusal::SanConstrained(_) => Self::SanConstrained,
             Refusal::SanMismatch(_) => Self::SanMismatch,
             Refusal::NoServerKeys => Self::EstFunctionNotServed,
-            Refusal::KeyProtection => Self::SkgEncryption,
+            Refusal::KeyProtection(
+                KeyProtectionFlaw::UnknownSymmetricKey | KeyProtectionFlaw::UnknownAsymmetricKey,
+            ) => Self::SkgUnknownKey,
+            Refusal::KeyProtection(_) => Self::SkgEncryption,
+            Refusal::KeyCipher(_) => Self::SkgCipher,
             Refusal::ChallengeAbsent => Self::ChallengeAbsent,
             Refusal::ChallengeUnbound => Self::ChallengeUnbound,
             Refusal::ChallengeMismatch => Self::ChallengeMismatch,

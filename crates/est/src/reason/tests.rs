@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use authority::{Asked, Busy, DeviceIdRule, Function, LedgerFault, Misissue, SanKind, SignerFault, SubjectAttribute};
+use authority::{
+    Asked, Busy, DeviceIdRule, Function, KeyProtectionFlaw, LedgerFault, Misissue, SanKind, SignerFault,
+    SubjectAttribute,
+};
 use coap::Number;
 use dtls::{AlertDescription, CertificateFault, HandshakeType};
 use pki::{AlgorithmError, CsrFlaw, Field, GeneralNamesError, LocatedError, NameError, SignatureError};
@@ -157,7 +160,9 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::SanMismatch(mismatch()),
         Refusal::ChallengeUnbound,
         Refusal::NoServerKeys,
-        Refusal::KeyProtection,
+        Refusal::KeyProtection(KeyProtectionFlaw::UnknownSymmetricKey),
+        Refusal::KeyProtection(KeyProtectionFlaw::Algorithms),
+        Refusal::KeyCipher(pki::Curve::P384),
         Refusal::ChallengeAbsent,
         Refusal::ChallengeMismatch,
         Refusal::IdentityKey,

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::{Function, Issued, Job, Outcome, Profile};
+use authority::{Function, Issued, Job, MadeKey, Outcome, Profile};
 use coap::server::{Admit, Done, ExchangeId, Handled, Head, Owner, Repeat, Request, Resources, Response};
 use coap::{Code, ContentFormat, MAX_TRANSMIT_WAIT};
 use dtls::{Admission, Now, SessionId};
-use pki::{Digest, PrivateKey};
+use pki::Digest;
 
 use super::attempt::{self, AttemptBuilder, Success};
 use super::jitter::{Jitter, MAX_AGE_SECONDS_MAX};
@@ -148,6 +148,7 @@ impl Server {
             csr,
             // Without extended master secret, tls-unique is not bound to the session (RFC 7627 §5.4, RFC 9148 §3).
             tls_unique: facts.extended_master_secret.then_some(facts.tls_unique),
+            cipher_bits: facts.suite.security_bits(),
             peer: path.peer,
         };
         let job_id = JobId { shard: self.shard, session, exchange: id.0 };
@@ -237,7 +238,7 @@ impl Server {
         job: JobId,
         waiting: &PendingRequest,
         issued: &Arc<Issued>,
-        private_key: Option<&PrivateKey>,
+        private_key: Option<&MadeKey>,
     ) -> bool {
         let (session, id) = (job.session, waiting.exchange);
         // "containing only the certificate that was issued" (RFC 7030 §4.2.3).
@@ -255,7 +256,10 @@ impl Server {
             return self.respond(now, session, id, &response);
         };
         debug_assert!(waiting.function == Function::ServerKeygen, "a device that has its own key gets no other");
-        let key = DeliveredKey::Pkcs8(private_key.pkcs8());
+        let key = match private_key {
+            MadeKey::Plain(key) => DeliveredKey::Pkcs8(key.pkcs8()),
+            MadeKey::Enveloped(message) => DeliveredKey::Enveloped(message),
+        };
         let body = KeyDelivery { key, packing: waiting.packing, certificate }.encode();
         let response = Response::content(Code::CHANGED, ContentFormat::MULTIPART_CORE, &body);
         let answered = self.respond(now, session, id, &response);

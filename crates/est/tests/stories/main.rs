@@ -19,6 +19,7 @@ mod remedies;
 mod server_name;
 mod shares;
 mod skg;
+mod skg_encrypted;
 mod small_records;
 mod support;
 mod table;

@@ -192,7 +192,7 @@ fn encryption_that_is_asked_for_and_cannot_be_given_is_refused_by_name() {
             CsrSpec { subject: holder.certificate.subject(), san: &GeneralNames::empty(), challenge_password: None };
         let additions = CsrAdditions { key_protection: Some(&protection), ..CsrAdditions::default() };
         let request = make::csr_with(&spec, &additions, &Key::new().signing, &TestRandom::secure()).unwrap();
-        assert_refused(&raw.ask(&mut world, &ask("est/skg", &request)), Reason::SkgEncryption);
+        assert_refused(&raw.ask(&mut world, &ask("est/skg", &request)), Reason::SkgUnknownKey);
     }
     assert_eq!(world.ledger.issued_count(), 0);
 }

@@ -99,6 +99,11 @@ impl Holder {
         est::identity(self.chain.clone(), self.key.private.pkcs8(), &TestRandom).unwrap()
     }
 
+    pub(crate) fn package_signer(&self) -> authority::KeyPackageSigner {
+        let key = SigningKey::from_pkcs8(self.key.private.pkcs8(), &TestRandom::secure()).unwrap();
+        authority::KeyPackageSigner::new(Arc::clone(&self.certificate), key).unwrap()
+    }
+
     pub(crate) fn parent(&self) -> Parent<'_> {
         Parent { certificate: &self.certificate, key: &self.key.signing }
     }
@@ -312,7 +317,8 @@ impl World {
             Arc::new(TestRandom),
             NodePrefix::new(7),
             Arc::new(authority::Flights::default()),
-        );
+        )
+        .signing_key_packages(Arc::new(pki.server.package_signer()));
         Self { ledger, desk, ..Self::before(pki, profiles, Arc::new(authority), change) }
     }
 

@@ -117,6 +117,7 @@ impl World {
             anchor,
             csr,
             tls_unique: None,
+            cipher_bits: 128,
             peer: ([192, 0, 2, 1], 40_000).into(),
         }
     }

@@ -6,12 +6,12 @@ use aes_kw::{KwAes128, KwAes256};
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use ring::digest::{Context, SHA256};
-use ring::rand::SecureRandom;
 use zeroize::Zeroizing;
 
 use super::{AesStrength, EnvelopedKeyError};
 use crate::algorithm::{Curve, PublicKey};
 use crate::der::{Tag, Writer};
+use crate::generated_key::GeneratedKey;
 use crate::private_key::PrivateKey;
 
 /// Octets of an AES block, and of the IV in CBC mode.
@@ -35,12 +35,6 @@ impl AesKey {
         let mut key = Zeroizing::new([0; KEY_MAX]);
         key[..octets.len()].copy_from_slice(octets);
         Some(Self { octets: key, strength })
-    }
-
-    pub(super) fn generate(strength: AesStrength, random: &dyn SecureRandom) -> Result<Self, EnvelopedKeyError> {
-        let mut octets = Zeroizing::new([0; KEY_MAX]);
-        random.fill(&mut octets[..strength.key_len()]).map_err(|_| EnvelopedKeyError::NoRandomness)?;
-        Ok(Self { octets, strength })
     }
 
     fn octets(&self) -> &[u8] {
@@ -124,14 +118,12 @@ pub(super) struct Agreed {
     pub(super) kek: AesKey,
 }
 
-/// RFC 5753 §3.1.1: "The sending agent MUST use an ephemeral key".
+/// Agrees with the recipient by an ephemeral key of its curve.
 pub(super) fn agree(
     recipient: PublicKey<'_>,
     wrap: AesStrength,
-    random: &dyn SecureRandom,
+    ephemeral: GeneratedKey,
 ) -> Result<Agreed, EnvelopedKeyError> {
-    let ephemeral = crate::generated_key::GeneratedKey::generate(recipient.curve(), random)
-        .map_err(|_| EnvelopedKeyError::NoRandomness)?;
     let public = PublicKey::from_spki(ephemeral.spki()).map_err(|_| EnvelopedKeyError::RecipientKey)?;
     let originator = public.point().to_vec();
     let kek = shared_kek(&ephemeral.into_private_key(), recipient, wrap, None)?;

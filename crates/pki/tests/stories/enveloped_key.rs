@@ -2,7 +2,8 @@
 
 use pki::der::{DerError, Tag, Writer};
 use pki::enveloped_key::{
-    AesStrength, DecryptionKey, EnvelopeAlgorithms, EnvelopedKeyError, KeyPackage, KeyRecipient, SignedKey, open, seal,
+    self, AesStrength, DecryptionKey, EnvelopeAlgorithms, EnvelopeSecrets, EnvelopedKeyError, KeyPackage, KeyRecipient,
+    SignedKey, open,
 };
 use pki::pem::{Label, encode};
 use pki::{Certificate, Curve, GeneratedKey, KeyError, PrivateKey, SigningKey, oid};
@@ -26,6 +27,15 @@ fn generated(curve: Curve) -> GeneratedKey {
 fn signed(key: &GeneratedKey, signer: &Authority) -> SignedKey {
     let package = KeyPackage::prepare(key, &signer.certificate);
     package.assemble(&signer.key.sign(&random(), package.to_be_signed()).unwrap())
+}
+
+fn seal(
+    signed: &SignedKey,
+    recipient: &KeyRecipient<'_>,
+    algorithms: EnvelopeAlgorithms,
+    random: &dyn ring::rand::SecureRandom,
+) -> Result<Vec<u8>, EnvelopedKeyError> {
+    enveloped_key::seal(signed, recipient, algorithms, EnvelopeSecrets::draw(recipient, random)?)
 }
 
 fn kek(wrap: AesStrength) -> Vec<u8> {
