@@ -125,7 +125,7 @@ impl RecordedDevice {
         let mut dtls = DtlsConfig::new(Some(identity.for_dtls(&random)), Arc::new(verifier));
         dtls.suites = vec![case.suite];
         let block = BlockSize::from_bytes(case.block).expect("a size that RFC 7959 has");
-        let asks = ClientConfig { block, ..ClientConfig::default() };
+        let asks = ClientConfig { anchor_update: est::AnchorUpdate::Ignore, block, ..ClientConfig::default() };
         Self { client: Client::new(Arc::new(asks), Arc::new(dtls), random, now), csr }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dtls::{Now, Random};
-use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, ServerVerifier};
+use est::{AnchorUpdate, Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, ServerVerifier};
 
 use crate::identities::FleetIdentity;
 use crate::run::{Patience, Run};
@@ -92,6 +92,7 @@ impl RunScript {
             _ => None,
         };
         let mut client = ClientConfig {
+            anchor_update: AnchorUpdate::Ignore,
             block: run.block,
             ack_timeout: run.patience.ack_timeout,
             uri_host: name.clone(),

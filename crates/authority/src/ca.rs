@@ -15,6 +15,7 @@ use pki::{AlgorithmError, Certificate, GeneralName, NameConstraints, UnixTime, V
 pub struct Ca {
     name: Box<str>,
     chain: Vec<Arc<Certificate>>,
+    rollover: Vec<Arc<Certificate>>,
     validity: Validity,
     issuer: Arc<IssuerCertificate>,
     /// The validity that all its certificates have in common.
@@ -45,7 +46,55 @@ impl Ca {
             return Err(CaFault::Certificate { index: 0, rule: ChainRule::CrlSign });
         }
         let constraints = chain.iter().filter_map(|certificate| certificate.name_constraints()).collect();
-        Ok(Self { name: name.into(), chain, validity, issuer: Arc::new(issuer), constraints, urls, verify_signatures })
+        let (issuer, rollover) = (Arc::new(issuer), Vec::new());
+        Ok(Self { name: name.into(), chain, rollover, validity, issuer, constraints, urls, verify_signatures })
+    }
+
+    /// Publishes further certificates while devices change from one root to another: the other root, and what each of the two has signed for the other's
+    /// key: "the EST server's [...] response SHOULD also include [...] OldWithOld, OldWithNew, and NewWithOld certificates" (RFC 7030 §4.1.3).
+    /// Nothing is issued under them.
+    ///
+    /// # Errors
+    /// [`RolloverFault`] names the certificate that is not what it says.
+    pub fn with_rollover(mut self, certificates: Vec<Arc<Certificate>>) -> Result<Self, RolloverFault> {
+        let refuse = |index, rule| Err(RolloverFault { index, rule });
+        if certificates.len() > ROLLOVER_CERTIFICATES_MAX {
+            return refuse(ROLLOVER_CERTIFICATES_MAX, RolloverRule::TooMany);
+        }
+        let is_root = |it: &&Arc<Certificate>| is_self_issued(it) && it.verify_signed_by(it).is_ok();
+        let roots: Vec<_> = self.chain.iter().chain(&certificates).filter(is_root).cloned().collect();
+        for (index, certificate) in certificates.iter().enumerate() {
+            let issues = certificate.key_usage().is_none_or(|usage| usage.key_cert_sign());
+            if !certificate.is_ca() || !issues {
+                return refuse(index, RolloverRule::NotACa);
+            }
+            if is_root(&certificate) {
+                continue;
+            }
+            if !roots.iter().any(|root| root.anchor_id() == certificate.anchor_id()) {
+                return refuse(index, RolloverRule::NotOfARoot);
+            }
+            let is_issued_by = |root: &Arc<Certificate>| {
+                certificate.issuer().matches(root.subject()) && certificate.verify_signed_by(root).is_ok()
+            };
+            if !roots.iter().any(is_issued_by) {
+                return refuse(index, RolloverRule::NotSignedByARoot);
+            }
+        }
+        self.rollover = certificates;
+        Ok(self)
+    }
+
+    /// What `/crts` answers: the chain, issuing certificate first, and the certificates of a roll-over.
+    #[must_use]
+    pub fn published(&self) -> Vec<Arc<Certificate>> {
+        let mut all = self.chain.clone();
+        for certificate in &self.rollover {
+            if all.iter().all(|known| known.digest() != certificate.digest()) {
+                all.push(Arc::clone(certificate));
+            }
+        }
+        all
     }
 
     /// Its name in the configuration.
@@ -60,7 +109,7 @@ impl Ca {
         self.issuer.certificate()
     }
 
-    /// Issuing certificate first, root last: what `/crts` answers.
+    /// Issuing certificate first, root last.
     #[must_use]
     pub fn chain(&self) -> &[Arc<Certificate>] {
         &self.chain
@@ -164,6 +213,51 @@ fn prove(chain: &[Arc<Certificate>], index: usize) -> Result<(), ChainRule> {
 fn is_self_issued(certificate: &Certificate) -> bool {
     certificate.subject().matches(certificate.issuer())
 }
+
+/// One roll-over has one other root and two certificates across; this leaves room for a second one, and one answer of `/crts` is
+/// still a few kilobytes.
+const ROLLOVER_CERTIFICATES_MAX: usize = 8;
+
+/// Why certificates are not those of a roll-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RolloverFault {
+    /// The place of the certificate at fault among those given, counted from 0.
+    pub index: usize,
+    /// The rule that it breaks.
+    pub rule: RolloverRule,
+}
+
+/// A rule that a certificate of a roll-over breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RolloverRule {
+    /// There are more certificates than one answer carries.
+    TooMany,
+    /// basicConstraints does not have cA, or keyUsage is without keyCertSign.
+    NotACa,
+    /// Neither a root, nor a certificate for the name and key of one.
+    NotOfARoot,
+    /// No root of the CA or of the roll-over has signed it.
+    NotSignedByARoot,
+}
+
+impl fmt::Display for RolloverRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => write!(f, "is one of more than {ROLLOVER_CERTIFICATES_MAX} certificates"),
+            Self::NotACa => f.write_str("is not a CA certificate (basicConstraints, keyUsage)"),
+            Self::NotOfARoot => f.write_str("is not a root, and does not have the name and the key of a root"),
+            Self::NotSignedByARoot => f.write_str("is not signed by the root that it names as its issuer"),
+        }
+    }
+}
+
+impl fmt::Display for RolloverFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "certificate {} of the roll-over {}", self.index + 1, self.rule)
+    }
+}
+
+impl std::error::Error for RolloverFault {}
 
 /// The time in which all certificates are valid; the error names the first certificate that leaves no such
 /// time.

@@ -220,7 +220,7 @@ impl CaProfile {
             return Err(CaProfileFault::NoKeyType);
         }
         let published = Published {
-            ca_certificates: spec.ca.chain().to_vec(),
+            ca_certificates: spec.ca.published(),
             issuers: vec![Arc::clone(spec.ca.certificate())],
             names: spec.issued_names(),
             server_keys: spec.server_keys,

@@ -63,7 +63,7 @@ mod subject;
 
 pub use authority::Authority;
 pub use batch::Isolate;
-pub use ca::{Ca, CaFault, ChainRule, Urls, VerifySignatures};
+pub use ca::{Ca, CaFault, ChainRule, RolloverFault, RolloverRule, Urls, VerifySignatures};
 pub use ca_authority::CaAuthority;
 pub use ca_profile::{
     BACKDATE, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MAX, CERTIFICATES_PER_DEVICE_MIN, CaProfile,

@@ -109,4 +109,17 @@ impl<V: VerifyPeer> ClientConfig<V> {
             handshake_deadline: HANDSHAKE_DEADLINE_DEFAULT,
         }
     }
+
+    /// The same configuration with another verifier.
+    #[must_use]
+    pub fn with_verifier(&self, verifier: Arc<V>) -> Self {
+        Self {
+            identity: self.identity.clone(),
+            verifier,
+            suites: self.suites.clone(),
+            groups: self.groups.clone(),
+            server_name: self.server_name.clone(),
+            ..*self
+        }
+    }
 }

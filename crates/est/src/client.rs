@@ -33,17 +33,18 @@ use std::time::Instant;
 use coap::client::{Exchange, ExchangeProgress, RequestSpec};
 use coap::{BlockSize, ContentFormat, Message, MessageIds, Method, Token};
 use dtls::{IdentityUse, Now, Random, SendFault, SessionFacts};
-use pki::Certificate;
+use pki::chain::AnchorSet;
+use pki::{Certificate, Encoding};
 
 use crate::resources::{DISCOVERY_PATH, Packing, Resource};
 use crate::room;
-use crate::verify::ServerVerifier;
+use crate::verify::{AuthenticatedServer, ServerVerifier};
 use answer::Expected;
 use persistence::{Effort, IDLE_MAX, Next, Remedy};
 use state::{Asking, ClientState, Pursuit, Task};
 
 pub use answer::{Answer, CaCertificates, ReceivedKey};
-pub use config::{ClientConfig, DtlsConfig};
+pub use config::{AnchorUpdate, ClientConfig, DtlsConfig};
 pub use event::ClientEvent;
 pub use failure::{AnswerFault, ErrorResponse, Failure, UnreadableAnswer};
 pub use operation::{Operation, StartFault};
@@ -62,6 +63,8 @@ pub struct Client {
     random: Arc<dyn Random>,
     ids: MessageIds,
     accept: Option<Packing>,
+    /// The server of the association has not been judged by the current anchors.
+    anchors_changed: bool,
     state: ClientState,
     /// When the last datagram from the server arrived.
     heard: Instant,
@@ -90,6 +93,7 @@ impl Client {
         Self {
             dtls: dtls::Client::with_observer(Arc::clone(&dtls), Arc::clone(&random), now, observer.clone()),
             accept: config.accept,
+            anchors_changed: false,
             config,
             dtls_config: dtls,
             observer,
@@ -122,6 +126,10 @@ impl Client {
         };
         let accept = self.accept;
         let expected = Expected::of(&operation, accept)?;
+        if !dormant && let Err(failure) = self.judge_server_again(now) {
+            self.disown(now, failure);
+            return Ok(());
+        }
         let Some(policy) = self.config.persistence else {
             self.ask(now, operation, accept, expected, None);
             return Ok(());
@@ -209,6 +217,35 @@ impl Client {
         self.dtls.set_observer(observer);
     }
 
+    /// "SHOULD revalidate the server certificate chain against the updated Explicit TA from the /crts response before
+    /// proceeding with the subsequent requests" (RFC 9148 §9.1).
+    fn judge_server_again(&mut self, now: Now) -> Result<(), Failure> {
+        if !std::mem::take(&mut self.anchors_changed) {
+            return Ok(());
+        }
+        let Some(server) = self.dtls.peer() else { return Ok(()) };
+        let judged = self.dtls_config.verifier.judge_again(server, now.utc);
+        judged.map_err(|dtls::CertificateRefusal { fault, detail }| Failure::Disowned { fault, detail })
+    }
+
+    /// "If the server certificate chain does not authenticate against the database, the client SHOULD close the connection
+    /// without completing the rest of the requests" (RFC 9148 §9.1).
+    fn disown(&mut self, now: Now, failure: Failure) {
+        self.drop_association(now);
+        self.state = if self.config.persistence.is_some() { ClientState::Dormant } else { ClientState::Over };
+        self.failed(now, failure, None);
+    }
+
+    /// "The updated Explicit TA MUST continue to be used in new DTLS connections" (RFC 9148 §9.1).
+    fn adopt(&mut self, received: &CaCertificates) {
+        let parsed = received.usable.iter().filter_map(|der| Certificate::parse_as(der, Encoding::Strict).ok());
+        let set = AnchorSet::sort(&parsed.map(Arc::new).collect::<Vec<_>>());
+        // Each of them was found to be fit for an anchor when the answer was checked.
+        let Ok(verifier) = ServerVerifier::explicit(set, self.dtls_config.verifier.name().clone()) else { return };
+        self.dtls_config = Arc::new(self.dtls_config.with_verifier(Arc::new(verifier)));
+        self.anchors_changed = true;
+    }
+
     fn ask(
         &mut self,
         now: Now,
@@ -281,7 +318,7 @@ impl Client {
     fn drain_events(&mut self, now: Now, datagram: &[u8]) {
         while let Some(event) = self.dtls.poll_event() {
             match event {
-                dtls::ClientEvent::Established { peer, facts, identity } => self.connected(now, peer, facts, identity),
+                dtls::ClientEvent::Established { peer, facts, identity } => self.connected(now, &peer, facts, identity),
                 dtls::ClientEvent::Data { plaintext } => {
                     if let Some(plaintext) = datagram.get(plaintext) {
                         self.handle_message(now, plaintext);
@@ -296,8 +333,10 @@ impl Client {
         }
     }
 
-    fn connected(&mut self, now: Now, server: Arc<Certificate>, facts: SessionFacts, identity: IdentityUse) {
+    fn connected(&mut self, now: Now, server: &AuthenticatedServer, facts: SessionFacts, identity: IdentityUse) {
+        let server = Arc::clone(&server.certificate);
         self.heard = now.mono;
+        self.anchors_changed = false;
         match self.take(ClientState::Connected(None)) {
             ClientState::Connecting(Some(Task::Request(pursuit))) => {
                 self.events.push_back(ClientEvent::Reconnected { server, facts });
@@ -433,7 +472,14 @@ impl Client {
             ExchangeProgress::Done(reply) => {
                 let Some((expected, task)) = self.finish() else { return };
                 match expected.check(reply) {
-                    Ok(answer) => self.events.push_back(ClientEvent::Done(answer)),
+                    Ok(answer) => {
+                        if let Answer::CaCertificates(received) = &answer
+                            && self.config.anchor_update == AnchorUpdate::Adopt
+                        {
+                            self.adopt(received);
+                        }
+                        self.events.push_back(ClientEvent::Done(answer));
+                    }
                     Err(failure) => self.failed(now, failure, task),
                 }
             }

@@ -22,8 +22,8 @@ pub mod trace;
 mod verify;
 
 pub use client::{
-    Answer, AnswerFault, CaCertificates, Client, ClientConfig, ClientEvent, DtlsConfig, ErrorResponse, Failure,
-    Operation, Persistence, ReceivedKey, StartFault, UnreadableAnswer,
+    AnchorUpdate, Answer, AnswerFault, CaCertificates, Client, ClientConfig, ClientEvent, DtlsConfig, ErrorResponse,
+    Failure, Operation, Persistence, ReceivedKey, StartFault, UnreadableAnswer,
 };
 pub use config::{ConfigFault, EnrolmentLimits, Nested, ServerConfig, ServerSpec};
 pub use dtls::{Now, Path, Random, SessionId, SocketIndex, Transmit, UnixTime};
@@ -35,4 +35,7 @@ pub use server::{
     Alarm, Attempt, Backlog, Counters, JobId, Notice, OFFERED_BYTES_MAX, Output, PublicKeyDone, PublicKeyJob, Server,
     Success,
 };
-pub use verify::{Authenticated, CertificateCache, NameAuthorities, PeerDevice, PeerVerifier, ServerVerifier};
+pub use verify::{
+    AnchorDatabase, Authenticated, AuthenticatedServer, CertificateCache, NameAuthorities, PeerDevice, PeerVerifier,
+    ServerVerifier,
+};

@@ -2,7 +2,8 @@
 //!
 //! [`PeerVerifier`] judges devices on the server, against the union of all profiles' anchors; which of them a profile
 //! accepts is the authority's decision, request by request. [`ServerVerifier`] judges the server on a device, as RFC 7030
-//! §3.6 says: an anchor that was given, the name that was dialled, a certificate for servers.
+//! §3.6 says: an anchor that was given, the name that was dialled, a certificate for servers. Under anchors of the Explicit
+//! database, which are those of the device's own CA, id-kp-cmcRA stands for the name.
 //!
 //! A session keeps a [`PeerDevice`], which is a digest; the certificate itself lives once in a [`CertificateCache`].
 
@@ -17,4 +18,4 @@ mod tests;
 
 pub use certificates::{Authenticated, CertificateCache};
 pub use device::{NameAuthorities, PeerDevice, PeerVerifier};
-pub use server::ServerVerifier;
+pub use server::{AnchorDatabase, AuthenticatedServer, ServerVerifier};

@@ -25,6 +25,7 @@
 //!
 //! Revocation is not checked here: the ledger knows whether a certificate has been revoked.
 
+mod anchor_set;
 mod anchors;
 mod blame;
 mod demand;
@@ -43,6 +44,7 @@ use crate::certificate::Certificate;
 use demand::LeafUse;
 use sent::Chain;
 
+pub use anchor_set::AnchorSet;
 pub use anchors::Anchors;
 pub use error::{AnchorError, AnchorFlaw, ChainError, ChainRefusal, Culprit};
 pub use list::{CertificateListError, Listed, Member, PassedOver, Unusable};
@@ -81,6 +83,28 @@ pub fn collect_server<A: Borrow<Anchors>>(
     let chain = Chain::parse(chain, anchors.borrow().encoding)?;
     let unproven = begin_server(anchors, chain, utc)?;
     judge::check_name(unproven.leaf(), name)?;
+    Ok(unproven)
+}
+
+/// Like [`collect_server`], for anchors of the Explicit database: "the client MUST check either the configured URI or the most recent HTTP
+/// redirection URI against the server's identity [...], or the EST server certificate MUST contain the id-kp-cmcRA [RFC6402] extended
+/// key usage extension" (RFC 7030 §3.6.1). id-kp-cmcRA stands for the name only: serverAuth is required beside it, because a certificate
+/// with extKeyUsage serves no purpose that it does not list (RFC 5280 §4.2.1.12).
+///
+/// # Errors
+/// [`ChainRefusal`], with one variant for each cause.
+pub fn collect_server_or_ra<A: Borrow<Anchors>>(
+    anchors: A,
+    chain: &[&[u8]],
+    utc: UnixTime,
+    name: &ServerName<'_>,
+) -> Result<Unproven<A>, ChainRefusal> {
+    let chain = Chain::parse(chain, anchors.borrow().encoding)?;
+    let unproven = begin_server(anchors, chain, utc)?;
+    let is_ra = unproven.leaf().extended_key_usage().is_some_and(|purposes| purposes.cmc_ra);
+    if !is_ra {
+        judge::check_name(unproven.leaf(), name)?;
+    }
     Ok(unproven)
 }
 

@@ -123,6 +123,31 @@ pub fn server(
     parent: Parent<'_>,
     random: &dyn SecureRandom,
 ) -> Result<Certificate, MakeError> {
+    server_for(vec![ExtendedKeyUsagePurpose::ServerAuth], spec, public_key, parent, random)
+}
+
+/// Like [`server`], with id-kp-cmcRA beside serverAuth: clients of this CA accept the server whatever name they dialled (RFC 7030 §3.6.1).
+///
+/// # Errors
+/// As [`server`].
+pub fn ra_server(
+    spec: &ServerCertificateSpec<'_>,
+    public_key: PublicKey<'_>,
+    parent: Parent<'_>,
+    random: &dyn SecureRandom,
+) -> Result<Certificate, MakeError> {
+    // id-kp-cmcRA (RFC 6402 §2.10).
+    let cmc_ra = ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 28]);
+    server_for(vec![ExtendedKeyUsagePurpose::ServerAuth, cmc_ra], spec, public_key, parent, random)
+}
+
+fn server_for(
+    purposes: Vec<ExtendedKeyUsagePurpose>,
+    spec: &ServerCertificateSpec<'_>,
+    public_key: PublicKey<'_>,
+    parent: Parent<'_>,
+    random: &dyn SecureRandom,
+) -> Result<Certificate, MakeError> {
     let names = GeneralNames::from_server_names(spec.names)?;
     // X.520's ub-common-name: 64 characters.
     let first = spec.names.first().ok_or(MakeError::NoName)?.to_str();
@@ -138,7 +163,7 @@ pub fn server(
         });
     }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages = purposes;
     sign(&params, &subject, public_key, parent, random)
 }
 

@@ -30,8 +30,20 @@ pub struct ClientConfig {
     pub uri_port: Option<u16>,
     /// The maximum bytes of an answer.
     pub answer_bytes_max: usize,
+    /// What an answer of `/crts` does to the client's trust anchors.
+    pub anchor_update: AnchorUpdate,
     /// How the client persists by itself; without it each failure is reported at once and left to the caller.
     pub persistence: Option<Persistence>,
+}
+
+/// What an answer of `/crts` does to a client's trust anchors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnchorUpdate {
+    /// Its anchors are the Explicit database from then on, and nothing else is trusted (RFC 7030 §4.1.3). The server of the
+    /// current association is judged again before the next request (RFC 9148 §9.1).
+    Adopt,
+    /// Nothing: for a fleet of the load generator, whose members share one verifier.
+    Ignore,
 }
 
 /// All the certificates of a CA: ten of 1.5 KiB in a CMS message.
@@ -48,6 +60,7 @@ impl Default for ClientConfig {
             uri_host: None,
             uri_port: None,
             answer_bytes_max: ANSWER_BYTES_MAX_DEFAULT,
+            anchor_update: AnchorUpdate::Adopt,
             persistence: None,
         }
     }

@@ -23,6 +23,14 @@ pub enum Failure {
         /// One line: the certificate (index, subject), the field, the rule.
         detail: Option<Box<str>>,
     },
+    /// The CA certificates of `/crts` do not authenticate the server that sent them. The association is closed without the
+    /// request; new associations are judged by the new anchors (RFC 9148 §9.1).
+    Disowned {
+        /// The kind of fault.
+        fault: dtls::CertificateFault,
+        /// One line: the certificate (index, subject), the field, the rule.
+        detail: Option<Box<str>>,
+    },
     /// The association ended while the request was in progress.
     Closed(dtls::Closed),
     /// The exchange failed below EST.
@@ -149,7 +157,7 @@ impl Failure {
             | Self::Request(Request::Timeout)
             | Self::Deadline => Some(Reason::NoAnswer),
             Self::Handshake(refusal) => Some(Reason::from(refusal)),
-            Self::Untrusted { fault, .. } => Some(Reason::from(*fault)),
+            Self::Untrusted { fault, .. } | Self::Disowned { fault, .. } => Some(Reason::from(*fault)),
             Self::Closed(_) => None,
             Self::Request(Request::TooLarge) => Some(Reason::AnswerTooLarge),
             Self::Request(Request::Reset) => Some(Reason::AnswerReset),
@@ -167,6 +175,7 @@ impl Failure {
         matches!(
             self,
             Self::Untrusted { .. }
+                | Self::Disowned { .. }
                 | Self::Handshake(
                     dtls::HandshakeRefusal::Certificate(_)
                         | dtls::HandshakeRefusal::BadServerKeyExchange
@@ -199,6 +208,10 @@ impl fmt::Display for Failure {
             }
             Self::Untrusted { fault, detail: None } => {
                 write!(out, "the server's chain is not trusted: {}", Reason::from(*fault).entry().meaning)
+            }
+            Self::Disowned { fault, detail } => {
+                let why = detail.as_deref().unwrap_or(Reason::from(*fault).entry().meaning);
+                write!(out, "the CA certificates that the server sent do not authenticate the server itself: {why}")
             }
             Self::Closed(why) => write!(out, "the association ended before the answer came: {why:?}"),
             Self::Request(coap::client::ExchangeFailure::Timeout) => {

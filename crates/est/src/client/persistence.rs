@@ -220,6 +220,7 @@ impl FailureClass {
             Failure::Later { max_age, .. } => Self::Later(Duration::from_secs((*max_age).into())),
             Failure::Request(Request::BadOption(_) | Request::BadBlock | Request::TooLarge)
             | Failure::TooLong { .. }
+            | Failure::Disowned { .. }
             | Failure::Refused(_)
             | Failure::Answer(_)
             | Failure::Deadline => Self::Final,

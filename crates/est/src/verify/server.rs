@@ -6,7 +6,7 @@ use dtls::{
     CertificateFault, CertificateRefusal, EcdsaPublicKey, Judgement, SignatureCheck, UnixTime, UnprovenPeer, Verdicts,
     VerifyPeer,
 };
-use pki::chain::{self, Anchors, Verified};
+use pki::chain::{self, AnchorSet, Anchors, CHAIN_CERTIFICATES_MAX, Verified};
 use pki::{Certificate, Digest, ServerName};
 
 use super::lock::lock;
@@ -21,25 +21,96 @@ const VERDICT_SECONDS_MAX: u64 = 60;
 /// Verifies the server that a device dialled.
 pub struct ServerVerifier {
     anchors: Arc<Anchors>,
+    /// Authorities for paths, in addition to those that the server sends.
+    helpers: Vec<Arc<Certificate>>,
+    database: AnchorDatabase,
     name: ServerName<'static>,
     last: Mutex<Option<ProvenChain>>,
+}
+
+/// Where anchors come from (RFC 7030 §1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnchorDatabase {
+    /// They were given to the device, for this server or for many: the server's certificate has to contain the dialled name.
+    Implicit,
+    /// They are of the CA that the device belongs to, such as those of `/crts`: id-kp-cmcRA stands for the name.
+    Explicit,
+}
+
+/// A server that has proven its key.
+#[derive(Debug)]
+pub struct AuthenticatedServer {
+    /// Its certificate.
+    pub certificate: Arc<Certificate>,
+    /// What it sent, its own certificate first: it is judged again if the anchors change.
+    chain: Vec<Vec<u8>>,
 }
 
 /// The last chain that was accepted.
 struct ProvenChain {
     chain: Digest,
     at: UnixTime,
-    leaf: Arc<Certificate>,
+    server: Arc<AuthenticatedServer>,
 }
 
 impl ServerVerifier {
-    /// `name` is the dialled name: the client "MUST check either the configured URI or the most recent HTTP redirection
+    /// A verifier with the Implicit database. `name` is the dialled name: the client "MUST check either the configured URI or the most recent HTTP redirection
     /// URI against the server's identity" (RFC 7030 §3.6.1).
     ///
     /// # Errors
     /// Those of [`Anchors::new`].
     pub fn new(anchors: Vec<Arc<Certificate>>, name: ServerName<'static>) -> Result<Self, chain::AnchorError> {
-        Ok(Self { anchors: Arc::new(Anchors::new(anchors)?), name, last: Mutex::new(None) })
+        Self::of(AnchorSet { anchors, helpers: Vec::new() }, AnchorDatabase::Implicit, name)
+    }
+
+    /// A verifier with the Explicit database: anchors of the device's own CA. The Implicit database plays no part in it.
+    ///
+    /// # Errors
+    /// Those of [`Anchors::new`].
+    pub fn explicit(set: AnchorSet, name: ServerName<'static>) -> Result<Self, chain::AnchorError> {
+        Self::of(set, AnchorDatabase::Explicit, name)
+    }
+
+    fn of(set: AnchorSet, database: AnchorDatabase, name: ServerName<'static>) -> Result<Self, chain::AnchorError> {
+        let AnchorSet { anchors, helpers } = set;
+        Ok(Self { anchors: Arc::new(Anchors::new(anchors)?), helpers, database, name, last: Mutex::new(None) })
+    }
+
+    /// Which database the anchors are of.
+    #[must_use]
+    pub const fn database(&self) -> AnchorDatabase {
+        self.database
+    }
+
+    /// Judges a server again that another verifier has accepted: its chain, its name, and every signature.
+    ///
+    /// # Errors
+    /// The refusal that a handshake would end with.
+    pub fn judge_again(&self, server: &AuthenticatedServer, utc: UnixTime) -> Result<(), CertificateRefusal> {
+        let chain: Vec<&[u8]> = server.chain.iter().map(Vec::as_slice).collect();
+        let judged = self.judge(&chain, utc).and_then(chain::Unproven::run);
+        judged.map(drop).map_err(|refused| refusal(&refused))
+    }
+
+    fn judge(&self, chain: &[&[u8]], utc: UnixTime) -> Result<chain::Unproven<Arc<Anchors>>, chain::ChainRefusal> {
+        let anchors = Arc::clone(&self.anchors);
+        match self.database {
+            AnchorDatabase::Implicit => chain::collect_server(anchors, chain, utc, &self.name),
+            AnchorDatabase::Explicit => {
+                chain::collect_server_or_ra(anchors, &self.with_helpers(chain), utc, &self.name)
+            }
+        }
+    }
+
+    /// The chain, and as many of our own authorities behind it as a chain may have.
+    fn with_helpers<'a>(&'a self, chain: &[&'a [u8]]) -> Vec<&'a [u8]> {
+        let mut all = chain.to_vec();
+        for helper in self.helpers.iter().map(|helper| helper.der()) {
+            if all.len() < CHAIN_CERTIFICATES_MAX && !all.contains(&helper) {
+                all.push(helper);
+            }
+        }
+        all
     }
 
     /// The dialled name.
@@ -48,11 +119,11 @@ impl ServerVerifier {
         &self.name
     }
 
-    fn repeated(&self, chain: &Digest, utc: UnixTime) -> Option<Arc<Certificate>> {
+    fn repeated(&self, chain: &Digest, utc: UnixTime) -> Option<Arc<AuthenticatedServer>> {
         let last = lock(&self.last);
         let verdict = last.as_ref().filter(|verdict| verdict.chain == *chain)?;
         let age = utc.as_secs().checked_sub(verdict.at.as_secs())?;
-        (age <= VERDICT_SECONDS_MAX).then(|| Arc::clone(&verdict.leaf))
+        (age <= VERDICT_SECONDS_MAX).then(|| Arc::clone(&verdict.server))
     }
 }
 
@@ -62,12 +133,18 @@ pub struct UnprovenServer {
 }
 
 enum UnprovenServerState {
-    New(Box<ShownChain>, UnixTime),
+    New(Box<ShownChain>, NewChain),
     /// The same chain was verified a moment ago; the server still has to prove that it holds the key.
     Repeated {
-        leaf: Arc<Certificate>,
+        server: Arc<AuthenticatedServer>,
         key: EcdsaPublicKey,
     },
+}
+
+/// What a server sent, and when.
+struct NewChain {
+    certificates: Vec<Vec<u8>>,
+    at: UnixTime,
 }
 
 impl UnprovenPeer for UnprovenServer {
@@ -89,19 +166,21 @@ impl UnprovenPeer for UnprovenServer {
     }
 
     fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<Self, ProvenServer>, CertificateRefusal> {
-        let (shown, at) = match self.state {
-            UnprovenServerState::Repeated { leaf, .. } => {
-                return Ok(Judgement::Proven(ProvenServer { leaf, judged: None }));
+        let (shown, new) = match self.state {
+            UnprovenServerState::Repeated { server, .. } => {
+                return Ok(Judgement::Proven(ProvenServer { server, judged: None }));
             }
-            UnprovenServerState::New(shown, at) => (shown, at),
+            UnprovenServerState::New(shown, new) => (shown, new),
         };
         let digest = shown.digest;
         Ok(match shown.conclude(verdicts)? {
             Judgement::Further(shown) => {
-                Judgement::Further(Self { state: UnprovenServerState::New(Box::new(shown), at) })
+                Judgement::Further(Self { state: UnprovenServerState::New(Box::new(shown), new) })
             }
             Judgement::Proven(Verified { leaf, .. }) => {
-                Judgement::Proven(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) })
+                let NewChain { certificates, at } = new;
+                let server = Arc::new(AuthenticatedServer { certificate: leaf, chain: certificates });
+                Judgement::Proven(ProvenServer { server, judged: digest.map(|digest| (digest, at)) })
             }
         })
     }
@@ -109,32 +188,33 @@ impl UnprovenPeer for UnprovenServer {
 
 /// A server whose chain is verified and that has proven its leaf's key.
 pub struct ProvenServer {
-    leaf: Arc<Certificate>,
+    server: Arc<AuthenticatedServer>,
     /// The digest of its chain, and when it was verified; `None` if an earlier verdict was reused.
     judged: Option<(Digest, UnixTime)>,
 }
 
 impl VerifyPeer for ServerVerifier {
-    type Peer = Arc<Certificate>;
+    type Peer = Arc<AuthenticatedServer>;
     type Unproven = UnprovenServer;
     type Proven = ProvenServer;
 
     fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<UnprovenServer, CertificateRefusal> {
         let digest = chain_digest(chain);
-        if let Some(leaf) = self.repeated(&digest, utc) {
-            let key = session_key(&leaf).ok_or(CertificateFault::UnsupportedAlgorithm)?;
-            return Ok(UnprovenServer { state: UnprovenServerState::Repeated { leaf, key } });
+        if let Some(server) = self.repeated(&digest, utc) {
+            let key = session_key(&server.certificate).ok_or(CertificateFault::UnsupportedAlgorithm)?;
+            return Ok(UnprovenServer { state: UnprovenServerState::Repeated { server, key } });
         }
-        let chain = chain::collect_server(Arc::clone(&self.anchors), chain, utc, &self.name)
-            .map_err(|refused| refusal(&refused))?;
-        Ok(UnprovenServer { state: UnprovenServerState::New(Box::new(ShownChain::new(chain, Some(digest))?), utc) })
+        let judged = self.judge(chain, utc).map_err(|refused| refusal(&refused))?;
+        let new = NewChain { certificates: chain.iter().map(|der| der.to_vec()).collect(), at: utc };
+        let shown = ShownChain::new(judged, Some(digest))?;
+        Ok(UnprovenServer { state: UnprovenServerState::New(Box::new(shown), new) })
     }
 
-    fn admit(&self, proven: ProvenServer) -> Arc<Certificate> {
+    fn admit(&self, proven: ProvenServer) -> Arc<AuthenticatedServer> {
         if let Some((chain, at)) = proven.judged {
-            *lock(&self.last) = Some(ProvenChain { chain, at, leaf: Arc::clone(&proven.leaf) });
+            *lock(&self.last) = Some(ProvenChain { chain, at, server: Arc::clone(&proven.server) });
         }
-        proven.leaf
+        proven.server
     }
 }
 
@@ -173,13 +253,14 @@ mod tests {
         // The server has the key in each case: the test is about its chain.
         let verify = |certificate: &Certificate, at| {
             let shown = verifier.collect(&[certificate.der()], utc(at)).map_err(|refusal| refusal.fault)?;
-            let UnprovenServerState::New(shown, at) = shown.state else { return Ok(()) };
+            let UnprovenServerState::New(shown, new) = shown.state else { return Ok(()) };
             let ShownChain { chain, digest, .. } = *shown;
             let results: Vec<bool> =
                 chain.checks().map(|check| check.key.verify(check.message, check.signature).is_ok()).collect();
             match chain.conclude(results.into_iter()).map_err(|refused| refusal(&refused).fault)? {
                 chain::Conclusion::Proven(Verified { leaf, .. }) => {
-                    verifier.admit(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) });
+                    let server = Arc::new(AuthenticatedServer { certificate: leaf, chain: new.certificates });
+                    verifier.admit(ProvenServer { server, judged: digest.map(|digest| (digest, new.at)) });
                     Ok(())
                 }
                 chain::Conclusion::Further(_) => panic!("there is one path"),

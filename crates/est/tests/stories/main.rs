@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
 mod allocations;
+mod anchors;
 mod attributes;
 mod challenge;
 mod encodings;

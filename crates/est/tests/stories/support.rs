@@ -190,6 +190,21 @@ pub(crate) fn server_of(root: &Holder, names: &[&str], validity: Validity) -> Ho
     Holder { chain: vec![certificate.der().to_vec()], certificate, key }
 }
 
+/// The same authority certified by another one, as in a roll-over: its name and its key, another signature.
+pub(crate) fn cross(of: &Holder, common_name: &str, parent: &Holder) -> Arc<Certificate> {
+    let spec = make::AuthorityCertificateSpec {
+        common_name,
+        organization: Some("Muster tests"),
+        serial: serial(),
+        validity: life(3_650),
+        path_len: None,
+    };
+    let random = TestRandom::secure();
+    let certificate = make::authority(&spec, of.key.signing.public_key(), parent.parent(), &random).unwrap();
+    assert!(certificate.subject().matches(of.certificate.subject()));
+    Arc::new(certificate)
+}
+
 pub(crate) fn device_of(manufacturer: &Holder, number: u32) -> Holder {
     device_living(life(3_650), manufacturer, number)
 }

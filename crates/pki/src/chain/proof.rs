@@ -171,7 +171,10 @@ impl<A: Borrow<Anchors>> Unproven<A> {
     }
 
     /// Verifies all signatures at once.
-    pub(super) fn run(self) -> Result<Verified, ChainRefusal> {
+    ///
+    /// # Errors
+    /// [`ChainRefusal`], with one variant for each cause.
+    pub fn run(self) -> Result<Verified, ChainRefusal> {
         let mut unproven = self;
         loop {
             let mut results = [false; CHAIN_CERTIFICATES_MAX];

@@ -1,0 +1,41 @@
+//! The CA certificates of one answer of `/crts`, sorted by their use (RFC 7030 §4.1.3).
+
+use std::sync::Arc;
+
+use crate::certificate::Certificate;
+
+/// Certificates of a CA: those at which paths end, and those that lie on paths.
+///
+/// During a roll-over a CA publishes its old and its new root, and the certificates OldWithNew and NewWithOld that each of them has signed for
+/// the other's key (RFC 4210 §4.4). The roots are anchors. A cross certificate is not: it lets a chain below one root be verified by a
+/// client that has only the other.
+#[derive(Clone, Debug)]
+pub struct AnchorSet {
+    /// Where paths end.
+    pub anchors: Vec<Arc<Certificate>>,
+    /// Certificates for paths, in addition to those that a peer sends.
+    pub helpers: Vec<Arc<Certificate>>,
+}
+
+impl AnchorSet {
+    /// Sorts the certificates of a list, such as [`super::Listed::certificates`]. An authority whose issuer is not in the list is an
+    /// anchor too: the root above it may have a kind of key that we do not support.
+    #[must_use]
+    pub fn sort(certificates: &[Arc<Certificate>]) -> Self {
+        let roots: Vec<_> = certificates.iter().filter(|it| is_self_signed(it)).map(|it| it.anchor_id()).collect();
+        let is_anchor = |it: &Arc<Certificate>| {
+            let issuer_is_listed =
+                certificates.iter().any(|other| other.digest() != it.digest() && it.issuer().matches(other.subject()));
+            is_self_signed(it) || (it.is_ca() && !issuer_is_listed && !roots.contains(&it.anchor_id()))
+        };
+        let (anchors, helpers) = certificates.iter().cloned().partition(is_anchor);
+        Self { anchors, helpers }
+    }
+}
+
+/// A cross certificate of a roll-over has the same name as subject and issuer as well; only its signature tells it from a root.
+fn is_self_signed(certificate: &Certificate) -> bool {
+    certificate.is_ca()
+        && certificate.issuer().matches(certificate.subject())
+        && certificate.verify_signed_by(certificate).is_ok()
+}
