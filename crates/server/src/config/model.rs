@@ -132,6 +132,8 @@ pub struct CaSection {
     pub certificate: Read<PathBuf>,
     /// `root`: PEM, the certificates above `certificate`, for `/crts`.
     pub root: Option<Read<PathBuf>>,
+    /// `rollover`: PEM, for `/crts` while devices change from one root to another: the other root, OldWithNew, NewWithOld.
+    pub rollover: Option<Read<PathBuf>>,
     /// `key`
     pub key: Read<SecretUri>,
     /// `verify_signatures`

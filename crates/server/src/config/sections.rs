@@ -247,6 +247,7 @@ fn limits(reader: &mut SectionReader, root: &mut Section<'_>) -> LimitsSection {
 fn ca(reader: &mut SectionReader, name: String, mut section: Section<'_>) -> Option<CaSection> {
     let certificate = reader.required(&mut section, "certificate", "certificate = \"ca/issuing.pem\"");
     let root = reader.optional(&mut section, "root");
+    let rollover = reader.optional(&mut section, "rollover");
     let key = reader.required(&mut section, "key", "key = \"file:ca/issuing.key\"");
     let verify_signatures = word(reader, &mut section, "verify_signatures", VerifySignatures::External);
     let crl_url = crl_url(reader, &mut section);
@@ -254,7 +255,7 @@ fn ca(reader: &mut SectionReader, name: String, mut section: Section<'_>) -> Opt
     let ocsp_url = url(reader, &mut section, "ocsp_url");
     reader.finish(&section);
     let (certificate, key) = (certificate?, key?);
-    Some(CaSection { name, certificate, root, key, verify_signatures, crl_url, ca_issuers_url, ocsp_url })
+    Some(CaSection { name, certificate, root, rollover, key, verify_signatures, crl_url, ca_issuers_url, ocsp_url })
 }
 
 fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<ProfileSection> {

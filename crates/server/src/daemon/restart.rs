@@ -112,6 +112,7 @@ fn all_reloaded(dtls: &DtlsSection, est: &EstSection, cas: &[CaSection], profile
             name: _,
             certificate: _,
             root: _,
+            rollover: _,
             key: _,
             verify_signatures: _,
             crl_url: _,

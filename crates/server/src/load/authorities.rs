@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authority::{Ca, CaFault, CaKeyFault, CaProfile, ChainRule, ProbeFault, ProbeRule, Profile, RingSigner, Urls};
+use authority::{
+    Ca, CaFault, CaKeyFault, CaProfile, ChainRule, ProbeFault, ProbeRule, Profile, RingSigner, RolloverFault, Urls,
+};
 use pki::Certificate;
 use pki::chain::{Member, PassedOver};
 
@@ -57,7 +59,7 @@ impl Loading {
         // The key is checked even if the chain is invalid, so that every fault is found.
         let key = self.private_key(&section.key, file);
         let ca = match ca {
-            Ok(ca) => Arc::new(ca),
+            Ok(ca) => ca,
             Err(fault) => {
                 self.faults.push(section.certificate.fault(chain_problem(&chain, &places, &fault)));
                 // One of these certificates may be the missing one.
@@ -83,6 +85,7 @@ impl Loading {
                 remedy: "add the section [crl], or remove `crl_url` before devices enrol",
             });
         }
+        let ca = self.with_rollover(section, file, ca)?;
         let authority = LoadedCa { ca, places };
         if let Some((key, key_path)) = key
             && let Err(fault) = signer.add(&authority.ca, key)
@@ -100,6 +103,31 @@ impl Loading {
         }
         // A missing key is already reported; its profiles are still tried.
         Some(authority)
+    }
+
+    /// The CA with the certificates of `rollover`, each of which has to be what it says.
+    fn with_rollover(&mut self, section: &CaSection, file: &Path, ca: Ca) -> Option<Arc<Ca>> {
+        let Some(rollover) = &section.rollover else { return Some(Arc::new(ca)) };
+        let path = config::from_file(file, &rollover.value);
+        let members = self.above_in(rollover, &rollover.value, file)?.usable;
+        for Member { certificate, .. } in &members {
+            self.check_validity(rollover, path.clone(), CertificateRole::Ca, certificate, Gravity::Warning);
+        }
+        match ca.with_rollover(members.iter().map(|member| Arc::clone(&member.certificate)).collect()) {
+            Ok(ca) => Some(Arc::new(ca)),
+            Err(RolloverFault { index, rule }) => {
+                let Member { index, certificate } = members.get(index)?;
+                self.faults.push(rollover.fault(Problem::Chain {
+                    path,
+                    position: index + 1,
+                    subject: certificate.subject().to_string(),
+                    rule: rule.to_string(),
+                    remedy: "list the other root, the certificate of the old key that the new root has signed (OldWithNew), and the one of the new key \
+                             that the old root has signed (NewWithOld)",
+                }));
+                None
+            }
+        }
     }
 
     /// The certificates of `certificate` and `root`, with their positions.

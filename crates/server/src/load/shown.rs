@@ -131,7 +131,7 @@ impl Loading {
         let mut refused = Vec::new();
         let mut trusted = 0;
         for authority in authorities.iter().filter(|authority| used(authority.ca.name())) {
-            let known: Vec<_> = authority.ca.chain().iter().chain(beside).cloned().collect();
+            let known: Vec<_> = authority.ca.published().iter().chain(beside).cloned().collect();
             match shown.verify(known, self.utc) {
                 Ok(()) => trusted += 1,
                 Err(error) => refused.push((authority.ca.name(), error)),
