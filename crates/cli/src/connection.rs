@@ -8,16 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dtls::{IdentityUse, SessionFacts};
-use est::{
-    Answer, CaCertificates, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ReceivedKey, ServerVerifier,
-};
+use est::{Answer, CaCertificates, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ReceivedKey};
 use net::SystemRandom;
 use net::blocking_client::{BlockingClient, ConnectionFault, Setup};
 use net::capture::{Addresses, KeyLog, Pcapng, Tee, TracePrinter};
 use pki::{Certificate, PrivateKey};
 
 use crate::arguments::{Connection, ServerUri, TraceStyle};
-use crate::identity::{self, Identity};
+use crate::identity::{self, Identity, Trust};
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, Status, say};
 use crate::pem;
@@ -51,7 +49,7 @@ impl Session {
     pub(crate) fn open(
         connection: &Connection,
         identity: Option<&Identity>,
-        trust: Vec<Arc<Certificate>>,
+        trust: Trust,
         interrupt: Interrupt,
     ) -> CommandResult<Self> {
         let plan = Plan::new(connection, identity, trust)?;
@@ -73,11 +71,12 @@ impl Session {
         self.device.set_accept(accept);
     }
 
-    /// `GET /crts`.
+    /// `GET /crts`. From then on, what it lists are the trust anchors, also for a session that replaces this one.
     pub(crate) fn authorities(&mut self) -> CommandResult<Authorities> {
         match self.ask(|_| Ok(Operation::CaCertificates))? {
             Answer::CaCertificates(CaCertificates { usable, passed_over }) => {
                 pem::name_passed_over(&"/crts", &passed_over);
+                self.plan.dtls = Arc::clone(self.device.client().dtls_config());
                 let passed_over = passed_over.iter().map(ToString::to_string).collect();
                 let certificates: CommandResult<_> = usable.iter().map(|der| self.parse(der)).collect();
                 Ok(Authorities { certificates: certificates?, passed_over })
@@ -198,7 +197,7 @@ impl Session {
 }
 
 impl Plan {
-    fn new(connection: &Connection, identity: Option<&Identity>, trust: Vec<Arc<Certificate>>) -> CommandResult<Self> {
+    fn new(connection: &Connection, identity: Option<&Identity>, trust: Trust) -> CommandResult<Self> {
         let name = connection.server.name()?;
         // An address is not allowed in server_name (RFC 6066 §3) or in Uri-Host (RFC 7252 §5.10.1).
         let host = matches!(name, pki::ServerName::DnsName(_)).then(|| connection.server.host.clone());
@@ -209,7 +208,7 @@ impl Plan {
             ..ClientConfig::default()
         };
         client.path.extend(connection.server.label.clone());
-        let verifier = ServerVerifier::new(trust, name).map_err(|fault| {
+        let verifier = trust.verifier(name).map_err(|fault| {
             let of = identity::anchors_file(connection)
                 .map_or(String::new(), |(file, named_by)| format!(" of {} ({named_by})", file.display()));
             CommandFault::failed(format!("the certificates{of} cannot be used: {fault}"))
@@ -374,6 +373,11 @@ fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
     };
     let nameless = connection.identity.is_none() && connection.cert.is_none();
     let explained = explained.field("reason", reason.map(Reason::code));
+    if matches!(fault, ConnectionFault::Failed(Failure::Disowned { .. })) {
+        return explained.remedy(
+            "no request was sent after that answer (RFC 9148 §9.1); on the server: have its certificate issued below a root that /crts lists, or list its root there (`root` or `rollover` of [ca])",
+        );
+    }
     match (reason, status) {
         (Some(_), Status::Refused) if nameless && !is_answer(fault) => explained
             .remedy("no --identity (or --cert and --key) was given, but EST requires a device certificate (RFC 9148 §3)"),

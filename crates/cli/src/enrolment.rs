@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use est::{Operation, Packing};
-use pki::chain::{self, Anchors};
+use pki::chain::{self, AnchorSet, Anchors, CHAIN_CERTIFICATES_MAX};
 use pki::{Certificate, Csr, Encoding, PrivateKey, UnixTime};
 
 use crate::arguments::Connection;
@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -
     let file = arguments.csr.as_deref().map(read).transpose()?;
     let names = RequestNames::of(&identity.leaf, function)?;
 
-    let mut session = Session::open(&arguments.connection, Some(&identity), trust.clone(), interrupt.clone())?;
+    let mut session = Session::open(&arguments.connection, Some(&identity), trust, interrupt.clone())?;
     let authorities = session.authorities()?;
     let source = match file {
         Some(csr) => RequestSource::File(csr),
@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -
     session.close();
     interrupt.check()?;
 
-    let leaf = check(&issued, &authorities.certificates, trust)?;
+    let leaf = check(&issued, &authorities.certificates)?;
     let key = match source {
         // The key that signed the request was for nothing else.
         _ if received.is_some() => received,
@@ -119,28 +119,18 @@ fn read(path: &Path) -> CommandResult<Vec<u8>> {
     Ok(csr)
 }
 
-/// A device keeps a certificate only if its issuer is a trust anchor or was named by a trusted server. Whether the certificate is for the key of the
-/// request is checked where the answer is read.
-fn check(
-    issued: &Certificate,
-    authorities: &[Certificate],
-    trust: Vec<Arc<Certificate>>,
-) -> CommandResult<Arc<Certificate>> {
+/// A device keeps a certificate only if it chains to the CA certificates of the server: they are its Explicit trust anchors. Whether the certificate is for
+/// the key of the request is checked where the answer is read.
+pub(crate) fn check(issued: &Certificate, authorities: &[Certificate]) -> CommandResult<Arc<Certificate>> {
     let not_kept = |why: String| CommandFault::failed(format!("the certificate from the server was not kept: {why}"));
-    let (tops, others): (Vec<_>, Vec<_>) = authorities.iter().partition(|ca| is_top(ca, authorities));
-    let anchors = trust.into_iter().chain(tops.into_iter().cloned().map(Arc::new));
-    let anchors = Anchors::new(anchors.collect()).map_err(|fault| not_kept(fault.to_string()))?;
-    let path: Vec<_> = std::iter::once(issued).chain(others).map(Certificate::der).collect();
+    let authorities: Vec<_> = authorities.iter().cloned().map(Arc::new).collect();
+    let AnchorSet { anchors, helpers } = AnchorSet::sort(&authorities);
+    let anchors = Anchors::new(anchors).map_err(|fault| not_kept(fault.to_string()))?;
+    let path = std::iter::once(issued.der()).chain(helpers.iter().map(|helper| helper.der()));
+    let path: Vec<_> = path.take(CHAIN_CERTIFICATES_MAX).collect();
     chain::verify_device(&anchors, &path, UnixTime::now())
         .map(|verified| verified.leaf)
-        .map_err(|fault| not_kept(format!("{fault}; the CA certificates of the server do not chain to what you trust")))
-}
-
-/// Whether the path ends with this authority: it issued itself, or its issuer is not in the list, such as a root with an RSA key that was skipped.
-fn is_top(certificate: &Certificate, authorities: &[Certificate]) -> bool {
-    let issued_it = |other: &Certificate| certificate.issuer().matches(other.subject());
-    let another = authorities.iter().any(|other| other.digest() != certificate.digest() && issued_it(other));
-    certificate.is_ca() && (issued_it(certificate) || !another)
+        .map_err(|fault| not_kept(format!("{fault}; it does not chain to the CA certificates of the server (/crts)")))
 }
 
 fn report(
@@ -207,8 +197,7 @@ mod tests {
 
         let listed = Listed::anchors(&[&of_lists, factory], Encoding::Strict).unwrap();
         let authorities: Vec<_> = listed.certificates().iter().map(|it| Certificate::clone(it)).collect();
-        let trust = vec![Arc::new(material.root.certificate.clone())];
-        check(&material.device.certificate, &authorities, trust).unwrap();
+        check(&material.device.certificate, &authorities).unwrap();
 
         // The next renewal trusts what is written here, whatever else is in the file.
         let file = tempfile::NamedTempFile::new().unwrap();

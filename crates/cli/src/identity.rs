@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pki::{Certificate, PrivateKey, SigningKey};
+use est::{AnchorDatabase, ServerVerifier};
+use pki::chain::{AnchorError, AnchorSet};
+use pki::{Certificate, PrivateKey, ServerName, SigningKey};
 use ring::rand::SystemRandom;
 
 use crate::arguments::Connection;
-use crate::outcome::{CommandFault, CommandResult};
+use crate::outcome::{CommandFault, CommandResult, say};
 use crate::pem;
 
 /// The certificates and the key that a device presents.
@@ -93,11 +95,38 @@ pub(crate) fn anchors_file(connection: &Connection) -> Option<(PathBuf, &'static
     }
 }
 
+/// The trust anchors for a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Trust {
+    certificates: Vec<Arc<Certificate>>,
+    database: AnchorDatabase,
+}
+
+impl Trust {
+    /// The certificates of a file: those of `--trust` are of the Implicit database, those that a CA has sent are of the Explicit one (RFC 7030 §3.6).
+    pub(crate) fn read(path: &Path, named_by: &str, database: AnchorDatabase) -> CommandResult<Self> {
+        Ok(Self { certificates: pem::read_trust(path, named_by)?, database })
+    }
+
+    /// What verifies the server that is dialled as `name`.
+    pub(crate) fn verifier(self, name: ServerName<'static>) -> Result<ServerVerifier, AnchorError> {
+        match self.database {
+            AnchorDatabase::Implicit => ServerVerifier::new(self.certificates, name),
+            AnchorDatabase::Explicit => ServerVerifier::explicit(AnchorSet::sort(&self.certificates), name),
+        }
+    }
+}
+
 /// The trust anchors for the server.
-pub(crate) fn anchors(connection: &Connection) -> CommandResult<Vec<Arc<Certificate>>> {
+pub(crate) fn anchors(connection: &Connection) -> CommandResult<Trust> {
     let (path, named_by) = anchors_file(connection).ok_or_else(|| {
         CommandFault::usage("missing --trust: which CA verifies the server?")
             .remedy("add --trust FILE, such as ca/root.pem from `muster init`")
     })?;
-    pem::read_trust(&path, named_by)
+    let database = if connection.trust.is_some() { AnchorDatabase::Implicit } else { AnchorDatabase::Explicit };
+    let beside = connection.identity.as_deref().map(|dir| dir.join("anchors.pem")).filter(|file| file.exists());
+    if let Some(file) = beside.filter(|_| database == AnchorDatabase::Implicit) {
+        say!("muster: --trust is used instead of {}, the anchors of the device's own CA", file.display());
+    }
+    Trust::read(&path, named_by, database)
 }

@@ -205,6 +205,12 @@ impl Client {
         self.dtls.facts()
     }
 
+    /// The configuration of its next association: after `/crts`, with the anchors of that answer.
+    #[must_use]
+    pub const fn dtls_config(&self) -> &Arc<DtlsConfig> {
+        &self.dtls_config
+    }
+
     /// Datagrams that the DTLS layer dropped, by reason, in the current association.
     #[must_use]
     pub fn drops(&self) -> &dtls::DropCounters {

@@ -49,6 +49,9 @@ certificate_authorities = false
 certificate = "ca/issuing.pem"
 key = "file:ca/issuing.key"
 root = "ca/root.pem"
+# While devices change from one root to another: the other root, and what each root has signed for the key of the other (OldWithNew, NewWithOld). /crts
+# returns them too (RFC 7030 §4.1.3).
+# rollover = "ca/rollover.pem"
 # Which signatures are verified before a certificate is released: "external" for those of a token outside the process, "always" for all.
 verify_signatures = "external"
 # Written into each certificate, if set; cannot be added to a certificate afterwards.
