@@ -5,6 +5,7 @@
     reason = "tests: a failure panics, files and processes are what is tested"
 )]
 
+mod anchors;
 mod audit;
 mod cert;
 mod common;
