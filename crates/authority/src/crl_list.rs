@@ -1,12 +1,14 @@
 //! What the ledger keeps about the revocation lists of a CA.
 //!
 //! ```text
-//!  fix_crl_layout ──► one list, or so many shards: for good
+//!  fix_crl_layout ──► one list, or so many shards at these URLs: for good
 //!  revoke ──► an entry in one list, which is outdated from then on
 //!  crl_lists ──► which lists are outdated
 //!  number_crls ──► the next CRL number of each, durable before a list with it is signed
 //!  crl_entries ──► the entries of one list, page by page ──► CrlBuilder
 //! ```
+
+use std::sync::Arc;
 
 use pki::AnchorId;
 use pki::issue::Serial;
@@ -15,28 +17,34 @@ use rustls_pki_types::UnixTime;
 
 use crate::entry::Cursor;
 
-/// How the revocation lists of a CA are divided. The certificates name their list, so this never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// How the revocation lists of a CA are divided. The certificates name their list, so this does not change after the first one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CrlLayout {
-    /// One list for the whole CA.
+    /// One list for the whole CA. It names no URL, so its URL may change as long as the old one leads to it.
     Whole,
-    /// One list for each shard.
-    Sharded(CrlShards),
+    /// One list for each shard. Each names its own URL, which a certificate has to repeat exactly (RFC 5280 §6.3.3, step b 2 i): with another URL
+    /// no list would be one of the certificates that were issued before.
+    Sharded {
+        /// The number of shards.
+        shards: CrlShards,
+        /// The URL as configured, with its placeholder.
+        url: Arc<str>,
+    },
 }
 
 impl CrlLayout {
     /// The layout that this URL means.
     #[must_use]
     pub fn of(url: &CrlUrl) -> Self {
-        url.shards().map_or(Self::Whole, Self::Sharded)
+        url.shards().map_or(Self::Whole, |shards| Self::Sharded { shards, url: url.to_string().into() })
     }
 
     /// The index of the list that the certificate with this serial number belongs to.
     #[must_use]
-    pub fn list_of(self, serial: &Serial) -> u32 {
+    pub fn list_of(&self, serial: &Serial) -> u32 {
         match self {
             Self::Whole => 0,
-            Self::Sharded(shards) => shard_of(serial, shards).index(),
+            Self::Sharded { shards, .. } => shard_of(serial, *shards).index(),
         }
     }
 }

@@ -101,8 +101,8 @@ pub trait Ledger: Send + Sync {
     /// their requests. A revocation is final; when a row is revoked again, the first reason and time remain. One answer per request, in order.
     fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>);
 
-    /// Fixes how the revocation lists of a CA are divided, durably, unless that is fixed already. Answers what holds: the caller compares it with what
-    /// it wanted. Revocations of this CA that were recorded before are filed in the lists too, so the call may take seconds: it belongs to a start.
+    /// Fixes how the revocation lists of a CA are divided, durably, unless that is fixed already and the CA has a row: before its first certificate
+    /// the latest layout holds. Answers what holds: the caller compares it with what it wanted. Revocations of this CA that were recorded before are filed in the lists too, so the call may take seconds: it belongs to a start.
     fn fix_crl_layout(&self, ca: AnchorId, layout: CrlLayout, done: Completion<Result<CrlLayout, LedgerFault>>);
 
     /// One page of the revocation lists of a CA, by their index. A CA whose layout is not fixed has no entries in any list.

@@ -117,6 +117,30 @@ fn e26_e35_a_reservation_that_a_crash_left_is_in_the_list_after_the_start() {
     assert_eq!((entries(&ledger), outdated(&ledger)), (vec![serial], 1));
 }
 
+fn shards_at(url: &str) -> CrlLayout {
+    CrlLayout::Sharded { shards: pki::issue::crl::CrlShards::DEFAULT, url: url.into() }
+}
+
+/// The release before kept no URL: the one of the next start holds from then on.
+#[test]
+fn e35_the_url_of_shards_is_kept_and_learnt_where_the_release_before_kept_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.db");
+    let (here, there) = (shards_at("http://here.example/{shard}"), shards_at("http://there.example/{shard}"));
+    let fix = |layout: &CrlLayout| {
+        let ledger = open(&file);
+        ask(&ledger, |ledger, done| ledger.fix_crl_layout(ca(), layout.clone(), done))
+    };
+    assert_eq!(fix(&here), here);
+    reserve(&open(&file), 1);
+    assert_eq!(fix(&there), here, "the certificates name the lists here");
+    let sql = "SELECT url FROM crl_url";
+    let kept: String = connect(&file).unwrap().query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, "http://here.example/{shard}");
+    connect(&file).unwrap().execute_batch("DROP TABLE crl_url").unwrap();
+    assert_eq!((fix(&there), fix(&here)), (there.clone(), there));
+}
+
 #[test]
 fn e35_numbers_and_layouts_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
@@ -125,7 +149,8 @@ fn e35_numbers_and_layouts_survive_a_restart() {
     assert_eq!((number(&ledger, 5_000), number(&ledger, 4_000)), (5_000, 5_001));
     drop(ledger);
     let ledger = open(&file);
-    let shards = CrlLayout::Sharded(pki::issue::crl::CrlShards::DEFAULT);
-    assert_eq!(ask(&ledger, |ledger, done| ledger.fix_crl_layout(ca(), shards, done)), CrlLayout::Whole);
+    reserve(&ledger, 1);
+    let fix = |layout| ask(&ledger, |ledger, done| ledger.fix_crl_layout(ca(), layout, done));
+    assert_eq!(fix(shards_at("http://crl.example/{shard}")), CrlLayout::Whole);
     assert_eq!(number(&ledger, 10), 5_002, "the clock was set back");
 }

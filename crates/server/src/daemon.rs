@@ -101,7 +101,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let pool = Pool::new(config.server.pool_threads, Arc::clone(&clock));
     let pool = Arc::new(pool.map_err(|error| StartupFault::System(io::Error::other(error)))?);
     let executor = Arc::new(PoolExecutor::new(&pool));
-    crl::fix_layouts(&*ledger, config, &loaded.cas)?;
+    crl::fix_layouts(&*ledger, config, (&loaded.cas, &[]))?;
     let crl_statuses = Arc::new(CrlStatuses::default());
     let issuing = Issuing::new(config, Arc::clone(&ledger), Arc::clone(&random), executor, Arc::clone(&exposition));
     let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));

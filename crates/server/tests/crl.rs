@@ -30,7 +30,11 @@ const CRL: &str = "[crl]\nlisten = \"127.0.0.1:0\"\ninterval = \"100ms\"\n";
 
 /// One shard of three, so that two certificates are soon in different lists.
 fn sharded(pki: &Pki, shards: u32) -> String {
-    let url = format!("[ca.main]\ncrl_url = \"http://127.0.0.1/main/{{shard}}.crl\"\ncrl_shards = {shards}\n");
+    sharded_at(pki, "127.0.0.1", shards)
+}
+
+fn sharded_at(pki: &Pki, host: &str, shards: u32) -> String {
+    let url = format!("[ca.main]\ncrl_url = \"http://{host}/main/{{shard}}.crl\"\ncrl_shards = {shards}\n");
     pki.configuration(&["127.0.0.1:0"]).replace("[ca.main]\n", &url)
 }
 
@@ -210,12 +214,13 @@ fn e35_the_issuer_is_the_subject_of_the_ca_octet_by_octet() {
 }
 
 #[test]
-fn e35_another_number_of_shards_is_refused_at_a_reload_and_at_a_start() {
+fn e35_another_number_or_url_of_shards_is_refused_at_a_reload_and_at_a_start() {
     let pki = Pki::new();
     let ledger = open_ledger(&pki);
     let server = start(&pki, &(sharded(&pki, 3) + CRL), Arc::clone(&ledger) as Arc<dyn Ledger>).unwrap();
     for (text, key, words) in [
         (sharded(&pki, 4), "ca.main.crl_shards", "3 shards"),
+        (sharded_at(&pki, "pki.example.net", 3), "ca.main.crl_url", "3 shards at http://127.0.0.1/main/{shard}.crl"),
         (whole(&pki), "ca.main.crl_url", "write `{shard}` into `crl_url`"),
     ] {
         let faults = server.reload(&pki.sources(&(text.clone() + CRL))).unwrap_err().to_string();
@@ -223,13 +228,28 @@ fn e35_another_number_of_shards_is_refused_at_a_reload_and_at_a_start() {
     }
     let reloaded = server.reload(&pki.sources(&(sharded(&pki, 3) + CRL))).unwrap();
     assert_eq!(reloaded.needs_restart, [""; 0]);
-    server.stopper().stop();
-    server.join().unwrap();
-    let fault = start(&pki, &(sharded(&pki, 4) + CRL), ledger).unwrap_err().to_string();
-    assert!(
-        fault.contains("ca.main.crl_shards") && fault.contains("3 shards") && fault.contains("4 shards"),
-        "{fault}"
-    );
+    let end = |server: Handle| {
+        server.stopper().stop();
+        server.join().unwrap();
+    };
+    end(server);
+    let start = |text: String| start(&pki, &(text + CRL), Arc::clone(&ledger) as Arc<dyn Ledger>);
+    // Nothing was issued: a mistake in the URL can be mended.
+    end(start(sharded_at(&pki, "pki.example.net", 5)).unwrap());
+    let server = start(sharded(&pki, 3)).unwrap();
+    issued(&pki, &server, 1);
+    end(server);
+    for (text, key, words) in [
+        (sharded(&pki, 4), "ca.main.crl_shards", ["3 shards", "4 shards"]),
+        (
+            sharded_at(&pki, "pki.example.net", 3),
+            "ca.main.crl_url",
+            ["at http://127.0.0.1/", "at http://pki.example.net/"],
+        ),
+    ] {
+        let fault = start(text).unwrap_err().to_string();
+        assert!(fault.contains(key) && words.iter().all(|words| fault.contains(words)), "{fault}");
+    }
 }
 
 #[test]

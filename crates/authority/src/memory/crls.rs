@@ -45,12 +45,13 @@ impl Crls {
         layout: CrlLayout,
         rows: impl Iterator<Item = &'r LedgerEntry>,
     ) -> CrlLayout {
+        let mut rows = rows.filter(|row| row.intent.ca == ca).peekable();
         let of_ca = self.cas.entry(ca).or_default();
-        if let Some(fixed) = of_ca.layout {
+        if let Some(fixed) = of_ca.layout.clone().filter(|_| rows.peek().is_some()) {
             return fixed;
         }
-        of_ca.layout = Some(layout);
-        rows.filter(|row| row.intent.ca == ca).for_each(|row| self.file(row));
+        of_ca.layout = Some(layout.clone());
+        rows.for_each(|row| self.file(row));
         layout
     }
 
@@ -59,7 +60,7 @@ impl Crls {
         let (serial, not_after) = (row.intent.serial, row.intent.validity.not_after);
         let Some(entry) = row.revocation.as_ref().map(|revocation| revocation.crl_entry(serial)) else { return };
         let Some(of_ca) = self.cas.get_mut(&row.intent.ca) else { return };
-        let Some(layout) = of_ca.layout else { return };
+        let Some(layout) = &of_ca.layout else { return };
         let list = of_ca.lists.entry(layout.list_of(&serial)).or_default();
         list.is_outdated = true;
         list.entries.insert(row.cursor, Filed { entry, not_after });
@@ -68,7 +69,7 @@ impl Crls {
     /// Removes the entry of a row that the ledger forgets.
     pub(super) fn forget(&mut self, row: &LedgerEntry) {
         let Some(of_ca) = self.cas.get_mut(&row.intent.ca).filter(|_| row.revocation.is_some()) else { return };
-        let Some(layout) = of_ca.layout else { return };
+        let Some(layout) = &of_ca.layout else { return };
         if let Some(list) = of_ca.lists.get_mut(&layout.list_of(&row.intent.serial)) {
             list.entries.remove(&row.cursor);
         }

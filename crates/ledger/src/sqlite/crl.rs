@@ -4,6 +4,7 @@
 //! release or program writes it, and the writer files it: it adds an entry to its list in the transaction that revokes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use authority::{
     CRL_ENTRIES_PAGE_MAX, CRL_LISTS_MAX, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListFilter, CrlListQuery,
@@ -24,6 +25,12 @@ pub(super) const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS crl_layout (
   ca INTEGER PRIMARY KEY,
   shards INTEGER NOT NULL
+) STRICT;
+
+-- The URL of the lists of a CA with shards, with its placeholder. Files of earlier releases get the table, and the URL, with their next start.
+CREATE TABLE IF NOT EXISTS crl_url (
+  ca INTEGER PRIMARY KEY,
+  url TEXT NOT NULL
 ) STRICT;
 
 -- One list: its last CRL number, how many entries were filed in it, and how many of them that number covers.
@@ -69,6 +76,12 @@ pub(super) const FILL: Fill = Fill {
     insert: "INSERT OR IGNORE INTO crl_unfiled (number, ca) VALUES (?1, ?2)",
 };
 
+/// The table of the URLs: version 2 of the release before lacks it.
+const URLS: &str = "CREATE TABLE IF NOT EXISTS crl_url (ca INTEGER PRIMARY KEY, url TEXT NOT NULL) STRICT";
+
+/// The URL of a layout that the release before fixed.
+const URL_UNKNOWN: &str = "";
+
 /// The version of the schema that has these tables.
 const NEEDED: u32 = 2;
 
@@ -84,25 +97,47 @@ impl Layouts {
         if !has_tables(connection)? {
             return Ok(Self(Vec::new()));
         }
-        let mut statement = connection.prepare("SELECT ca, shards FROM crl_layout")?;
-        let layouts = statement.query_map([], |row| Ok((row.get(0)?, row::code(row, 1, "shards", layout_of)?)))?;
+        let has_urls = connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'crl_url'")?.exists([])?;
+        let sql = if has_urls {
+            "SELECT l.ca, l.shards, u.url FROM crl_layout l LEFT JOIN crl_url u ON u.ca = l.ca"
+        } else {
+            "SELECT ca, shards, NULL FROM crl_layout"
+        };
+        let mut statement = connection.prepare(sql)?;
+        let layouts = statement.query_map([], |row| {
+            let url: Option<String> = row.get(2)?;
+            let layout_of = |code| layout_of(code, url.as_deref().unwrap_or(URL_UNKNOWN));
+            Ok((row.get(0)?, row::code(row, 1, "shards", layout_of)?))
+        })?;
         Ok(Self(layouts.collect::<Result<_, _>>()?))
     }
 
-    /// Fixes the layout of this CA unless it is fixed, and says what holds.
+    /// Fixes the layout of this CA unless it is fixed and a row was reserved with it, and says what holds.
     pub(super) fn fix(&mut self, connection: &Connection, ca: i64, layout: CrlLayout) -> Result<CrlLayout, Error> {
-        if let Some((_, fixed)) = self.0.iter().find(|(known, _)| *known == ca) {
-            return Ok(*fixed);
+        if let Some(fixed) = self.of(ca)
+            && *fixed != layout
+            && !is_same_but_url_unknown(fixed, &layout)
+            && has_row(connection, ca)?
+        {
+            return Ok(fixed.clone());
         }
-        connection.execute("INSERT INTO crl_layout (ca, shards) VALUES (?1, ?2)", [ca, code(layout)])?;
-        self.0.push((ca, layout));
+        if self.of(ca) == Some(&layout) {
+            return Ok(layout);
+        }
+        connection.execute("INSERT OR REPLACE INTO crl_layout (ca, shards) VALUES (?1, ?2)", [ca, code(&layout)])?;
+        if let CrlLayout::Sharded { url, .. } = &layout {
+            connection.execute_batch(URLS)?;
+            connection.execute("INSERT OR REPLACE INTO crl_url (ca, url) VALUES (?1, ?2)", params![ca, url])?;
+        }
+        self.0.retain(|(known, _)| *known != ca);
+        self.0.push((ca, layout.clone()));
         self.file(connection)?;
         Ok(layout)
     }
 
     /// How the lists of this CA are divided.
-    pub(crate) fn of(&self, ca: i64) -> Option<CrlLayout> {
-        self.0.iter().find(|(known, _)| *known == ca).map(|(_, layout)| *layout)
+    pub(crate) fn of(&self, ca: i64) -> Option<&CrlLayout> {
+        self.0.iter().find(|(known, _)| *known == ca).map(|(_, layout)| layout)
     }
 
     /// Whether a list of this CA has the revocation of the row with this number.
@@ -119,11 +154,11 @@ impl Layouts {
 
     /// Adds each revocation that is not filed yet to its list.
     pub(super) fn file(&self, connection: &Connection) -> Result<(), Error> {
-        for &(ca, layout) in &self.0 {
-            while let Some((filed, last)) = unfiled(connection, ca)? {
-                add(connection, ca, layout, &filed)?;
+        for (ca, layout) in &self.0 {
+            while let Some((filed, last)) = unfiled(connection, *ca)? {
+                add(connection, *ca, layout, &filed)?;
                 let sql = "DELETE FROM crl_unfiled WHERE ca = ?1 AND number <= ?2";
-                connection.prepare_cached(sql)?.execute([ca, last])?;
+                connection.prepare_cached(sql)?.execute([*ca, last])?;
             }
         }
         Ok(())
@@ -184,7 +219,7 @@ WHERE u.ca = ?1 ORDER BY u.number LIMIT ?2";
     Ok(last.map(|last| (filed, last)))
 }
 
-fn add(connection: &Connection, ca: i64, layout: CrlLayout, filed: &[Filed]) -> Result<(), Error> {
+fn add(connection: &Connection, ca: i64, layout: &CrlLayout, filed: &[Filed]) -> Result<(), Error> {
     let mut in_list: BTreeMap<u32, i64> = BTreeMap::new();
     let sql = "INSERT OR IGNORE INTO crl_entry (ca, list, number, serial, at, reason, not_after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let mut insert = connection.prepare_cached(sql)?;
@@ -274,16 +309,31 @@ fn limit(wanted: usize) -> i64 {
     i64::try_from(wanted + 1).unwrap_or(i64::MAX)
 }
 
-fn code(layout: CrlLayout) -> i64 {
-    match layout {
-        CrlLayout::Whole => 0,
-        CrlLayout::Sharded(shards) => shards.count().into(),
+/// Whether a reservation, and so perhaps a certificate, of this CA is there. Asked only when a layout is to change: it may look at every row.
+fn has_row(connection: &Connection, ca: i64) -> Result<bool, Error> {
+    connection.prepare("SELECT 1 FROM intent WHERE ca = ?1 LIMIT 1")?.exists([ca])
+}
+
+/// Whether the release before fixed this number of shards, and the URL is not known.
+fn is_same_but_url_unknown(fixed: &CrlLayout, wanted: &CrlLayout) -> bool {
+    match (fixed, wanted) {
+        (CrlLayout::Sharded { shards, url }, CrlLayout::Sharded { shards: wanted, .. }) => {
+            shards == wanted && **url == *URL_UNKNOWN
+        }
+        _ => false,
     }
 }
 
-fn layout_of(code: i64) -> Option<CrlLayout> {
+fn code(layout: &CrlLayout) -> i64 {
+    match layout {
+        CrlLayout::Whole => 0,
+        CrlLayout::Sharded { shards, .. } => shards.count().into(),
+    }
+}
+
+fn layout_of(code: i64, url: &str) -> Option<CrlLayout> {
     match u32::try_from(code).ok()? {
         0 => Some(CrlLayout::Whole),
-        count => CrlShards::new(count).map(CrlLayout::Sharded),
+        count => CrlShards::new(count).map(|shards| CrlLayout::Sharded { shards, url: Arc::from(url) }),
     }
 }

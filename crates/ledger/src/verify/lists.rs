@@ -58,7 +58,7 @@ FROM crl_entry e LEFT JOIN revocation r ON r.number = e.number LEFT JOIN intent 
 WHERE (e.ca, e.list, e.number) > (?1, ?2, ?3) ORDER BY e.ca, e.list, e.number LIMIT ?4";
     let is_good = |row: &Row<'_>| -> Result<bool, Error> {
         let (ca, list, serial): (i64, u32, Serial) = (row.get(0)?, row.get(1)?, row::serial(row, 3)?);
-        let is_its_list = |layout: CrlLayout| layout.list_of(&serial) == list;
+        let is_its_list = |layout: &CrlLayout| layout.list_of(&serial) == list;
         Ok(row.get(4)? && layouts.of(ca).is_some_and(is_its_list))
     };
     let mut statement = connection.prepare(sql)?;

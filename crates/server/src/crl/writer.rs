@@ -184,7 +184,8 @@ impl CrlWriter {
             return Ok(());
         }
         let wanted = CrlLayout::of(url);
-        let fixed = ask(&*self.ledger, LEDGER_TIMEOUT, |ledger, done| ledger.fix_crl_layout(anchor, wanted, done))?;
+        let fixed =
+            ask(&*self.ledger, LEDGER_TIMEOUT, |ledger, done| ledger.fix_crl_layout(anchor, wanted.clone(), done))?;
         if fixed != wanted {
             return Err(WriteFault::Layout(fixed));
         }
@@ -353,7 +354,7 @@ impl fmt::Display for WriteFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ledger(fault) => write!(f, "the ledger is {fault}"),
-            Self::Layout(fixed) => write!(f, "the certificates of this CA name {}", layout_words(*fixed)),
+            Self::Layout(fixed) => write!(f, "the certificates of this CA name {}", layout_words(fixed)),
             Self::Sign(fault) => fault.fmt(f),
             Self::Folder { error, file: Some(file) } => write!(f, "{}: {error}", file.display()),
             Self::Folder { error, file: None } => write!(f, "the folder cannot be written: {error}"),
@@ -362,10 +363,10 @@ impl fmt::Display for WriteFault {
 }
 
 /// What certificates name, in words.
-pub(crate) fn layout_words(layout: CrlLayout) -> String {
+pub(crate) fn layout_words(layout: &CrlLayout) -> String {
     match layout {
         CrlLayout::Whole => "one list, without `{shard}`".to_owned(),
-        CrlLayout::Sharded(shards) => format!("{} shards", shards.count()),
+        CrlLayout::Sharded { shards, url } => format!("{} shards at {url}", shards.count()),
     }
 }
 

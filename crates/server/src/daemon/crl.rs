@@ -110,17 +110,27 @@ pub(super) fn start(
     Ok(Crls { _thread: Some(thread), address })
 }
 
-/// Fixes the layout of the lists of each CA before its first certificate, and refuses another one.
-pub(super) fn fix_layouts(ledger: &dyn Ledger, config: &Configuration, cas: &[Arc<Ca>]) -> Result<(), LayoutFault> {
+/// Fixes the layout of the lists of each CA before its first certificate, and refuses another one. Of the CAs that are `running`, no layout changes:
+/// their first certificate may be issued meanwhile.
+pub(super) fn fix_layouts(
+    ledger: &dyn Ledger,
+    config: &Configuration,
+    (cas, running): (&[Arc<Ca>], &[Arc<Ca>]),
+) -> Result<(), LayoutFault> {
     let mut faults = Vec::new();
     for ca in cas {
         let section = config.cas.iter().find(|section| section.name == ca.name());
         let named = section.and_then(|section| section.crl_url.as_ref().map(|url| (section, url)));
         let Some((section, url)) = named else { continue };
         let (anchor, wanted) = (ca.certificate().anchor_id(), CrlLayout::of(&url.value));
-        match ask(ledger, LEDGER_TIMEOUT, |ledger, done| ledger.fix_crl_layout(anchor, wanted, done)) {
+        let in_force = running.iter().find(|it| it.certificate().anchor_id() == anchor).and_then(|it| it.crl_url());
+        if let Some(in_force) = in_force.map(CrlLayout::of).filter(|in_force| *in_force != wanted) {
+            faults.push(conflict(section, url, (&in_force, &wanted)));
+            continue;
+        }
+        match ask(ledger, LEDGER_TIMEOUT, |ledger, done| ledger.fix_crl_layout(anchor, wanted.clone(), done)) {
             Ok(fixed) if fixed == wanted => {}
-            Ok(fixed) => faults.push(conflict(section, url, (fixed, wanted))),
+            Ok(fixed) => faults.push(conflict(section, url, (&fixed, &wanted))),
             // The ledger issues as it did before; the writer says what is missing, and fixes the layout after the migration.
             Err(LedgerFault::NeedsMigration) => {
                 tracing::warn!(
@@ -139,7 +149,7 @@ pub(super) fn fix_layouts(ledger: &dyn Ledger, config: &Configuration, cas: &[Ar
 fn conflict(
     section: &CaSection,
     url: &Read<pki::issue::crl::CrlUrl>,
-    (fixed, wanted): (CrlLayout, CrlLayout),
+    (fixed, wanted): (&CrlLayout, &CrlLayout),
 ) -> ConfigurationFault {
     let what = format!(
         "the ledger has {} for the revocation lists of this CA, and the configuration {}: certificates name the list that they are in, so this \
@@ -148,11 +158,15 @@ fn conflict(
         layout_words(wanted)
     );
     let (key, remedy) = match (fixed, wanted) {
-        (CrlLayout::Sharded(_), CrlLayout::Sharded(_)) => (
+        (CrlLayout::Sharded { shards, .. }, CrlLayout::Sharded { shards: other, .. }) if shards == other => (
+            url.key.clone(),
+            "write the URL that the ledger has: certificates and lists name it, and no list at another URL would be theirs; what answers there can be another host behind the same name",
+        ),
+        (CrlLayout::Sharded { .. }, CrlLayout::Sharded { .. }) => (
             format!("ca.{}.crl_shards", section.name),
             "write the number of shards that the ledger has; a CA with another key can have another number",
         ),
-        (CrlLayout::Sharded(_), CrlLayout::Whole) => (
+        (CrlLayout::Sharded { .. }, CrlLayout::Whole) => (
             url.key.clone(),
             "write `{shard}` into `crl_url`, and the number of shards that the ledger has into `crl_shards`; a CA with another key can do without",
         ),

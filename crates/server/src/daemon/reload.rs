@@ -67,7 +67,7 @@ impl Reloader {
         let running = &*self.0;
         let _turn = running.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let reread = load::load_beside(sources, &running.process, &running.started.limits);
-        let reread = reread.and_then(|reread| running.issuing.fix_layouts(&reread.loaded).map(|()| reread));
+        let reread = reread.and_then(|reread| running.fix_layouts(&reread.loaded).map(|()| reread));
         running.issuing.exposition.reloaded(reread.is_ok().then(UnixTime::now));
         let reread = reread?;
         running.snapshot.store(Arc::new(running.issuing.snapshot(&reread.loaded)));
@@ -87,6 +87,18 @@ impl Reloader {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.0.control.is_ending()
+    }
+}
+
+impl Running {
+    /// A configuration with another layout of revocation lists than the certificates name is refused.
+    fn fix_layouts(&self, loaded: &Loaded) -> Result<(), ConfigurationFaults> {
+        let in_force = Arc::clone(&self.snapshot.load().crls);
+        let fixed = crl::fix_layouts(&*self.issuing.ledger, &loaded.config, (&loaded.cas, &in_force.cas));
+        fixed.map_err(|fault| match fault {
+            LayoutFault::Other(faults) => faults,
+            LayoutFault::Ledger(fault) => ConfigurationFaults(vec![crl::ledger_fault(&loaded.config, fault)]),
+        })
     }
 }
 
@@ -118,14 +130,6 @@ impl Issuing {
         let in_flight_max = usize::try_from(config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
         let node = NodePrefix::new(config.server.node);
         Self { node, ledger, exposition, flights: Arc::new(Flights::new(in_flight_max)), random, executor }
-    }
-
-    /// A configuration with another layout of revocation lists than the certificates name is refused.
-    fn fix_layouts(&self, loaded: &Loaded) -> Result<(), ConfigurationFaults> {
-        crl::fix_layouts(&*self.ledger, &loaded.config, &loaded.cas).map_err(|fault| match fault {
-            LayoutFault::Other(faults) => faults,
-            LayoutFault::Ledger(fault) => ConfigurationFaults(vec![crl::ledger_fault(&loaded.config, fault)]),
-        })
     }
 
     pub(super) fn snapshot(&self, loaded: &Loaded) -> Snapshot {

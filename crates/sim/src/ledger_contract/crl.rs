@@ -18,7 +18,11 @@ fn ca() -> AnchorId {
 }
 
 fn shards(count: u32) -> CrlLayout {
-    CrlLayout::Sharded(CrlShards::new(count).expect("a number of shards"))
+    shards_at("http://crl.example/{shard}", count)
+}
+
+fn shards_at(url: &str, count: u32) -> CrlLayout {
+    CrlLayout::Sharded { shards: CrlShards::new(count).expect("a number of shards"), url: url.into() }
 }
 
 fn next(list: u32, number_min: u64) -> NextCrl {
@@ -67,9 +71,13 @@ fn serials(samples: &[&Sample]) -> BTreeSet<Vec<u8>> {
 }
 
 pub(super) fn a_layout_is_fixed_once(desk: &Desk<'_>) {
-    desk.same(desk.fix_crl_layout(ca(), shards(4)), shards(4), "the first one holds");
-    for other in [shards(5), CrlLayout::Whole, shards(4)] {
-        desk.same(desk.fix_crl_layout(ca(), other), shards(4), &format!("and not {other:?}"));
+    let elsewhere = shards_at("http://elsewhere.example/{shard}", 4);
+    for early in [CrlLayout::Whole, shards(5), elsewhere.clone(), shards(4)] {
+        desk.same(desk.fix_crl_layout(ca(), early.clone()), early, "before the first certificate the latest one holds");
+    }
+    desk.reserve(&[desk.sample(1)]);
+    for other in [shards(5), CrlLayout::Whole, elsewhere, shards(4)] {
+        desk.same(desk.fix_crl_layout(ca(), other.clone()), shards(4), &format!("and then not {other:?}"));
     }
     let of_another = desk.fix_crl_layout(AnchorId::from_bytes([9; 32]), CrlLayout::Whole);
     desk.same(of_another, CrlLayout::Whole, "another CA has a layout of its own");
@@ -112,6 +120,7 @@ pub(super) fn a_revocation_makes_its_list_outdated(desk: &Desk<'_>) {
     let layout = desk.fix_crl_layout(ca(), shards(2));
     let samples: Vec<Sample> = (1..=12).map(|number| desk.sample(number)).collect();
     desk.issue(&samples);
+    let layout = &layout;
     let of_list = |list| samples.iter().filter(move |it| layout.list_of(&it.serial) == list);
     let (Some(first), Some(second), Some(third)) = (of_list(0).next(), of_list(1).next(), of_list(0).nth(1)) else {
         return desk.is(false, "twelve serial numbers fall into two lists");
