@@ -47,6 +47,7 @@ mod job_request;
 mod key_protection;
 mod ledger;
 mod memory;
+mod memory_relay;
 mod occasion;
 mod origin;
 mod probe;
@@ -55,6 +56,7 @@ mod profile_version;
 mod random;
 mod refusal;
 mod refusal_record;
+mod relay;
 mod revocation;
 mod san;
 mod signer;
@@ -92,6 +94,7 @@ pub use job::{Deliver, Job, Outcome, TlsUnique};
 pub use key_protection::{KeyPackageSigner, MadeKey};
 pub use ledger::{INTENT_LIFETIME, Ledger, LedgerFault, LedgerOver};
 pub use memory::MemoryLedger;
+pub use memory_relay::MemoryRelayLedger;
 pub use origin::Origin;
 pub use probe::{Probe, ProbeFault, ProbeRule, probe};
 pub use profile::{Diagnostics, IssuedNames, Mode, Profile, ProfileFault, ProfileSpec, Published};
@@ -99,6 +102,10 @@ pub use profile_version::ProfileVersion;
 pub use random::Random;
 pub use refusal::{Asked, Busy, KeyProtectionFlaw, Misissue, Mismatch, Refusal};
 pub use refusal_record::RefusalRecord;
+pub use relay::{
+    Begun, CERTIFICATES_PER_RELAY_MAX, RELAY_LIFETIME, RelayEnd, RelayEntry, RelayHolder, RelayId, RelayLedger,
+    RelayListing, RelayQuery, RelayRecord, RelayRequest, RelayStage, Relayed, RelayedCertificate,
+};
 pub use revocation::{ACTOR_BYTES_MAX, Actor, Revocation};
 pub use san::{SanKind, SanKindFault};
 pub use signer::{CaKeyFault, CrlSigner, Custody, RingSigner, Signer, SignerFault, ToSign};
