@@ -62,6 +62,7 @@ mod san;
 mod signer;
 mod standing;
 mod subject;
+mod upstream;
 
 pub use authority::Authority;
 pub use batch::Isolate;
@@ -111,3 +112,4 @@ pub use san::{SanKind, SanKindFault};
 pub use signer::{CaKeyFault, CrlSigner, Custody, RingSigner, Signer, SignerFault, ToSign};
 pub use standing::{Finding, Gap, GapTreatment, Inquiry, Registration, Standing, State};
 pub use subject::{SubjectRule, SubjectTemplate, TemplateFault};
+pub use upstream::{UpstreamAnswerFlaw, UpstreamBusy, UpstreamRefusal};

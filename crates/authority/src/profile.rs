@@ -81,7 +81,8 @@ impl ProfileSpec {
 /// What the authority of a profile states about itself when it makes the profile.
 #[derive(Clone, Debug)]
 pub struct Published {
-    /// The answer to `/crts`: its root and what a client needs to build a chain to it (RFC 7030 §4.1.3).
+    /// The answer to `/crts`: its root and what a client needs to build a chain to it (RFC 7030 §4.1.3). Empty if the authority does not know
+    /// them yet: then every function of the profile is answered 5.03.
     pub ca_certificates: Vec<Arc<Certificate>>,
     /// The issuing certificates: the certificate of every enrolled device chains to one of them.
     pub issuers: Vec<Arc<Certificate>>,
@@ -166,6 +167,12 @@ impl Profile {
     #[must_use]
     pub fn ca_certificates(&self) -> &[Arc<Certificate>] {
         &self.published.ca_certificates
+    }
+
+    /// Whether its authority knows its CA certificates: without them a device could not verify what it gets.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.published.ca_certificates.is_empty()
     }
 
     /// The answer to `/att`, as the authority of the profile gave it; `None` if there is nothing to say.

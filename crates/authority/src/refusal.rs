@@ -12,6 +12,7 @@ use crate::function::Function;
 use crate::ledger::LedgerFault;
 use crate::san::SanKind;
 use crate::signer::SignerFault;
+use crate::upstream::{UpstreamAnswerFlaw, UpstreamBusy, UpstreamRefusal};
 
 /// The request is refused: the same request will be refused again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +83,10 @@ pub enum Refusal {
     DeviceFull(u32),
     /// The device may not enrol: an operator has denied it.
     DeviceDenied,
+    /// The upstream CA refused the request.
+    Upstream(UpstreamRefusal),
+    /// The upstream CA gave an answer that cannot be passed on.
+    UpstreamAnswer(UpstreamAnswerFlaw),
 }
 
 impl Refusal {
@@ -129,6 +134,8 @@ impl Refusal {
             Self::KeyOfAnotherDevice => "est.csr.key_of_another_device",
             Self::DeviceFull(_) => "est.device.certificates_full",
             Self::DeviceDenied => "est.device.denied",
+            Self::Upstream(refusal) => refusal.code(),
+            Self::UpstreamAnswer(flaw) => flaw.code(),
         }
     }
 
@@ -255,6 +262,8 @@ impl fmt::Display for Refusal {
                 write!(f, "the device holds {max} certificates that have not expired, and the profile allows no more")
             }
             Self::DeviceDenied => f.write_str("the device is denied by an operator"),
+            Self::Upstream(refusal) => refusal.fmt(f),
+            Self::UpstreamAnswer(flaw) => flaw.fmt(f),
         }
     }
 }
@@ -343,6 +352,8 @@ pub enum Busy {
     Dropped,
     /// The profile was made for another authority: the program that built the server combined the wrong two.
     WrongAuthority,
+    /// The upstream CA has not answered.
+    Upstream(UpstreamBusy),
 }
 
 /// The fault that a check before release found.
@@ -361,6 +372,7 @@ impl Busy {
     pub const fn max_age(self) -> Duration {
         Duration::from_secs(match self {
             Self::DeviceOverLimit { wait } => return wait,
+            Self::Upstream(busy) => return busy.max_age(),
             Self::InFlight | Self::DeviceInFlight => 3,
             Self::Full | Self::Dropped | Self::Ledger(LedgerFault::Abandoned | LedgerFault::Answer) => 5,
             Self::Ledger(LedgerFault::Unavailable | LedgerFault::Broken) | Self::Signer(_) => 10,
@@ -394,6 +406,7 @@ impl fmt::Display for Busy {
             Self::Withheld(Misissue::Lint) => f.write_str("withheld: the certificate is not what was decided"),
             Self::Dropped => f.write_str("a ledger or signer dropped its completion"),
             Self::WrongAuthority => f.write_str("the profile was made for another authority"),
+            Self::Upstream(busy) => busy.fmt(f),
         }
     }
 }

@@ -307,6 +307,9 @@ impl ServerConfig {
             }
             PathTarget::Function { resource, profile } => {
                 let prepared = self.profiles.get(profile).ok_or(Reason::EstUnknownLabel)?;
+                if !prepared.profile.is_ready() {
+                    return Err(Reason::UpstreamNotReady);
+                }
                 prepared.serves(resource)?;
                 if head.method() != resource.method() {
                     return Err(Reason::CoapMethod);

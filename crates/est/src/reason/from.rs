@@ -1,7 +1,9 @@
 //! Converts the refusals of the crates below to reasons. The matches are exhaustive on purpose: a variant added below
 //! needs its row before this compiles.
 
-use authority::{Asked, Busy, Function, KeyProtectionFlaw, Misissue};
+use authority::{
+    Asked, Busy, Function, KeyProtectionFlaw, Misissue, UpstreamAnswerFlaw, UpstreamBusy, UpstreamRefusal,
+};
 use dtls::{AlertDescription, CertificateFault};
 use pki::{CsrError, CsrFlaw};
 
@@ -201,6 +203,8 @@ impl Reason {
             Refusal::KeyOfAnotherDevice => Self::KeyOfAnotherDevice,
             Refusal::DeviceFull(_) => Self::DeviceCertificatesFull,
             Refusal::DeviceDenied => Self::DeviceDenied,
+            Refusal::Upstream(refusal) => Self::from(*refusal),
+            Refusal::UpstreamAnswer(flaw) => Self::from(*flaw),
         }
     }
 }
@@ -245,6 +249,41 @@ impl From<&Busy> for Reason {
             Busy::ClockAhead { .. } => Self::ClockAhead,
             Busy::Dropped => Self::CompletionDropped,
             Busy::WrongAuthority => Self::WrongAuthority,
+            Busy::Upstream(UpstreamBusy::Unreachable) => Self::UpstreamUnreachable,
+            Busy::Upstream(UpstreamBusy::Silent) => Self::UpstreamSilent,
+            Busy::Upstream(UpstreamBusy::Later { .. }) => Self::UpstreamLater,
+            Busy::Upstream(UpstreamBusy::Full) => Self::UpstreamFull,
+            Busy::Upstream(UpstreamBusy::NotReady) => Self::UpstreamNotReady,
+        }
+    }
+}
+
+impl From<UpstreamRefusal> for Reason {
+    fn from(refusal: UpstreamRefusal) -> Self {
+        match refusal {
+            UpstreamRefusal::BadRequest => Self::UpstreamBadRequest,
+            UpstreamRefusal::Unauthorized => Self::UpstreamUnauthorized,
+            UpstreamRefusal::Forbidden => Self::UpstreamForbidden,
+            UpstreamRefusal::NotFound => Self::UpstreamNotFound,
+            UpstreamRefusal::Failed => Self::UpstreamFailed,
+            UpstreamRefusal::NotImplemented => Self::UpstreamNotImplemented,
+            UpstreamRefusal::TimedOut => Self::UpstreamTimedOut,
+        }
+    }
+}
+
+impl From<UpstreamAnswerFlaw> for Reason {
+    fn from(flaw: UpstreamAnswerFlaw) -> Self {
+        match flaw {
+            UpstreamAnswerFlaw::Status => Self::UpstreamAnswerStatus,
+            UpstreamAnswerFlaw::MediaType => Self::UpstreamAnswerMediaType,
+            UpstreamAnswerFlaw::TooLong => Self::UpstreamAnswerTooLong,
+            UpstreamAnswerFlaw::Malformed => Self::UpstreamAnswerMalformed,
+            UpstreamAnswerFlaw::NotOneCertificate => Self::UpstreamAnswerNotOneCertificate,
+            UpstreamAnswerFlaw::OtherKey => Self::UpstreamAnswerOtherKey,
+            UpstreamAnswerFlaw::OtherIssuer => Self::UpstreamAnswerOtherIssuer,
+            UpstreamAnswerFlaw::Unusable => Self::UpstreamAnswerUnusable,
+            UpstreamAnswerFlaw::PrivateKey => Self::UpstreamAnswerPrivateKey,
         }
     }
 }

@@ -58,6 +58,7 @@ const NOT_FOUND: Wire = Wire::Response(Code::NOT_FOUND);
 const NOT_ACCEPTABLE: Wire = Wire::Response(Code::NOT_ACCEPTABLE);
 const TOO_MANY_REQUESTS: Wire = Wire::Response(Code::TOO_MANY_REQUESTS);
 const INCOMPLETE: Wire = Wire::Response(Code::REQUEST_ENTITY_INCOMPLETE);
+const BAD_GATEWAY: Wire = Wire::Response(Code::BAD_GATEWAY);
 const UNAVAILABLE: Wire = Wire::Response(Code::SERVICE_UNAVAILABLE);
 
 handshake_rows!(request_rows);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use authority::{
     Asked, Busy, DeviceIdRule, Function, KeyProtectionFlaw, LedgerFault, Misissue, SanKind, SignerFault,
-    SubjectAttribute,
+    SubjectAttribute, UpstreamAnswerFlaw, UpstreamBusy, UpstreamRefusal,
 };
 use coap::Number;
 use dtls::{AlertDescription, CertificateFault, HandshakeType};
@@ -171,7 +171,38 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::DeviceFull(100),
         Refusal::DeviceDenied,
     ]);
+    all.extend(UPSTREAM_REFUSALS.map(Refusal::Upstream));
+    all.extend(UPSTREAM_ANSWER_FLAWS.map(Refusal::UpstreamAnswer));
     all
+}
+
+const UPSTREAM_REFUSALS: [UpstreamRefusal; 7] = [
+    UpstreamRefusal::BadRequest,
+    UpstreamRefusal::Unauthorized,
+    UpstreamRefusal::Forbidden,
+    UpstreamRefusal::NotFound,
+    UpstreamRefusal::Failed,
+    UpstreamRefusal::NotImplemented,
+    UpstreamRefusal::TimedOut,
+];
+
+const UPSTREAM_ANSWER_FLAWS: [UpstreamAnswerFlaw; 9] = [
+    UpstreamAnswerFlaw::Status,
+    UpstreamAnswerFlaw::MediaType,
+    UpstreamAnswerFlaw::TooLong,
+    UpstreamAnswerFlaw::Malformed,
+    UpstreamAnswerFlaw::NotOneCertificate,
+    UpstreamAnswerFlaw::OtherKey,
+    UpstreamAnswerFlaw::OtherIssuer,
+    UpstreamAnswerFlaw::Unusable,
+    UpstreamAnswerFlaw::PrivateKey,
+];
+
+#[test]
+fn e41_what_an_upstream_answers_wrongly_is_a_bad_gateway() {
+    for flaw in UPSTREAM_ANSWER_FLAWS {
+        assert_eq!(Reason::from(flaw).response_code(), Some(Code::BAD_GATEWAY), "{flaw:?}");
+    }
 }
 
 #[test]
@@ -206,6 +237,11 @@ fn busy() -> Vec<Busy> {
         Busy::Withheld(Misissue::Lint),
         Busy::Dropped,
         Busy::WrongAuthority,
+        Busy::Upstream(UpstreamBusy::Unreachable),
+        Busy::Upstream(UpstreamBusy::Silent),
+        Busy::Upstream(UpstreamBusy::Later { wait: Duration::from_secs(9) }),
+        Busy::Upstream(UpstreamBusy::Full),
+        Busy::Upstream(UpstreamBusy::NotReady),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use authority::Busy;
+use authority::{Busy, UpstreamBusy};
 
 /// The longest Max-Age that this server chooses by itself: after the restart of a ledger the fleet returns within an
 /// hour.
@@ -34,7 +34,9 @@ impl Jitter {
     /// The same for an answer of the authority: a device over its limit can be sent away for longer.
     pub(super) fn max_age_of(&self, least: Duration, why: &Busy) -> u32 {
         match why {
-            Busy::DeviceOverLimit { .. } => self.within(least, LIMIT_SECONDS_MAX),
+            Busy::DeviceOverLimit { .. } | Busy::Upstream(UpstreamBusy::Later { .. }) => {
+                self.within(least, LIMIT_SECONDS_MAX)
+            }
             _ => self.max_age(least),
         }
     }

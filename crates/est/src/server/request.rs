@@ -418,7 +418,11 @@ impl<'c> Resources for ResourceTable<'c, '_> {
     type Refusal = TableRefusal<'c>;
 
     fn find(&self, head: &Head<'_>) -> Result<RequestTarget<'c>, TableRefusal<'c>> {
-        self.config.judge(head).map_err(|reason| TableRefusal { reason, profile: None, max_age: None })
+        self.config.judge(head).map_err(|reason| {
+            let is_later = reason.response_code() == Some(Code::SERVICE_UNAVAILABLE);
+            let max_age = is_later.then(|| self.jitter.max_age(self.retry));
+            TableRefusal { reason, profile: None, max_age }
+        })
     }
 
     fn admit(&self, asked: &RequestTarget<'c>) -> Result<Admit, TableRefusal<'c>> {
