@@ -197,7 +197,9 @@ impl FleetDevice {
                     Some(DeviceEnd::Enrolled(certificate.into()))
                 }
                 // No device requests these.
-                ClientEvent::Done(Answer::Key(_) | Answer::CsrAttributes(_) | Answer::Links(_)) => None,
+                ClientEvent::Done(
+                    Answer::Key(_) | Answer::EnvelopedKey(_) | Answer::CsrAttributes(_) | Answer::Links(_),
+                ) => None,
                 ClientEvent::Again { after: Failure::Later { .. }, .. } => {
                     stats.later_answers += 1;
                     None

@@ -24,7 +24,7 @@ use crate::intent::{Adoption, Intent, Record};
 use crate::issued::Issued;
 use crate::job::{Job, Outcome, TlsUnique};
 use crate::job_request::{CertifiedKey, JobRequest, check_requested};
-use crate::key_protection::{KeyDeliveryTerms, MadeKey};
+use crate::key_protection::MadeKey;
 use crate::ledger::LedgerFault;
 use crate::occasion::Occasion;
 use crate::origin::Origin;
@@ -65,10 +65,6 @@ impl VerifiedJob {
             device: self.device.clone(),
             profile: Arc::clone(self.profile.shared_name()),
         }
-    }
-
-    fn key_delivery<'a>(&'a self, occasion: &'a Occasion<'a>) -> KeyDeliveryTerms<'a> {
-        KeyDeliveryTerms { client: &self.client, rules: &self.rules, cipher_bits: self.cipher_bits, occasion }
     }
 
     /// What the request asks for, without its key.
@@ -317,7 +313,7 @@ pub(crate) fn decide(
     };
     let names = Digest::of_parts(&[verified.csr().subject().der(), verified.csr().san().der()]);
     let VerifiedJob { function, profile, rules, client, anchor, origin, peer, request, cipher_bits, .. } = verified;
-    let made = request.certified(&KeyDeliveryTerms { client: &client, rules: &rules, cipher_bits, occasion });
+    let made = request.certified(&occasion.key_delivery(&client, &rules, cipher_bits));
     let CertifiedKey { public_key, private_key, san, digest } =
         made.ok_or_else(|| Outcome::from(Busy::Signer(SignerFault::Failed)))?;
     let key = Key::new(function, profile.name(), &device, &digest);
@@ -356,7 +352,9 @@ fn check(
     check_requested(verified.csr())?;
     match &verified.request {
         JobRequest::OwnKey(csr) => check_key(verified, csr)?,
-        JobRequest::ServerKey(contents) => verified.key_delivery(occasion).check(contents)?,
+        JobRequest::ServerKey(contents) => {
+            occasion.key_delivery(&verified.client, &verified.rules, verified.cipher_bits).check(contents)?;
+        }
     }
     check_san(verified)?;
     let subject = subject_of(verified, &device)?;

@@ -21,7 +21,6 @@ use pki::{Certificate, CsrContents, Curve, GeneratedKey, PrivateKey, PublicKeyIn
 use zeroize::Zeroizing;
 
 use crate::ca_profile::CaProfile;
-use crate::occasion::Occasion;
 use crate::random::Random;
 use crate::refusal::{KeyProtectionFlaw, Refusal};
 
@@ -69,7 +68,9 @@ pub(crate) struct KeyDeliveryTerms<'a> {
     pub(crate) rules: &'a CaProfile,
     /// The strength of the session's cipher.
     pub(crate) cipher_bits: u16,
-    pub(crate) occasion: &'a Occasion<'a>,
+    /// The source of the key and of what protects it.
+    pub(crate) random: &'a dyn Random,
+    pub(crate) signer: Option<&'a KeyPackageSigner>,
 }
 
 /// An envelope that a request asks for and that can be made.
@@ -93,11 +94,11 @@ impl<'a> KeyDeliveryTerms<'a> {
     /// Makes a key and protects it. What [`Self::check`] has admitted fails only if the source of randomness or the signature does.
     pub(crate) fn make(&self, csr: &CsrContents) -> Option<(PublicKeyInfo, MadeKey)> {
         let envelope = self.envelope(csr).ok()?;
-        let key = with_secure(self.occasion.random, |random| GeneratedKey::generate(self.curve(), random).ok())?;
+        let key = with_secure(self.random, |random| GeneratedKey::generate(self.curve(), random).ok())?;
         let public_key = key.public_key_info();
         let made = match envelope {
             None => MadeKey::Plain(key.into_private_key()),
-            Some(envelope) => MadeKey::Enveloped(envelope.seal(&key, self.occasion.random)?),
+            Some(envelope) => MadeKey::Enveloped(envelope.seal(&key, self.random)?),
         };
         Some((public_key, made))
     }
@@ -118,7 +119,7 @@ impl<'a> KeyDeliveryTerms<'a> {
         let envelope = recipient.and_then(|recipient| {
             let algorithms = EnvelopeAlgorithms::choose(&recipient, &wanted.capabilities, self.curve());
             let algorithms = algorithms.ok_or(KeyProtectionFlaw::Algorithms)?;
-            let signer = self.occasion.package_signer.ok_or(KeyProtectionFlaw::NoSigner)?;
+            let signer = self.signer.ok_or(KeyProtectionFlaw::NoSigner)?;
             Ok(Envelope { recipient, algorithms, signer })
         });
         envelope.map(Some).map_err(Refusal::KeyProtection)

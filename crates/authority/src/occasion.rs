@@ -4,7 +4,8 @@ use pki::Certificate;
 use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
 
-use crate::key_protection::KeyPackageSigner;
+use crate::ca_profile::CaProfile;
+use crate::key_protection::{KeyDeliveryTerms, KeyPackageSigner};
 use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::standing::GapTreatment;
@@ -25,6 +26,16 @@ pub(crate) struct Occasion<'l> {
 }
 
 impl Occasion<'_> {
+    /// The circumstances of a request for a key: its client, the rules of its profile and the strength of its session's cipher.
+    pub(crate) fn key_delivery<'a>(
+        &'a self,
+        client: &'a Certificate,
+        rules: &'a CaProfile,
+        cipher_bits: u16,
+    ) -> KeyDeliveryTerms<'a> {
+        KeyDeliveryTerms { client, rules, cipher_bits, random: self.random, signer: self.package_signer }
+    }
+
     /// What becomes of a certificate whose row this node lost, now.
     pub(crate) fn lost(&self, client: &Certificate) -> Option<GapTreatment> {
         let serial = Serial::from_bytes(client.serial()).ok().filter(|serial| serial.node() == self.node)?;

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dtls::{IdentityUse, SessionFacts};
-use est::{Answer, CaCertificates, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ReceivedKey};
+use est::{
+    Answer, CaCertificates, ClientConfig, DtlsConfig, EnvelopedKey, Failure, Operation, Packing, Reason, ReceivedKey,
+};
 use net::SystemRandom;
 use net::blocking_client::{BlockingClient, ConnectionFault, Setup};
 use net::capture::{Addresses, KeyLog, Pcapng, Tee, TracePrinter};
@@ -100,17 +102,20 @@ impl Session {
         }
     }
 
-    /// `POST /sen`, `/sren`, `/skg` or `/skc`: returns the certificate, which is for the key of the request or for the key beside it. `make` makes the request for a session; it is
-    /// called again if the session is replaced.
+    /// `POST /sen`, `/sren`, `/skg` or `/skc`: returns the certificate, which is for the key of the request or for the key beside it. `make` makes
+    /// the request for a session; it is called again if the session is replaced. `open` opens a key that was encrypted.
     pub(crate) fn certificate(
         &mut self,
         make: impl FnMut(&SessionFacts) -> CommandResult<Operation>,
+        open: impl FnOnce(&EnvelopedKey) -> CommandResult<ReceivedKey>,
     ) -> CommandResult<(Certificate, Option<Arc<PrivateKey>>)> {
-        match self.ask(make)? {
-            Answer::Certificate(der) => Ok((self.parse(&der)?, None)),
-            Answer::Key(ReceivedKey { private_key, certificate }) => Ok((self.parse(&certificate)?, Some(private_key))),
-            other => Err(self.odd(&other)),
-        }
+        let ReceivedKey { private_key, certificate } = match self.ask(make)? {
+            Answer::Certificate(der) => return Ok((self.parse(&der)?, None)),
+            Answer::Key(received) => received,
+            Answer::EnvelopedKey(enveloped) => open(&enveloped)?,
+            other => return Err(self.odd(&other)),
+        };
+        Ok((self.parse(&certificate)?, Some(private_key)))
     }
 
     /// `GET /.well-known/core`: only the EST resources (RFC 9148 §4.1), or all resources.

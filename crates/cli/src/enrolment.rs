@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dtls::SessionFacts;
 use est::{Operation, Packing};
 use pki::chain::{self, AnchorSet, Anchors, CHAIN_CERTIFICATES_MAX};
-use pki::{Certificate, Csr, Encoding, PrivateKey, UnixTime};
+use pki::{Certificate, Csr, CsrContents, Encoding, PrivateKey, UnixTime};
 
 use crate::arguments::Connection;
 use crate::connection::{Authorities, Session};
@@ -13,6 +14,7 @@ use crate::describe;
 use crate::files::{self, Access, Durability, Staged};
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
+use crate::key_decryption::KeyDecryption;
 use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 use crate::pem;
 use crate::request::{RequestNames, RequestPlan, RequestedFunction};
@@ -54,6 +56,15 @@ enum RequestSource {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -> CommandResult {
+    run_with(arguments, function, |_| Ok(None))
+}
+
+/// The same with a key to which the server encrypts what it makes; `decryption` finds it.
+pub(crate) fn run_with(
+    arguments: &EnrolmentArguments,
+    function: RequestedFunction,
+    decryption: impl FnOnce(&Identity) -> CommandResult<Option<KeyDecryption>>,
+) -> CommandResult {
     if matches!(function, RequestedFunction::GenerateKey(_)) && arguments.out.is_none() {
         return Err(CommandFault::usage("the key needs a place: --out DIR"));
     }
@@ -63,7 +74,11 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -
     if let Some(dir) = &arguments.out {
         files::require_absent_or_empty(dir)?;
     }
+    let decryption = decryption(&identity)?.map(Arc::new);
     let file = arguments.csr.as_deref().map(read).transpose()?;
+    if let Some(csr) = &file {
+        check_protection(csr, decryption.as_deref())?;
+    }
     let names = RequestNames::of(&identity.leaf, function)?;
 
     let mut session = Session::open(&arguments.connection, Some(&identity), trust, interrupt.clone())?;
@@ -72,13 +87,14 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -
         Some(csr) => RequestSource::File(csr),
         None => {
             let asked = if arguments.attributes { session.csr_attributes()? } else { None };
-            RequestSource::Plan(Box::new(RequestPlan::new(names, asked, arguments.link)?))
+            let plan = RequestPlan::new(names, asked, arguments.link)?;
+            RequestSource::Plan(Box::new(plan.protecting(decryption.clone())))
         }
     };
     // Accept applies to the enrolment: /crts returns more than the one certificate that 287 can carry.
     session.set_accept(arguments.accept.as_deref().map(packing));
     let packing = arguments.accept.as_deref().map(packing);
-    let (issued, received) = session.certificate(|facts| {
+    let make = |facts: &SessionFacts| {
         let csr = match &source {
             RequestSource::File(csr) => csr.clone(),
             RequestSource::Plan(plan) => plan.request(facts)?,
@@ -90,6 +106,13 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -
                 Operation::GenerateKey { csr, packing: packing.unwrap_or(Packing::CertsOnly) }
             }
         })
+    };
+    // Since /crts was answered, these anchors are the ones to trust.
+    let explicit: Vec<_> = authorities.certificates.iter().cloned().map(Arc::new).collect();
+    let explicit = AnchorSet::sort(&explicit).anchors;
+    let (issued, received) = session.certificate(make, |enveloped| match &decryption {
+        Some(decryption) => decryption.open(enveloped, &authorities.certificates, &explicit),
+        None => Err(CommandFault::failed("the key is encrypted, and no option names the key that opens it")),
     })?;
     session.close();
     interrupt.check()?;
@@ -117,6 +140,20 @@ fn read(path: &Path) -> CommandResult<Vec<u8>> {
     // The server decides whether its encoding is acceptable.
     Csr::parse_as(csr.clone(), Encoding::AsIssued).and_then(Csr::verify).map_err(wrong)?;
     Ok(csr)
+}
+
+/// A request of the user's own names the key that opens the answer, or none if there is none: a key that cannot be opened is lost, and its certificate
+/// is not revoked.
+fn check_protection(csr: &[u8], decryption: Option<&KeyDecryption>) -> CommandResult {
+    let Ok(csr) = CsrContents::parse_as(csr.to_vec(), Encoding::AsIssued) else { return Ok(()) };
+    let (named, opens) = (csr.key_protection(), decryption.map(KeyDecryption::protection).unwrap_or_default());
+    if (named.decrypt_key_id, named.asymm_decrypt_key_id) == (opens.decrypt_key_id, opens.asymm_decrypt_key_id) {
+        return Ok(());
+    }
+    Err(CommandFault::usage(
+        "the request and the options do not name the same key for the encryption of the private key",
+    )
+    .remedy("give --decrypt-key or --decrypt-with-identity for the key that the request of --csr names"))
 }
 
 /// A device keeps a certificate only if it chains to the CA certificates of the server: they are its Explicit trust anchors. Whether the certificate is for

@@ -58,6 +58,11 @@ impl Identity {
         Ok(Self { leaf, chain, key })
     }
 
+    /// A copy of its private key, wiped when it is dropped.
+    pub(crate) fn private_key(&self) -> PrivateKey {
+        PrivateKey::from_pkcs8(self.key.pkcs8().to_vec())
+    }
+
     /// The same identity as DTLS's type.
     pub(crate) fn dtls(&self) -> CommandResult<Arc<dtls::Identity>> {
         est::identity(self.chain.clone(), self.key.pkcs8(), &net::SystemRandom::new())

@@ -94,6 +94,8 @@ enum FunctionName {
     Sen,
     /// Simple re-enrolment
     Sren,
+    /// A key that the server makes
+    Skg,
 }
 
 /// Runs the command.

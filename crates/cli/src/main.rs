@@ -21,6 +21,7 @@ mod identity;
 mod init;
 mod inspect;
 mod interrupt;
+mod key_decryption;
 mod ledger;
 mod link;
 mod load;

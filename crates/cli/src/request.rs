@@ -1,5 +1,7 @@
 //! The request of `enroll` and `reenroll`: its names, its key, what the server's CSR attributes ask for, and its link to the session.
 
+use std::sync::Arc;
+
 use dtls::SessionFacts;
 use pki::csr_attributes::{CsrAttributes, KeyRequirement, LinkingAttribute, SignatureRequirement};
 use pki::linking::LinkingText;
@@ -7,6 +9,7 @@ use pki::make::{self, CsrAdditions, CsrSpec};
 use pki::{Certificate, Curve, GeneralNames, Name, NameBuilder, Oid, PrivateKey, SignatureAlgorithm, SigningKey, oid};
 use ring::rand::SystemRandom;
 
+use crate::key_decryption::KeyDecryption;
 use crate::outcome::{CommandFault, CommandResult, say};
 
 /// The EST function that is requested.
@@ -38,6 +41,8 @@ pub(crate) struct RequestPlan {
     /// The CSR attributes of the server, DER.
     asked: Option<Vec<u8>>,
     linking: Option<LinkingAttribute>,
+    /// The key to which a server-generated key is encrypted.
+    decryption: Option<Arc<KeyDecryption>>,
 }
 
 /// The names that a request asks for unless the server says otherwise.
@@ -96,7 +101,12 @@ impl RequestPlan {
         let random = SystemRandom::new();
         let private = PrivateKey::generate(curve(&wanted)?, &random).map_err(cannot)?;
         let key = SigningKey::from_pkcs8(private.pkcs8(), &random).map_err(cannot)?;
-        Ok(Self { private, key, subject, san, asked, linking })
+        Ok(Self { private, key, subject, san, asked, linking, decryption: None })
+    }
+
+    /// The same with a key to which a server-generated key is encrypted.
+    pub(crate) fn protecting(self, decryption: Option<Arc<KeyDecryption>>) -> Self {
+        Self { decryption, ..self }
     }
 
     /// The request for this session.
@@ -123,11 +133,12 @@ impl RequestPlan {
             say!("muster: warning: the server asks for {}, for which this device has no value", other.id);
         }
         let spec = CsrSpec { subject: &self.subject, san: &self.san, challenge_password };
+        let protection = self.decryption.as_deref().map(KeyDecryption::protection);
         let additions = CsrAdditions {
             extensions: &extensions,
             attributes: &attributes,
             identity_linking,
-            ..CsrAdditions::default()
+            key_protection: protection.as_ref(),
         };
         make::csr_with(&spec, &additions, &self.key, &SystemRandom::new()).map_err(cannot)
     }

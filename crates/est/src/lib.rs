@@ -22,8 +22,8 @@ pub mod trace;
 mod verify;
 
 pub use client::{
-    AnchorUpdate, Answer, AnswerFault, CaCertificates, Client, ClientConfig, ClientEvent, DtlsConfig, ErrorResponse,
-    Failure, Operation, Persistence, ReceivedKey, StartFault, UnreadableAnswer,
+    AnchorUpdate, Answer, AnswerFault, CaCertificates, Client, ClientConfig, ClientEvent, DtlsConfig, EnvelopedKey,
+    ErrorResponse, Failure, Operation, Persistence, ReceivedKey, StartFault, UnreadableAnswer,
 };
 pub use config::{ConfigFault, EnrolmentLimits, Nested, ServerConfig, ServerSpec};
 pub use dtls::{Now, Path, Random, SessionId, SocketIndex, Transmit, UnixTime};

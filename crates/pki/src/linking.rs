@@ -32,6 +32,13 @@ impl LinkingText {
         Self(text)
     }
 
+    /// The tls-unique in a text; `None` if it is not exactly one in base64.
+    #[must_use]
+    pub fn read(text: &str) -> Option<TlsUniqueValue> {
+        let value: TlsUniqueValue = BASE64.decode(text).ok()?.try_into().ok()?;
+        Self::of(&value).is(text).then_some(value)
+    }
+
     /// The text, for challengePassword or estIdentityLinking.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -98,7 +105,10 @@ mod tests {
             "fbfffe000102030405060708",
         ] {
             assert!(!text.is(wrong), "{wrong:?}");
+            assert_ne!(LinkingText::read(wrong), Some(TLS_UNIQUE), "{wrong:?}");
         }
+        assert_eq!(LinkingText::read(text.as_str()), Some(TLS_UNIQUE));
+        assert_eq!(LinkingText::read("revoke me"), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod warning;
 
 use std::sync::Arc;
 
-use authority::{Ca, Profile, RingSigner};
+use authority::{Ca, KeyPackageSigner, Profile, RingSigner};
 use net::SystemRandom;
 use pki::UnixTime;
 
@@ -41,6 +41,8 @@ pub struct Loaded {
     pub(crate) config: Configuration,
     pub(crate) est: Arc<est::ServerConfig>,
     pub(crate) signer: Arc<RingSigner>,
+    /// Signs packages of keys that the server makes.
+    pub(crate) package_signer: Option<Arc<KeyPackageSigner>>,
     pub(crate) process: Arc<Process>,
     pub(crate) shards: u16,
     pub(crate) outside_max: usize,
@@ -157,7 +159,8 @@ impl Loading {
         let issues = |ca: &&LoadedCa| config.profiles.iter().any(|profile| profile.spec.ca.value == ca.ca.name());
         let cas = authorities.iter().map(|it| Arc::clone(&it.ca)).collect();
         let issuers = authorities.iter().filter(issues).map(|it| Arc::clone(&it.ca)).collect();
-        let mut spec = server_spec(&config, shards, shown?.identity, cookie?, profiles?);
+        let shown = shown?;
+        let mut spec = server_spec(&config, shards, shown.identity, cookie?, profiles?);
         spec.certificates = Arc::clone(&process.certificates);
         // Counts each piece of work that can be outside a shard at once: enrolments, and steps of handshakes.
         let outside_max = spec.limits.pending_max.saturating_add(spec.dtls.half_open_max);
@@ -175,6 +178,7 @@ impl Loading {
             est,
             process: Arc::clone(process),
             signer: Arc::new(signer),
+            package_signer: shown.package_signer,
             shards,
             outside_max,
             sessions_max,

@@ -86,9 +86,12 @@ issue.validity = "365d"
 # true: a request must be linked to its session by tls-unique in challengePassword (RFC 7030 §3.5); /att tells devices so, and a session without
 # extended master secret gets no certificate. A link that is there is compared either way.
 require_linking = false
-# true: the server makes keys for devices that ask for one (/skg, /skc). A key is in the answer and nowhere else, protected by DTLS alone; if the
-# device does not receive it, its certificate is revoked.
+# true: the server makes keys for devices that ask for one (/skg, /skc). A key is in the answer and nowhere else, protected by DTLS, and
+# by CMS if the device asks for that; if the device does not receive it, its certificate is revoked.
 server_keys = true
+# Keys that the server shares with devices: a device that names one (DecryptKeyIdentifier, `muster skg --decrypt-key`) gets its private key encrypted
+# to it. One a line: identifier and AES key (16 or 32 octets), in hex. A device can always have it encrypted to the key of its own certificate.
+# server_key_encryption_keys = "file:keks.txt"
 # A repeat of the same request within this time gets the same certificate.
 repeat_window = "24h"
 # How long after the end of its certificate the ledger keeps a row at least: `muster ledger prune` refuses a later date.

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use dtls::{CertificateFault, VerifyPeer as _};
 use est::{CertificateCache, NameAuthorities, PeerVerifier, Reason};
 use pki::chain::{Listed, PassedOver};
-use pki::{Certificate, ExtendedKeyUsage, GeneralName, GeneralNames, KeyUsage, UnixTime, oid};
+use pki::der::{DerError, Reader, Tag};
+use pki::{
+    Certificate, ExtendedKeyUsage, GeneralName, GeneralNames, KeyUsage, Name, Oid, SignatureAlgorithm, UnixTime, oid,
+};
 
 use super::inspection::Inspection;
 use crate::describe::rfc3339;
@@ -17,9 +20,28 @@ pub(super) const AS_ISSUED: &str = "reissue it in strict DER; for burnt-in ident
 
 /// The certificates of a file or message, in order. In a chain each is followed by its issuer.
 pub(super) fn chain<D: AsRef<[u8]>>(certificates: &[D], utc: UnixTime) -> Vec<Inspection> {
+    listed(certificates, ListKind::Chain, utc)
+}
+
+/// The certificates of a certs-only message: in an answer to `/crts` they have no order, and "what can be used is used" (E66).
+pub(super) fn bag<D: AsRef<[u8]>>(certificates: &[D], utc: UnixTime) -> Vec<Inspection> {
+    let is_any_usable = certificates.iter().any(|der| Certificate::parse(der.as_ref()).is_ok());
+    listed(certificates, if is_any_usable { ListKind::Bag } else { ListKind::Chain }, utc)
+}
+
+/// What a certificate that cannot be used costs the others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ListKind {
+    /// The first one decides, and the others are needed.
+    Chain,
+    /// Nothing.
+    Bag,
+}
+
+fn listed<D: AsRef<[u8]>>(certificates: &[D], kind: ListKind, utc: UnixTime) -> Vec<Inspection> {
     let read: Vec<_> = certificates.iter().map(|der| lenient(der.as_ref())).collect();
     let shown = certificates.iter().enumerate().map(|(index, der)| {
-        let shown = one(der.as_ref(), index, utc);
+        let shown = one(der.as_ref(), (index, kind), utc);
         match &read[index] {
             Ok(certificate) => issuer(shown, certificate, index, &read),
             Err(_) => shown,
@@ -32,28 +54,47 @@ fn lenient(der: &[u8]) -> Result<Certificate, pki::CertificateError> {
     Certificate::parse_as(der, pki::Encoding::AsIssued)
 }
 
-/// One certificate; `index` is its place, from 0.
-fn one(der: &[u8], index: usize, utc: UnixTime) -> Inspection {
+/// One certificate and its place, from 0.
+fn one(der: &[u8], (index, kind): (usize, ListKind), utc: UnixTime) -> Inspection {
     let shown = Inspection::new(format!("certificate {}", index + 1));
     match (Certificate::parse(der), lenient(der)) {
         (Ok(certificate), _) => remarks(fields(shown, &certificate), &certificate, index, utc),
+        (Err(error), Ok(certificate)) if kind == ListKind::Bag => {
+            let shown = fields(shown, &certificate).noted(error.to_string(), None, Some(PASSED_OVER));
+            remarks(shown, &certificate, index, utc)
+        }
         (Err(error), Ok(certificate)) => {
             let shown = fields(shown, &certificate).refused(error.to_string(), refusal(der), AS_ISSUED);
             remarks(shown, &certificate, index, utc)
         }
+        (Err(error), Err(_)) if kind == ListKind::Bag => passed_over(shown, der, &error),
         (Err(error), Err(_)) => unreadable(shown, der, index, &error),
     }
 }
 
-/// A certificate that no profile accepts. A peer may send it beside its own, as long as no path needs it.
-fn unreadable(shown: Inspection, der: &[u8], index: usize, error: &pki::CertificateError) -> Inspection {
+/// What becomes of an authority that a device cannot use.
+const PASSED_OVER: &str =
+    "a device passes it over and uses the others: no change is needed, unless the path of the server leads to this one";
+
+/// A certificate of a message whose other certificates can be used.
+fn passed_over(shown: Inspection, der: &[u8], error: &pki::CertificateError) -> Inspection {
+    named(shown, der).noted(error.to_string(), None, Some(PASSED_OVER))
+}
+
+/// What can be said about a certificate that cannot be read.
+fn named(shown: Inspection, der: &[u8]) -> Inspection {
     let subject = Listed::readable(&[der], pki::Encoding::AsIssued).err();
     let subject =
         subject.and_then(|listed| listed.passed_over.into_iter().next()).and_then(|it: PassedOver| it.subject);
-    let shown = shown
+    shown
         .field_if("subject", subject.map(|subject| subject.to_string()))
         .field("bytes", der.len())
-        .field("sha256", pki::Digest::of(der).to_string());
+        .field("sha256", pki::Digest::of(der).to_string())
+}
+
+/// A certificate that no profile accepts. A peer may send it beside its own, as long as no path needs it.
+fn unreadable(shown: Inspection, der: &[u8], index: usize, error: &pki::CertificateError) -> Inspection {
+    let shown = named(shown, der);
     let reason = refusal(der);
     if index == 0 {
         let remedy = reason.map_or("reissue it", |reason| reason.entry().device);
@@ -138,7 +179,58 @@ fn remarks(mut shown: Inspection, certificate: &Certificate, index: usize, utc: 
             }),
         );
     }
+    shown = hash_of_curve(shown, certificate);
+    shown = name_strings(shown, certificate);
     serial(shown, certificate.serial())
+}
+
+/// RFC 5758 §3.2 allows each hash with each curve; some stacks know only the pairs of one strength. A signature under a P-256 key has at most 72
+/// octets (two INTEGERs of 33 octets), one under a P-384 key nearly always more.
+fn hash_of_curve(shown: Inspection, certificate: &Certificate) -> Inspection {
+    const P256_SIGNATURE_MAX: usize = 72;
+    let is_sha256 = certificate.signature_algorithm() == Some(SignatureAlgorithm::EcdsaWithSha256);
+    if !is_sha256 || certificate.signature().len() <= P256_SIGNATURE_MAX {
+        return shown;
+    }
+    shown.noted("the CA's P-384 key signed it with SHA-256, which Muster accepts", None, Some(OTHER_HASH))
+}
+
+/// What to do about a P-384 key that signs with SHA-256.
+pub(super) const OTHER_HASH: &str =
+    "no change is needed; for stacks that know P-384 with SHA-384 only, sign with SHA-384 (`openssl req -sha384`)";
+
+/// Whether the issuer's name has PrintableString where the subject has UTF8String: a CA whose own certificate has the other kind is not found by
+/// stacks that compare octets.
+fn name_strings(shown: Inspection, certificate: &Certificate) -> Inspection {
+    let (issuer, subject) = (certificate.issuer(), certificate.subject());
+    let is_self_issued = issuer.matches(subject);
+    if is_self_issued || !has_text(issuer, Tag::PRINTABLE_STRING) || !has_text(subject, Tag::UTF8_STRING) {
+        return shown;
+    }
+    shown.noted(
+        "the issuer's name is in PrintableString: if the CA's own subject is in UTF8String, the two differ in their octets",
+        None,
+        Some("Muster compares names as RFC 5280 §7.1 says: no change is needed; other stacks report an unknown issuer"),
+    )
+}
+
+/// Whether an attribute that may be any DirectoryString is of this kind.
+fn has_text(name: &Name, tag: Tag) -> bool {
+    const FREE: [Oid<'static>; 3] = [oid::COMMON_NAME, oid::ORGANIZATION, oid::ORGANIZATIONAL_UNIT];
+    let walk = || {
+        let mut rdns = Reader::sequence(name.der())?;
+        while !rdns.is_empty() {
+            let mut rdn = rdns.nested(Tag::SET)?;
+            while !rdn.is_empty() {
+                let mut attribute = rdn.nested(Tag::SEQUENCE)?;
+                if FREE.contains(&attribute.oid()?) && attribute.element()?.tag == tag {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok::<_, DerError>(false)
+    };
+    walk().unwrap_or(false)
 }
 
 /// Whether a certificate may be a server's, by its names.
@@ -239,7 +331,7 @@ fn general_name(name: &GeneralName<'_>) -> String {
         GeneralName::Ip(address) => format!("iPAddress={address}"),
         GeneralName::Uri(uri) => format!("uniformResourceIdentifier={uri}"),
         GeneralName::Email(address) => format!("rfc822Name={address}"),
-        GeneralName::Directory(der) => match pki::Name::parse(der) {
+        GeneralName::Directory(der) => match Name::parse(der) {
             Ok(name) => format!("directoryName={name}"),
             Err(error) => format!("directoryName={} ({error})", hex::encode(der)),
         },
@@ -249,6 +341,6 @@ fn general_name(name: &GeneralName<'_>) -> String {
 }
 
 /// Name of an attribute or its identifier.
-pub(super) fn attribute_name(kind: pki::Oid<'_>) -> String {
+pub(super) fn attribute_name(kind: Oid<'_>) -> String {
     oid::attribute_name(kind).map_or_else(|| kind.to_string(), str::to_owned)
 }

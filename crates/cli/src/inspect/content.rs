@@ -68,7 +68,7 @@ pub(super) fn of_cms(der: &[u8], utc: UnixTime) -> Inspection {
         Ok(list) => Inspection::new("certs-only CMS (281)")
             .field("certificates", list.len())
             .field("bytes", der.len())
-            .parts(certificate::chain(&list, utc)),
+            .parts(certificate::bag(&list, utc)),
         Err(error) => malformed_cms(der, &error),
     }
 }

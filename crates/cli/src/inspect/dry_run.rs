@@ -13,7 +13,8 @@ use authority::{
 };
 use est::{Authenticated, Reason};
 use pki::issue::{NodePrefix, Serial};
-use pki::{Certificate, Signature, UnixTime};
+use pki::linking::{LinkingText, TlsUniqueValue};
+use pki::{Certificate, CsrContents, Encoding, Signature, UnixTime};
 use server::config::Sources;
 
 use super::inspection::Inspection;
@@ -45,6 +46,7 @@ impl From<FunctionName> for Function {
         match name {
             FunctionName::Sen => Self::SimpleEnroll,
             FunctionName::Sren => Self::SimpleReenroll,
+            FunctionName::Skg => Self::ServerKeygen,
         }
     }
 }
@@ -94,6 +96,7 @@ impl DryRun {
 
     /// What a server would do with this request from this device.
     pub(super) fn request(&self, csr: Vec<u8>, chain: &[Vec<u8>], function: Function) -> Decision {
+        let link = AssumedLink::of(&csr);
         let shown = self.shown("enrolment, as a dry run");
         let client = match self.authenticate(chain) {
             Ok(client) => client,
@@ -106,7 +109,18 @@ impl DryRun {
         } else {
             shown
         };
-        let (outcome, made) = self.run(csr, &client, function);
+        let shown = match link {
+            AssumedLink::Absent => shown,
+            AssumedLink::OfTheSession(_) => {
+                shown.noted("assumed: the request is linked to its session; here is no session to compare it with", None, None)
+            }
+            AssumedLink::OfNone => shown.noted(
+                "challengePassword or estIdentityLinking is not 12 octets in base64: it is the tls-unique of no session (RFC 7030 §3.5)",
+                None,
+                Some("leave it out, unless the client computes it for each session"),
+            ),
+        };
+        let (outcome, made) = self.run(csr, &client, function, link);
         match (outcome, made) {
             (_, Some(made)) => {
                 let made = certificate::chain(&[made.der()], self.utc);
@@ -167,7 +181,13 @@ impl DryRun {
     }
 
     /// Runs the authority; the certificate is what it asked to have signed.
-    fn run(&self, csr: Vec<u8>, client: &Authenticated, function: Function) -> (Option<Outcome>, Option<Certificate>) {
+    fn run(
+        &self,
+        csr: Vec<u8>,
+        client: &Authenticated,
+        function: Function,
+        link: AssumedLink,
+    ) -> (Option<Outcome>, Option<Certificate>) {
         let keeper = Arc::new(Keeper::default());
         let ledger = AssumedLedger { inner: MemoryLedger::new(ROWS_MAX), holder: self.assumed_holder(client) };
         let authority = Arc::new(CaAuthority::new(
@@ -184,7 +204,7 @@ impl DryRun {
             anchor: client.anchor,
             deviations: client.deviations,
             csr,
-            tls_unique: None,
+            tls_unique: Some(link.tls_unique()),
             cipher_bits: 128,
             peer: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
         };
@@ -211,6 +231,34 @@ impl DryRun {
             vouched_by: Origin::Manufacturer,
             state: State::Good,
         })
+    }
+}
+
+/// What a request says about a session that is not here.
+#[derive(Clone, Copy)]
+enum AssumedLink {
+    /// It has no link.
+    Absent,
+    /// The session with this tls-unique, which is taken for that of the request.
+    OfTheSession(TlsUniqueValue),
+    /// No session has this value.
+    OfNone,
+}
+
+impl AssumedLink {
+    fn of(csr: &[u8]) -> Self {
+        let Ok(csr) = CsrContents::parse_as(csr.to_vec(), Encoding::AsIssued) else { return Self::Absent };
+        match csr.identity_linking().or(csr.challenge_password()) {
+            None => Self::Absent,
+            Some(text) => LinkingText::read(text).map_or(Self::OfNone, Self::OfTheSession),
+        }
+    }
+
+    fn tls_unique(self) -> TlsUniqueValue {
+        match self {
+            Self::OfTheSession(value) => value,
+            Self::Absent | Self::OfNone => TlsUniqueValue::default(),
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use est::Reason;
 use pki::csr_attributes::{CsrAttributes, KeyRequirement, LinkingAttribute, SignatureRequirement};
-use pki::{Csr, Encoding, Oid, VerifiedCsr, oid};
+use pki::{Csr, Curve, Encoding, Oid, SignatureAlgorithm, VerifiedCsr, oid};
 
-use super::certificate::{AS_ISSUED, attribute_name, extended_key_usage, general_names, key_usage, public_key};
+use super::certificate::{
+    AS_ISSUED, OTHER_HASH, attribute_name, extended_key_usage, general_names, key_usage, public_key,
+};
 use super::inspection::Inspection;
 
 /// A request.
@@ -53,6 +55,9 @@ fn remarks(mut shown: Inspection, csr: &VerifiedCsr) -> Inspection {
     }
     if requested.others {
         shown = shown.noted("it asks for extensions that are never copied into a certificate", None, None);
+    }
+    if csr.public_key().curve() == Curve::P384 && csr.signature_algorithm() == SignatureAlgorithm::EcdsaWithSha256 {
+        shown = shown.noted("a P-384 key signed it with SHA-256, which Muster accepts", None, Some(OTHER_HASH));
     }
     // The value may be somebody's password: a client that does not mean tls-unique by it.
     if let Some(password) = csr.challenge_password() {

@@ -469,3 +469,62 @@ fn e39_a_key_that_the_server_makes_is_written_with_its_certificate_and_renewed()
         same_key(&again.join("device.pem"), &again.join("device.key"));
     }
 }
+
+/// The key is opened and installed, and OpenSSL finds that it belongs to its certificate.
+#[test]
+fn e39_a_key_that_the_server_encrypts_is_opened_and_written() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const LINE: &str = "6b656b31 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
+    let pki = Pki::new();
+    let secret = |name: &str, text: &str| {
+        let path = pki.path(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    };
+    secret("keks.txt", &format!("# shared\n6b656b32 {}\n{LINE}", "17".repeat(16)));
+    let (own, wrong, unknown) = (
+        secret("own.txt", LINE),
+        secret("wrong.txt", &format!("6b656b31 {}\n", "00".repeat(32))),
+        secret("unknown.txt", &format!("6b656b33 {}\n", "00".repeat(32))),
+    );
+    let configuration = std::fs::read_to_string(pki.path("muster.toml")).unwrap();
+    let with_keys = configuration.replace("# server_key_encryption_keys = ", "server_key_encryption_keys = ");
+    assert_ne!(configuration, with_keys);
+    std::fs::write(pki.path("muster.toml"), with_keys).unwrap();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let uri = server.uri();
+    let skg = |name: &str, options: &[&OsStr]| {
+        let out = pki.beside(name);
+        (device_of(pki.device("skg", uri).args(options).arg("--out").arg(&out)), out)
+    };
+    let decrypt_key = OsStr::new("--decrypt-key");
+    for (name, options) in
+        [("shared", vec![decrypt_key, own.as_os_str()]), ("identity", vec![OsStr::new("--decrypt-with-identity")])]
+    {
+        let (made, out) = skg(name, &options);
+        expect_status(&made, 0);
+        assert!(!stderr(&made).contains("nobody signed"), "{}", stderr(&made));
+        verify_with_openssl(&pki, &out.join("device.pem"));
+        same_key(&out.join("device.pem"), &out.join("device.key"));
+    }
+    let (made, out) = skg("wrong", &[decrypt_key, wrong.as_os_str()]);
+    expect_status(&made, 1);
+    assert!(stderr(&made).contains("cannot be decrypted with this key"), "{}", stderr(&made));
+    assert!(!out.exists(), "nothing is kept");
+    let (made, out) = skg("unknown", &[decrypt_key, unknown.as_os_str()]);
+    expect_status(&made, 3);
+    assert!(stderr(&made).contains("est.skg.unknown_encryption_key"), "{}", stderr(&made));
+    assert!(!out.exists());
+    // The certificate of a profile is for signatures alone: the client says so before it asks.
+    let mut again = crate::common::muster();
+    again.args(["skg", "--server", uri, "--decrypt-with-identity", "--identity"]).arg(pki.beside("shared"));
+    let refused = device_of(again.arg("--out").arg(pki.beside("again")));
+    expect_status(&refused, 1);
+    assert!(stderr(&refused).contains("keyUsage"), "{}", stderr(&refused));
+    std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (made, _) = skg("readable", &[decrypt_key, own.as_os_str()]);
+    expect_status(&made, 1);
+    assert!(stderr(&made).contains("others can read it"), "{}", stderr(&made));
+}

@@ -29,10 +29,10 @@ fn inputs_that_failed_in_the_field_get_a_line_that_names_the_culprit() {
     for (name, status, lines) in [
         ("plain.pem", 0, &["certificate 1"][..]),
         ("v1-root-appended.pem", 0, &["certificate version 1", "leave it out of what the device sends"]),
-        ("issuer-printable.pem", 0, &["certificate 1"]),
+        ("issuer-printable.pem", 0, &["the issuer's name is in PrintableString"]),
         ("negative-serial.pem", 0, &["serialNumber is negative"]),
-        ("p384-sha256.pem", 0, &["ecdsa-with-SHA256"]),
-        ("p384-sha256.csr", 0, &["P-384", "ecdsa-with-SHA256"]),
+        ("p384-sha256.pem", 0, &["ecdsa-with-SHA256", "the CA's P-384 key signed it with SHA-256"]),
+        ("p384-sha256.csr", 0, &["P-384", "ecdsa-with-SHA256", "a P-384 key signed it with SHA-256"]),
         (
             "critical-false.pem",
             3,
@@ -55,7 +55,7 @@ fn inputs_that_failed_in_the_field_get_a_line_that_names_the_culprit() {
         ("private-only.pem", 0, &["does not contain the public key"]),
         ("new-request.pem", 0, &["NEW CERTIFICATE REQUEST"]),
         ("indefinite.p7", 3, &["indefinite length", "device.answer.malformed", "openssl pkcs7"]),
-        ("rsa-root.p7", 3, &["the key type is RSA"]),
+        ("rsa-root.p7", 0, &["note: subjectPublicKeyInfo: the key type is RSA", "passes it over and uses the others"]),
     ] {
         let output = inspect(&vector("foreign").join(name));
         expect_status(&output, status);
@@ -172,18 +172,30 @@ fn a_capture_of_an_enrolment_shows_its_handshake() {
 
 /// Decides a request of a new key for `subject`.
 fn decide(pki: &Pki, subject: &str, identity: &Path, more: &[&str]) -> Output {
+    decide_linked(pki, subject, None, identity, more)
+}
+
+/// The same with a challengePassword.
+fn decide_linked(pki: &Pki, subject: &str, challenge: Option<&str>, identity: &Path, more: &[&str]) -> Output {
+    // With -subj, OpenSSL leaves out the attributes of its configuration.
+    let name = subject.replace('/', "\n");
+    let section = challenge.map_or(String::new(), |_| "attributes = attributes\n".to_owned());
+    let attributes = challenge.map_or(String::new(), |text| format!("[attributes]\nchallengePassword = {text}\n"));
+    let configuration = pki.beside("req.cnf");
+    let text = format!("[req]\nprompt = no\ndistinguished_name = name\n{section}[name]\n{name}\n{attributes}");
+    std::fs::write(&configuration, text).unwrap();
     let csr = pki.beside("new.csr");
     let key = pki.beside("new.key");
     let made = openssl([
         "req",
+        "-config",
+        configuration.to_str().unwrap(),
         "-new",
         "-newkey",
         "ec",
         "-pkeyopt",
         "ec_paramgen_curve:P-256",
         "-noenc",
-        "-subj",
-        &format!("/{subject}"),
         "-keyout",
         key.to_str().unwrap(),
         "-out",
@@ -233,4 +245,62 @@ fn a_dry_run_decides_as_a_server_and_writes_nothing() {
     expect_status(&handshake, 0);
     assert!(stdout(&handshake).contains("the handshake accepts the chain"), "{}", stdout(&handshake));
     assert_eq!(files(), before, "a dry run writes no file");
+}
+
+/// A link is taken for that of its session, unless no session can have it.
+#[test]
+fn a_dry_run_says_what_it_assumes_about_a_link() {
+    let (pki, subject) = (Pki::new(), "CN=device-000001/serialNumber=000001");
+    let device = pki.path("device/idevid.pem");
+    for (link, status, line) in [
+        ("AAECAwQFBgcICQoL", 0, "assumed: the request is linked to its session"),
+        ("revoke me", 3, "is the tls-unique of no session"),
+    ] {
+        let decided = decide_linked(&pki, subject, Some(link), &device, &[]);
+        expect_status(&decided, status);
+        assert!(stdout(&decided).contains(line), "{}{}", stdout(&decided), stderr(&decided));
+    }
+    let configuration = std::fs::read_to_string(pki.path("muster.toml")).unwrap();
+    std::fs::write(pki.path("muster.toml"), configuration.replace("require_linking = false", "require_linking = true"))
+        .unwrap();
+    let unlinked = decide(&pki, subject, &device, &[]);
+    expect_status(&unlinked, 3);
+    assert!(stderr(&unlinked).contains("est.csr.challenge_absent"), "{}", stderr(&unlinked));
+    expect_status(&decide_linked(&pki, subject, Some("AAECAwQFBgcICQoL"), &device, &[]), 0);
+    let made = decide_linked(&pki, subject, Some("AAECAwQFBgcICQoL"), &device, &["--function", "skg"]);
+    expect_status(&made, 0);
+    assert!(!stdout(&made).contains("PRIVATE"), "{}", stdout(&made));
+}
+
+/// A server's certificate without extKeyUsage is named as one by its names, also where it is not of a DNS name.
+#[test]
+fn a_server_certificate_without_extended_key_usage_gets_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, pem) = (folder.path().join("key.pem"), folder.path().join("server.pem"));
+    let made = openssl([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-noenc",
+        "-subj",
+        "/CN=est",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-keyout",
+        key.to_str().unwrap(),
+        "-out",
+        pem.to_str().unwrap(),
+    ]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let output = inspect(&pem);
+    assert!(stdout(&output).contains("no extKeyUsage, although it names a host"), "{}", stdout(&output));
+    // Beside its key, as servers have it in one file.
+    let both = [std::fs::read(&key).unwrap(), std::fs::read(&pem).unwrap()].concat();
+    let output = piped(&both);
+    assert!(stdout(&output).contains("no extKeyUsage, although it names a host"), "{}", stdout(&output));
 }

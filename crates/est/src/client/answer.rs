@@ -8,6 +8,7 @@ use coap::{Code, ContentFormat};
 use pki::chain::{Listed, PassedOver};
 use pki::csr_attributes::CsrAttributes;
 use pki::der::{Reader, Tag};
+use pki::enveloped_key::{self, DecryptionKey};
 use pki::{Certificate, CsrContents, Digest, Encoding, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
@@ -31,6 +32,8 @@ pub enum Answer {
     Certificate(Vec<u8>),
     /// A key that the server has made, and its certificate.
     Key(ReceivedKey),
+    /// A key that the server has made and encrypted to a key of the device, and its certificate.
+    EnvelopedKey(EnvelopedKey),
     /// The CSR attributes, DER: [`pki::csr_attributes::CsrAttributes::parse`] reads them.
     CsrAttributes(Vec<u8>),
     /// The links of discovery, as received.
@@ -44,6 +47,21 @@ pub struct ReceivedKey {
     pub private_key: Arc<PrivateKey>,
     /// The certificate, DER.
     pub certificate: Vec<u8>,
+}
+
+impl ReceivedKey {
+    /// A key and its own certificate.
+    fn pair(private_key: PrivateKey, der: &[u8]) -> Result<Self, AnswerFault> {
+        let malformed = |error| AnswerFault::Malformed(UnreadableAnswer::Certificate { index: 0, error });
+        let certificate = Certificate::parse(der).map_err(malformed)?;
+        // The key ends with its public key, which `PrivateKey::read` has computed.
+        let is_of_key =
+            PublicKey::from_spki(certificate.spki()).is_ok_and(|public| private_key.pkcs8().ends_with(public.point()));
+        if !is_of_key {
+            return Err(AnswerFault::KeyMismatch);
+        }
+        Ok(Self { private_key: Arc::new(private_key), certificate: der.to_vec() })
+    }
 }
 
 impl fmt::Debug for ReceivedKey {
@@ -60,6 +78,39 @@ impl PartialEq for ReceivedKey {
 }
 
 impl Eq for ReceivedKey {}
+
+/// The answer to `/skg` or `/skc` if the request wanted the key encrypted (Content-Format 280).
+#[derive(Clone, PartialEq, Eq)]
+pub struct EnvelopedKey {
+    message: Vec<u8>,
+    /// The certificate, DER.
+    certificate: Vec<u8>,
+}
+
+impl EnvelopedKey {
+    /// Decrypts it with the key that the request named. RFC 9148 §4.8 leaves open whether a SignedData is inside, as RFC 7030 §4.4.2 has it: both
+    /// are opened. The second value is the certificate of the signer, whose signature is verified and whose standing the caller judges; without a
+    /// signature the session alone vouches for the key. `known` are certificates that the message need not carry.
+    ///
+    /// # Errors
+    /// It cannot be opened, or the certificate beside it is that of another key.
+    pub fn open(
+        &self,
+        decryption: &DecryptionKey<'_>,
+        known: &[&Certificate],
+    ) -> Result<(ReceivedKey, Option<Certificate>), AnswerFault> {
+        let opened = enveloped_key::open(&self.message, decryption, known)
+            .map_err(|error| AnswerFault::Malformed(UnreadableAnswer::Envelope(error)))?;
+        let received = ReceivedKey::pair(opened.key, &self.certificate)?;
+        Ok((received, opened.signer))
+    }
+}
+
+impl fmt::Debug for EnvelopedKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("EnvelopedKey").field("certificate", &self.certificate.len()).finish_non_exhaustive()
+    }
+}
 
 /// The answer to `/crts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,26 +206,22 @@ fn key(reply: Reply, packing: Packing, encrypted: bool) -> Result<Answer, Answer
     if delivery.packing != packing {
         return Err(AnswerFault::Format(Some(delivery.packing.content_format())));
     }
-    let private_key = match delivery.key {
-        DeliveredKey::Pkcs8(der) if !encrypted => PrivateKey::read(der),
-        DeliveredKey::Pkcs8(_) | DeliveredKey::Enveloped(_) => return Err(AnswerFault::KeyProtection),
-    };
-    let private_key = private_key.map_err(|error| AnswerFault::Malformed(UnreadableAnswer::PrivateKey(error)))?;
     let certificates = match packing {
         Packing::CertsOnly => pki::cms::parse_certs_only(delivery.certificate)
             .map_err(|error| AnswerFault::Malformed(UnreadableAnswer::CertsOnly(error)))?,
         Packing::Single => vec![delivery.certificate],
     };
     let [der] = certificates.as_slice() else { return Err(AnswerFault::NotOneCertificate(certificates.len())) };
-    let malformed = |error| AnswerFault::Malformed(UnreadableAnswer::Certificate { index: 0, error });
-    let certificate = Certificate::parse(der).map_err(malformed)?;
-    // The key ends with its public key, which `PrivateKey::read` has computed.
-    let is_of_key =
-        PublicKey::from_spki(certificate.spki()).is_ok_and(|public| private_key.pkcs8().ends_with(public.point()));
-    if !is_of_key {
-        return Err(AnswerFault::KeyMismatch);
+    match delivery.key {
+        DeliveredKey::Pkcs8(key) if !encrypted => {
+            let unreadable = |error| AnswerFault::Malformed(UnreadableAnswer::PrivateKey(error));
+            ReceivedKey::pair(PrivateKey::read(key).map_err(unreadable)?, der).map(Answer::Key)
+        }
+        DeliveredKey::Enveloped(message) if encrypted => {
+            Ok(Answer::EnvelopedKey(EnvelopedKey { message: message.to_vec(), certificate: der.to_vec() }))
+        }
+        DeliveredKey::Pkcs8(_) | DeliveredKey::Enveloped(_) => Err(AnswerFault::KeyProtection),
     }
-    Ok(Answer::Key(ReceivedKey { private_key: Arc::new(private_key), certificate: der.to_vec() }))
 }
 
 fn csr_attributes(reply: Reply) -> Result<Answer, AnswerFault> {

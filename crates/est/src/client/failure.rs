@@ -6,6 +6,7 @@ use coap::{Code, ContentFormat};
 use pki::chain::{AnchorFlaw, CertificateListError, PassedOver, Unusable};
 use pki::cms::CmsError;
 use pki::csr_attributes::CsrAttributesError;
+use pki::enveloped_key::EnvelopedKeyError;
 use pki::{CertificateError, KeyError};
 
 use crate::key_delivery::KeyDeliveryFlaw;
@@ -116,6 +117,8 @@ pub enum UnreadableAnswer {
     KeyDelivery(KeyDeliveryFlaw),
     /// The private key.
     PrivateKey(KeyError),
+    /// The encrypted private key.
+    Envelope(EnvelopedKeyError),
     /// The links of discovery are not UTF-8.
     Links,
 }
@@ -128,6 +131,7 @@ impl fmt::Display for UnreadableAnswer {
             Self::Authority { index, fault } => write!(out, "certificate {}: {fault}", index + 1),
             Self::Empty => out.write_str("it contains no certificate"),
             Self::KeyDelivery(flaw) => flaw.fmt(out),
+            Self::Envelope(error) => write!(out, "the encrypted private key: {error}"),
             Self::PrivateKey(error) => write!(out, "the private key: {error}"),
             Self::CsrAttributes(error) => write!(out, "the CSR attributes: {error}"),
             Self::Links => out.write_str("the links are not UTF-8"),

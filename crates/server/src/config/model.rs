@@ -160,6 +160,8 @@ pub struct ProfileSection {
     pub validity: Read<()>,
     /// `manufacturers`: PEM files of trust anchors.
     pub manufacturers: Read<Vec<PathBuf>>,
+    /// `server_key_encryption_keys`: the file of keys to which private keys can be encrypted.
+    pub key_encryption_keys: Option<Read<SecretUri>>,
     /// `renew_grace`: for how long after the end of its certificate the ledger keeps a row, whatever `muster ledger prune` is asked for.
     pub renew_grace: Duration,
 }

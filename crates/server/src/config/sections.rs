@@ -17,7 +17,7 @@ use super::model::{
 };
 use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin, check_span, number, span};
 use super::urls::{crl, crl_url, cross_check_crl, url};
-use super::value::{Span, Value, Word, Words};
+use super::value::{SecretUri, Span, Value, Word, Words};
 use super::words::{DeviceIdWord, San, Subject};
 use crate::secret_file::GroupReadable;
 
@@ -282,6 +282,14 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
     spec.validity = validity.0;
     spec.allow_identity_key = reader.or(&mut issue, "allow_identity_key", false).value;
     spec.server_keys = reader.or(&mut section, "server_keys", false).value;
+    let key_encryption_keys: Option<Read<SecretUri>> = reader.optional(&mut section, "server_key_encryption_keys");
+    if let Some(named) = key_encryption_keys.as_ref().filter(|_| !spec.server_keys) {
+        let problem = Problem::Conflict {
+            what: "the profile makes no keys that could be encrypted".into(),
+            remedy: "write `server_keys = true`, or remove it",
+        };
+        reader.faults.push(named.fault(problem));
+    }
     // Clients recognize an EST server by id-kp-cmcRA or serverAuth (RFC 7030 §3.6.1): a device with one of them, or with an unlimited
     // certificate, could act as the server.
     for key in ["extended_key_usage", "key_usage", "purposes"] {
@@ -312,6 +320,7 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
         labels: labels_place,
         validity: validity_place,
         manufacturers: manufacturers?,
+        key_encryption_keys,
         renew_grace,
     })
 }

@@ -142,6 +142,10 @@ impl Issuing {
         )
         .isolating(isolate)
         .executing_on(Arc::clone(&self.executor));
+        let authority = match &loaded.package_signer {
+            Some(signer) => authority.signing_key_packages(Arc::clone(signer)),
+            None => authority,
+        };
         let profiles = loaded.config.profiles.iter().map(|profile| profile.spec.profile.name.as_str());
         Snapshot {
             est: Arc::clone(&loaded.est),

@@ -122,7 +122,15 @@ fn all_reloaded(dtls: &DtlsSection, est: &EstSection, cas: &[CaSection], profile
     }
     for profile in profiles {
         // Profiles are compiled anew as a whole.
-        let ProfileSection { spec: _, name: _, labels: _, validity: _, manufacturers: _, renew_grace: _ } = profile;
+        let ProfileSection {
+            spec: _,
+            name: _,
+            labels: _,
+            validity: _,
+            manufacturers: _,
+            key_encryption_keys: _,
+            renew_grace: _,
+        } = profile;
     }
 }
 

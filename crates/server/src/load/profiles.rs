@@ -27,6 +27,9 @@ impl Loading {
         let mut spec = section.spec.clone().with_ca(Arc::clone(&authority.ca), files?.concat());
         spec.profile.shows_manufacturer =
             config.profiles.iter().any(|other| other.manufacturers.value != section.manufacturers.value);
+        if let Some(named) = &section.key_encryption_keys {
+            spec.server_key_encryption_keys = Some(Arc::new(self.key_encryption_keys(named, file)?));
+        }
         self.warn_of_cut_validity(section, authority);
         spec.unrecorded = if config.ledger_bound().is_some() {
             self.unrecorded(section, &spec, &config.profiles, authorities)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dtls::CookieKeys;
-use pki::PrivateKey;
+use pki::{KeyEncryptionKeys, PrivateKey};
 use ring::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
@@ -44,6 +44,19 @@ impl Loading {
             Ok(key) => Some((key, path)),
             Err(error) => {
                 self.faults.push(named.fault(Problem::Form { path, wanted: PRIVATE_KEY, found: error }));
+                None
+            }
+        }
+    }
+
+    /// The keys to which private keys can be encrypted.
+    pub(super) fn key_encryption_keys(&mut self, named: &Read<SecretUri>, file: &Path) -> Option<KeyEncryptionKeys> {
+        let (text, path) = self.secret(named, file)?;
+        match KeyEncryptionKeys::parse(&text) {
+            Ok(keys) => Some(keys),
+            Err(error) => {
+                let wanted = "list of key-encryption keys (an identifier and an AES key a line, in hex)";
+                self.faults.push(named.fault(Problem::Content { path, wanted, reason: error.to_string() }));
                 None
             }
         }

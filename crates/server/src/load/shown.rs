@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use authority::KeyPackageSigner;
 use est::IdentityFault;
 use pki::chain::{self, Anchors, ChainError, ChainRefusal, Member};
-use pki::{Certificate, GeneralName, ServerName};
+use pki::{Certificate, GeneralName, PrivateKey, ServerName, SigningKey};
 
 use super::authorities::LoadedCa;
 use super::dates::{CertificateRole, Gravity};
@@ -21,6 +22,8 @@ pub(super) struct ServerChain {
     /// The readable certificates of the file, which always include the leaf.
     chain: Vec<Member>,
     pub(super) identity: Arc<dtls::Identity>,
+    /// Signs packages of keys that the server makes.
+    pub(super) package_signer: Option<Arc<KeyPackageSigner>>,
     path: PathBuf,
 }
 
@@ -56,7 +59,10 @@ impl Loading {
             return None;
         }
         match est::identity(der.clone(), key.pkcs8(), self.random.as_ref()) {
-            Ok(identity) => Some(ServerChain { der, chain, identity, path }),
+            Ok(identity) => {
+                let package_signer = self.package_signer(leaf, &key);
+                Some(ServerChain { der, chain, identity, package_signer, path })
+            }
             Err(fault) => {
                 let problem = match &fault {
                     IdentityFault::OtherKey => Problem::KeyMismatch { certificate: path, key: key_path },
@@ -69,6 +75,16 @@ impl Loading {
                 None
             }
         }
+    }
+
+    /// The same key signs in a handshake and under a package: both say that this server made what it sends. `None` if `ring` cannot read the key,
+    /// which the handshake would have refused.
+    fn package_signer(&self, leaf: &Arc<Certificate>, key: &PrivateKey) -> Option<Arc<KeyPackageSigner>> {
+        let mut signing = None;
+        authority::Random::with_secure(self.random.as_ref(), &mut |random| {
+            signing = SigningKey::from_pkcs8(key.pkcs8(), random).ok();
+        });
+        KeyPackageSigner::new(Arc::clone(leaf), signing?).map(Arc::new)
     }
 
     /// Whether devices that use the server's names and the answer to `/crts` would trust the server.
