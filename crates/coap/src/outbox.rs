@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use zeroize::Zeroize;
+
 use crate::length::Length;
 
 /// Messages to send, one datagram each, in order. Clear it and reuse it: once its buffers have grown it does not
@@ -11,6 +13,8 @@ use crate::length::Length;
 pub struct Outbox {
     bytes: Vec<u8>,
     messages: Vec<Range<usize>>,
+    /// A message contains what nobody may find in memory later.
+    is_secret: bool,
 }
 
 impl Outbox {
@@ -20,10 +24,25 @@ impl Outbox {
         Self::default()
     }
 
-    /// Forgets the messages, keeps the memory.
+    /// Forgets the messages, keeps the memory; what is secret in it is wiped.
     pub fn clear(&mut self) {
+        if std::mem::take(&mut self.is_secret) {
+            self.bytes.zeroize();
+        }
         self.bytes.clear();
         self.messages.clear();
+    }
+
+    /// Whether it holds a part of an answer that cannot be produced again ([`crate::server::Repeat::Irreplaceable`]), such as a private key: send the
+    /// messages and clear it at once.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        self.is_secret
+    }
+
+    /// Wipe the messages when they are cleared.
+    pub(crate) fn hold_secret(&mut self) {
+        self.is_secret = true;
     }
 
     /// The messages in the order in which they were written.
@@ -54,6 +73,12 @@ impl Outbox {
         let start = self.bytes.len();
         write(&mut self.bytes);
         self.messages.push(start..self.bytes.len());
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

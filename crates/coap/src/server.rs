@@ -174,6 +174,7 @@ impl Peer {
             write(out, head, &exchange.source.form, response, outcome.as_ref().map(|outcome| outcome.etag));
             match outcome {
                 Some(outcome) => {
+                    outcome.guard(out);
                     exchange.state = ExchangeState::Answered(Answered { outcome, delivery: Delivery::Again, expires });
                     exchange.settle(now);
                 }

@@ -391,6 +391,10 @@ impl Server {
                 self.counters.unsent += 1;
             }
         }
+        // A key is encrypted in place for the wire: this was the last plain copy beside the one that is kept for duplicates.
+        if self.outbox.is_secret() {
+            self.outbox.clear();
+        }
     }
 
     /// Call it after any change to a session: updates its deadline, drops its state if it is idle, and closes it while

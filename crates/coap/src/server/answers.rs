@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use zeroize::Zeroize;
+
 use super::accounts::{Accounts, Owner};
 use crate::MAX_TRANSMIT_WAIT;
 
@@ -73,6 +75,17 @@ struct Kept {
     bytes: usize,
     body: Option<Arc<[u8]>>,
     retention: Retention,
+}
+
+/// An answer that cannot be produced again is one that nobody else may have: a private key.
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.worth == Worth::Irreplaceable
+            && let Some(body) = self.body.as_mut().and_then(Arc::get_mut)
+        {
+            body.zeroize();
+        }
+    }
 }
 
 /// See the flow above; the numbers are the keys in `young` and `ripe`.

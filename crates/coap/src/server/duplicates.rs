@@ -112,6 +112,7 @@ impl Peer {
                 let body = outcome.body().ok_or(RequestRefusal::NoResponse)?;
                 let head = source.head(self.ids.begun(turn.shared));
                 write(turn.out, head, &source.form, &outcome.response(&body), Some(outcome.etag));
+                outcome.guard(turn.out);
             }
         }
         Ok(())
@@ -147,6 +148,7 @@ impl Peer {
             ExchangeState::Separate(Separate { outcome, .. }) | ExchangeState::Answered(Answered { outcome, .. }) => {
                 let response = outcome.response(body.as_deref().unwrap_or(&[]));
                 write(turn.out, head, &exchange.source.form, &response, Some(outcome.etag));
+                outcome.guard(turn.out);
                 let reaches_end = exchange.source.form.reaches_end(&response);
                 exchange.has_rest = !reaches_end;
                 exchange.is_delivered |= reaches_end;

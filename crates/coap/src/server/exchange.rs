@@ -133,6 +133,7 @@ impl Separate {
         // The body of an answer in flight is never evicted.
         if let Some(body) = self.outcome.body() {
             write(out, head, &source.form, &self.outcome.response(&body), Some(self.outcome.etag));
+            self.outcome.guard(out);
         }
     }
 
@@ -199,6 +200,13 @@ impl KeptResponse {
     /// The body; `None` if it was evicted.
     pub(super) fn body(&self) -> Option<Arc<[u8]>> {
         self.slot.body()
+    }
+
+    /// What was written of it is wiped once it is sent, if nobody else may have it.
+    pub(super) fn guard(&self, out: &mut Outbox) {
+        if self.slot.worth() == Worth::Irreplaceable {
+            out.hold_secret();
+        }
     }
 
     /// The response, with the body from [`KeptResponse::body`].

@@ -100,6 +100,7 @@ impl Peer {
             }
             let head = ResponseHead::answering(message, self.ids.begun(turn.shared));
             write(turn.out, head, &form, &response, Some(outcome.etag));
+            outcome.guard(turn.out);
             let reaches_end = form.reaches_end(&response);
             exchange.has_rest &= !reaches_end;
             exchange.is_delivered |= reaches_end;

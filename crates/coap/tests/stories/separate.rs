@@ -126,3 +126,27 @@ fn non_confirmable_requests_are_not_acknowledged() {
     assert!(server.pass(Duration::from_secs(30)).is_empty());
     assert_eq!(code(&sent[0]), Code::CHANGED);
 }
+
+/// Each message with a part of an answer that cannot be produced again is marked, so that its caller wipes it; and no other is.
+#[test]
+fn e39_every_message_with_a_part_of_a_key_is_marked_as_secret() {
+    let mut server = Server::new();
+    let key = |id| Make::post("est/skg", id).payload(b"csr");
+    let secret = body(200, 3);
+    let request = key(1).block2(0, BlockSize::B64).bytes();
+    server.exchange(&request, &certificate(&secret));
+    assert!(server.out.is_secret(), "piggybacked");
+    server.reply(&request);
+    assert!(server.out.is_secret(), "a duplicate");
+    server.reply(&Make::post("est/skg", 2).block2(1, BlockSize::B64).bytes());
+    assert!(server.out.is_secret(), "a later block");
+    server.exchange(&Make::enroll(3).payload(b"csr").bytes(), &certificate(b"certificate"));
+    assert!(!server.out.is_secret(), "a certificate is public");
+    let id = acknowledged(&mut server, &key(4).bytes());
+    server.respond(id, &certificate(&secret));
+    assert!(server.out.is_secret(), "a separate response");
+    server.pass(Duration::from_secs(3));
+    assert!(server.out.is_secret(), "sent again");
+    server.out.clear();
+    assert!(!server.out.is_secret());
+}
