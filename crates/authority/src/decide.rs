@@ -8,11 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::issue::{IssueError, Serial, ToBeSigned};
+use pki::issue::Serial;
 use pki::linking::SessionLink;
-use pki::{
-    AnchorId, Certificate, Csr, CsrContents, Digest, Encoding, GeneralNames, Name, PublicKeyInfo, Validity, VerifiedCsr,
-};
+use pki::{AnchorId, Certificate, Csr, CsrContents, Digest, Encoding, GeneralNames, Name, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
 use crate::batch::NextStep;
@@ -24,10 +22,10 @@ use crate::intent::{Adoption, Intent, Record};
 use crate::issued::Issued;
 use crate::job::{Job, Outcome, TlsUnique};
 use crate::job_request::{CertifiedKey, JobRequest, check_requested};
-use crate::key_protection::MadeKey;
 use crate::ledger::LedgerFault;
 use crate::occasion::Occasion;
 use crate::origin::Origin;
+use crate::permit::{Permit, renews};
 use crate::profile::{Mode, Profile};
 use crate::refusal::{Busy, Mismatch, Refusal};
 use crate::refusal_record::RefusalRecord;
@@ -137,16 +135,6 @@ fn factory_device(job: &Job) -> Option<Device> {
     Some(Device { manufacturer: job.anchor, id })
 }
 
-/// Whether a certificate of this function is a successor to the client's: RFC 7030 §4.2.2 for `/sren`, and §4.4.1 for a key that the server
-/// makes, "the server SHOULD treat the CSR as it would any enroll or re-enroll CSR".
-fn renews(function: Function, origin: Origin) -> bool {
-    match function {
-        Function::SimpleEnroll => false,
-        Function::SimpleReenroll => true,
-        Function::ServerKeygen => origin == Origin::ThisCa,
-    }
-}
-
 /// Whether the client may use the profile and possesses the key of the request, unless the server makes the key. Cheap checks come before the check of the signature.
 fn check_proof(job: &Job, rules: &CaProfile, csr: Vec<u8>) -> Result<(Origin, JobRequest), Refusal> {
     let origin = job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown)?;
@@ -167,125 +155,6 @@ fn check_proof(job: &Job, rules: &CaProfile, csr: Vec<u8>) -> Result<(Origin, Jo
         Csr::parse_as(csr, encoding).and_then(Csr::verify).map(JobRequest::OwnKey)
     };
     Ok((origin, request.map_err(Refusal::Csr)?))
-}
-
-/// The right to one certificate.
-pub(crate) struct Permit {
-    function: Function,
-    profile: Arc<Profile>,
-    rules: Arc<CaProfile>,
-    device: Device,
-    anchor: AnchorId,
-    origin: Origin,
-    client: Arc<Certificate>,
-    /// The subject, if it differs from the client's own.
-    subject: Option<Name>,
-    key: Key,
-    /// Digest of the CSR; if the server has made the key, of the CSR and the key, because a later request gets another pair.
-    csr: Digest,
-    /// Digest of the names that it asks for.
-    names: Digest,
-    /// The key to certify: that of the request, or one that the server has made.
-    public_key: PublicKeyInfo,
-    /// Its private half, if the server has made it.
-    private_key: Option<MadeKey>,
-    /// The alternative names in the request.
-    san: GeneralNames,
-    peer: SocketAddr,
-    waits: Option<Busy>,
-}
-
-impl Permit {
-    pub(crate) fn function(&self) -> Function {
-        self.function
-    }
-
-    pub(crate) fn profile(&self) -> &Arc<Profile> {
-        &self.profile
-    }
-
-    /// What the CA issues by.
-    pub(crate) fn rules(&self) -> &CaProfile {
-        &self.rules
-    }
-
-    pub(crate) fn device(&self) -> &Device {
-        &self.device
-    }
-
-    pub(crate) fn anchor(&self) -> AnchorId {
-        self.anchor
-    }
-
-    pub(crate) fn origin(&self) -> Origin {
-        self.origin
-    }
-
-    /// The names of the factory certificate, if the client authenticated with it.
-    pub(crate) fn factory_key(&self) -> Option<Digest> {
-        (self.origin == Origin::Manufacturer).then(|| Digest::of(self.client.spki()))
-    }
-
-    pub(crate) fn client(&self) -> Digest {
-        self.client.digest()
-    }
-
-    pub(crate) fn key(&self) -> Key {
-        self.key
-    }
-
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    /// Why the device gets no new certificate now. A repeat of a request that was answered before is answered all the same.
-    pub(crate) fn waits(&self) -> Option<Busy> {
-        self.waits
-    }
-
-    pub(crate) fn csr(&self) -> Digest {
-        self.csr
-    }
-
-    pub(crate) fn names(&self) -> Digest {
-        self.names
-    }
-
-    pub(crate) fn subject(&self) -> &Name {
-        self.subject.as_ref().unwrap_or_else(|| self.client.subject())
-    }
-
-    /// The profile lists each of these names, and the client's certificate has it. A renewal keeps the names and their form; other requests
-    /// get the names as they asked for them.
-    pub(crate) fn san(&self) -> &GeneralNames {
-        if renews(self.function, self.origin) { self.client.san() } else { &self.san }
-    }
-
-    /// The private key, for the outcome.
-    pub(crate) fn take_private_key(&mut self) -> Option<MadeKey> {
-        self.private_key.take()
-    }
-
-    pub(crate) fn spki(&self) -> &[u8] {
-        self.public_key.der()
-    }
-
-    pub(crate) fn refused(&self, why: &Refusal, at: UnixTime) -> RefusalRecord {
-        RefusalRecord {
-            reason: why.code(self.function),
-            function: self.function,
-            profile: Arc::clone(self.profile.shared_name()),
-            profile_version: self.rules.version(),
-            device: Some(self.device.clone()),
-            client: self.client.digest(),
-            peer: self.peer,
-            at,
-        }
-    }
-
-    pub(crate) fn fill(&self, serial: &Serial, validity: Validity) -> Result<ToBeSigned, IssueError> {
-        self.rules.template().fill(self.subject(), self.san(), self.spki(), serial, validity)
-    }
 }
 
 /// Decides by what the ledger knows about the client and by the profile. If the device becomes known only now, because the ledger does not

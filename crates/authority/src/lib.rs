@@ -50,6 +50,7 @@ mod memory;
 mod memory_relay;
 mod occasion;
 mod origin;
+mod permit;
 mod probe;
 mod profile;
 mod profile_version;
