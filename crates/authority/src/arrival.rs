@@ -13,10 +13,3 @@ pub enum Arrival {
     /// the Registrar ties the two.
     Registrar(Arc<str>),
 }
-
-impl Arrival {
-    /// Whether a Registrar vouches for the device.
-    pub(crate) const fn is_vouched(&self) -> bool {
-        matches!(self, Self::Registrar(_))
-    }
-}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pki::csr_attributes::{CsrAttributes, CsrAttributesError, CsrAttributesForm, KeyRequirement, LinkingAttribute};
 use pki::issue::{IssueError, Template};
-use pki::{AnchorId, Certificate, Curve, KeyEncryptionKeys};
+use pki::{AnchorId, Certificate, Curve, GeneralNames, KeyEncryptionKeys, Name};
 
 use crate::ca::Ca;
 use crate::device::{Device, DeviceId, DeviceIdRule};
@@ -274,9 +274,9 @@ impl CaProfile {
         &self.template
     }
 
-    /// The text that the profile's template writes for `id`, which was read from this certificate.
-    pub(crate) fn device_spelling(&self, id: &DeviceId, client: &Certificate) -> String {
-        self.spec.profile.device_id.spelling(id, client.subject(), client.san())
+    /// The text that the profile's template writes for `id`, which was read from these names.
+    pub(crate) fn device_spelling(&self, id: &DeviceId, (subject, san): (&Name, &GeneralNames)) -> String {
+        self.spec.profile.device_id.spelling(id, subject, san)
     }
 
     /// The device of a certificate of this CA that the ledger does not know, if nothing has to be guessed: the rule reads a device, and the
@@ -300,7 +300,8 @@ impl CaProfile {
         }
         let id = profile.device_id(client).ok()?;
         if let SubjectRule::Template(template) = &self.spec.subject
-            && template.fill(&self.device_spelling(&id, client), client.subject()).ok()?.der() != client.subject().der()
+            && template.fill(&self.device_spelling(&id, (client.subject(), client.san())), client.subject()).ok()?.der()
+                != client.subject().der()
         {
             return None;
         }

@@ -3,6 +3,9 @@
 //! First the CSR is verified (proof of possession), then the client is identified, then the profile is applied. The result is a [`Permit`],
 //! which the one issuance that it permits consumes. Everything in it comes from the profile, the ledger or a certificate that a CA has
 //! signed. Of the CSR itself it uses only the public key, and alternative names that are in the client's certificate.
+//!
+//! A Registrar vouches for the names of the CSR instead: the device is read from them, and a renewal has to keep those of the certificate that the
+//! device got last ([`crate::vouched`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use pki::linking::SessionLink;
 use pki::{AnchorId, Certificate, Csr, CsrContents, Digest, Encoding, GeneralNames, Name, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
+use crate::arrival::Arrival;
 use crate::batch::NextStep;
 use crate::ca_profile::CaProfile;
 use crate::device::Device;
@@ -33,13 +37,17 @@ use crate::san::SanKind;
 use crate::signer::SignerFault;
 use crate::standing::{Finding, GapTreatment, Inquiry, Registration, Standing, State};
 use crate::subject::SubjectRule;
+use crate::vouched;
 
 /// A job whose client may use the profile and whose CSR proves possession of its key.
 pub(crate) struct VerifiedJob {
     function: Function,
     profile: Arc<Profile>,
+    arrival: Arrival,
     rules: Arc<CaProfile>,
     client: Arc<Certificate>,
+    /// The certificate that a Registrar renews for its device.
+    predecessor: Option<Arc<Certificate>>,
     anchor: AnchorId,
     origin: Origin,
     /// The device, if it is known without the ledger: see [`Inquiry::device`].
@@ -65,17 +73,49 @@ impl VerifiedJob {
         }
     }
 
+    /// The device whose last certificate has to be known before this job is decided: the one that a Registrar renews for.
+    pub(crate) fn renewed_for(&self) -> Option<&Device> {
+        let renews = self.origin == Origin::Registrar && renews(self.function, self.origin);
+        self.device.as_ref().filter(|_| renews)
+    }
+
+    /// The same job with the certificate that it renews.
+    pub(crate) fn renewing(self, predecessor: Arc<Certificate>) -> Self {
+        Self { predecessor: Some(predecessor), ..self }
+    }
+
+    /// Name of the profile that the job asks for.
+    pub(crate) fn profile_name(&self) -> &str {
+        self.profile.name()
+    }
+
     /// What the request asks for, without its key.
     fn csr(&self) -> &CsrContents {
         self.request.contents()
     }
 
-    /// The alternative names of the certificate: see [`Permit::san`].
-    fn san(&self) -> &GeneralNames {
-        if renews(self.function, self.origin) { self.client.san() } else { self.csr().san() }
+    /// The certificate whose names are kept: see [`Permit::holder`].
+    fn holder(&self) -> &Arc<Certificate> {
+        self.predecessor.as_ref().unwrap_or(&self.client)
     }
 
-    fn refused(&self, why: &Refusal, holder: Option<Standing>, at: UnixTime) -> RefusalRecord {
+    /// Whether a Registrar vouches for the names of the request, and no certificate of the device limits them.
+    fn is_vouched_anew(&self) -> bool {
+        self.origin == Origin::Registrar && !renews(self.function, self.origin)
+    }
+
+    /// The names that the request is held to: those of the holder, or its own if a Registrar vouches for them.
+    fn held(&self) -> (&Name, &GeneralNames) {
+        let csr = self.csr();
+        if self.is_vouched_anew() { (csr.subject(), csr.san()) } else { (self.holder().subject(), self.holder().san()) }
+    }
+
+    /// The alternative names of the certificate: see [`Permit::san`].
+    fn san(&self) -> &GeneralNames {
+        if renews(self.function, self.origin) { self.holder().san() } else { self.csr().san() }
+    }
+
+    pub(crate) fn refused(&self, why: &Refusal, holder: Option<Standing>, at: UnixTime) -> RefusalRecord {
         RefusalRecord {
             reason: why.code(self.function),
             function: self.function,
@@ -102,7 +142,7 @@ pub(crate) fn verify(mut job: Job, utc: UnixTime, refused: &mut Vec<RefusalRecor
                 function: job.function,
                 profile: Arc::clone(job.profile.shared_name()),
                 profile_version: rules.version(),
-                device: factory_device(&job).filter(|_| job.profile.origin(&job.anchor) == Some(Origin::Manufacturer)),
+                device: factory_device(&job).filter(|_| origin(&job) == Ok(Origin::Manufacturer)),
                 client: job.client.digest(),
                 peer: job.peer,
                 at: utc,
@@ -113,12 +153,15 @@ pub(crate) fn verify(mut job: Job, utc: UnixTime, refused: &mut Vec<RefusalRecor
     let device = match origin {
         Origin::Manufacturer => factory_device(&job),
         Origin::ThisCa => None,
+        Origin::Registrar => vouched::device(&job.profile, request.contents()),
     };
     Ok(VerifiedJob {
         function: job.function,
         profile: job.profile,
+        arrival: job.arrival,
         rules,
         client: job.client,
+        predecessor: None,
         anchor: job.anchor,
         origin,
         device,
@@ -135,10 +178,20 @@ fn factory_device(job: &Job) -> Option<Device> {
     Some(Device { manufacturer: job.anchor, id })
 }
 
+/// Where the client's certificate comes from. A Registrar speaks for the devices of the profiles that list it; without one, its certificate is that of a
+/// device.
+fn origin(job: &Job) -> Result<Origin, Refusal> {
+    match &job.arrival {
+        Arrival::Registrar(name) if job.profile.lists_registrar(name) => Ok(Origin::Registrar),
+        Arrival::Registrar(name) => Err(Refusal::RegistrarNotListed(Arc::clone(name))),
+        Arrival::Coaps | Arrival::Https => job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown),
+    }
+}
+
 /// Whether the client may use the profile and possesses the key of the request, unless the server makes the key. Cheap checks come before the check of the signature.
 fn check_proof(job: &Job, rules: &CaProfile, csr: Vec<u8>) -> Result<(Origin, JobRequest), Refusal> {
-    let origin = job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown)?;
-    if job.function == Function::SimpleReenroll && origin != Origin::ThisCa {
+    let origin = origin(job)?;
+    if job.function == Function::SimpleReenroll && origin == Origin::Manufacturer {
         return Err(Refusal::NotIssuedHere);
     }
     let encoding = job.profile.spec().identity_encoding;
@@ -181,6 +234,7 @@ pub(crate) fn decide(
         }
     };
     let names = Digest::of_parts(&[verified.csr().subject().der(), verified.csr().san().der()]);
+    let holder = Arc::clone(verified.holder());
     let VerifiedJob { function, profile, rules, client, anchor, origin, peer, request, cipher_bits, .. } = verified;
     let made = request.certified(&occasion.key_delivery(&client, &rules, cipher_bits));
     let CertifiedKey { public_key, private_key, san, digest } =
@@ -194,6 +248,7 @@ pub(crate) fn decide(
         anchor,
         origin,
         client,
+        holder,
         subject,
         key,
         csr: digest,
@@ -228,7 +283,7 @@ fn check(
     check_san(verified)?;
     let subject = subject_of(verified, &device)?;
     // RFC 5280 §4.1.2.6: with an empty subject only the alternative names identify the holder.
-    if subject.as_ref().unwrap_or_else(|| verified.client.subject()).is_empty() && verified.san().is_empty() {
+    if subject.as_ref().unwrap_or_else(|| verified.holder().subject()).is_empty() && verified.san().is_empty() {
         return Err(Refusal::NoName.into());
     }
     Ok(NextStep::On((device, subject)))
@@ -338,6 +393,10 @@ fn identify(verified: &VerifiedJob, holder: Option<&Standing>, occasion: &Occasi
             Some(device) => Identified::Device(device.clone()),
             None => return Err(Refusal::NoDeviceId(profile.spec().device_id).into()),
         },
+        (Origin::Registrar, _) => match &verified.device {
+            Some(device) => Identified::Device(device.clone()),
+            None => return Err(Refusal::NoVouchedDevice(profile.spec().device_id).into()),
+        },
         (Origin::ThisCa, None) => match occasion.lost(&verified.client) {
             Some(GapTreatment::Refuse) => return Err(Refusal::ClientOfLostRow.into()),
             // The ledger was asked to bring its row back, and did not: it has the serial number in another row.
@@ -389,6 +448,12 @@ fn check_link(verified: &VerifiedJob) -> Result<(), Refusal> {
     if !is_linked && !verified.profile.spec().require_linking {
         return Ok(());
     }
+    match verified.arrival {
+        Arrival::Coaps => {}
+        Arrival::Https => return Err(Refusal::ChallengeOverHttps),
+        // The link is to the session between the device and the Registrar, which compared it (RFC 9148 §5).
+        Arrival::Registrar(_) => return Ok(()),
+    }
     match csr.link(verified.tls_unique.as_ref().ok_or(Refusal::ChallengeUnbound)?) {
         SessionLink::Matches => Ok(()),
         SessionLink::Mismatch => Err(Refusal::ChallengeMismatch),
@@ -406,14 +471,18 @@ fn check_key(verified: &VerifiedJob, csr: &VerifiedCsr) -> Result<(), Refusal> {
         return Err(Refusal::CaKey);
     }
     // A renewal may keep the key of its certificate (RFC 7030 §4.2.2); the factory key would live too long.
-    let identity = verified.origin == Origin::Manufacturer && verified.client.spki() == spki;
+    let is_of_client = verified.client.spki() == spki;
+    if is_of_client && verified.origin == Origin::Registrar {
+        return Err(Refusal::KeyOfAnotherDevice);
+    }
+    let identity = verified.origin == Origin::Manufacturer && is_of_client;
     if identity && !rules.spec().allow_identity_key { Err(Refusal::IdentityKey) } else { Ok(()) }
 }
 
 /// Each requested name must be of a listed kind and in the client's certificate; a renewal must request all names of
 /// its certificate.
 fn check_san(verified: &VerifiedJob) -> Result<(), Refusal> {
-    let (asked, held) = (verified.csr().san(), verified.client.san());
+    let (asked, held) = (verified.csr().san(), verified.held().1);
     let listed = &verified.rules.spec().san;
     for name in asked.iter() {
         let kind = SanKind::of(&name);
@@ -443,7 +512,7 @@ fn san_mismatch(asked: &GeneralNames, held: &GeneralNames) -> Refusal {
 /// The subject to issue if it differs from the client's own. A renewal keeps the subject of its certificate: the template was filled from the
 /// factory's subject, and filling it from its own result would give another subject.
 fn subject_of(verified: &VerifiedJob, device: &Device) -> Result<Option<Name>, Refusal> {
-    let held = verified.client.subject();
+    let held = verified.held().0;
     let rule = &verified.rules.spec().subject;
     let compared = renews(verified.function, verified.origin) || *rule == SubjectRule::Csr;
     if compared && !verified.csr().subject().matches(held) {
@@ -452,8 +521,10 @@ fn subject_of(verified: &VerifiedJob, device: &Device) -> Result<Option<Name>, R
     }
     match (verified.origin, rule) {
         (Origin::ThisCa, _) | (Origin::Manufacturer, SubjectRule::Csr) => Ok(None),
-        (Origin::Manufacturer, SubjectRule::Template(template)) => {
-            let spelling = verified.rules.device_spelling(&device.id, &verified.client);
+        (Origin::Registrar, _) if !verified.is_vouched_anew() => Ok(None),
+        (Origin::Registrar, SubjectRule::Csr) => Ok(Some(held.to_strict().into_owned())),
+        (Origin::Manufacturer | Origin::Registrar, SubjectRule::Template(template)) => {
+            let spelling = verified.rules.device_spelling(&device.id, verified.held());
             template.fill(&spelling, held).map(Some).map_err(Refusal::SubjectTemplate)
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  submit      verify: CSR read, proof of possession checked            ─► Refused
+//!  predecessor ledger, if a Registrar renews: the device's certificate  ─► Later, Refused
 //!  standing    ledger: who is the client, may it enrol?  ◄──────────┐   ─► Later
 //!  decide      profile: Permit                                      │   ─► Refused
 //!                      device shows only now ───────────────────────┘    (at most once)
@@ -32,7 +33,7 @@ use crate::ca_authority::CaAuthority;
 use crate::ca_profile::BACKDATE;
 use crate::clock_guard::ledger_time;
 use crate::decide::{VerifiedJob, decide, verify};
-use crate::entry::{Locator, Revoke};
+use crate::entry::{LedgerEntry, Locator, Revoke};
 use crate::idempotency::RepeatWindow;
 use crate::in_flight::{Claim, Joined};
 use crate::intent::{Adoption, FactoryKeys, Intended, Intent, NewRow, Record, Recorded, Reserve};
@@ -48,6 +49,7 @@ use crate::refusal_record::RefusalRecord;
 use crate::revocation::{Actor, Revocation};
 use crate::signer::{Custody, SignerFault, ToSign};
 use crate::standing::{Finding, Inquiry};
+use crate::vouched;
 
 /// Serials drawn for one certificate before the job fails: with 127 random bits even a second draw is an event to report.
 const SERIAL_DRAWS_MAX: u8 = 4;
@@ -67,7 +69,13 @@ impl<J: Send + 'static> Authority<J> for CaAuthority {
         let verified = batch.advance(|job| verify(job, utc, &mut refused));
         let submission = Submission { authority: self, utc };
         submission.audit(refused);
-        submission.ask_standing(verified);
+        let (renewed, others) =
+            verified.divide(|job| match job.renewed_for().map(|it| Locator::NewestOf(it.clone())) {
+                Some(newest) => NextStep::On((job, newest)),
+                None => NextStep::Aside(job),
+            });
+        submission.clone().ask_predecessors(renewed);
+        submission.ask_standing(others);
     }
 
     /// The row stays, revoked by [`Actor::undelivered`]. Nobody waits for the answer: if the ledger cannot write, the certificate is one whose
@@ -139,6 +147,46 @@ impl Submission {
         }
         let executor = Arc::clone(&self.authority.executor);
         executor.spawn(Box::new(move || step(self)));
+    }
+
+    /// Finds the certificates that a Registrar renews for its devices.
+    fn ask_predecessors<J: Send + 'static>(self, batch: JobBatch<J, (VerifiedJob, Locator)>) {
+        if batch.is_empty() {
+            return;
+        }
+        let newest: Vec<Locator> = batch.states().map(|(_, newest)| newest.clone()).collect();
+        let asked = newest.len();
+        let ledger = Arc::clone(&self.authority.ledger);
+        let found = move |answer: Result<Vec<Option<LedgerEntry>>, LedgerFault>| {
+            self.resume(move |it| it.with_predecessors(batch, one_each(answer, asked)));
+        };
+        ledger.find(newest, Box::new(found));
+    }
+
+    fn with_predecessors<J: Send + 'static>(
+        self,
+        batch: JobBatch<J, (VerifiedJob, Locator)>,
+        answer: Result<Vec<Option<LedgerEntry>>, LedgerFault>,
+    ) {
+        let found = match answer {
+            Ok(found) => found,
+            Err(fault) => {
+                batch.advance(|_| Err::<(), _>(Busy::Ledger(fault).into()));
+                return;
+            }
+        };
+        let mut refused = Vec::new();
+        let renewing = batch.advance_with(found, |(job, _), newest| {
+            match vouched::predecessor(newest, job.profile_name(), self.utc) {
+                Ok(predecessor) => Ok(job.renewing(predecessor)),
+                Err(why) => {
+                    refused.push(job.refused(&why, None, self.utc));
+                    Err(why.into())
+                }
+            }
+        });
+        self.audit(refused);
+        self.ask_standing(renewing);
     }
 
     fn ask_standing<J: Send + 'static>(self, batch: JobBatch<J, VerifiedJob>) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pki::{AnchorId, Certificate, Deviations};
 
+use crate::arrival::Arrival;
 use crate::function::Function;
 use crate::issued::Issued;
 use crate::key_protection::MadeKey;
@@ -22,7 +23,9 @@ pub struct Job {
     pub function: Function,
     /// The profile that the path's label chose, pinned for this request.
     pub profile: Arc<Profile>,
-    /// The certificate that the client authenticated with; its chain is already verified.
+    /// How it reached us, and whether a Registrar vouches for the device.
+    pub arrival: Arrival,
+    /// The certificate that the client authenticated with; its chain is already verified. That of the Registrar, if one vouches.
     pub client: Arc<Certificate>,
     /// The trust anchor that the client's chain ended in.
     pub anchor: AnchorId,

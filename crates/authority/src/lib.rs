@@ -22,6 +22,7 @@
 //!   second certificate.
 //! * [`MemoryLedger`] and [`RingSigner`] are the first implementations of the two traits.
 
+mod arrival;
 mod authority;
 mod batch;
 mod ca;
@@ -64,7 +65,9 @@ mod signer;
 mod standing;
 mod subject;
 mod upstream;
+mod vouched;
 
+pub use arrival::Arrival;
 pub use authority::Authority;
 pub use batch::Isolate;
 pub use ca::{Ca, CaFault, ChainRule, RolloverFault, RolloverRule, Urls, VerifySignatures};

@@ -7,4 +7,6 @@ pub enum Origin {
     Manufacturer,
     /// From what issues for the profile: the CA of its authority, ours or another.
     ThisCa,
+    /// It is that of a Registrar, which vouches for a device that it has authenticated.
+    Registrar,
 }

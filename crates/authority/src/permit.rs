@@ -26,7 +26,9 @@ pub(crate) struct Permit {
     pub(crate) anchor: AnchorId,
     pub(crate) origin: Origin,
     pub(crate) client: Arc<Certificate>,
-    /// The subject, if it differs from the client's own.
+    /// The certificate whose names are kept: that of the client, or the one last issued to the device that a Registrar vouches for.
+    pub(crate) holder: Arc<Certificate>,
+    /// The subject, if it differs from the holder's own.
     pub(crate) subject: Option<Name>,
     pub(crate) key: Key,
     /// Digest of the CSR; if the server has made the key, of the CSR and the key, because a later request gets another pair.
@@ -100,13 +102,13 @@ impl Permit {
     }
 
     pub(crate) fn subject(&self) -> &Name {
-        self.subject.as_ref().unwrap_or_else(|| self.client.subject())
+        self.subject.as_ref().unwrap_or_else(|| self.holder.subject())
     }
 
-    /// The profile lists each of these names, and the client's certificate has it. A renewal keeps the names and their form; other requests
-    /// get the names as they asked for them.
+    /// The profile lists each of these names, and the holder's certificate has it, or a Registrar vouches for it. A renewal keeps the names and their
+    /// form; other requests get the names as they asked for them.
     pub(crate) fn san(&self) -> &GeneralNames {
-        if renews(self.function, self.origin) { self.client.san() } else { &self.san }
+        if renews(self.function, self.origin) { self.holder.san() } else { &self.san }
     }
 
     /// The private key, for the outcome.

@@ -54,6 +54,8 @@ pub struct ProfileSpec {
     pub identity_encoding: Encoding,
     /// Refuse a request that is not linked to its session (RFC 7030 §3.5). A link that is there is compared either way.
     pub require_linking: bool,
+    /// The Registrars that may vouch for devices of this profile, by their names in the configuration.
+    pub registrars: Vec<Arc<str>>,
     /// Log lines name the manufacturer of each device, because another profile of the server has another manufacturer. A profile with several
     /// manufacturers does so in any case.
     pub shows_manufacturer: bool,
@@ -73,6 +75,7 @@ impl ProfileSpec {
             allow_expired_identity: false,
             identity_encoding: Encoding::Strict,
             require_linking: false,
+            registrars: Vec::new(),
             shows_manufacturer: false,
         }
     }
@@ -128,6 +131,10 @@ impl Profile {
         }
         let ids = |certificates: &[Arc<Certificate>]| certificates.iter().map(|it| it.anchor_id()).collect::<Vec<_>>();
         let (manufacturers, issuers) = (ids(&spec.manufacturers), ids(&published.issuers));
+        // A request of a Registrar names the device and not who made it, and two manufacturers may use one serial number.
+        if !spec.registrars.is_empty() && manufacturers.iter().any(|id| *id != manufacturers[0]) {
+            return Err(ProfileFault::ManufacturersOfVouched);
+        }
         // If a manufacturer were the authority too, every enrolled device would count as a device of the
         // factory.
         let is_above =
@@ -210,6 +217,12 @@ impl Profile {
         }
     }
 
+    /// Whether the Registrar with this name may vouch for devices of the profile.
+    #[must_use]
+    pub fn lists_registrar(&self, name: &str) -> bool {
+        self.spec.registrars.iter().any(|listed| **listed == *name)
+    }
+
     /// The device of a client, for a log line that cannot ask the ledger: `None` if the certificate is of this CA and its names may differ
     /// from those of the factory, or if it names another issuer. It compares names only: a log line costs no signature check.
     #[must_use]
@@ -219,7 +232,7 @@ impl Profile {
             Origin::ThisCa if self.published.names == IssuedNames::Kept && self.names_issuer(client, anchor) => {
                 *self.manufacturers.first()?
             }
-            Origin::ThisCa => return None,
+            Origin::ThisCa | Origin::Registrar => return None,
         };
         Some(self.shown(&Device { manufacturer, id: self.device_id(client).ok()? }))
     }
@@ -287,6 +300,8 @@ pub enum ProfileFault {
     NoManufacturer,
     /// One of its manufacturers is its CA or a CA above it.
     ManufacturerIsCa,
+    /// It lists Registrars and has several manufacturers.
+    ManufacturersOfVouched,
 }
 
 impl fmt::Display for ProfileFault {
@@ -294,6 +309,9 @@ impl fmt::Display for ProfileFault {
         f.write_str(match self {
             Self::NoName => "`name` is empty",
             Self::NoManufacturer => "`manufacturers` is empty: no device could enrol",
+            Self::ManufacturersOfVouched => {
+                "`registrars` is set and there are several manufacturers: a request that a Registrar passes on does not say who made the device"
+            }
             Self::ManufacturerIsCa => "`manufacturers` holds a certificate of the profile's own CA, or of one above it",
         })
     }

@@ -45,6 +45,14 @@ pub enum Refusal {
     ManufacturerRemoved,
     /// The names in the client's certificate do not yield a device identity by the profile's rule.
     NoDeviceId(DeviceIdRule),
+    /// A Registrar that the profile does not list asks for one of its devices.
+    RegistrarNotListed(Arc<str>),
+    /// A Registrar vouches for a request whose names do not yield a device identity by the profile's rule.
+    NoVouchedDevice(DeviceIdRule),
+    /// A Registrar renews for a device that holds no valid certificate of this CA.
+    NothingToRenew,
+    /// A Registrar renews for a device whose last certificate is revoked.
+    PredecessorRevoked,
     /// The CSR's subject is not that of the client's certificate.
     SubjectMismatch(Box<Mismatch>),
     /// The profile's subject template needs an attribute that the client's certificate does not have exactly once, or
@@ -71,6 +79,8 @@ pub enum Refusal {
     /// The CSR is linked to a session, or the profile requires it, and this session has no tls-unique to compare it with (no extended master
     /// secret: RFC 9148 §3, RFC 7627 §5.4).
     ChallengeUnbound,
+    /// The CSR is linked to a session, or the profile requires it, and the client is connected over HTTPS, where we have no tls-unique.
+    ChallengeOverHttps,
     /// The CSR's challengePassword or estIdentityLinking is not the tls-unique of this session (RFC 7030 §3.5).
     ChallengeMismatch,
     /// The CSR is for the key of the device's manufacturer certificate.
@@ -109,6 +119,10 @@ impl Refusal {
             Self::ClientOfLostRow => "est.client.of_lost_row",
             Self::ManufacturerRemoved => "est.client.manufacturer_removed",
             Self::NoDeviceId(_) => "est.client.no_device_id",
+            Self::RegistrarNotListed(_) => "est.registrar.not_listed",
+            Self::NoVouchedDevice(_) => "est.registrar.no_device_id",
+            Self::NothingToRenew => "est.registrar.nothing_to_renew",
+            Self::PredecessorRevoked => "est.registrar.certificate_revoked",
             Self::SubjectMismatch(_) => match function {
                 Function::SimpleEnroll => "est.sen.subject_mismatch",
                 Function::SimpleReenroll => "est.sren.subject_mismatch",
@@ -128,6 +142,7 @@ impl Refusal {
             Self::KeyCipher(_) => "est.skg.cipher_too_weak",
             Self::ChallengeAbsent => "est.csr.challenge_absent",
             Self::ChallengeUnbound => "est.csr.challenge_unbound",
+            Self::ChallengeOverHttps => "est.csr.challenge_over_https",
             Self::ChallengeMismatch => "est.csr.challenge_mismatch",
             Self::IdentityKey => "est.csr.identity_key",
             Self::CaKey => "est.csr.ca_key",
@@ -224,6 +239,10 @@ impl fmt::Display for Refusal {
                 f.write_str("the manufacturer of the client's device is no longer listed in the profile")
             }
             Self::NoDeviceId(rule) => write!(f, "the rule `{rule}` finds no identity in the client's certificate"),
+            Self::RegistrarNotListed(name) => write!(f, "the profile does not list the Registrar {name:?}"),
+            Self::NoVouchedDevice(rule) => write!(f, "the rule `{rule}` finds no identity in the request"),
+            Self::NothingToRenew => f.write_str("the device holds no valid certificate that could be renewed"),
+            Self::PredecessorRevoked => f.write_str("the certificate that the device got last is revoked"),
             Self::SubjectMismatch(_) => f.write_str("the subject asked for is not that of the client's certificate"),
             Self::SubjectTemplate(attribute) => {
                 write!(f, "the profile's subject template cannot be filled: {attribute}")
@@ -254,6 +273,7 @@ impl fmt::Display for Refusal {
             Self::ChallengeUnbound => {
                 f.write_str("no request can be linked to a session without extended master secret")
             }
+            Self::ChallengeOverHttps => f.write_str("no request can be linked to a session of HTTPS"),
             Self::ChallengeMismatch => f.write_str("the request is linked to another session, or to none"),
             Self::IdentityKey => f.write_str("the key is that of the manufacturer certificate"),
             Self::CaKey => f.write_str("the key is that of a CA"),

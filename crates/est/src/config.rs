@@ -280,6 +280,12 @@ impl ServerConfig {
         self.profiles.iter().map(|prepared| &prepared.profile)
     }
 
+    /// Limits of this layer.
+    #[must_use]
+    pub fn limits(&self) -> &EnrolmentLimits {
+        &self.limits
+    }
+
     /// The verifier of its handshakes.
     #[must_use]
     pub fn verifier(&self) -> &PeerVerifier {

@@ -32,8 +32,8 @@ pub use keys::{IdentityFault, identity};
 pub use reason::{Reason, Stage};
 pub use resources::{Packing, Resource};
 pub use server::{
-    Alarm, Attempt, Backlog, Counters, JobId, Notice, OFFERED_BYTES_MAX, Output, PublicKeyDone, PublicKeyJob, Server,
-    Success,
+    Alarm, Attempt, Backlog, Counters, Jitter, JobId, Notice, OFFERED_BYTES_MAX, Output, PublicKeyDone, PublicKeyJob,
+    Server, Success,
 };
 pub use verify::{
     AnchorDatabase, Authenticated, AuthenticatedServer, CertificateCache, NameAuthorities, PeerDevice, PeerVerifier,

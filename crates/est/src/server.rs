@@ -33,12 +33,12 @@ use crate::reason::Reason;
 use crate::verify::{PeerDevice, PeerVerifier};
 use attempt::AttemptBuilder;
 use backlog::Pace;
-use jitter::Jitter;
 use live::Sessions;
 use sent_away::SentAway;
 
 pub use attempt::{Attempt, Counters, Notice, OFFERED_BYTES_MAX, Success};
 pub use backlog::Backlog;
+pub use jitter::Jitter;
 pub use live::JobId;
 
 /// A suspended public-key step of a handshake.

@@ -220,6 +220,7 @@ const fn origin_name(origin: Origin) -> &'static str {
     match origin {
         Origin::Manufacturer => "manufacturer",
         Origin::ThisCa => "this_ca",
+        Origin::Registrar => "registrar",
     }
 }
 
@@ -263,8 +264,9 @@ impl<'v> Members<'v> {
 
     fn intent(&self) -> Result<Intent, LineFault> {
         let function = |text: &str| Function::ALL.into_iter().find(|it| function_name(*it) == text);
-        let origin =
-            |text: &str| [Origin::Manufacturer, Origin::ThisCa].into_iter().find(|it| origin_name(*it) == text);
+        let origin = |text: &str| {
+            [Origin::Manufacturer, Origin::ThisCa, Origin::Registrar].into_iter().find(|it| origin_name(*it) == text)
+        };
         let subject = |text: &str| BASE64.decode(text).ok().and_then(|der| Name::parse(&der).ok());
         let factory_key = match self.0.get("factory_key") {
             Some(_) => Some(self.digest("factory_key")?),

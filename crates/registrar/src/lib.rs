@@ -4,7 +4,12 @@
 //! form of a body (RFC 8951).
 
 mod body;
+mod front;
 mod status;
 
 pub use body::{BODY_BYTES_MAX, BodyFlaw, decode_body, encode_body};
+pub use front::{
+    Front, FrontAnswer, FrontClient, FrontEnrolment, FrontIdentity, FrontKey, FrontOperation, FrontRefusal,
+    FrontRegistrar, FrontVerdict, HeadVerdict, REQUEST_BYTES_MAX,
+};
 pub use status::HttpStatus;

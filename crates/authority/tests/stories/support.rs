@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use authority::{
-    Actor, Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Collected, Deliver, Flights, Function, Issued, Job,
-    Ledger, Locator, MemoryLedger, Outcome, Profile, Random, Refusal, Revocation, Revoke, Revoked, RingSigner, Signer,
-    TlsUnique, Urls, VerifySignatures,
+    Actor, Arrival, Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Collected, Deliver, Flights, Function,
+    Issued, Job, Ledger, Locator, MemoryLedger, Outcome, Profile, Random, Refusal, Revocation, Revoke, Revoked,
+    RingSigner, Signer, TlsUnique, Urls, VerifySignatures,
 };
 use pki::issue::{self, NodePrefix, RevocationReason, Serial, Template, TemplateSpec};
 use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent};
@@ -274,6 +274,7 @@ impl World {
         Job {
             function: Function::SimpleEnroll,
             profile: Arc::clone(profile),
+            arrival: Arrival::Coaps,
             client: Arc::clone(&device.idevid),
             anchor: self.manufacturer.anchor_id(),
             deviations: device.idevid.deviations(),
@@ -301,6 +302,7 @@ impl World {
         Job {
             function,
             profile: Arc::clone(profile),
+            arrival: Arrival::Coaps,
             client: Arc::clone(client),
             anchor: self.ca.certificate().anchor_id(),
             deviations: pki::Deviations::default(),

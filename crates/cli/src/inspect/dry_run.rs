@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use authority::{
-    Authority as _, CaAuthority, Completion, Custody, Deliver, Device, DeviceId, Finding, Flights, Function, Inquiry,
-    Job, Ledger, LedgerFault, LedgerOver, MemoryLedger, Origin, Outcome, Profile, Registration, Signer, SignerFault,
-    Standing, State, ToSign,
+    Arrival, Authority as _, CaAuthority, Completion, Custody, Deliver, Device, DeviceId, Finding, Flights, Function,
+    Inquiry, Job, Ledger, LedgerFault, LedgerOver, MemoryLedger, Origin, Outcome, Profile, Registration, Signer,
+    SignerFault, Standing, State, ToSign,
 };
 use est::{Authenticated, Reason};
 use pki::issue::{NodePrefix, Serial};
@@ -151,7 +151,8 @@ impl DryRun {
         let origin = match self.profile.origin(&client.anchor) {
             Some(Origin::Manufacturer) => "a manufacturer of the profile",
             Some(Origin::ThisCa) => "the profile's CA",
-            None => "a CA of another profile",
+            // The verifier of devices knows no Registrar.
+            Some(Origin::Registrar) | None => "a CA of another profile",
         };
         let device = self.profile.device_id(&client.certificate).ok().map(|id| id.to_string());
         shown.field("issuedBy", origin).field_if("device", device)
@@ -200,6 +201,7 @@ impl DryRun {
         let job = Job {
             function,
             profile: Arc::clone(&self.profile),
+            arrival: Arrival::Coaps,
             client: Arc::clone(&client.certificate),
             anchor: client.anchor,
             deviations: client.deviations,

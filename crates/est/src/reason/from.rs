@@ -178,6 +178,10 @@ impl Reason {
             Refusal::ClientOfLostRow => Self::ClientOfLostRow,
             Refusal::ManufacturerRemoved => Self::ClientManufacturerRemoved,
             Refusal::NoDeviceId(_) => Self::ClientNoDeviceId,
+            Refusal::RegistrarNotListed(_) => Self::RegistrarNotListed,
+            Refusal::NoVouchedDevice(_) => Self::RegistrarNoDeviceId,
+            Refusal::NothingToRenew => Self::RegistrarNothingToRenew,
+            Refusal::PredecessorRevoked => Self::RegistrarCertificateRevoked,
             Refusal::SubjectMismatch(_) => match function {
                 Function::SimpleEnroll => Self::SenSubjectMismatch,
                 Function::SimpleReenroll => Self::SrenSubjectMismatch,
@@ -197,6 +201,7 @@ impl Reason {
             Refusal::KeyCipher(_) => Self::SkgCipher,
             Refusal::ChallengeAbsent => Self::ChallengeAbsent,
             Refusal::ChallengeUnbound => Self::ChallengeUnbound,
+            Refusal::ChallengeOverHttps => Self::ChallengeOverHttps,
             Refusal::ChallengeMismatch => Self::ChallengeMismatch,
             Refusal::IdentityKey => Self::IdentityKey,
             Refusal::CaKey => Self::CaKey,

@@ -1,6 +1,6 @@
 //! Max-Age with a random part.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use authority::{Busy, UpstreamBusy};
@@ -15,24 +15,28 @@ const LIMIT_SECONDS_MAX: u64 = 21 * 86_400 / 2;
 
 /// Spreads Max-Age, so that devices that were sent away together do not come back together. It is not a secret: the
 /// sequence of a random seed ([`splitmix`]).
-pub(super) struct Jitter {
+pub struct Jitter {
     seed: u64,
     /// The number of draws so far.
-    drawn: Cell<u64>,
+    drawn: AtomicU64,
 }
 
 impl Jitter {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { seed, drawn: Cell::new(0) }
+    /// The sequence of this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed, drawn: AtomicU64::new(0) }
     }
 
     /// A value between `least` and 1.5 times `least`, in whole seconds, at least 1 and at most [`MAX_AGE_SECONDS_MAX`].
-    pub(super) fn max_age(&self, least: Duration) -> u32 {
+    #[must_use]
+    pub fn max_age(&self, least: Duration) -> u32 {
         self.within(least, MAX_AGE_SECONDS_MAX)
     }
 
     /// The same for an answer of the authority: a device over its limit can be sent away for longer.
-    pub(super) fn max_age_of(&self, least: Duration, why: &Busy) -> u32 {
+    #[must_use]
+    pub fn max_age_of(&self, least: Duration, why: &Busy) -> u32 {
         match why {
             Busy::DeviceOverLimit { .. } | Busy::Upstream(UpstreamBusy::Later { .. }) => {
                 self.within(least, LIMIT_SECONDS_MAX)
@@ -49,9 +53,7 @@ impl Jitter {
     }
 
     fn next(&self) -> u64 {
-        let place = self.drawn.get();
-        self.drawn.set(place.wrapping_add(1));
-        splitmix::at(self.seed, place)
+        splitmix::at(self.seed, self.drawn.fetch_add(1, Ordering::Relaxed))
     }
 }
 

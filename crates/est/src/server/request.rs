@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::{Function, Issued, Job, MadeKey, Outcome, Profile};
+use authority::{Arrival, Function, Issued, Job, MadeKey, Outcome, Profile};
 use coap::server::{Admit, Done, ExchangeId, Handled, Head, Owner, Repeat, Request, Resources, Response};
 use coap::{Code, ContentFormat, MAX_TRANSMIT_WAIT};
 use dtls::{Admission, Now, SessionId};
@@ -142,6 +142,7 @@ impl Server {
         let job = Job {
             function,
             profile: Arc::clone(&profile),
+            arrival: Arrival::Coaps,
             client: Arc::clone(&client.certificate),
             anchor: client.anchor,
             deviations: client.deviations,

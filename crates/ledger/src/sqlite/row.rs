@@ -328,11 +328,12 @@ pub(super) fn origin_code(origin: Origin) -> i64 {
     match origin {
         Origin::Manufacturer => 1,
         Origin::ThisCa => 2,
+        Origin::Registrar => 3,
     }
 }
 
 fn origin_of(code: i64) -> Option<Origin> {
-    [Origin::Manufacturer, Origin::ThisCa].into_iter().find(|origin| origin_code(*origin) == code)
+    [Origin::Manufacturer, Origin::ThisCa, Origin::Registrar].into_iter().find(|origin| origin_code(*origin) == code)
 }
 
 pub(super) fn reason_code(reason: RevocationReason) -> i64 {

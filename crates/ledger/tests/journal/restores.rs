@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::{
-    Actor, Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Collected, Deliver, Flights, Function, GapTreatment,
-    Issued, Job, Ledger, Locator, Outcome, Profile, Random, Refusal, Revocation, Revoke, Revoked, RingSigner, Urls,
-    VerifySignatures,
+    Actor, Arrival, Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Collected, Deliver, Flights, Function,
+    GapTreatment, Issued, Job, Ledger, Locator, Outcome, Profile, Random, Refusal, Revocation, Revoke, Revoked,
+    RingSigner, Urls, VerifySignatures,
 };
 use ledger::SqliteLedger;
 use ledger::audit::{self, AuditFlaw, AuditKey, AuditPublicKey, AuditReport, PruneRequest, VerifySources, public_path};
@@ -112,6 +112,7 @@ impl World {
         Job {
             function,
             profile: Arc::clone(&self.profile),
+            arrival: Arrival::Coaps,
             deviations: client.deviations(),
             client,
             anchor,

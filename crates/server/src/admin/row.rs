@@ -43,6 +43,7 @@ impl CertificateRow {
             vouched_by: match intent.vouched_by {
                 Origin::Manufacturer => "manufacturer",
                 Origin::ThisCa => "this_ca",
+                Origin::Registrar => "registrar",
             }
             .to_owned(),
             ca: intent.ca.to_string(),

@@ -1,0 +1,260 @@
+//! The HTTPS front: EST of RFC 7030, for devices that are not constrained and for Registrars, on the profiles that EST-coaps serves.
+//!
+//! ```text
+//!   TLS handshake ──► FrontClient (a device, a Registrar, nobody)
+//!   head ──judge──► FrontAnswer                      cacerts, csrattrs, refusals
+//!            └────► FrontEnrolment ──body──► Job ──► authority ──► Outcome ──► FrontAnswer
+//! ```
+//!
+//! It is a function from head, body and client to a job or an answer, and from an outcome to an answer. It opens no socket and waits for nothing: the
+//! shell does, and a simulator can. It decides nothing about certificates: the authority does, as for a request over CoAP.
+//!
+//! What it trusts: a chain is judged by the rules of the DTLS side, against the anchors of all profiles; a Registrar's against the anchors of its
+//! own section. Whether the certificate is revoked, of another profile or unknown, the authority decides with the ledger.
+
+mod answer;
+mod client;
+mod multipart;
+mod operation;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use authority::{Arrival, Diagnostics, Function, Job, Outcome, Profile};
+use est::Reason;
+use hyper::Method;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use rustls_pki_types::UnixTime;
+
+use crate::body::{BODY_BYTES_MAX, decode_body, encode_body};
+use answer::{CERTS_ONLY, CSR_ATTRIBUTES};
+
+pub use answer::{FrontAnswer, FrontKey};
+pub use client::{FrontClient, FrontRegistrar};
+pub use operation::FrontOperation;
+pub use tls::{FrontIdentity, FrontVerdict};
+
+/// Bytes of the body of a request: the base64 of the largest CSR that is taken, more than twice over for white space.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024;
+const _: () = assert!(REQUEST_BYTES_MAX <= BODY_BYTES_MAX);
+
+/// The front of one configuration: immutable.
+pub struct Front {
+    est: Arc<est::ServerConfig>,
+    registrars: Vec<FrontRegistrar>,
+    by_label: BTreeMap<String, Arc<FrontProfile>>,
+    /// Whether a client is told why, if no profile could say.
+    tells: bool,
+}
+
+/// A profile with its prepared answers.
+struct FrontProfile {
+    profile: Arc<Profile>,
+    ca_certificates: Bytes,
+    csr_attributes: Option<Bytes>,
+}
+
+/// What the head of a request leads to.
+#[derive(Clone, Debug)]
+pub enum HeadVerdict {
+    /// The answer is prepared.
+    Answered {
+        /// The operation.
+        operation: FrontOperation,
+        /// The profile that it belongs to.
+        profile: Arc<Profile>,
+        /// The answer.
+        answer: FrontAnswer,
+    },
+    /// A certificate is asked for: its body is the CSR.
+    Enrolment(FrontEnrolment),
+}
+
+/// An enrolment whose head is in order.
+#[derive(Clone, Debug)]
+pub struct FrontEnrolment {
+    /// What is asked for.
+    pub function: Function,
+    /// The profile that the label chose, pinned for this request.
+    pub profile: Arc<Profile>,
+    client: FrontClient,
+}
+
+/// A request that is refused before the authority sees it.
+#[derive(Clone, Debug)]
+pub struct FrontRefusal {
+    /// Why.
+    pub reason: Reason,
+    /// The profile, if the path named one.
+    pub profile: Option<Arc<Profile>>,
+    /// What the client is told.
+    pub answer: FrontAnswer,
+}
+
+impl Front {
+    /// The front on the profiles of this configuration.
+    #[must_use]
+    pub fn new(est: Arc<est::ServerConfig>, registrars: Vec<FrontRegistrar>) -> Self {
+        let mut by_label = BTreeMap::new();
+        let mut tells = false;
+        for profile in est.profiles() {
+            let certificates: Vec<&[u8]> = profile.ca_certificates().iter().map(|it| it.der()).collect();
+            let prepared = Arc::new(FrontProfile {
+                profile: Arc::clone(profile),
+                ca_certificates: Bytes::from(encode_body(&pki::cms::certs_only(&certificates))),
+                csr_attributes: profile.csr_attributes().map(|der| Bytes::from(encode_body(der))),
+            });
+            tells |= tells_clients(profile);
+            by_label.extend(profile.labels().iter().map(|label| (label.clone(), Arc::clone(&prepared))));
+        }
+        Self { est, registrars, by_label, tells }
+    }
+
+    /// Judges the chain of a client, leaf first. A handshake does so; a connection that outlives a configuration does so again.
+    ///
+    /// # Errors
+    /// As the handshake of EST-coaps.
+    pub fn authenticate(&self, chain: &[&[u8]], utc: UnixTime) -> Result<FrontClient, dtls::CertificateRefusal> {
+        FrontClient::judge(&self.registrars, self.est.verifier(), chain, utc)
+    }
+
+    /// The profiles and limits that it shares with EST-coaps.
+    #[must_use]
+    pub fn est(&self) -> &est::ServerConfig {
+        &self.est
+    }
+
+    /// Judges the head of a request: first the path, then the method, then whether the client may ask, then the type of the body.
+    ///
+    /// # Errors
+    /// [`FrontRefusal`], with its answer.
+    pub fn judge(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        client: Option<&FrontClient>,
+    ) -> Result<HeadVerdict, Box<FrontRefusal>> {
+        let (label, operation) = FrontOperation::find(path).map_err(|reason| self.refused(reason, None))?;
+        let found = self.by_label.get(label).ok_or_else(|| self.refused(Reason::EstUnknownLabel, None))?;
+        let profile = &found.profile;
+        let refused = |reason| self.refused(reason, Some(profile));
+        if operation == FrontOperation::Enrolment(Function::ServerKeygen) && !profile.makes_keys() {
+            return Err(refused(Reason::EstFunctionNotServed));
+        }
+        if !operation.takes(method) {
+            let mut refusal = refused(Reason::HttpMethod);
+            refusal.answer.allow = Some(operation.methods());
+            return Err(refusal);
+        }
+        let (kind, body) = match operation {
+            FrontOperation::CaCertificates => (CERTS_ONLY, found.ca_certificates.clone()),
+            FrontOperation::CsrAttributes => {
+                let body = found.csr_attributes.clone();
+                (CSR_ATTRIBUTES, body.ok_or_else(|| refused(Reason::EstNoCsrAttributes))?)
+            }
+            FrontOperation::Enrolment(function) => {
+                let client = client.ok_or_else(|| refused(Reason::HttpNoCertificate))?.clone();
+                if !is_pkcs10(headers) {
+                    return Err(refused(Reason::HttpContentType));
+                }
+                let profile = Arc::clone(profile);
+                return Ok(HeadVerdict::Enrolment(FrontEnrolment { function, profile, client }));
+            }
+        };
+        let answer = FrontAnswer::prepared(kind, body);
+        Ok(HeadVerdict::Answered { operation, profile: Arc::clone(profile), answer })
+    }
+
+    /// The job of an enrolment with this body.
+    ///
+    /// # Errors
+    /// [`FrontRefusal`], with its answer.
+    pub fn job(&self, enrolment: &FrontEnrolment, body: &[u8], peer: SocketAddr) -> Result<Job, Box<FrontRefusal>> {
+        let FrontEnrolment { function, profile, client } = enrolment;
+        let refused = |reason| self.refused(reason, Some(profile));
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Err(refused(Reason::EstEmptyRequest));
+        }
+        let csr = decode_body(body).map_err(|_| refused(Reason::HttpBodyEncoding))?;
+        if csr.len() > self.est.limits().csr_bytes_max {
+            return Err(refused(Reason::HttpBodyTooLarge));
+        }
+        let est::Authenticated { certificate, anchor, deviations } = &client.authenticated;
+        Ok(Job {
+            function: *function,
+            profile: Arc::clone(profile),
+            arrival: client.registrar.as_ref().map_or(Arrival::Https, |name| Arrival::Registrar(Arc::clone(name))),
+            client: Arc::clone(certificate),
+            anchor: *anchor,
+            deviations: *deviations,
+            csr,
+            tls_unique: None,
+            peer,
+        })
+    }
+
+    /// A refusal for this reason.
+    #[must_use]
+    pub fn refused(&self, reason: Reason, profile: Option<&Arc<Profile>>) -> Box<FrontRefusal> {
+        let tells = profile.map_or(self.tells, |profile| tells_clients(profile));
+        let answer = FrontAnswer::refusal(reason, tells);
+        Box::new(FrontRefusal { reason, profile: profile.cloned(), answer })
+    }
+}
+
+impl FrontEnrolment {
+    /// Who asks.
+    #[must_use]
+    pub const fn client(&self) -> &FrontClient {
+        &self.client
+    }
+
+    /// The operation.
+    #[must_use]
+    pub const fn operation(&self) -> FrontOperation {
+        FrontOperation::Enrolment(self.function)
+    }
+
+    /// The answer for an outcome, with the reason if it is none of success. `jitter` spreads the time to wait.
+    pub fn answer(
+        &self,
+        outcome: &Outcome,
+        jitter: impl FnOnce(&authority::Busy) -> u32,
+    ) -> (FrontAnswer, Result<(), Reason>) {
+        let tells = tells_clients(&self.profile);
+        match outcome {
+            Outcome::Issued { issued, private_key: None } => (FrontAnswer::certificate(&issued.certificate), Ok(())),
+            Outcome::Issued { issued, private_key: Some(key) } => {
+                (FrontAnswer::key(FrontKey::Pkcs8(key.pkcs8()), &issued.certificate), Ok(()))
+            }
+            Outcome::Refused(why) => {
+                let reason = Reason::of_decision(why, self.function);
+                (FrontAnswer::refusal(reason, tells), Err(reason))
+            }
+            Outcome::Later { why, .. } => {
+                let reason = Reason::from(why);
+                let wait = std::time::Duration::from_secs(jitter(why).into());
+                (FrontAnswer::later(reason, tells, wait), Err(reason))
+            }
+        }
+    }
+}
+
+fn tells_clients(profile: &Profile) -> bool {
+    profile.diagnostics() == Diagnostics::Reason
+}
+
+/// RFC 7030 §4.2.1: "The HTTP content-type of "application/pkcs10" is used here." Types compare without case, and may have parameters (RFC 9110 §8.3).
+fn is_pkcs10(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let kind = value.to_str().ok().and_then(|text| text.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/pkcs10"))
+}
+
+#[cfg(test)]
+mod tests;
