@@ -17,7 +17,7 @@ use crate::outcome::{self, CommandFault, CommandResult, say};
 /// Run the server
 #[derive(clap::Args)]
 #[command(after_help = "\
-Prints `listening on coaps://ADDR:PORT` for each address once it is ready and `metrics on http://ADDR:PORT/metrics` and `revocation lists on http://ADDR:PORT`, with the real port if 0 was \
+Prints `listening on coaps://ADDR:PORT` for each address once it is ready and `https on https://ADDR:PORT`, `metrics on http://ADDR:PORT/metrics` and `revocation lists on http://ADDR:PORT`, with the real port if 0 was \
 requested. The log goes to stderr; MUSTER_LOG=debug gives more detail.
 
 SIGTERM and Ctrl-C drain: new handshakes are refused, enrolments in flight are finished, the other sessions are closed, exit 0. A second signal stops immediately.
@@ -117,7 +117,8 @@ fn announce(handle: &Handle) {
     let listening = handle.addresses().iter().map(|address| format!("listening on coaps://{address}"));
     let metrics = handle.metrics_address().map(|address| format!("metrics on http://{address}/metrics"));
     let crls = handle.crl_address().map(|address| format!("revocation lists on http://{address}"));
-    let lines: Vec<String> = listening.chain(metrics).chain(crls).collect();
+    let https = handle.https_address().map(|address| format!("https on https://{address}"));
+    let lines: Vec<String> = listening.chain(https).chain(metrics).chain(crls).collect();
     if let Err(error) = outcome::try_stdout(format_args!("{}", lines.join("\n"))) {
         say!("muster: cannot write to standard output ({error}); {}", lines.join(", "));
     }

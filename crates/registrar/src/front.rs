@@ -21,8 +21,9 @@ mod tls;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use authority::{Arrival, Diagnostics, Function, Job, Outcome, Profile};
+use authority::{Arrival, Busy, Diagnostics, Function, Job, MadeKey, Outcome, Profile};
 use est::Reason;
 use hyper::Method;
 use hyper::body::Bytes;
@@ -193,6 +194,8 @@ impl Front {
             deviations: *deviations,
             csr,
             tls_unique: None,
+            // The weakest suite of the listener has AES-128.
+            cipher_bits: 128,
             peer,
         })
     }
@@ -219,25 +222,30 @@ impl FrontEnrolment {
         FrontOperation::Enrolment(self.function)
     }
 
-    /// The answer for an outcome, with the reason if it is none of success. `jitter` spreads the time to wait.
+    /// The answer for an outcome, with the reason if it is none of success. `jitter` spreads the time
+    /// to wait, in seconds.
     pub fn answer(
         &self,
         outcome: &Outcome,
-        jitter: impl FnOnce(&authority::Busy) -> u32,
+        jitter: impl FnOnce(Duration, &Busy) -> u32,
     ) -> (FrontAnswer, Result<(), Reason>) {
         let tells = tells_clients(&self.profile);
         match outcome {
             Outcome::Issued { issued, private_key: None } => (FrontAnswer::certificate(&issued.certificate), Ok(())),
             Outcome::Issued { issued, private_key: Some(key) } => {
-                (FrontAnswer::key(FrontKey::Pkcs8(key.pkcs8()), &issued.certificate), Ok(()))
+                let key = match &**key {
+                    MadeKey::Plain(key) => FrontKey::Pkcs8(key.pkcs8()),
+                    MadeKey::Enveloped(der) => FrontKey::Enveloped(der),
+                };
+                (FrontAnswer::key(key, &issued.certificate), Ok(()))
             }
             Outcome::Refused(why) => {
                 let reason = Reason::of_decision(why, self.function);
                 (FrontAnswer::refusal(reason, tells), Err(reason))
             }
-            Outcome::Later { why, .. } => {
+            Outcome::Later { max_age, why } => {
                 let reason = Reason::from(why);
-                let wait = std::time::Duration::from_secs(jitter(why).into());
+                let wait = Duration::from_secs(jitter(*max_age, why).into());
                 (FrontAnswer::later(reason, tells, wait), Err(reason))
             }
         }

@@ -13,6 +13,7 @@ mod document;
 mod environment;
 mod fault;
 mod flaw;
+mod https;
 mod model;
 mod nearest;
 mod reader;
@@ -32,7 +33,8 @@ pub(crate) use fault::{SERVER, SERVER_ISSUER};
 pub use flaw::ServerFlaw;
 pub use model::{
     AdminSection, AuditSection, AuditSyslog, CaSection, Configuration, CrlSection, DtlsSection, EstSection,
-    ExpiredServer, LedgerSection, LedgerUrl, LimitsSection, MetricsSection, ProfileSection, ServerSection,
+    ExpiredServer, HttpsSection, LedgerSection, LedgerUrl, LimitsSection, MetricsSection, ProfileSection,
+    RegistrarSection, ServerSection,
 };
 pub use reader::{Effective, Read, ValueOrigin};
 pub use value::SecretUri;

@@ -17,6 +17,7 @@ mod clock;
 mod control;
 mod crl;
 mod dates;
+mod https;
 mod ledger;
 mod mailbox;
 mod publish;
@@ -49,6 +50,7 @@ use crate::logging::{Journal, Refusals};
 use clock::IssuanceClock;
 use control::{Breakdown, Control, Phase};
 use crl::Crls;
+use https::{FrontParts, HttpsFront};
 use ledger::{CertificateCount, FLUSH_TIMEOUT, GuardedLedger, flush};
 use readiness::IssueReadiness;
 use reload::Issuing;
@@ -88,7 +90,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let config = &loaded.config;
     let bound = bind::bind_all(&config.server.listen.value, loaded.shards).map_err(StartupFault::Bind)?;
     let control = Arc::new(Control::new(config.server.drain_timeout));
-    let runtime = Runtime::start(Arc::clone(&control)).map_err(StartupFault::System)?;
+    let runtime = Runtime::start("muster-runtime", Arc::clone(&control)).map_err(StartupFault::System)?;
     let exposition = watch::exposition(&loaded, UnixTime::now());
     let observer = match options.observer {
         Some(make) => make(&bound.addresses).map_err(StartupFault::Observer)?,
@@ -131,9 +133,24 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         logs: Some(logs),
         metrics_address,
         crls,
+        https: None,
         _runtime: runtime,
     };
     let (refusals, journal) = handle.logs.as_ref().map(Logs::senders).expect("they are given up by drop alone");
+    let mut seed = [0; 8];
+    dtls::Random::fill(&*random, &mut seed);
+    handle.https = HttpsFront::start(
+        config,
+        FrontParts {
+            snapshot: Arc::clone(&snapshot),
+            control: Arc::clone(&control),
+            pool: Arc::clone(&pool),
+            meters: exposition.meters(),
+            refusals: refusals.clone(),
+            journal: journal.clone(),
+            jitter: est::Jitter::new(u64::from_be_bytes(seed)),
+        },
+    )?;
     for (index, sockets) in (0..).zip(bound.shards) {
         let mut server = est::Server::new(index, Arc::clone(&loaded.est), Arc::clone(&random) as Arc<dyn dtls::Random>);
         server.set_observer(observer.clone());
@@ -181,6 +198,8 @@ pub struct Handle {
     metrics_address: Option<SocketAddr>,
     /// What publishes revocation lists.
     crls: Crls,
+    /// EST over HTTPS, if it is served.
+    https: Option<HttpsFront>,
     /// Ends last.
     _runtime: Runtime,
 }
@@ -213,6 +232,12 @@ impl Handle {
     #[must_use]
     pub fn crl_address(&self) -> Option<SocketAddr> {
         self.crls.address
+    }
+
+    /// The address of EST over HTTPS, if it is served.
+    #[must_use]
+    pub fn https_address(&self) -> Option<SocketAddr> {
+        self.https.as_ref().map(|https| https.address)
     }
 
     /// Certificates in the ledger, as it counted them last; asks it to count again. A ledger in memory has counted when this returns.
@@ -257,6 +282,9 @@ impl Handle {
         let mut drained = Drained::default();
         // Join all of them first: after one shard has failed, the others still close their sessions.
         let ended: Vec<_> = std::mem::take(&mut self.shards).into_iter().map(JoinHandle::join).collect();
+        if let Some(https) = self.https.take() {
+            https.settle();
+        }
         if self.control.breakdown() != Some(Breakdown::Ledger) {
             flush(&*self.ledger);
         }
@@ -314,6 +342,8 @@ impl Drop for Handle {
             // `join` reports how the shard ended; that is ignored here.
             let _ = shard.join();
         }
+        // Its connections report to the logs.
+        drop(self.https.take());
         if let Some(logs) = self.logs.take() {
             logs.end();
         }

@@ -5,6 +5,7 @@
 
 mod authorities;
 mod dates;
+mod front;
 mod lists;
 mod loading;
 mod memory;
@@ -32,6 +33,7 @@ pub(crate) use dates::CertificateRole;
 #[cfg(test)]
 pub(crate) use dates::testing;
 pub(crate) use dates::{DatedCertificate, warnings_at};
+pub(crate) use front::LoadedFront;
 pub(crate) use process::Process;
 pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
 pub use warning::Warning;
@@ -52,6 +54,8 @@ pub struct Loaded {
     sizes: HandshakeSizes,
     /// The CAs of its profiles.
     pub(crate) issuers: Arc<[Arc<Ca>]>,
+    /// What serves EST over HTTPS, if anything does.
+    pub(crate) front: Option<LoadedFront>,
     /// Every CA of the configuration: one without a profile still has revocation lists.
     pub(crate) cas: Vec<Arc<Ca>>,
     /// Every certificate that the configuration names, for the tasks that watch their dates.
@@ -171,6 +175,7 @@ impl Loading {
                 return None;
             }
         };
+        let front = self.front(&config, &est);
         let sizes = sizes::measure(&est, &self.random);
         let sessions_max = memory::sessions_max(config.limits.sessions_max);
         Some(Loaded {
@@ -184,6 +189,7 @@ impl Loading {
             sessions_max,
             warnings: Vec::new(),
             issuers,
+            front,
             cas,
             certificates: Arc::default(),
             sizes,

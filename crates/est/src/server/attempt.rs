@@ -117,6 +117,18 @@ impl fmt::Display for Success {
 }
 
 impl Attempt {
+    /// A refusal of what was offered, of which nothing else is known, for a front that has no [`crate::Server`].
+    #[must_use]
+    pub fn refused(peer: SocketAddr, reason: Reason, offered: String) -> Self {
+        AttemptBuilder::refusal(reason).offered(offered).by(peer)
+    }
+
+    /// The same for a success.
+    #[must_use]
+    pub fn succeeded(peer: SocketAddr, success: Success) -> Self {
+        AttemptBuilder::success(success).by(peer)
+    }
+
     /// Why it was refused, if it was.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
@@ -214,20 +226,12 @@ impl AttemptBuilder {
 
     /// The attempt of the peer at the other end of `path`.
     pub(super) fn of(self, path: Path) -> Attempt {
+        self.by(path.peer)
+    }
+
+    fn by(self, peer: SocketAddr) -> Attempt {
         let Self { stage, outcome, device, profile, offered, detail, claimed, further, notices, elapsed } = self;
-        Attempt {
-            peer: path.peer,
-            device,
-            profile,
-            stage,
-            outcome,
-            offered,
-            detail,
-            claimed,
-            further,
-            notices,
-            elapsed,
-        }
+        Attempt { peer, device, profile, stage, outcome, offered, detail, claimed, further, notices, elapsed }
     }
 }
 

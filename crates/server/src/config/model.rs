@@ -36,6 +36,10 @@ pub struct Configuration {
     pub audit: AuditSection,
     /// `[crl]`; if it is absent, no revocation list is written.
     pub crl: Option<CrlSection>,
+    /// `[https]`; if it is absent, there is EST over CoAP alone.
+    pub https: Option<HttpsSection>,
+    /// `[registrar.NAME]`
+    pub registrars: Vec<RegistrarSection>,
     /// `[metrics]`; if it is absent, there is no metrics listener.
     pub metrics: Option<MetricsSection>,
     /// `[admin]`; no operator's command reaches the running server where it is absent.
@@ -162,6 +166,8 @@ pub struct ProfileSection {
     pub manufacturers: Read<Vec<PathBuf>>,
     /// `server_key_encryption_keys`: the file of keys to which private keys can be encrypted.
     pub key_encryption_keys: Option<Read<SecretUri>>,
+    /// `registrars`: names of the sections of Registrars that may vouch for devices of the profile.
+    pub registrars: Read<Vec<String>>,
     /// `renew_grace`: for how long after the end of its certificate the ledger keeps a row, whatever `muster ledger prune` is asked for.
     pub renew_grace: Duration,
 }
@@ -251,6 +257,26 @@ impl Configuration {
     pub fn crl_folder(&self) -> Option<PathBuf> {
         self.crl.as_ref().map(|crl| from_file(&self.file, &crl.folder.value))
     }
+}
+
+/// `[https]`
+#[derive(Clone, Debug)]
+pub struct HttpsSection {
+    /// `listen`
+    pub listen: Read<SocketAddr>,
+    /// `certificate`, PEM with the leaf first, and `key`; those of `[server]` if they are absent.
+    pub identity: Option<(Read<PathBuf>, Read<SecretUri>)>,
+}
+
+/// `[registrar.NAME]`
+#[derive(Clone, Debug)]
+pub struct RegistrarSection {
+    /// The name in the section's title.
+    pub name: String,
+    /// `trust`: PEM files of the CAs that its certificate may chain to.
+    pub trust: Read<Vec<PathBuf>>,
+    /// `name`: the DNS name or address that is in its certificate.
+    pub certified_as: Read<String>,
 }
 
 /// `[metrics]`

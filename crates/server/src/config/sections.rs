@@ -11,9 +11,10 @@ use pki::Encoding;
 use super::audit::audit;
 use super::document::TomlTable;
 use super::fault::{Location, Problem, from_file};
+use super::https::{cross_check_https, https, registrar};
 use super::model::{
     AdminSection, CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LedgerUrl,
-    LimitsSection, MetricsSection, ProfileSection, ServerSection,
+    LimitsSection, MetricsSection, ProfileSection, RegistrarSection, ServerSection,
 };
 use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin, check_span, number, span};
 use super::urls::{crl, crl_url, cross_check_crl, url};
@@ -62,12 +63,22 @@ pub(super) fn read(
     let ledger = ledger(reader, &mut root);
     let audit = audit(reader, &mut root, ledger.as_ref());
     let crl = crl(reader, &mut root);
+    let https = https(reader, &mut root);
+    let registrars: Vec<_> = reader
+        .named_sections(&mut root, "registrar")
+        .into_iter()
+        .map(|(name, section)| registrar(reader, name, section))
+        .collect();
     let metrics = metrics(reader, &mut root);
     let admin = admin(reader, &mut root);
     reader.finish(&root);
     let cas: Vec<CaSection> = cas.into_iter().collect::<Option<_>>()?;
     let profiles: Vec<ProfileSection> = profiles.into_iter().collect::<Option<_>>()?;
+    let registrars: Vec<RegistrarSection> = registrars.into_iter().collect::<Option<_>>()?;
     cross_check(reader, &cas, &profiles);
+    if let Some(https) = &https {
+        cross_check_https(reader, https.as_ref(), &registrars, &profiles);
+    }
     if let Some(crl) = &crl {
         cross_check_crl(reader, crl, &cas);
     }
@@ -82,6 +93,8 @@ pub(super) fn read(
         ledger: ledger?,
         audit,
         crl,
+        https: https?,
+        registrars,
         metrics: metrics?,
         admin: admin?,
         expired_server: ExpiredServer::default(),
@@ -310,6 +323,8 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
         (authority::CERTIFICATES_PER_DEVICE_MIN, authority::CERTIFICATES_PER_DEVICE_MAX),
     );
     spec.repeat_window = span(reader, &mut section, "repeat_window", day, (Duration::ZERO, 30 * day));
+    let registrars: Read<Vec<String>> = reader.or(&mut section, "registrars", Vec::new());
+    spec.profile.registrars = registrars.value.iter().map(|name| name.as_str().into()).collect();
     let renew_grace = span(reader, &mut section, "renew_grace", Duration::ZERO, (Duration::ZERO, 3_650 * day));
     spec.profile.diagnostics = word(reader, &mut section, "diagnostics", Diagnostics::Reason);
     reader.finish(&section);
@@ -321,6 +336,7 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
         validity: validity_place,
         manufacturers: manufacturers?,
         key_encryption_keys,
+        registrars,
         renew_grace,
     })
 }

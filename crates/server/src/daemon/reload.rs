@@ -153,6 +153,7 @@ impl Issuing {
             meters: self.exposition.profiles(profiles),
             issuers: Arc::clone(&loaded.issuers),
             crls: Arc::new(crl::plan(loaded)),
+            front: loaded.front.clone(),
             certificates: Arc::clone(&loaded.certificates),
         }
     }

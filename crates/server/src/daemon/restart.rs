@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::config::{
     AdminSection, AuditSection, AuditSyslog, CaSection, Configuration, CrlSection, DtlsSection, EstSection,
-    LedgerSection, LedgerUrl, LimitsSection, MetricsSection, ProfileSection, ServerSection,
+    HttpsSection, LedgerSection, LedgerUrl, LimitsSection, MetricsSection, ProfileSection, RegistrarSection,
+    ServerSection,
 };
 
 /// The keys that are used only at the start and whose values differ, in the order of the file's sections.
@@ -30,7 +31,7 @@ enum FixedValue<'c> {
     Path(Option<&'c Path>),
 }
 
-fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 18] {
+fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 19] {
     let Configuration {
         file: _,
         server,
@@ -42,6 +43,8 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         ledger,
         audit,
         crl,
+        https,
+        registrars,
         metrics,
         admin,
         expired_server: _,
@@ -69,9 +72,10 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
     let crl_listen = crl.as_ref().and_then(|crl| crl.listen.as_ref()).map(|listen| listen.value);
     let crl_folder =
         crl.as_ref().map(|CrlSection { folder, listen: _, validity: _, interval: _ }| folder.value.as_path());
+    let https_listen = https.as_ref().map(|HttpsSection { listen, identity: _ }| listen.value);
     let metrics_listen = metrics.as_ref().map(|MetricsSection { listen }| listen.value);
     let admin_socket = admin.as_ref().map(|AdminSection { socket }| socket.value.as_path());
-    all_reloaded(dtls, est, cas, profiles);
+    all_reloaded(dtls, est, cas, (profiles, registrars));
     [
         ("server.listen", FixedValue::Addresses(&listen.value)),
         ("server.drain_timeout", FixedValue::Duration(*drain_timeout)),
@@ -89,13 +93,22 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         ("audit.syslog", FixedValue::Syslog(syslog)),
         ("crl.folder", FixedValue::Path(crl_folder)),
         ("crl.listen", FixedValue::Address(crl_listen)),
+        ("https.listen", FixedValue::Address(https_listen)),
         ("metrics.listen", FixedValue::Address(metrics_listen)),
         ("admin.socket", FixedValue::Path(admin_socket)),
     ]
 }
 
 /// Sections whose values all take effect with a reload.
-fn all_reloaded(dtls: &DtlsSection, est: &EstSection, cas: &[CaSection], profiles: &[ProfileSection]) {
+fn all_reloaded(
+    dtls: &DtlsSection,
+    est: &EstSection,
+    cas: &[CaSection],
+    (profiles, registrars): (&[ProfileSection], &[RegistrarSection]),
+) {
+    for registrar in registrars {
+        let RegistrarSection { name: _, trust: _, certified_as: _ } = registrar;
+    }
     let DtlsSection {
         suites: _,
         extended_master_secret: _,
@@ -129,6 +142,7 @@ fn all_reloaded(dtls: &DtlsSection, est: &EstSection, cas: &[CaSection], profile
             validity: _,
             manufacturers: _,
             key_encryption_keys: _,
+            registrars: _,
             renew_grace: _,
         } = profile;
     }
@@ -166,6 +180,13 @@ key = "audit.key"
 checkpoints = "checkpoints.jsonl"
 [crl]
 listen = "127.0.0.1:8080"
+[https]
+listen = "127.0.0.1:8443"
+certificate = "https.pem"
+key = "file:https.key"
+[registrar.site]
+trust = ["ra.pem"]
+name = "ra.example"
 [metrics]
 listen = "127.0.0.1:9684"
 [admin]
@@ -173,7 +194,7 @@ socket = "admin.sock"
 "#;
 
     /// For every key outside of `[ca.NAME]` and `[[profile]]`: another value, and whether that value needs a restart.
-    const OTHERWISE: [(&str, &str, bool); 34] = [
+    const OTHERWISE: [(&str, &str, bool); 39] = [
         ("server.listen", "127.0.0.1:5685", true),
         ("server.certificate", "other.pem", false),
         ("server.key", "file:other.key", false),
@@ -206,6 +227,11 @@ socket = "admin.sock"
         ("crl.listen", "127.0.0.1:8081", true),
         ("crl.validity", "3d", false),
         ("crl.interval", "3s", false),
+        ("https.listen", "127.0.0.1:8444", true),
+        ("https.certificate", "other.pem", false),
+        ("https.key", "file:other.key", false),
+        ("registrar.site.trust", "other.pem", false),
+        ("registrar.site.name", "other.example", false),
         ("metrics.listen", "127.0.0.1:9685", true),
         ("admin.socket", "other.sock", true),
     ];

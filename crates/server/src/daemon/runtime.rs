@@ -1,4 +1,4 @@
-//! The daemon's one tokio runtime: it drives everything that waits for something other than a device's datagram.
+//! The daemon's tokio runtime: it drives everything that waits for something other than a device's datagram.
 //!
 //! ```text
 //!   muster-runtime ─┬─ service "metrics": a task, and one for each of its connections
@@ -8,6 +8,8 @@
 //!
 //! One thread drives every task, so a task that computes for long or blocks delays all services (but no device: the shards have threads of their
 //! own). Blocking work uses `spawn_blocking`, whose threads are bounded here.
+//!
+//! The HTTPS front has a second one, `muster-https`: its handshakes compute for long.
 //!
 //! The daemon starts the runtime before the first service and ends it after the last shard. Only the daemon starts services, and their number is
 //! fixed. A service bounds the tasks that it spawns for its peers by a limit of its own, such as the 32 connections of the metrics listener.
@@ -43,8 +45,8 @@ pub(super) struct Runtime {
 }
 
 impl Runtime {
-    /// `control` is told when a service fails.
-    pub(super) fn start(control: Arc<Control>) -> io::Result<Self> {
+    /// Its thread gets the name; `control` is told when a service fails.
+    pub(super) fn start(name: &str, control: Arc<Control>) -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -53,7 +55,7 @@ impl Runtime {
             .build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<Infallible>();
-        let thread = std::thread::Builder::new().name("muster-runtime".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             // The sender is never used, only dropped: the receiver's error is the signal to end.
             let _ = runtime.block_on(stopped);
             runtime.shutdown_timeout(BLOCKING_CALLS_END);
@@ -113,7 +115,7 @@ mod tests {
     #[test]
     fn services_share_one_named_thread_and_are_gone_when_the_runtime_has_ended() {
         let control = serving();
-        let runtime = Runtime::start(Arc::clone(&control)).unwrap();
+        let runtime = Runtime::start("muster-runtime", Arc::clone(&control)).unwrap();
         let (sender, receiver) = mpsc::channel();
         for service in ["one", "two"] {
             let gone = Gone(sender.clone());
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn e56_a_service_that_panics_ends_the_server_and_the_other_services_go_on_until_then() {
         let control = serving();
-        let runtime = Runtime::start(Arc::clone(&control)).unwrap();
+        let runtime = Runtime::start("muster-runtime", Arc::clone(&control)).unwrap();
         let (ask, mut asked) = tokio::sync::mpsc::channel::<mpsc::Sender<()>>(1);
         runtime.spawn("healthy", async move {
             while let Some(answer) = asked.recv().await {
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_blocking_call_that_does_not_return_does_not_hold_up_the_end() {
-        let runtime = Runtime::start(serving()).unwrap();
+        let runtime = Runtime::start("muster-runtime", serving()).unwrap();
         let (release, released) = mpsc::channel::<()>();
         let (sender, begun) = mpsc::channel();
         runtime.spawn("blocking", async move {

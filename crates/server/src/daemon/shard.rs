@@ -28,7 +28,7 @@ use super::control::{Control, Phase};
 use super::mailbox::{Mailbox, Sender, mailbox};
 use super::publish::{Own, Publisher};
 use super::snapshot::SnapshotReader;
-use super::work::{Pool, Ticket};
+use super::work::{Pool, Ticket, TicketOwner};
 use crate::logging::{Issuance, Journal, Refusals};
 use crate::metrics::Meters;
 
@@ -328,7 +328,11 @@ impl Shard {
                         let took = now.mono.saturating_duration_since(ticket.since);
                         let meters = self.snapshot.current().meters.of(Some(ticket.profile.name()));
                         meters.issuance(took.as_secs_f64());
-                        self.server.complete(now, ticket.job, outcome);
+                        let TicketOwner::Shard(job) = ticket.job else {
+                            debug_assert!(false, "what a shard hands over comes back to it");
+                            continue;
+                        };
+                        self.server.complete(now, job, outcome);
                     }
                     crashpoint::begun(Step::Answered);
                 }
@@ -371,7 +375,10 @@ impl Shard {
             Output::Submit(job_id, job) => match self.desk.admit() {
                 Ok(()) => {
                     let (profile, peer) = (Arc::clone(&job.profile), self.server.peer(job_id));
-                    self.desk.jobs.push((Ticket { job: job_id, since: now.mono, at: now.utc, profile, peer }, job));
+                    self.desk.jobs.push((
+                        Ticket { job: TicketOwner::Shard(job_id), since: now.mono, at: now.utc, profile, peer },
+                        job,
+                    ));
                 }
                 Err(Full) => self.server.complete(now, job_id, Outcome::from(Busy::Full)),
             },

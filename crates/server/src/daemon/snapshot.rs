@@ -7,7 +7,7 @@ use authority::{Authority, Ca};
 
 use super::work::Ticket;
 use crate::crl::CrlPlan;
-use crate::load::DatedCertificate;
+use crate::load::{DatedCertificate, LoadedFront};
 use crate::metrics::ProfileTable;
 
 /// What a configuration compiles to: how to answer, which CAs issue, and what is counted and watched.
@@ -20,6 +20,8 @@ pub(super) struct Snapshot {
     pub(super) issuers: Arc<[Arc<Ca>]>,
     /// What revocation lists there are.
     pub(super) crls: Arc<CrlPlan>,
+    /// What serves EST over HTTPS, if anything does.
+    pub(super) front: Option<LoadedFront>,
     /// Every certificate that the configuration names.
     pub(super) certificates: Arc<[DatedCertificate]>,
 }

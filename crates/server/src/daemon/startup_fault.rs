@@ -15,6 +15,8 @@ pub enum StartupFault {
     Bind(BindFault),
     /// The address of `[metrics] listen` cannot be bound.
     Metrics(BindFault),
+    /// The address of `[https] listen` cannot be bound.
+    Https(BindFault),
     /// The address of `[crl] listen` cannot be bound.
     CrlListener(BindFault),
     /// The certificates of a CA name other revocation lists than the configuration.
@@ -34,6 +36,7 @@ impl std::fmt::Display for StartupFault {
         match self {
             Self::Bind(fault) => write!(f, "{fault}"),
             Self::Metrics(fault) => write!(f, "metrics: {fault}"),
+            Self::Https(fault) => write!(f, "https: {fault}"),
             Self::CrlListener(fault) => write!(f, "crl: {fault}"),
             Self::CrlLayout(faults) => write!(f, "{faults}"),
             Self::Ledger(fault) => {

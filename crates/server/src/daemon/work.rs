@@ -25,12 +25,21 @@ const WHAT: &str = "a job of the pool";
 /// Identifies a job in flight, with the time at which it left the shard.
 #[derive(Clone, Debug)]
 pub(super) struct Ticket {
-    pub(super) job: JobId,
+    pub(super) job: TicketOwner,
     pub(super) since: Instant,
     /// The time that the authority uses as the time of issuance.
     pub(super) at: UnixTime,
     pub(super) profile: Arc<Profile>,
     pub(super) peer: Option<SocketAddr>,
+}
+
+/// Who waits for the outcome.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum TicketOwner {
+    /// A shard, for this job of its server.
+    Shard(JobId),
+    /// A connection of the HTTPS front, which is known to the one who delivers.
+    Https,
 }
 
 /// The threads that do the expensive work of all shards.

@@ -1,6 +1,6 @@
 //! The connections of an HTTP listener: how many may be open, how long each may last, and which one is closed when there are too many.
 //!
-//! A connection carries one request. When [`Limits::connections`] are open, a newcomer is still accepted and another one is closed for it
+//! What is said on a connection is a [`Conversation`]. [`OneRequest`] carries one request; that of the HTTPS front carries several. When as many as there may be are open, a newcomer is still accepted and another one is closed for it
 //! ([`displaced`]): of the address that holds the most, the oldest without a complete head, or else the oldest. So a client that opens connections
 //! and stays silent displaces its own, and cannot keep out a request from another address; a request from its own address only has to send its head
 //! before that many newer connections arrive. An attacker with many addresses has to keep up that many connections at every moment; a firewall, or
@@ -83,9 +83,53 @@ impl Accept for tokio::net::TcpListener {
 /// Time between two attempts to accept: a kernel without a free descriptor or buffer (`EMFILE`, `ENFILE`, `ENOBUFS`) fails each of them at once.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves until it is dropped: errors of a connection or of the listening socket do not end it.
-pub(crate) async fn serve<S: Service>(mut source: impl Accept, service: S, limits: Limits) -> Infallible {
-    let mut open: Vec<Open> = Vec::with_capacity(limits.connections);
+/// What is said on one connection.
+pub(crate) trait Conversation: Clone + Send + Sync + 'static {
+    /// What the log calls the listener.
+    const NAME: &'static str;
+
+    /// Serves the connection to its end, within limits of its own. It sets `at_work` while a whole request is being answered: other connections of
+    /// the same address give way first.
+    fn converse(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+        at_work: Arc<AtomicBool>,
+    ) -> impl Future<Output = ()> + Send + 'static;
+}
+
+/// One request on each connection.
+#[derive(Clone)]
+struct OneRequest<S> {
+    service: S,
+    limits: Limits,
+}
+
+impl<S: Service> Conversation for OneRequest<S> {
+    const NAME: &'static str = S::NAME;
+
+    async fn converse(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        _peer: SocketAddr,
+        at_work: Arc<AtomicBool>,
+    ) {
+        one(stream, self.service, at_work, self.limits).await;
+    }
+}
+
+/// Serves one request on each connection until it is dropped: errors of a connection or of the listening socket do not end it.
+pub(crate) async fn serve<S: Service>(source: impl Accept, service: S, limits: Limits) -> Infallible {
+    serve_conversations(source, OneRequest { service, limits }, limits.connections).await
+}
+
+/// Serves until it is dropped, with at most so many connections open at once.
+pub(crate) async fn serve_conversations<C: Conversation>(
+    mut source: impl Accept,
+    conversation: C,
+    connections_max: usize,
+) -> Infallible {
+    let mut open: Vec<Open> = Vec::with_capacity(connections_max);
     let mut failing = false;
     loop {
         let (stream, peer) = match source.accept().await {
@@ -94,7 +138,7 @@ pub(crate) async fn serve<S: Service>(mut source: impl Accept, service: S, limit
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, listener = S::NAME, "the listener cannot accept connections; retrying every second");
+                    tracing::warn!(%error, listener = C::NAME, "the listener cannot accept connections; retrying every second");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -102,15 +146,15 @@ pub(crate) async fn serve<S: Service>(mut source: impl Accept, service: S, limit
         };
         failing = false;
         open.retain(|open| !open.task.is_finished());
-        if open.len() >= limits.connections
+        if open.len() >= connections_max
             && let Some(place) = displaced(&open)
         {
             open.remove(place).task.abort();
         }
-        let head_complete = Arc::new(AtomicBool::new(false));
-        let connection = one(stream, service.clone(), Arc::clone(&head_complete), limits);
-        let task = tokio::spawn(guarded_async(S::NAME, connection)).abort_handle();
-        open.push(Open { from: network(peer.ip()), head_complete, task });
+        let at_work = Arc::new(AtomicBool::new(false));
+        let connection = conversation.clone().converse(stream, peer, Arc::clone(&at_work));
+        let task = tokio::spawn(guarded_async(C::NAME, connection)).abort_handle();
+        open.push(Open { from: network(peer.ip()), at_work, task });
         // Before the next newcomer is accepted, the closed connection returns its descriptor, and connections whose head has arrived get their
         // answer.
         tokio::task::yield_now().await;
@@ -151,7 +195,8 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
 /// An open connection. The list is in order of arrival.
 struct Open {
     from: IpAddr,
-    head_complete: Arc<AtomicBool>,
+    /// A whole head has arrived, and its request is not answered yet.
+    at_work: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
@@ -159,13 +204,13 @@ struct Open {
 fn displaced(open: &[Open]) -> Option<usize> {
     let rank = |open_one: &Open| {
         let of_its_address = open.iter().filter(|other| other.from == open_one.from).count();
-        (std::cmp::Reverse(of_its_address), open_one.head_complete.load(Ordering::Relaxed))
+        (std::cmp::Reverse(of_its_address), open_one.at_work.load(Ordering::Relaxed))
     };
     open.iter().enumerate().min_by_key(|(_, open_one)| rank(open_one)).map(|(place, _)| place)
 }
 
 /// What counts as one address: an IPv6 host can choose any address of its /64.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

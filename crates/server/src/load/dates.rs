@@ -37,6 +37,8 @@ pub(crate) enum CertificateRole {
     Manufacturer,
     /// In `server.trust`.
     TrustedCa,
+    /// In `trust` of a Registrar.
+    RegistrarCa,
 }
 
 impl CertificateRole {
@@ -48,6 +50,7 @@ impl CertificateRole {
             Self::Ca => "ca",
             Self::Manufacturer => "manufacturer",
             Self::TrustedCa => "trusted_ca",
+            Self::RegistrarCa => "registrar_ca",
         }
     }
 
@@ -59,6 +62,7 @@ impl CertificateRole {
             Self::Ca => "CA",
             Self::Manufacturer => "manufacturer",
             Self::TrustedCa => "trusted CA",
+            Self::RegistrarCa => "CA of a Registrar",
         }
     }
 
@@ -76,6 +80,9 @@ impl CertificateRole {
             }
             (Self::TrustedCa, _) => {
                 "install its successor on the devices and list it here; devices that check the dates of their trust anchors refuse this server outside its validity"
+            }
+            (Self::RegistrarCa, _) => {
+                "the Registrar is recognized whatever its dates are; to stop that, remove it from `trust`, then send SIGHUP"
             }
             (Self::Manufacturer, _) => {
                 "its devices can enrol whatever its dates are; to stop that, remove it from `manufacturers`, then send SIGHUP"

@@ -114,6 +114,9 @@ fn profile_fault(section: &ProfileSection, fault: &CaProfileFault) -> Configurat
         CaProfileFault::Profile(ProfileFault::ManufacturerIsCa) => section.manufacturers.fault(problem(
             "list the manufacturer's CA only: with this one, enrolled devices would count as factory devices",
         )),
+        CaProfileFault::Profile(ProfileFault::ManufacturersOfVouched) => section.registrars.fault(problem(
+            "give the devices of each manufacturer a profile of their own, with a label that the Registrar asks under",
+        )),
         CaProfileFault::Profile(ProfileFault::NoManufacturer) => {
             section.manufacturers.fault(problem("add at least one CA file"))
         }
