@@ -120,7 +120,12 @@ impl Pki {
             };
             uris.push(uri.to_owned());
         }
-        Serving { uris, running: Running(child) }
+        let https = environment.iter().any(|(name, _)| *name == "MUSTER_HTTPS__LISTEN").then(|| {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            line.trim().strip_prefix("https on ").unwrap_or_else(|| panic!("{line}")).to_owned()
+        });
+        Serving { uris, https, running: Running(child) }
     }
 
     /// A command of the device's side for `server`, with the identity and the trust anchors of the PKI.
@@ -171,6 +176,8 @@ impl Drop for Running {
 /// A running server.
 pub(crate) struct Serving {
     pub(crate) uris: Vec<String>,
+    /// Where EST over HTTPS is served, if the environment names an address for it.
+    pub(crate) https: Option<String>,
     pub(crate) running: Running,
 }
 

@@ -415,7 +415,7 @@ pub(crate) fn verify_with_openssl(pki: &Pki, file: &std::path::Path) {
     assert!(output.status.success(), "{}: {}", file.display(), stderr(&output));
 }
 
-fn same_key(certificate: &std::path::Path, key: &std::path::Path) {
+pub(crate) fn same_key(certificate: &std::path::Path, key: &std::path::Path) {
     let of_certificate =
         openssl(["x509".as_ref(), "-noout".as_ref(), "-pubkey".as_ref(), "-in".as_ref(), certificate.as_os_str()]);
     let of_key = openssl(["pkey".as_ref(), "-pubout".as_ref(), "-in".as_ref(), key.as_os_str()]);

@@ -12,6 +12,7 @@ mod common;
 mod durable;
 mod enrolment;
 mod foreign;
+mod https;
 mod inspect;
 mod json;
 mod ledger;
