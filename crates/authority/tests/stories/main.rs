@@ -15,4 +15,5 @@ mod profile;
 mod requested_names;
 mod spelling;
 mod support;
+mod vouched;
 mod walls;

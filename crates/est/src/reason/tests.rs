@@ -159,6 +159,11 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::SanConstrained(SanKind::Dns),
         Refusal::SanMismatch(mismatch()),
         Refusal::ChallengeUnbound,
+        Refusal::ChallengeOverHttps,
+        Refusal::RegistrarNotListed("site".into()),
+        Refusal::NoVouchedDevice(DeviceIdRule::Subject),
+        Refusal::NothingToRenew,
+        Refusal::PredecessorRevoked,
         Refusal::NoServerKeys,
         Refusal::KeyProtection(KeyProtectionFlaw::UnknownSymmetricKey),
         Refusal::KeyProtection(KeyProtectionFlaw::Algorithms),
@@ -245,6 +250,18 @@ fn busy() -> Vec<Busy> {
     ]
 }
 
+/// Reasons that arise in the HTTPS front, whose tests see them.
+const OF_THE_FRONT: [Reason; 8] = [
+    Reason::HttpNoSuchResource,
+    Reason::HttpMethod,
+    Reason::HttpContentType,
+    Reason::HttpBodyEncoding,
+    Reason::HttpBodyTooLarge,
+    Reason::HttpBodyBroken,
+    Reason::HttpNoCertificate,
+    Reason::HttpConnectionsFull,
+];
+
 /// Reasons that arise in this crate; each is constructed where it arises, and the tests of that place see it.
 const OUR_OWN: [Reason; 21] = [
     Reason::CoapNoSuchResource,
@@ -289,6 +306,7 @@ fn an_answer_that_did_not_come_whole_is_not_called_malformed() {
 #[test]
 fn every_reason_is_reached_by_a_refusal() {
     let mut reached = BTreeSet::from(OUR_OWN);
+    reached.extend(OF_THE_FRONT);
     reached.extend(requests().into_iter().filter_map(|failure| Failure::Request(failure).reason()));
     reached.extend(handshake_refusals().iter().map(Reason::from));
     reached.extend(ENDS.into_iter().filter_map(Reason::of_session));
