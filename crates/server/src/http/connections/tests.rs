@@ -209,7 +209,7 @@ fn the_crowd_makes_room_not_the_lone_scraper() {
         let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
         let open = |from: &str, asked: bool| Open {
             from: network(from.parse().unwrap()),
-            head_complete: Arc::new(AtomicBool::new(asked)),
+            at_work: Arc::new(AtomicBool::new(asked)),
             task: task.clone(),
         };
         let crowd = [
