@@ -5,6 +5,7 @@
 //! that has begun keeps its profile.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use coap::server::{Head, Response};
 use coap::{ACK_TIMEOUT, ContentFormat, Method};
 use pki::GeneralName;
 
-use crate::discovery::{Directory, ResourceLink};
+use crate::discovery::{COAPS_PORT, Directory, LinkBase, ResourceLink};
 use crate::reason::Reason;
 use crate::resources::{Packing, PathTarget, Resource, Tree, TreeFault};
 use crate::verify::{CertificateCache, NameAuthorities, PeerVerifier};
@@ -38,6 +39,8 @@ pub struct ServerSpec {
     pub profiles: Vec<Arc<Profile>>,
     /// A root in addition to `/.well-known/est`, such as `est`.
     pub short_root: Option<String>,
+    /// Where devices reach the server, if that differs from where it listens: the base of its links.
+    pub public: Option<LinkBase>,
     /// The cache for the certificates of authenticated devices; the same one in every snapshot.
     pub certificates: Arc<CertificateCache>,
     /// Limits of this layer.
@@ -64,6 +67,7 @@ impl ServerSpec {
             name_authorities: NameAuthorities::LeaveEmpty,
             profiles,
             short_root: Some("est".to_owned()),
+            public: None,
             certificates: Arc::new(CertificateCache::new(CertificateCache::CERTIFICATES_MAX_DEFAULT)),
             limits: EnrolmentLimits::default(),
             coap: coap::server::Config::default(),
@@ -107,8 +111,9 @@ pub struct ServerConfig {
     tree: Tree,
     profiles: Vec<ServedProfile>,
     diagnostics: Diagnostics,
-    /// The DNS names of the server's certificate.
-    names: Vec<String>,
+    /// The DNS names and the addresses of the server's certificate.
+    names: (Vec<String>, Vec<IpAddr>),
+    public: Option<LinkBase>,
 }
 
 /// A profile with the bytes of its `/crts`.
@@ -272,6 +277,7 @@ impl ServerConfig {
             profiles,
             diagnostics,
             names,
+            public: spec.public,
         })
     }
 
@@ -331,7 +337,33 @@ impl ServerConfig {
     /// Whether the server's certificate contains a name that a client asked for (RFC 6066 §3).
     pub(crate) fn bears(&self, server_name: &str) -> bool {
         let server_name = server_name.trim_end_matches('.');
-        self.names.iter().any(|name| name.eq_ignore_ascii_case(server_name))
+        self.names.0.iter().any(|name| name.eq_ignore_ascii_case(server_name))
+    }
+
+    /// The base of absolute links for a request that came to `bound`, which the client addressed as `local`; `None`
+    /// where paths lead back to the same place. Without a configured base, an absolute link names the host only as the
+    /// certificate does: a device could not authenticate the server at any other (RFC 7030 §3.6.1).
+    pub(crate) fn link_base(&self, head: &Head<'_>, bound: SocketAddr, local: Option<IpAddr>) -> Option<LinkBase> {
+        if self.public.is_some() {
+            return self.public.clone();
+        }
+        // Uri-Port is the port as the client sees it, in front of a translator of addresses (RFC 7252 §5.10.1).
+        let asked = head.option(coap::Number::URI_PORT).map(|value| value.iter().fold(0, |port, byte| port << 8 | u16::from(*byte)));
+        let port = asked.filter(|port| *port != 0).unwrap_or(bound.port());
+        if port == COAPS_PORT {
+            return None;
+        }
+        if let Some(host) = head.host().filter(|host| self.bears(host)) {
+            return LinkBase::of_name(host.trim_end_matches('.'), port);
+        }
+        let address = local.unwrap_or(bound.ip()).to_canonical();
+        self.names.1.contains(&address).then(|| LinkBase::of_address(address, port))
+    }
+
+    /// Where devices reach the server, if the configuration says it.
+    #[must_use]
+    pub fn public(&self) -> Option<&LinkBase> {
+        self.public.as_ref()
     }
 
     /// The response for a refusal whose profile is not known.
@@ -442,10 +474,17 @@ fn diagnose(refusal: coap::server::RequestRefusal) -> &'static str {
     Reason::of_message_layer(refusal).code()
 }
 
-fn names_of(identity: &dtls::Identity) -> Vec<String> {
+fn names_of(identity: &dtls::Identity) -> (Vec<String>, Vec<IpAddr>) {
     let leaf = identity.chain().first().and_then(|der| pki::Certificate::parse(der).ok());
-    let names = leaf.iter().flat_map(|leaf| leaf.san().iter());
-    names.filter_map(|name| if let GeneralName::Dns(name) = name { Some(name.to_owned()) } else { None }).collect()
+    let (mut names, mut addresses) = (Vec::new(), Vec::new());
+    for name in leaf.iter().flat_map(|leaf| leaf.san().iter()) {
+        match name {
+            GeneralName::Dns(name) => names.push(name.to_owned()),
+            GeneralName::Ip(address) => addresses.push(address),
+            _ => {}
+        }
+    }
+    (names, addresses)
 }
 
 fn check(spec: &ServerSpec) -> Result<(), ConfigFault> {

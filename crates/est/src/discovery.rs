@@ -1,13 +1,21 @@
 //! The content of `/.well-known/core`: the links to the EST resources (RFC 9148 §4.1) in the link format of RFC 6690,
 //! and the filter of a query.
 //!
+//! A link is a path as long as it leads to where it was asked for. "Discoverable port numbers can be returned in the
+//! response payload" (RFC 9148 §4.1): on another port than that of coaps, and for a server that devices reach under another
+//! name, links are absolute.
+//!
 //! The links are rendered once, when the configuration is built. A request without a filter, or with the one that RFC
-//! 9148 shows (`rt=ace.est*`), is answered with exactly these bytes.
+//! 9148 shows (`rt=ace.est*`), is answered with exactly these bytes, unless its links are absolute.
 //!
 //! This is not a general link-format parser: a client reads a discovery answer with [`parse_links`], which implements
 //! just enough of the grammar to find the targets and their `rt` and `ct`.
 
+mod link_base;
+
 use std::borrow::Cow;
+
+pub use link_base::{COAPS_PORT, LinkBase, LinkBaseFlaw};
 
 /// A longer query cannot be a filter that matches any link here; CoAP itself allows 255 bytes per option.
 const QUERY_BYTES_MAX: usize = 255;
@@ -30,13 +38,13 @@ pub struct ResourceLink {
 }
 
 impl ResourceLink {
-    fn render(&self) -> String {
+    fn render(&self, base: &str) -> String {
         let Self { href, resource_type, content_formats } = self;
         // RFC 9148 §4.1 writes a list of formats as a quoted string, and a single format without quotes.
         if content_formats.contains(' ') {
-            format!("<{href}>;rt=\"{resource_type}\";ct=\"{content_formats}\"")
+            format!("<{base}{href}>;rt=\"{resource_type}\";ct=\"{content_formats}\"")
         } else {
-            format!("<{href}>;rt=\"{resource_type}\";ct={content_formats}")
+            format!("<{base}{href}>;rt=\"{resource_type}\";ct={content_formats}")
         }
     }
 }
@@ -63,22 +71,31 @@ impl Directory {
         &self.whole
     }
 
-    /// The links that match every filter of `queries`. RFC 6690 does not define the answer to a filter without a match;
-    /// an empty list is valid, and tells the client that discovery works.
+    /// The links that match every filter of `queries`, absolute below `base` if there is one. RFC 6690 does not define
+    /// the answer to a filter without a match; an empty list is valid, and tells the client that discovery works.
     ///
     /// # Errors
     /// [`TooManyFilters`] beyond [`FILTERS_MAX`].
-    pub fn select<'q>(&self, queries: impl Iterator<Item = &'q str>) -> Result<Cow<'_, [u8]>, TooManyFilters> {
+    pub fn select<'q>(
+        &self,
+        queries: impl Iterator<Item = &'q str>,
+        base: Option<&LinkBase>,
+    ) -> Result<Cow<'_, [u8]>, TooManyFilters> {
         let mut filters = [None; FILTERS_MAX];
         for (place, query) in queries.enumerate() {
             *filters.get_mut(place).ok_or(TooManyFilters)? = Some(Filter::parse(query));
         }
-        let passes = |link: &ResourceLink| filters.iter().flatten().all(|filter| filter.matches(link));
+        let base = base.map_or("", LinkBase::as_str);
+        let passes = |link: &ResourceLink| filters.iter().flatten().all(|filter| filter.matches(link, base));
+        let kept = || self.links.iter().filter(|(link, _)| passes(link));
+        if !base.is_empty() {
+            let texts: Vec<String> = kept().map(|(link, _)| link.render(base)).collect();
+            return Ok(Cow::Owned(join(texts.iter().map(String::as_str))));
+        }
         if self.links.iter().all(|(link, _)| passes(link)) {
             return Ok(Cow::Borrowed(&self.whole));
         }
-        let kept = self.links.iter().filter(|(link, _)| passes(link)).map(|(_, text)| text.as_str());
-        Ok(Cow::Owned(join(kept)))
+        Ok(Cow::Owned(join(kept().map(|(_, text)| text.as_str()))))
     }
 }
 
@@ -87,7 +104,7 @@ impl Directory {
 pub struct TooManyFilters;
 
 fn rendered(link: ResourceLink) -> (ResourceLink, String) {
-    let text = link.render();
+    let text = link.render("");
     (link, text)
 }
 
@@ -132,10 +149,12 @@ impl<'q> Filter<'q> {
     }
 
     /// `rt`, `if` and `rel` are lists separated by spaces, of which one value has to match (RFC 6690 §4.1); `ct` is
-    /// such a list since RFC 7252 §7.2.1. An attribute that no link carries matches no link.
-    fn matches(&self, link: &ResourceLink) -> bool {
+    /// such a list since RFC 7252 §7.2.1. An attribute that no link carries matches no link. An absolute link is found
+    /// by its path too: a client that asks for a path does not know yet that the answer is absolute.
+    fn matches(&self, link: &ResourceLink, base: &str) -> bool {
         match self.attribute {
-            "href" => self.pattern.admits(&link.href),
+            "href" if self.pattern.admits(&link.href) => true,
+            "href" => !base.is_empty() && self.pattern.admits(&format!("{base}{}", link.href)),
             "rt" => link.resource_type.split(' ').any(|value| self.pattern.admits(value)),
             "ct" => link.content_formats.split(' ').any(|value| self.pattern.admits(value)),
             _ => false,
@@ -213,7 +232,7 @@ pub fn fuzz_filter(input: &[u8]) {
         ResourceLink { href: "/est/crts".into(), resource_type: "ace.est.crts", content_formats: "281 287" },
         ResourceLink { href: "/est/m/sen".into(), resource_type: "ace.est.sen", content_formats: "281 287" },
     ]);
-    if let Ok(answer) = directory.select(text.split('&')) {
+    if let Ok(answer) = directory.select(text.split('&'), None) {
         assert!(answer.len() <= directory.whole().len(), "a filter adds nothing");
         let read = parse_links(std::str::from_utf8(&answer).unwrap_or_default());
         assert!(read.len() <= directory.links.len(), "what we write we read");
@@ -238,7 +257,7 @@ mod tests {
 
     fn hrefs(query: &[&str]) -> Vec<String> {
         let directory = directory();
-        let answer = directory.select(query.iter().copied()).unwrap();
+        let answer = directory.select(query.iter().copied(), None).unwrap();
         let text = std::str::from_utf8(&answer).unwrap().to_owned();
         parse_links(&text).iter().map(|link| link.target.to_owned()).collect()
     }
@@ -261,8 +280,8 @@ mod tests {
     #[test]
     fn the_usual_question_is_answered_without_rendering() {
         let directory = directory();
-        assert!(matches!(directory.select(["rt=ace.est*"].into_iter()).unwrap(), Cow::Borrowed(_)));
-        assert!(matches!(directory.select(std::iter::empty()).unwrap(), Cow::Borrowed(_)));
+        assert!(matches!(directory.select(["rt=ace.est*"].into_iter(), None).unwrap(), Cow::Borrowed(_)));
+        assert!(matches!(directory.select(std::iter::empty(), None).unwrap(), Cow::Borrowed(_)));
     }
 
     #[test]
@@ -283,7 +302,28 @@ mod tests {
         assert_eq!(hrefs(&["sz=1"]).len(), 0);
         assert_eq!(hrefs(&["rt"]).len(), 0);
         assert_eq!(hrefs(&["RT=ace.est.sen"]).len(), 0);
-        assert_eq!(directory().select(["rt=*"; FILTERS_MAX + 1].into_iter()), Err(TooManyFilters));
+        assert_eq!(directory().select(["rt=*"; FILTERS_MAX + 1].into_iter(), None), Err(TooManyFilters));
+    }
+
+    #[test]
+    fn absolute_links_are_those_of_rfc_9148_and_filtered_alike() {
+        let directory = Directory::new(vec![
+            ResourceLink { href: "/est/crts".into(), resource_type: "ace.est.crts", content_formats: "281 287" },
+            ResourceLink { href: "/est/att".into(), resource_type: "ace.est.att", content_formats: "285" },
+        ]);
+        let base = LinkBase::parse("coaps://[2001:db8:3::123]:61617").unwrap();
+        let links = |query: &str| {
+            let answer = directory.select([query].into_iter(), Some(&base)).unwrap();
+            String::from_utf8(answer.into_owned()).unwrap()
+        };
+        let crts = r#"<coaps://[2001:db8:3::123]:61617/est/crts>;rt="ace.est.crts";ct="281 287""#;
+        let att = r#"<coaps://[2001:db8:3::123]:61617/est/att>;rt="ace.est.att";ct=285"#;
+        assert_eq!(links("rt=ace.est*"), format!("{crts},{att}"));
+        assert_eq!(links("rt=ace.est.crts"), crts);
+        assert_eq!(links("href=/est/att"), att);
+        assert_eq!(links("href=coaps://[2001:db8:3::123]:61617/*"), format!("{crts},{att}"));
+        assert_eq!(links("href=coaps://[2001:db8:3::124]*"), "");
+        assert_eq!(links("if=*"), "", "no link has an interface description");
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod request;
 mod sent_away;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -94,7 +95,7 @@ pub enum Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alarm {
     /// Forged records arrive at a high rate; the last one had this source address, which may be forged too.
-    Forgeries(std::net::SocketAddr),
+    Forgeries(SocketAddr),
 }
 
 impl std::fmt::Display for Alarm {
@@ -125,6 +126,8 @@ pub struct Server {
     sweep: Option<Sweep>,
     admission: Admission,
     pace: Pace,
+    /// In the order of their `SocketIndex`.
+    addresses: Box<[SocketAddr]>,
 }
 
 impl Server {
@@ -150,8 +153,15 @@ impl Server {
             sweep: None,
             admission: Admission::Open,
             pace: Pace::default(),
+            addresses: Box::default(),
             config,
         }
+    }
+
+    /// The addresses that the shell listens on, in the order of their `SocketIndex`: discovery writes absolute links for
+    /// those whose port is not that of coaps. Without them it writes paths.
+    pub fn set_addresses(&mut self, addresses: &[SocketAddr]) {
+        self.addresses = addresses.into();
     }
 
     /// Reports once a turn, before datagrams are handed in, whether work waits for this server. While the server is

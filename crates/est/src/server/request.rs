@@ -15,7 +15,7 @@ use super::jitter::{Jitter, MAX_AGE_SECONDS_MAX};
 use super::live::{JobId, PendingRequest, Return};
 use super::{Output, Server};
 use crate::config::{EnrolmentLimits, RequestTarget, ServerConfig, refusal};
-use crate::discovery::TooManyFilters;
+use crate::discovery::{LinkBase, TooManyFilters};
 use crate::key_delivery::{DeliveredKey, KeyDelivery};
 use crate::reason::{Reason, Wire};
 use crate::resources::{Packing, Resource};
@@ -85,7 +85,10 @@ impl Server {
                 self.respond(now, session, id, &config.refusal(reason));
                 self.refused(now, session, None, reason, describe(request.head().message().bytes()));
             }
-            Ok(RequestTarget::Discovery) => match config.directory.select(request.queries()) {
+            Ok(RequestTarget::Discovery) => match config
+                .directory
+                .select(request.queries(), self.link_base(session, request.head()).as_ref())
+            {
                 Ok(links) => {
                     self.counters.discoveries += 1;
                     let response = Response::content(Code::CONTENT, ContentFormat::LINK_FORMAT, &links);
@@ -117,6 +120,15 @@ impl Server {
                 let enrolment = Enrolment { function, packing, profile: Arc::clone(profile), csr: request.into_body() };
                 self.handle_enrolment(now, session, id, enrolment);
             }
+        }
+    }
+
+    fn link_base(&self, session: SessionId, head: &Head<'_>) -> Option<LinkBase> {
+        let path = self.endpoint.path(session);
+        let bound = path.and_then(|path| self.addresses.get(usize::from(path.socket.0)).map(|bound| (path, *bound)));
+        match bound {
+            Some((path, bound)) => self.config.link_base(head, bound, path.local),
+            None => self.config.public().cloned(),
         }
     }
 

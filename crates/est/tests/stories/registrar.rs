@@ -146,7 +146,7 @@ fn a_profile_with_nothing_to_say_has_no_csr_attributes_and_lists_none() {
     let failure = device.failure();
     assert_eq!(failure.reason(), Some(Reason::EstNoCsrAttributes));
     assert_eq!(Reason::EstNoCsrAttributes.response_code(), Some(coap::Code::NOT_FOUND), "RFC 9148 §4.5");
-    let links = String::from_utf8(world.server.config().directory().select(std::iter::empty()).unwrap().to_vec());
+    let links = String::from_utf8(world.server.config().directory().whole().to_vec());
     assert!(!links.unwrap().contains("att"));
 }
 

@@ -222,7 +222,7 @@ fn a_profile_that_makes_no_keys_does_not_serve_them() {
         assert_refused(&raw.ask(&mut world, &ask(path, &request)), Reason::EstFunctionNotServed);
     }
     let list = |world: &World| {
-        String::from_utf8(world.server.config().directory().select(std::iter::empty()).unwrap().to_vec()).unwrap()
+        String::from_utf8(world.server.config().directory().whole().to_vec()).unwrap()
     };
     assert!(!list(&world).contains("sk"));
     let (world, ..) = connected();

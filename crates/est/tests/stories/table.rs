@@ -401,3 +401,32 @@ fn c40_coap_without_a_session_is_nothing() {
     assert!(world.server.poll_transmit().is_none());
     assert_eq!(world.server.counters().requests, 0);
 }
+
+/// The links that a server of these names lists, when it listens on this address and is asked with these options.
+fn absolute(listen: &str, public: Option<&str>, more: &[(u16, &[u8])]) -> String {
+    let mut world = World::with(|pki, spec| {
+        let names = ["est.example.net", "192.0.2.9", "2001:db8:3::123"];
+        spec.identity = support::server_of(&pki.root, &names, support::life(365)).identity();
+        spec.public = public.map(|public| est::discovery::LinkBase::parse(public).unwrap());
+    });
+    world.server.set_addresses(&[listen.parse().unwrap()]);
+    let holder = world.pki.device(1);
+    let mut raw = Raw::connect(&mut world, 1, &holder);
+    let said = raw.ask(&mut world, &Ask { queries: &["rt=ace.est.crts"], more, ..ask(GET, ".well-known/core") });
+    let text = String::from_utf8(said.payload).unwrap();
+    est::discovery::parse_links(&text)[0].target.to_owned()
+}
+
+#[test]
+fn links_are_absolute_on_another_port_than_that_of_coaps() {
+    let (host, port) = (coap::Number::URI_HOST.0, coap::Number::URI_PORT.0);
+    let v6 = "[2001:db8:3::123]:61617";
+    assert_eq!(absolute(v6, None, &[]), "coaps://[2001:db8:3::123]:61617/est/crts", "the example of RFC 9148 §4.1");
+    assert_eq!(absolute("192.0.2.9:5684", None, &[]), "/est/crts");
+    assert_eq!(absolute(v6, None, &[(host, b"EST.example.net")]), "coaps://est.example.net:61617/est/crts");
+    assert_eq!(absolute(v6, None, &[(host, b"evil.example")]), "coaps://[2001:db8:3::123]:61617/est/crts");
+    assert_eq!(absolute("192.0.2.9:61617", None, &[(port, &[0x16, 0x34])]), "/est/crts", "5684 as the client sees it");
+    assert_eq!(absolute("192.0.2.8:61617", None, &[]), "/est/crts", "the certificate does not name this address");
+    let public = Some("coaps://est.example.net:5690");
+    assert_eq!(absolute("192.0.2.9:5684", public, &[]), "coaps://est.example.net:5690/est/crts");
+}
