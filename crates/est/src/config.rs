@@ -348,7 +348,9 @@ impl ServerConfig {
             return self.public.clone();
         }
         // Uri-Port is the port as the client sees it, in front of a translator of addresses (RFC 7252 §5.10.1).
-        let asked = head.option(coap::Number::URI_PORT).map(|value| value.iter().fold(0, |port, byte| port << 8 | u16::from(*byte)));
+        let asked = head
+            .option(coap::Number::URI_PORT)
+            .map(|value| value.iter().fold(0, |port, byte| port << 8 | u16::from(*byte)));
         let port = asked.filter(|port| *port != 0).unwrap_or(bound.port());
         if port == COAPS_PORT {
             return None;

@@ -11,10 +11,12 @@
 //! This is not a general link-format parser: a client reads a discovery answer with [`parse_links`], which implements
 //! just enough of the grammar to find the targets and their `rt` and `ct`.
 
+mod group;
 mod link_base;
 
 use std::borrow::Cow;
 
+pub use group::{GroupAnswer, GroupLinks, GroupResponder, NetworkPrefix, Silence};
 pub use link_base::{COAPS_PORT, LinkBase, LinkBaseFlaw};
 
 /// A longer query cannot be a filter that matches any link here; CoAP itself allows 255 bytes per option.

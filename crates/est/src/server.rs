@@ -292,7 +292,7 @@ impl Server {
 
     /// The path to the client of a job, as long as its session exists.
     #[must_use]
-    pub fn peer(&self, job: JobId) -> Option<std::net::SocketAddr> {
+    pub fn peer(&self, job: JobId) -> Option<SocketAddr> {
         self.endpoint.path(job.session).map(|path| path.peer)
     }
 

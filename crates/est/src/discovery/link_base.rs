@@ -46,7 +46,8 @@ impl LinkBase {
                 let (address, after) = inner.split_once(']').ok_or(LinkBaseFlaw::Host)?;
                 // A zone has a meaning on one machine alone (RFC 6874 §1).
                 let address: Ipv6Addr = address.parse().map_err(|_| LinkBaseFlaw::Host)?;
-                let port = if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or(LinkBaseFlaw::Port)?) };
+                let port =
+                    if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or(LinkBaseFlaw::Port)?) };
                 (format!("[{address}]"), port)
             }
             None => match authority.split_once(':') {
@@ -98,7 +99,9 @@ impl fmt::Display for LinkBaseFlaw {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Scheme => "it does not begin with coaps://",
-            Self::Host => "its host is neither a DNS name, an IPv4 address, nor an IPv6 address in brackets without a zone",
+            Self::Host => {
+                "its host is neither a DNS name, an IPv4 address, nor an IPv6 address in brackets without a zone"
+            }
             Self::Port => "its port is not a number from 1 to 65535",
             Self::Path => "it has more than a scheme, a host and a port",
         })

@@ -85,20 +85,19 @@ impl Server {
                 self.respond(now, session, id, &config.refusal(reason));
                 self.refused(now, session, None, reason, describe(request.head().message().bytes()));
             }
-            Ok(RequestTarget::Discovery) => match config
-                .directory
-                .select(request.queries(), self.link_base(session, request.head()).as_ref())
-            {
-                Ok(links) => {
-                    self.counters.discoveries += 1;
-                    let response = Response::content(Code::CONTENT, ContentFormat::LINK_FORMAT, &links);
-                    self.respond(now, session, id, &response);
+            Ok(RequestTarget::Discovery) => {
+                match config.directory.select(request.queries(), self.link_base(session, request.head()).as_ref()) {
+                    Ok(links) => {
+                        self.counters.discoveries += 1;
+                        let response = Response::content(Code::CONTENT, ContentFormat::LINK_FORMAT, &links);
+                        self.respond(now, session, id, &response);
+                    }
+                    Err(TooManyFilters) => {
+                        self.respond(now, session, id, &config.refusal(Reason::EstTooManyFilters));
+                        self.refused(now, session, None, Reason::EstTooManyFilters, String::new());
+                    }
                 }
-                Err(TooManyFilters) => {
-                    self.respond(now, session, id, &config.refusal(Reason::EstTooManyFilters));
-                    self.refused(now, session, None, Reason::EstTooManyFilters, String::new());
-                }
-            },
+            }
             Ok(RequestTarget::CaCertificates { packing, body, profile }) => {
                 self.respond(now, session, id, &Response::content(Code::CONTENT, packing.content_format(), body));
                 // Each later block of an answer is a request of its own (RFC 7959 §2.4), but belongs to one attempt.

@@ -221,9 +221,7 @@ fn a_profile_that_makes_no_keys_does_not_serve_them() {
     for path in ["est/skg", "est/skc"] {
         assert_refused(&raw.ask(&mut world, &ask(path, &request)), Reason::EstFunctionNotServed);
     }
-    let list = |world: &World| {
-        String::from_utf8(world.server.config().directory().whole().to_vec()).unwrap()
-    };
+    let list = |world: &World| String::from_utf8(world.server.config().directory().whole().to_vec()).unwrap();
     assert!(!list(&world).contains("sk"));
     let (world, ..) = connected();
     let served = list(&world);
