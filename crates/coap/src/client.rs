@@ -31,7 +31,7 @@ use crate::{
 };
 use in_flight::{InFlight, RequestHead};
 
-pub use spec::{ANSWER_BYTES_MAX, ExchangeFailure, ExchangeProgress, Reply, RequestSpec};
+pub use spec::{ANSWER_BYTES_MAX, ExchangeFailure, ExchangeProgress, LOCATION_SEGMENTS_MAX, Reply, RequestSpec};
 
 /// The largest body of a request: every block of it, even of 16 bytes, has a NUM of at most 20 bits.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
@@ -288,6 +288,7 @@ impl Exchange {
             code: message.code(),
             content_format: content_format(message),
             max_age: message.uint(Number::MAX_AGE),
+            location: location(message),
             body: message.payload().to_vec(),
             separate,
         };
@@ -493,6 +494,16 @@ struct SentBlock {
 struct Fetched {
     etag: Option<Vec<u8>>,
     reply: Reply,
+}
+
+/// Location-Path (RFC 7252 §5.10.7); empty if it is not there, or not one that a request could repeat.
+fn location(message: &Message<'_>) -> Vec<String> {
+    let texts = || message.options_of(Number::LOCATION_PATH).map(|value| str::from_utf8(value).ok().map(str::to_owned));
+    if texts().count() > LOCATION_SEGMENTS_MAX {
+        Vec::new()
+    } else {
+        texts().collect::<Option<_>>().unwrap_or_default()
+    }
 }
 
 fn content_format(message: &Message<'_>) -> Option<ContentFormat> {

@@ -13,11 +13,13 @@
 
 mod group;
 mod link_base;
+mod registration;
 
 use std::borrow::Cow;
 
 pub use group::{GroupAnswer, GroupLinks, GroupResponder, NetworkPrefix, Silence};
 pub use link_base::{COAPS_PORT, LinkBase, LinkBaseFlaw};
+pub use registration::{COAP_PORT, DirectoryUri, Registrant, RegistrationEvent, RegistrationFailure, RegistrationSpec};
 
 /// A longer query cannot be a filter that matches any link here; CoAP itself allows 255 bytes per option.
 const QUERY_BYTES_MAX: usize = 255;

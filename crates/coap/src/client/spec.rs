@@ -42,6 +42,9 @@ pub struct RequestSpec {
 /// The default maximum bytes of an answer: 64 KiB is far above any certificate chain.
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 
+/// Segments of a location that are read: more than a resource directory or any function of ours has.
+pub const LOCATION_SEGMENTS_MAX: usize = 8;
+
 impl RequestSpec {
     /// A confirmable request to `path`, segments joined by `/`, without a body.
     pub fn new(method: Method, path: &str) -> Self {
@@ -121,6 +124,8 @@ pub struct Reply {
     pub content_format: Option<ContentFormat>,
     /// Max-Age in seconds, if the server sent one.
     pub max_age: Option<u32>,
+    /// Location-Path of the first block, one segment each: at most [`LOCATION_SEGMENTS_MAX`], and none if one is not UTF-8.
+    pub location: Vec<String>,
     /// The whole body; with an error code the diagnostic payload.
     pub body: Vec<u8>,
     /// Whether the answer, or its first block, arrived as a separate response and not in the acknowledgement.
@@ -133,6 +138,7 @@ impl fmt::Debug for Reply {
             .field("code", &self.code)
             .field("content_format", &self.content_format)
             .field("max_age", &self.max_age)
+            .field("location", &self.location)
             .field("body", &Length(self.body.len()))
             .field("separate", &self.separate)
             .finish()

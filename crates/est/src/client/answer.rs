@@ -294,7 +294,7 @@ mod tests {
     const CA_CERTIFICATES: &str = include_str!("../../tests/vectors/crts-response-281.hex");
 
     fn reply(code: Code, format: ContentFormat, body: Vec<u8>) -> Reply {
-        Reply { code, content_format: Some(format), max_age: None, body, separate: false }
+        Reply { code, content_format: Some(format), max_age: None, location: Vec::new(), body, separate: false }
     }
 
     fn enroll(packing: Option<Packing>) -> Expected {
@@ -439,7 +439,14 @@ mod tests {
     #[test]
     fn refusals_are_told_from_delays() {
         let refused = |code, max_age, body: &[u8]| {
-            let reply = Reply { code, content_format: None, max_age, body: body.to_vec(), separate: false };
+            let reply = Reply {
+                code,
+                content_format: None,
+                max_age,
+                location: Vec::new(),
+                body: body.to_vec(),
+                separate: false,
+            };
             enroll(None).check(reply).unwrap_err()
         };
         let failure = refused(Code::FORBIDDEN, None, b"est.sen.subject_mismatch");
@@ -464,6 +471,7 @@ mod tests {
                 code: Code::BAD_REQUEST,
                 content_format: None,
                 max_age: None,
+                location: Vec::new(),
                 body: text.into(),
                 separate: false,
             };
