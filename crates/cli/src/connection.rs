@@ -372,6 +372,7 @@ fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
     }
     let status = status(fault);
     let explained = CommandFault::new(status, format!("{}: {fault}", connection.server));
+    let explained = explained.refusing_identity(refuses_identity(fault));
     let reason = match fault {
         ConnectionFault::Failed(failure) => failure.reason(),
         _ => None,
@@ -431,6 +432,32 @@ fn distrust(connection: &Connection, reason: Reason) -> Option<String> {
 /// Whether the server answered a request instead of ending the association.
 fn is_answer(fault: &ConnectionFault) -> bool {
     matches!(fault, ConnectionFault::Failed(Failure::Refused(_) | Failure::Later { .. } | Failure::Answer(_)))
+}
+
+/// Whether the server refused the identity: 4.01, 4.03, or an alert about the certificate.
+fn refuses_identity(fault: &ConnectionFault) -> bool {
+    use dtls::AlertDescription as Alert;
+    let alert = match fault {
+        ConnectionFault::Failed(Failure::Refused(refused)) => {
+            return refused.code == coap::Code::UNAUTHORIZED || refused.code == coap::Code::FORBIDDEN;
+        }
+        ConnectionFault::Failed(
+            Failure::Handshake(dtls::HandshakeRefusal::AlertReceived(alert))
+            | Failure::Closed(dtls::Closed::Alert(alert)),
+        )
+        | ConnectionFault::Closed(dtls::Closed::Alert(alert)) => *alert,
+        _ => return false,
+    };
+    [
+        Alert::BAD_CERTIFICATE,
+        Alert::UNSUPPORTED_CERTIFICATE,
+        Alert::CERTIFICATE_REVOKED,
+        Alert::CERTIFICATE_EXPIRED,
+        Alert::CERTIFICATE_UNKNOWN,
+        Alert::UNKNOWN_CA,
+        Alert::ACCESS_DENIED,
+    ]
+    .contains(&alert)
 }
 
 fn status(fault: &ConnectionFault) -> Status {

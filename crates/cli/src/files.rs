@@ -326,7 +326,7 @@ fn stage(target: &Path) -> io::Result<TempDir> {
 }
 
 /// Creates a file; a file that cannot be written completely is removed.
-fn create(path: &Path, bytes: &[u8], access: Access, durability: Durability) -> io::Result<()> {
+pub(crate) fn create(path: &Path, bytes: &[u8], access: Access, durability: Durability) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(access.mode()).open(path)?;
     let written = file.write_all(bytes);
     let written = if durability == Durability::Synced { written.and_then(|()| file.sync_all()) } else { written };
@@ -389,7 +389,7 @@ pub(crate) fn parent(path: &Path) -> &Path {
 }
 
 /// Makes a rename durable if the file system supports it; otherwise the files are in place but may not survive a power failure.
-fn sync_folder(folder: &Path) {
+pub(crate) fn sync_folder(folder: &Path) {
     if let Ok(folder) = fs::File::open(folder) {
         let _ = folder.sync_all();
     }

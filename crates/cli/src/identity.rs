@@ -43,7 +43,8 @@ impl Identity {
         })
     }
 
-    fn read(certificate: &Path, key_file: &Path) -> CommandResult<Self> {
+    /// The identity of these two files.
+    pub(crate) fn read(certificate: &Path, key_file: &Path) -> CommandResult<Self> {
         let (leaf, chain) = pem::read_identity(certificate)?;
         let key = pem::read_private_key(key_file)?;
         let signing = signing_key(&key, key_file)?;

@@ -31,6 +31,7 @@ mod outcome;
 mod pem;
 mod question;
 mod reenroll;
+mod renew;
 mod request;
 mod serve;
 mod skg;
@@ -59,7 +60,7 @@ Begin with:
       --trust pki/ca/root.pem --out device
 
 Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later, 5 no answer, 6 the server is not trusted, \
-7 a run of `muster load` is void, 130 interrupted";
+7 a run of `muster load` is void, 8 the hook of `muster renew` failed, 130 interrupted";
 
 #[derive(Subcommand)]
 enum Verb {
@@ -71,6 +72,7 @@ enum Verb {
     Att(att::Arguments),
     Enroll(enroll::Arguments),
     Reenroll(reenroll::Arguments),
+    Renew(renew::Arguments),
     Skg(skg::Arguments),
     Discover(discover::Arguments),
     Explain(explain::Arguments),
@@ -91,6 +93,7 @@ impl Verb {
             Self::Att(arguments) => arguments.connection.json,
             Self::Enroll(arguments) => arguments.enrolment.connection.json,
             Self::Reenroll(arguments) => arguments.enrolment.connection.json,
+            Self::Renew(arguments) => arguments.connection.json,
             Self::Skg(arguments) => arguments.enrolment.connection.json,
             Self::Discover(arguments) => arguments.connection.json,
             Self::Explain(arguments) => arguments.json,
@@ -113,6 +116,7 @@ impl Verb {
             Self::Att(arguments) => att::run(&arguments),
             Self::Enroll(arguments) => enroll::run(&arguments),
             Self::Reenroll(arguments) => reenroll::run(&arguments),
+            Self::Renew(arguments) => renew::run(&arguments),
             Self::Skg(arguments) => skg::run(&arguments),
             Self::Discover(arguments) => discover::run(&arguments),
             Self::Explain(arguments) => explain::run(&arguments),

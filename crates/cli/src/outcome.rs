@@ -24,6 +24,8 @@ pub(crate) enum Status {
     NotTrusted,
     /// A measurement that missed its target rate: its figures are not valid.
     Void,
+    /// The certificate was renewed, and the command that runs afterwards failed.
+    HookFailed,
     /// Ctrl-C or SIGTERM; what a shell reports for SIGINT.
     Interrupted,
 }
@@ -40,6 +42,7 @@ impl Status {
             Self::NoAnswer => 5,
             Self::NotTrusted => 6,
             Self::Void => 7,
+            Self::HookFailed => 8,
             Self::Interrupted => 130,
         }
     }
@@ -57,6 +60,7 @@ impl Status {
             Self::NoAnswer => "no answer",
             Self::NotTrusted => "not trusted",
             Self::Void => "void",
+            Self::HookFailed => "hook failed",
             Self::Interrupted => "interrupted",
         }
     }
@@ -74,6 +78,8 @@ pub(crate) struct CommandFault {
     status: Status,
     message: String,
     remedy: Option<String>,
+    /// The server does not take the identity that was shown to it.
+    identity_refused: bool,
     /// Fields of the verb itself, for programs, in addition to the message.
     fields: serde_json::Map<String, serde_json::Value>,
 }
@@ -84,7 +90,7 @@ pub(crate) type CommandResult<T = ()> = Result<T, CommandFault>;
 impl CommandFault {
     /// A fault with its exit status; the message names the file, key or peer.
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), remedy: None, fields: serde_json::Map::new() }
+        Self { status, message: message.into(), remedy: None, identity_refused: false, fields: serde_json::Map::new() }
     }
 
     /// Exit 1.
@@ -100,6 +106,17 @@ impl CommandFault {
     /// Ctrl-C.
     pub(crate) fn interrupted() -> Self {
         Self::new(Status::Interrupted, "interrupted; nothing was kept")
+    }
+
+    /// Notes whether the server refused the identity: another one may be tried.
+    pub(crate) fn refusing_identity(mut self, refused: bool) -> Self {
+        self.identity_refused = refused;
+        self
+    }
+
+    /// Whether the server refused the identity.
+    pub(crate) fn is_identity_refused(&self) -> bool {
+        self.identity_refused
     }
 
     /// What to do about it.

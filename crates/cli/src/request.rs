@@ -144,6 +144,11 @@ impl RequestPlan {
     }
 
     /// The private key of the requests.
+    pub(crate) fn key(&self) -> &PrivateKey {
+        &self.private
+    }
+
+    /// The private key of the requests.
     pub(crate) fn into_key(self) -> PrivateKey {
         self.private
     }

@@ -18,6 +18,7 @@ mod json;
 mod ledger;
 mod link;
 mod pruning;
+mod renew;
 mod restore;
 mod strangers;
 mod usage;

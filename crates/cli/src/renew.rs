@@ -1,0 +1,339 @@
+//! `muster renew`: a device keeps its certificate valid, once when a timer says so, or as a service.
+//!
+//! ```text
+//!   not due ──► done                    due ──► /crts ──► anchors.pem ──► /att ──► /sren ──► installed ──► hook
+//!                                        │                                  ▲
+//!                                        └── expired, or refused: the IDevID, /sen ─┘
+//! ```
+//!
+//! `folder` stores, `schedule` says when, `hook` runs what the operator wants afterwards. The exchange is that of `enroll` and `reenroll`.
+
+mod folder;
+mod hook;
+mod schedule;
+mod systemd;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use est::{AnchorDatabase, Operation};
+use pki::{Certificate, UnixTime};
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use crate::arguments::{Connection, duration};
+use crate::connection::Session;
+use crate::describe;
+use crate::enrolment;
+use crate::identity::{Identity, Trust};
+use crate::interrupt::Interrupt;
+use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
+use crate::request::{RequestNames, RequestPlan, RequestedFunction};
+use folder::{ANCHORS, CERTIFICATE, DeviceFolder};
+use schedule::Share;
+
+/// Keep a device's certificate valid: renew it when it is due, and install the new one
+#[derive(Args)]
+#[command(after_help = "\
+The folder is one that `enroll --out` wrote, or one with idevid.pem and idevid.key, which is enrolled first. A certificate is due at a share of its \
+life, and up to a tenth of its life later: at a moment of its own for each certificate. A certificate that is not due costs no message.
+
+The renewal authenticates with the current certificate (/sren). If that is expired or the server refuses it, the device enrols again with its IDevID (/sen). \
+The CA certificates of the server (/crts) become the trust anchors in anchors.pem, the Explicit database of RFC 7030; --trust verifies the server only while \
+there is no anchors.pem. Key and certificate change in one step; those before stay as device.pem.previous and device.key.previous. On failure the \
+folder is as it was.
+
+The hook runs by `sh -c` after an installation, with RENEWED_DIR, RENEWED_CERTIFICATE, RENEWED_KEY and RENEWED_ANCHORS in its environment. If it fails, the \
+exit status is 8, the new certificate stays, and the next run repeats the hook.
+
+Examples:
+  muster renew --dir device --server coaps://est.example.net/meters
+  muster renew --dir device --server coaps://est.example.net --hook 'systemctl reload my-device'
+  muster renew --dir device --server coaps://est.example.net --watch
+  muster renew --dir device --server coaps://est.example.net --dry-run --json
+  muster renew --dir /var/lib/muster/device --server coaps://est.example.net --print-systemd
+
+Exit status: 0 done or not due, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted, \
+8 the hook failed, 130 interrupted")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+
+    /// Folder of the device: device.pem, device.key and anchors.pem, or the IDevID of a device that is new
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["identity", "cert", "key"])]
+    dir: PathBuf,
+
+    /// Folder with idevid.pem and idevid.key [default: the folder of --dir]
+    #[arg(long, value_name = "DIR")]
+    idevid: Option<PathBuf>,
+
+    /// Share of a certificate's life after which it is due: 2/3, 66%
+    #[arg(long, value_name = "SHARE", default_value = "2/3")]
+    at: Share,
+
+    /// Run this command by `sh -c` after an installation
+    #[arg(long, value_name = "CMD")]
+    hook: Option<String>,
+
+    #[command(flatten)]
+    manner: Manner,
+}
+
+#[derive(Args)]
+struct Manner {
+    /// Renew now, due or not
+    #[arg(long, conflicts_with = "watch")]
+    force: bool,
+
+    /// Say what would be done; send nothing and change nothing
+    #[arg(long, conflicts_with = "watch")]
+    dry_run: bool,
+
+    /// Stay, and renew whenever the certificate is due
+    #[arg(long)]
+    watch: bool,
+
+    /// With --watch: look at least this often, and repeat a failed renewal at the latest after this time
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    every: Duration,
+
+    /// Print a systemd service and a timer for this folder and server, and do nothing else
+    #[arg(long)]
+    print_systemd: bool,
+}
+
+/// What one look at the folder led to.
+enum Look {
+    NotDue { due: UnixTime },
+    WouldRenew { function: &'static str },
+    Renewed { certificate: Box<Certificate>, function: &'static str },
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
+    if arguments.manner.print_systemd {
+        out!("{}", systemd::units(arguments)?);
+        return Ok(());
+    }
+    let interrupt = Interrupt::install()?;
+    if !arguments.dir.is_dir() {
+        return Err(CommandFault::failed(format!("{} is not a folder", arguments.dir.display())).remedy(
+            "`muster enroll --out DIR` makes one; or make one with idevid.pem and idevid.key of the device in it",
+        ));
+    }
+    if arguments.manner.watch {
+        return watch(arguments, &interrupt);
+    }
+    let look = arguments.once(&interrupt)?;
+    report(arguments, &look);
+    Ok(())
+}
+
+/// A failed renewal is repeated after this time, doubled with each failure, up to `--every`.
+const REST_MIN: Duration = Duration::from_secs(60);
+
+/// Looks, sleeps, and looks again, until a signal ends it; that is how a service ends.
+fn watch(arguments: &Arguments, interrupt: &Interrupt) -> CommandResult {
+    let mut rest = REST_MIN.min(arguments.manner.every);
+    loop {
+        let looked = arguments.once(interrupt);
+        let pause = match &looked {
+            _ if interrupt.is_set() => return Ok(()),
+            Ok(Look::NotDue { due }) => {
+                rest = REST_MIN.min(arguments.manner.every);
+                Duration::from_secs(due.as_secs().saturating_sub(UnixTime::now().as_secs()))
+            }
+            Ok(look) => {
+                rest = REST_MIN.min(arguments.manner.every);
+                report(arguments, look);
+                arguments.manner.every
+            }
+            Err(fault) => {
+                say!("muster: {fault}");
+                if arguments.connection.json {
+                    out!("{}", fault.json());
+                }
+                let pause = rest / 2 + part_of(rest)?;
+                rest = (rest * 2).min(arguments.manner.every);
+                pause
+            }
+        };
+        sleep(pause.min(arguments.manner.every), interrupt);
+        if interrupt.is_set() {
+            return Ok(());
+        }
+    }
+}
+
+/// A random part of a rest, so that devices that failed together do not come back together.
+fn part_of(rest: Duration) -> CommandResult<Duration> {
+    let mut byte = [0];
+    SystemRandom::new().fill(&mut byte).map_err(|_| CommandFault::failed("the system has no randomness"))?;
+    Ok(rest * u32::from(byte[0]) / 256)
+}
+
+fn sleep(pause: Duration, interrupt: &Interrupt) {
+    /// A signal is noticed within this time.
+    const STEP: Duration = Duration::from_millis(250);
+    let begun = Instant::now();
+    while begun.elapsed() < pause && !interrupt.is_set() {
+        std::thread::sleep(STEP.min(pause.saturating_sub(begun.elapsed())));
+    }
+}
+
+impl Arguments {
+    /// Looks once, and renews if it is due.
+    fn once(&self, interrupt: &Interrupt) -> CommandResult<Look> {
+        let folder = DeviceFolder::lock(&self.dir)?;
+        if let Some(hook) = self.hook.as_deref().filter(|_| hook::is_due(&folder) && !self.manner.dry_run) {
+            hook::run(&folder, hook)?;
+        }
+        let now = UnixTime::now();
+        let current = folder.identity()?;
+        if let Some(identity) = &current
+            && !self.manner.force
+        {
+            let due = schedule::due(&identity.leaf, self.at);
+            if now < due {
+                return Ok(Look::NotDue { due });
+            }
+        }
+        // An expired certificate does not authenticate; the server would only say so.
+        let valid = current.filter(|identity| now <= identity.leaf.validity().not_after);
+        let function = if valid.is_some() { "sren" } else { "sen" };
+        if self.manner.dry_run {
+            return Ok(Look::WouldRenew { function });
+        }
+        let (certificate, function) = match valid {
+            Some(identity) => match self.obtain(&folder, &identity, RequestedFunction::Reenroll, interrupt) {
+                Err(fault) if fault.is_identity_refused() && self.factory_identity()?.is_some() => {
+                    say!("muster: {fault}\nmuster: the device enrols again with its IDevID");
+                    (self.enrol(&folder, interrupt)?, "sen")
+                }
+                obtained => (obtained?, "sren"),
+            },
+            None => (self.enrol(&folder, interrupt)?, "sen"),
+        };
+        if let Some(hook) = &self.hook {
+            hook::run(&folder, hook).map_err(|fault| fault.fields(describe::json(&certificate)))?;
+        }
+        Ok(Look::Renewed { certificate: Box::new(certificate), function })
+    }
+
+    fn enrol(&self, folder: &DeviceFolder, interrupt: &Interrupt) -> CommandResult<Certificate> {
+        let Some(identity) = self.factory_identity()? else {
+            return Err(CommandFault::failed(format!(
+                "{} has no certificate that is valid, and no IDevID to enrol with",
+                self.dir.display()
+            ))
+            .remedy("--idevid DIR names the folder with idevid.pem and idevid.key"));
+        };
+        self.obtain(folder, &identity, RequestedFunction::Enroll(None), interrupt)
+    }
+
+    fn factory_identity(&self) -> CommandResult<Option<Identity>> {
+        let dir = self.idevid.as_ref().unwrap_or(&self.dir);
+        let certificate = dir.join("idevid.pem");
+        certificate.exists().then(|| Identity::read(&certificate, &dir.join("idevid.key"))).transpose()
+    }
+
+    /// One exchange with the server, from the handshake to the installed certificate.
+    fn obtain(
+        &self,
+        folder: &DeviceFolder,
+        identity: &Identity,
+        function: RequestedFunction,
+        interrupt: &Interrupt,
+    ) -> CommandResult<Certificate> {
+        let names = RequestNames::of(&identity.leaf, function)?;
+        let connection = Connection { identity: Some(self.dir.clone()), ..self.connection.clone() };
+        let mut session = Session::open(&connection, Some(identity), self.trust(folder)?, interrupt.clone())?;
+        let authorities = session.authorities()?.certificates;
+        let changed = folder.keep_anchors(&authorities)?;
+        let recoverable = |fault: CommandFault| if changed { self.with_way_back(folder, fault) } else { fault };
+        // "EST clients SHOULD use the CSR Attributes request before enrolling" (RFC 7030 §4.5).
+        let asked = session.csr_attributes().map_err(recoverable)?;
+        let plan = RequestPlan::new(names, asked, false)?;
+        let staged = folder.stage(plan.key())?;
+        let (issued, _) = session.certificate(|facts| {
+            let csr = plan.request(facts)?;
+            Ok(if function == RequestedFunction::Reenroll {
+                Operation::Reenroll { csr }
+            } else {
+                Operation::Enroll { csr }
+            })
+        })?;
+        session.close();
+        let leaf = enrolment::check(&issued, &authorities)?;
+        if self.hook.is_some() {
+            hook::note(folder)?;
+        }
+        // Ctrl-C is too late now: the server has issued, and the rest takes milliseconds.
+        folder.install(staged, &leaf, &mut || {}).inspect_err(|_| hook::forget(folder))?;
+        Ok(Certificate::clone(&leaf))
+    }
+
+    /// The Explicit database once there is one, and nothing else from then on (RFC 7030 §4.1.3).
+    fn trust(&self, folder: &DeviceFolder) -> CommandResult<Trust> {
+        let anchors = folder.path(ANCHORS);
+        if anchors.exists() {
+            if self.connection.trust.is_some() {
+                say!("muster: --trust is not used: {} has the anchors of the device's own CA", anchors.display());
+            }
+            return Trust::read(&anchors, "--dir", AnchorDatabase::Explicit);
+        }
+        match &self.connection.trust {
+            Some(file) => Trust::read(file, "--trust", AnchorDatabase::Implicit),
+            None => Err(CommandFault::usage(format!(
+                "missing --trust: {} does not exist yet, so which CA verifies the server?",
+                anchors.display()
+            ))
+            .remedy("add --trust FILE; the CA certificates of the server replace it")),
+        }
+    }
+
+    /// The new anchors do not authenticate the server that sent them: the operator can go back to those before.
+    fn with_way_back(&self, folder: &DeviceFolder, fault: CommandFault) -> CommandFault {
+        if fault.status() != Status::NotTrusted {
+            return fault;
+        }
+        let [now, before] = [ANCHORS, "anchors.pem.previous"].map(|name| folder.path(name));
+        let way_back = if before.exists() {
+            format!("`mv {} {}` brings the anchors before back", before.display(), now.display())
+        } else {
+            format!("`rm {}` returns to --trust", now.display())
+        };
+        say!("muster: {} has the new CA certificates; {way_back}", now.display());
+        fault.field("anchors", now.display().to_string()).field("anchors_before", before.display().to_string())
+    }
+}
+
+fn report(arguments: &Arguments, look: &Look) {
+    let json = arguments.connection.json;
+    match look {
+        Look::NotDue { due } if json => {
+            print_json(serde_json::json!({ "renewed": false, "due": describe::rfc3339(*due) }));
+        }
+        Look::NotDue { due } => out!("not due before {}", describe::rfc3339(*due)),
+        Look::WouldRenew { function } if json => {
+            print_json(serde_json::json!({ "renewed": false, "would_use": function }));
+        }
+        Look::WouldRenew { function } => out!("due: it would be renewed by /{function}"),
+        Look::Renewed { certificate, function } if json => {
+            let mut object = describe::json(certificate);
+            object["renewed"] = true.into();
+            object["function"] = (*function).into();
+            object["due"] = describe::rfc3339(schedule::due(certificate, arguments.at)).into();
+            object["folder"] = arguments.dir.display().to_string().into();
+            print_json(object);
+        }
+        Look::Renewed { certificate, .. } => {
+            out!("{}", describe::line(certificate));
+            say!(
+                "{} is new; the next renewal is due at {}",
+                arguments.dir.join(CERTIFICATE).display(),
+                describe::rfc3339(schedule::due(certificate, arguments.at))
+            );
+        }
+    }
+}

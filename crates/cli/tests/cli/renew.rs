@@ -1,0 +1,300 @@
+//! `muster renew` with a running server: when it renews, by which identity, what it leaves, and what it says.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::anchors::{configure, root, server_below, show};
+use crate::common::{Pki, Serving, expect_status, muster, stderr, stdout};
+use crate::enrolment::{same_key, verify_with_openssl};
+
+/// A folder that `enroll --out` wrote.
+fn enrolled(pki: &Pki, server: &Serving, name: &str) -> PathBuf {
+    let dir = pki.beside(name);
+    expect_status(&pki.device("enroll", server.uri()).arg("--out").arg(&dir).output().unwrap(), 0);
+    dir
+}
+
+fn renew(dir: &Path, uri: &str) -> Command {
+    let mut command = muster();
+    command.args(["renew", "--server", uri, "--dir"]).arg(dir);
+    command
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
+}
+
+/// What the folder shows to the device's software and to the next renewal, each file by name and contents.
+fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let names = ["device.pem", "device.key", "anchors.pem"];
+    names.iter().map(|name| ((*name).to_owned(), read(&dir.join(name)))).collect()
+}
+
+#[test]
+fn a_certificate_that_is_not_due_costs_no_message() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = enrolled(&pki, &server, "device");
+    drop(server);
+    // Nothing listens there.
+    let look = renew(&dir, "coaps://127.0.0.1:9").arg("--json").output().unwrap();
+    expect_status(&look, 0);
+    let object = json(&look);
+    assert_eq!((&object["renewed"], &object["outcome"]), (&false.into(), &"done".into()));
+    // Two thirds of 365 days, and at most a tenth of them later.
+    let due = object["due"].as_str().unwrap();
+    assert!(due.ends_with('Z'), "{due}");
+}
+
+#[test]
+fn a_due_certificate_is_renewed_and_the_old_pair_is_kept() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = enrolled(&pki, &server, "device");
+    let old = contents(&dir);
+    let dry = renew(&dir, server.uri()).args(["--force", "--dry-run", "--json"]).output().unwrap();
+    expect_status(&dry, 0);
+    assert_eq!((json(&dry)["renewed"].as_bool(), json(&dry)["would_use"].as_str()), (Some(false), Some("sren")));
+    assert_eq!(contents(&dir), old);
+
+    let first = renew(&dir, server.uri()).args(["--force", "--json"]).output().unwrap();
+    expect_status(&first, 0);
+    assert_eq!((json(&first)["renewed"].as_bool(), json(&first)["function"].as_str()), (Some(true), Some("sren")));
+    verify_with_openssl(&pki, &dir.join("device.pem"));
+    same_key(&dir.join("device.pem"), &dir.join("device.key"));
+    assert_ne!(contents(&dir)[..2], old[..2]);
+    assert_eq!(read(&dir.join("device.pem.previous")), old[0].1);
+    assert_eq!(read(&dir.join("device.key.previous")), old[1].1);
+
+    // And once more, from the links that the first renewal made.
+    let second = contents(&dir);
+    expect_status(&renew(&dir, server.uri()).arg("--force").output().unwrap(), 0);
+    same_key(&dir.join("device.pem"), &dir.join("device.key"));
+    assert_eq!(read(&dir.join("device.pem.previous")), second[0].1);
+    let generations = std::fs::read_dir(&dir).unwrap().flatten();
+    let generations = generations.filter(|it| it.file_name().to_string_lossy().starts_with("identity.")).count();
+    assert_eq!(generations, 2, "the current one and the previous one");
+}
+
+#[test]
+fn a_new_device_enrols_first_and_its_anchors_replace_trust() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = pki.path("device");
+    let without = renew(&dir, server.uri()).output().unwrap();
+    expect_status(&without, 2);
+    assert!(stderr(&without).contains("missing --trust"), "{}", stderr(&without));
+    let first = renew(&dir, server.uri()).arg("--trust").arg(pki.path("ca/root.pem")).arg("--json").output().unwrap();
+    expect_status(&first, 0);
+    assert_eq!(json(&first)["function"], "sen");
+    verify_with_openssl(&pki, &dir.join("device.pem"));
+    // From now on the anchors are those of /crts, and no other CA counts, whatever --trust says.
+    root(&pki, "outside");
+    server_below(&pki, "outside", "stranger");
+    drop(server);
+    show(&pki, "server", "stranger");
+    configure(&pki, "# trust = [\"other/root.pem\"]", "trust = [\"outside.pem\"]");
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let again = renew(&dir, server.uri()).arg("--trust").arg(pki.path("outside.pem")).arg("--force").output().unwrap();
+    expect_status(&again, 6);
+    assert!(stderr(&again).contains("--trust is not used"), "{}", stderr(&again));
+}
+
+#[test]
+fn new_anchors_that_do_not_authenticate_their_server_leave_a_way_back() {
+    let pki = Pki::new();
+    root(&pki, "outside");
+    server_below(&pki, "outside", "stranger");
+    show(&pki, "server", "stranger");
+    configure(&pki, "# trust = [\"other/root.pem\"]", "trust = [\"outside.pem\"]");
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = pki.path("device");
+    std::fs::copy(pki.path("outside.pem"), dir.join("anchors.pem")).unwrap();
+    let look = renew(&dir, server.uri()).arg("--json").output().unwrap();
+    expect_status(&look, 6);
+    assert_eq!(json(&look)["outcome"], "not trusted");
+    let said = stderr(&look);
+    assert!(said.contains("do not authenticate the server itself"), "{said}");
+    assert!(said.contains("anchors.pem.previous") && said.contains("brings the anchors before back"), "{said}");
+    assert_eq!(read(&dir.join("anchors.pem.previous")), read(&pki.path("outside.pem")));
+    assert!(!dir.join("device.pem").exists());
+    // The new ones count, without a way around them: the server is refused in the handshake.
+    let look = renew(&dir, server.uri()).output().unwrap();
+    expect_status(&look, 6);
+    std::fs::rename(dir.join("anchors.pem.previous"), dir.join("anchors.pem")).unwrap();
+    let look = renew(&dir, server.uri()).output().unwrap();
+    assert!(stderr(&look).contains("do not authenticate the server itself"), "as at first: {}", stderr(&look));
+}
+
+#[test]
+fn a_certificate_that_the_server_refuses_is_replaced_by_the_idevid() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = enrolled(&pki, &server, "device");
+    let shown = crate::common::openssl(["x509", "-noout", "-serial", "-in", dir.join("device.pem").to_str().unwrap()]);
+    let serial = stdout(&shown).trim().trim_start_matches("serial=").to_lowercase();
+    let mut revoke = muster();
+    revoke.args(["cert", "revoke", "--config"]).arg(pki.path("muster.toml")).args([
+        &serial,
+        "--reason",
+        "superseded",
+        "--yes",
+    ]);
+    let revoked = revoke.output().unwrap();
+    expect_status(&revoked, 0);
+
+    let alone = renew(&dir, server.uri()).arg("--force").output().unwrap();
+    expect_status(&alone, 3);
+    let old = contents(&dir);
+    let helped =
+        renew(&dir, server.uri()).args(["--force", "--json", "--idevid"]).arg(pki.path("device")).output().unwrap();
+    expect_status(&helped, 0);
+    assert_eq!(json(&helped)["function"], "sen", "{}", stderr(&helped));
+    assert!(stderr(&helped).contains("enrols again with its IDevID"), "{}", stderr(&helped));
+    verify_with_openssl(&pki, &dir.join("device.pem"));
+    assert_ne!(contents(&dir)[0], old[0]);
+}
+
+#[test]
+fn an_expired_certificate_is_replaced_by_the_idevid_without_being_shown() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = enrolled(&pki, &server, "device");
+    // An expired certificate for the same key, which no server would take.
+    let made = |arguments: &str| crate::anchors::made(&pki, arguments);
+    let [key, pem] = ["device.key", "device.pem"].map(|name| dir.join(name).display().to_string());
+    made(&format!("req -new -key {key} -subj /CN=device-000001 -out expired.csr"));
+    std::fs::write(pki.path("device.cnf"), "keyUsage=critical,digitalSignature\n").unwrap();
+    made(&format!(
+        "x509 -req -in expired.csr -CA ca/issuing.pem -CAkey ca/issuing.key -days -1 -set_serial 0x1234567890 -extfile device.cnf -out {pem}"
+    ));
+    let alone = renew(&dir, server.uri()).output().unwrap();
+    expect_status(&alone, 1);
+    assert!(stderr(&alone).contains("no IDevID to enrol with"), "{}", stderr(&alone));
+    let dry = renew(&dir, server.uri()).args(["--dry-run", "--json"]).output().unwrap();
+    assert_eq!(json(&dry)["would_use"], "sen");
+    let helped = renew(&dir, server.uri()).arg("--idevid").arg(pki.path("device")).output().unwrap();
+    expect_status(&helped, 0);
+    verify_with_openssl(&pki, &dir.join("device.pem"));
+    let (_, log) = server.terminate();
+    assert!(!log.contains("certificate.expired"), "{log}");
+}
+
+#[test]
+fn a_hook_gets_the_paths_and_its_failure_undoes_nothing_and_is_made_up_for() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = enrolled(&pki, &server, "device");
+    let old = contents(&dir);
+    let failed =
+        renew(&dir, server.uri()).args(["--force", "--json", "--hook", "echo from the hook; exit 3"]).output().unwrap();
+    expect_status(&failed, 8);
+    assert_eq!(
+        (json(&failed)["outcome"].as_str(), json(&failed)["renewed"].as_bool()),
+        (Some("hook failed"), Some(true))
+    );
+    assert!(stderr(&failed).contains("from the hook"), "stdout belongs to the object: {}", stdout(&failed));
+    assert_ne!(contents(&dir)[0], old[0], "the new certificate stays");
+
+    // Not due any more, and the hook is.
+    let seen = pki.beside("seen");
+    let hook = format!(
+        "printf '%s\\n' \"$RENEWED_DIR\" \"$RENEWED_CERTIFICATE\" \"$RENEWED_KEY\" \"$RENEWED_ANCHORS\" >> {}",
+        seen.display()
+    );
+    let after = contents(&dir);
+    for _ in 0..2 {
+        expect_status(&renew(&dir, server.uri()).args(["--hook", &hook]).output().unwrap(), 0);
+    }
+    assert_eq!(contents(&dir), after, "nothing was renewed for it");
+    let lines = String::from_utf8(read(&seen)).unwrap();
+    let lines: Vec<_> = lines.lines().map(PathBuf::from).collect();
+    assert_eq!(lines.len(), 4, "once: {lines:?}");
+    for (line, name) in lines[1..].iter().zip(["device.pem", "device.key", "anchors.pem"]) {
+        assert!(line.is_absolute() && line.ends_with(name) && line.exists(), "{}", line.display());
+    }
+}
+
+#[test]
+fn what_cannot_be_written_changes_nothing() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = enrolled(&pki, &server, "device");
+    let old = contents(&dir);
+    // Files may have no octet at all: the key cannot be written.
+    let limited = format!("ulimit -f 0; exec \"$0\" renew --force --server {} --dir {}", server.uri(), dir.display());
+    let output = Command::new("sh").args(["-c", &limited, env!("CARGO_BIN_EXE_muster")]).output().unwrap();
+    expect_status(&output, 1);
+    assert!(stderr(&output).contains("cannot write"), "{}", stderr(&output));
+    assert_eq!(contents(&dir), old);
+    same_key(&dir.join("device.pem"), &dir.join("device.key"));
+    let left: Vec<_> = std::fs::read_dir(&dir).unwrap().flatten().map(|it| it.file_name()).collect();
+    assert_eq!(left.len(), 4, "three files and the lock: {left:?}");
+    let (_, log) = server.terminate();
+    assert_eq!(
+        log.matches("certificate issued").count(),
+        1,
+        "the first enrolment; nothing was asked for without a place for it: {log}"
+    );
+}
+
+#[test]
+fn a_service_renews_and_ends_cleanly() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = pki.path("device");
+    let mut command = renew(&dir, server.uri());
+    command.arg("--trust").arg(pki.path("ca/root.pem")).args(["--watch", "--every", "1s"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let service = crate::common::Running(child);
+    let begun = std::time::Instant::now();
+    while !dir.join("device.pem").exists() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "it enrols by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // The lock is free while it sleeps, and taken while it works.
+    let other = loop {
+        let other = renew(&dir, server.uri()).output().unwrap();
+        if other.status.success() {
+            break other;
+        }
+        assert!(stderr(&other).contains("another renewal"), "{}", stderr(&other));
+    };
+    assert!(stdout(&other).contains("not due before"), "{}", stdout(&other));
+    service.signal("TERM");
+    let (status, said) = service.rest();
+    assert_eq!(status, Some(0), "{said}");
+    verify_with_openssl(&pki, &dir.join("device.pem"));
+}
+
+#[test]
+fn the_units_of_systemd_run_this_command_line_and_know_the_statuses() {
+    let mut command = muster();
+    command.args([
+        "renew",
+        "--dir",
+        "/var/lib/muster/a b",
+        "--server",
+        "coaps://est.example.net/meters",
+        "--at",
+        "50%",
+    ]);
+    let units = command.args(["--hook", "logger $RENEWED_DIR", "--print-systemd"]).output().unwrap();
+    expect_status(&units, 0);
+    let text = stdout(&units);
+    for part in [
+        "renew --wait --at 50%% --server coaps://est.example.net:5684/meters",
+        "--dir '/var/lib/muster/a b'",
+        "--hook 'logger $$RENEWED_DIR'",
+        "[Timer]",
+        "OnUnitActiveSec=",
+        "SuccessExitStatus=4 5",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    expect_status(&muster().arg("renew").output().unwrap(), 2);
+}
