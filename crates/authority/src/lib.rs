@@ -59,6 +59,7 @@ mod random;
 mod refusal;
 mod refusal_record;
 mod relay;
+mod renewal;
 mod revocation;
 mod san;
 mod signer;
@@ -111,6 +112,7 @@ pub use relay::{
     Begun, CERTIFICATES_PER_RELAY_MAX, RELAY_LIFETIME, RelayEnd, RelayEntry, RelayHolder, RelayId, RelayLedger,
     RelayListing, RelayQuery, RelayRecord, RelayRequest, RelayStage, Relayed, RelayedCertificate,
 };
+pub use renewal::{RenewalCause, RenewalPolicy, RenewalWindow};
 pub use revocation::{ACTOR_BYTES_MAX, Actor, Revocation};
 pub use san::{SanKind, SanKindFault};
 pub use signer::{CaKeyFault, CrlSigner, Custody, RingSigner, Signer, SignerFault, ToSign};

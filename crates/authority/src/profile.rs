@@ -13,6 +13,7 @@ use pki::{AnchorId, Certificate, Encoding};
 use crate::device::{Device, DeviceId, DeviceIdRule, ShownDevice, SubjectAttribute};
 use crate::origin::Origin;
 use crate::refusal::Refusal;
+use crate::renewal::RenewalPolicy;
 
 /// Whether a device must be known before it enrols.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct ProfileSpec {
     pub require_linking: bool,
     /// The Registrars that may vouch for devices of this profile, by their names in the configuration.
     pub registrars: Vec<Arc<str>>,
+    /// When its devices shall renew; `None` if they are not told, and `ren` is not served.
+    pub renewal: Option<RenewalPolicy>,
     /// Log lines name the manufacturer of each device, because another profile of the server has another manufacturer. A profile with several
     /// manufacturers does so in any case.
     pub shows_manufacturer: bool,
@@ -76,6 +79,7 @@ impl ProfileSpec {
             identity_encoding: Encoding::Strict,
             require_linking: false,
             registrars: Vec::new(),
+            renewal: None,
             shows_manufacturer: false,
         }
     }

@@ -15,6 +15,8 @@ impl ContentFormat {
     pub const LINK_FORMAT: Self = Self(40);
     /// `application/octet-stream`
     pub const OCTET_STREAM: Self = Self(42);
+    /// `application/cbor` (RFC 8949)
+    pub const CBOR: Self = Self(60);
     /// `application/multipart-core` (RFC 8710)
     pub const MULTIPART_CORE: Self = Self(62);
     /// `application/pkcs7-mime; smime-type=server-generated-key` (RFC 9148 §9.1)

@@ -285,6 +285,7 @@ impl Client {
                 (Method::Post, self.path(resource), Vec::new(), csr)
             }
             Operation::CsrAttributes => (Method::Get, self.path(Resource::CsrAttributes), Vec::new(), Vec::new()),
+            Operation::RenewalInfo => (Method::Get, self.path(Resource::RenewalInfo), Vec::new(), Vec::new()),
             Operation::Enroll { csr } => (Method::Post, self.path(Resource::SimpleEnroll), Vec::new(), csr),
             Operation::Reenroll { csr } => (Method::Post, self.path(Resource::SimpleReenroll), Vec::new(), csr),
             Operation::Discover { query } => {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::{Diagnostics, Profile};
+use authority::{Diagnostics, Profile, RenewalPolicy};
 use coap::server::{Head, Response};
 use coap::{ACK_TIMEOUT, ContentFormat, Method};
 use pki::GeneralName;
@@ -395,6 +395,13 @@ pub(crate) enum RequestTarget<'c> {
         /// The profile.
         profile: &'c Arc<Profile>,
     },
+    /// When the client shall renew its certificate.
+    RenewalInfo {
+        /// What the operator has set.
+        policy: RenewalPolicy,
+        /// The profile.
+        profile: &'c Arc<Profile>,
+    },
     /// A certificate.
     Enrolment {
         /// Enrolment or re-enrolment.
@@ -413,6 +420,7 @@ impl<'c> RequestTarget<'c> {
             RequestTarget::Discovery => None,
             RequestTarget::CaCertificates { profile, .. }
             | RequestTarget::CsrAttributes { profile, .. }
+            | RequestTarget::RenewalInfo { profile, .. }
             | RequestTarget::Enrolment { profile, .. } => Some(profile),
         }
     }
@@ -426,7 +434,10 @@ impl ServedProfile {
             // RFC 9148 §4.5: "4.04 is used when the resource is not available for the client", where EST has 204 or 404.
             Resource::CsrAttributes => self.profile.csr_attributes().map(|_| ()).ok_or(Reason::EstNoCsrAttributes),
             Resource::ServerKeygen | Resource::ServerKeygenBare if self.profile.makes_keys() => Ok(()),
-            Resource::ServerKeygen | Resource::ServerKeygenBare => Err(Reason::EstFunctionNotServed),
+            Resource::RenewalInfo if self.profile.spec().renewal.is_some() => Ok(()),
+            Resource::ServerKeygen | Resource::ServerKeygenBare | Resource::RenewalInfo => {
+                Err(Reason::EstFunctionNotServed)
+            }
         }
     }
 
@@ -446,6 +457,13 @@ impl ServedProfile {
                     Packing::Single => self.single.as_ref().ok_or(Reason::EstManyCertificates)?,
                 };
                 return Ok(RequestTarget::CaCertificates { packing, body, profile: &self.profile });
+            }
+            Resource::RenewalInfo => {
+                if accept.is_some_and(|format| format != ContentFormat::CBOR) {
+                    return Err(Reason::CoapNotAcceptable);
+                }
+                let policy = self.profile.spec().renewal.ok_or(Reason::EstFunctionNotServed)?;
+                return Ok(RequestTarget::RenewalInfo { policy, profile: &self.profile });
             }
             Resource::SimpleEnroll => authority::Function::SimpleEnroll,
             Resource::SimpleReenroll => authority::Function::SimpleReenroll,

@@ -10,6 +10,9 @@ use crate::trace::{Formatter, Style};
 /// `discovery_filter`: any query against a small directory.
 pub use crate::discovery::fuzz_filter as discovery_filter;
 
+/// `renewal_info`: any bytes as an answer of `ren`.
+pub use crate::renewal_info::fuzz_renewal_info as renewal_info;
+
 /// The limit for datagrams to an unproven address: "three times the amount of data received" (RFC 9000 §8, used as a
 /// yardstick).
 const AMPLIFICATION_MAX: usize = 3;

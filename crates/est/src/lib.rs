@@ -15,6 +15,7 @@ pub mod fuzz;
 mod key_delivery;
 mod keys;
 pub mod reason;
+mod renewal_info;
 pub mod resources;
 mod room;
 mod server;
@@ -30,6 +31,7 @@ pub use dtls::{Now, Path, Random, SessionId, SocketIndex, Transmit, UnixTime};
 pub use key_delivery::{DeliveredKey, KeyDelivery, KeyDeliveryFlaw};
 pub use keys::{IdentityFault, identity};
 pub use reason::{Reason, Stage};
+pub use renewal_info::{RenewalInfo, RenewalInfoFlaw};
 pub use resources::{Packing, Resource};
 pub use server::{
     Alarm, Attempt, Backlog, Counters, Jitter, JobId, Notice, OFFERED_BYTES_MAX, Output, PublicKeyDone, PublicKeyJob,

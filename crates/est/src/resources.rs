@@ -8,12 +8,14 @@
 //! /<root>[/<label>]/att                  CSR attributes                GET   -> 285
 //! /<root>[/<label>]/skg                  key and certificate  286      POST  -> 62 (284, 281)
 //! /<root>[/<label>]/skc                  key and certificate  286      POST  -> 62 (284, 287)
+//! /<root>[/<label>]/ren                  when to renew                 GET   -> 60
 //! ```
 //!
 //! `<root>` is `.well-known/est`, which a server MUST support (RFC 9148 §4.1), or the short root of the configuration;
 //! `<label>` chooses the profile. `/att`, `/skg` and `/skc` are optional (RFC 9148 §4.2). A profile without anything to
 //! say at `/att` does not serve it, and only a profile that makes keys serves the other two. What is not served answers
-//! 4.04, and discovery does not list it.
+//! 4.04, and discovery does not list it. `/ren` is an extension of ours ([`crate::RenewalInfo`]): its resource type is none of
+//! `ace.est`, so that a device that asks for `rt=ace.est*` (RFC 9148 §4.1) sees the functions of the RFC alone.
 //!
 //! This module answers no requests: `server` does, based on this table.
 
@@ -54,17 +56,20 @@ pub enum Resource {
     ServerKeygen,
     /// `/skc`: the same with a bare certificate (RFC 9148 §4.8).
     ServerKeygenBare,
+    /// `/ren`: when the device shall renew its certificate. An extension of ours.
+    RenewalInfo,
 }
 
 impl Resource {
-    /// Every function, in the order in which RFC 9148 §4.1 lists them.
-    pub const ALL: [Self; 6] = [
+    /// Every function, in the order in which RFC 9148 §4.1 lists them, and our own.
+    pub const ALL: [Self; 7] = [
         Self::CaCertificates,
         Self::SimpleEnroll,
         Self::SimpleReenroll,
         Self::CsrAttributes,
         Self::ServerKeygen,
         Self::ServerKeygenBare,
+        Self::RenewalInfo,
     ];
 
     /// The last segment of its path (RFC 9148 §4.1, Table 1).
@@ -77,10 +82,11 @@ impl Resource {
             Self::CsrAttributes => "att",
             Self::ServerKeygen => "skg",
             Self::ServerKeygenBare => "skc",
+            Self::RenewalInfo => "ren",
         }
     }
 
-    /// Its resource type (RFC 9148 §8.2).
+    /// Its resource type (RFC 9148 §8.2); that of our own function begins otherwise.
     #[must_use]
     pub const fn resource_type(self) -> &'static str {
         match self {
@@ -90,6 +96,7 @@ impl Resource {
             Self::CsrAttributes => "ace.est.att",
             Self::ServerKeygen => "ace.est.skg",
             Self::ServerKeygenBare => "ace.est.skc",
+            Self::RenewalInfo => "ace.muster.ren",
         }
     }
 
@@ -97,7 +104,7 @@ impl Resource {
     #[must_use]
     pub const fn method(self) -> Method {
         match self {
-            Self::CaCertificates | Self::CsrAttributes => Method::Get,
+            Self::CaCertificates | Self::CsrAttributes | Self::RenewalInfo => Method::Get,
             Self::SimpleEnroll | Self::SimpleReenroll | Self::ServerKeygen | Self::ServerKeygenBare => Method::Post,
         }
     }
@@ -106,7 +113,7 @@ impl Resource {
     #[must_use]
     pub const fn request_format(self) -> Option<ContentFormat> {
         match self {
-            Self::CaCertificates | Self::CsrAttributes => None,
+            Self::CaCertificates | Self::CsrAttributes | Self::RenewalInfo => None,
             Self::SimpleEnroll | Self::SimpleReenroll | Self::ServerKeygen | Self::ServerKeygenBare => {
                 Some(ContentFormat::PKCS10)
             }
@@ -121,19 +128,21 @@ impl Resource {
             Self::CaCertificates | Self::SimpleEnroll | Self::SimpleReenroll => "281 287",
             Self::CsrAttributes => "285",
             Self::ServerKeygen | Self::ServerKeygenBare => "62",
+            Self::RenewalInfo => "60",
         }
     }
 }
 
 /// Path segments of EST functions: those served here, those that are not, and those of EST over HTTPS. "To avoid
 /// conflict, the CA label MUST NOT be the same as any defined operation path segment" (RFC 7030 §3.2.2).
-const RESERVED_SEGMENTS: [&str; 13] = [
+const RESERVED_SEGMENTS: [&str; 14] = [
     "crts",
     "sen",
     "sren",
     "att",
     "skg",
     "skc",
+    "ren",
     "cacerts",
     "simpleenroll",
     "simplereenroll",
@@ -354,6 +363,7 @@ mod tests {
             Tree::new(None, labels.iter().enumerate().map(|(index, label)| ((*label).to_owned(), index))).err()
         };
         assert_eq!(labels(&["sen"]), Some(TreeFault::Label("sen".into())));
+        assert_eq!(labels(&["ren"]), Some(TreeFault::Label("ren".into())), "our own function");
         assert_eq!(labels(&["a/b"]), Some(TreeFault::Label("a/b".into())));
         assert_eq!(labels(&["m", "m"]), Some(TreeFault::LabelTwice("m".into())));
         assert_eq!(Tree::new(Some(".well-known/core"), []).err(), Some(TreeFault::Root(".well-known/core".into())));
@@ -364,7 +374,7 @@ mod tests {
     #[test]
     fn discovery_lists_the_shortest_root() {
         let paths: Vec<(String, usize)> = tree().paths().map(|(path, _, profile)| (path, profile)).collect();
-        let functions = ["crts", "sen", "sren", "att", "skg", "skc"];
+        let functions = ["crts", "sen", "sren", "att", "skg", "skc", "ren"];
         let expected = functions.map(|it| (format!("/est/{it}"), 0)).into_iter();
         let expected: Vec<_> = expected.chain(functions.map(|it| (format!("/est/meters/{it}"), 1))).collect();
         assert_eq!(paths, expected);

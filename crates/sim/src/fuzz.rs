@@ -48,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "est_datagrams", body: unproven_datagrams },
     Target { name: "est_discovery", body: est::fuzz::discovery_filter },
     Target { name: "est_operations", body: server_operations },
+    Target { name: "est_renewal_info", body: est::fuzz::renewal_info },
     Target { name: "est_server_stream", body: server_stream },
     Target { name: "est_trace", body: |data| est::fuzz::trace_line(VirtualClock::start().now(), data) },
     Target { name: "pki_certificate", body: pki::fuzz::certificate },

@@ -96,6 +96,10 @@ server_keys = true
 repeat_window = "24h"
 # How long after the end of its certificate the ledger keeps a row at least: `muster ledger prune` refuses a later date.
 renew_grace = "0s"
+# /ren tells a device when to renew: at a moment of its own within this time from two thirds of the life of its certificate. "0s": it is not told.
+renew_spread = "10d"
+# Certificates that were issued before this moment are called in, spread over the same time: after a key was lost. Devices ask every six hours.
+# renew_now_before = "2027-01-31T12:00:00Z"
 # Unexpired certificates that one device may have; more are refused, so that one device cannot fill the ledger.
 max_certificates_per_device = 100
 # What 4.xx and 5.xx answers tell authenticated devices: "reason" (a code for `muster explain`) or "none".

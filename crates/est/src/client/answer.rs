@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::failure::{AnswerFault, ErrorResponse, Failure, UnreadableAnswer};
 use super::operation::{Operation, StartFault};
 use crate::key_delivery::{DeliveredKey, KeyDelivery};
+use crate::renewal_info::RenewalInfo;
 use crate::resources::Packing;
 
 /// A diagnostic payload is shown up to this length; our own server sends shorter ones.
@@ -36,6 +37,8 @@ pub enum Answer {
     EnvelopedKey(EnvelopedKey),
     /// The CSR attributes, DER: [`pki::csr_attributes::CsrAttributes::parse`] reads them.
     CsrAttributes(Vec<u8>),
+    /// When to renew.
+    RenewalInfo(RenewalInfo),
     /// The links of discovery, as received.
     Links(String),
 }
@@ -127,6 +130,7 @@ pub struct CaCertificates {
 pub(super) enum Expected {
     CaCertificates(Option<Packing>),
     CsrAttributes,
+    RenewalInfo,
     Key {
         packing: Packing,
         /// Whether the request wants the key encrypted.
@@ -145,6 +149,7 @@ impl Expected {
         Ok(match operation {
             Operation::CaCertificates => Self::CaCertificates(packing),
             Operation::CsrAttributes => Self::CsrAttributes,
+            Operation::RenewalInfo => Self::RenewalInfo,
             Operation::GenerateKey { csr, packing } => {
                 let request = CsrContents::parse_as(csr.clone(), Encoding::AsIssued).map_err(|_| StartFault::Csr)?;
                 Self::Key { packing: *packing, encrypted: request.key_protection().is_wanted() }
@@ -165,6 +170,7 @@ impl Expected {
             Self::Links => links(reply),
             Self::CaCertificates(packing) => ca_certificates(&reply, packing),
             Self::CsrAttributes => csr_attributes(reply),
+            Self::RenewalInfo => renewal_info(&reply),
             Self::Key { packing, encrypted } => key(reply, packing, encrypted),
             Self::Certificate { packing, key } => issued(&reply, packing, &key),
         };
@@ -232,6 +238,14 @@ fn csr_attributes(reply: Reply) -> Result<Answer, AnswerFault> {
         Ok(_) => Ok(Answer::CsrAttributes(reply.body)),
         Err(error) => Err(AnswerFault::Malformed(UnreadableAnswer::CsrAttributes(error))),
     }
+}
+
+fn renewal_info(reply: &Reply) -> Result<Answer, AnswerFault> {
+    if reply.content_format != Some(ContentFormat::CBOR) {
+        return Err(AnswerFault::Format(reply.content_format));
+    }
+    let info = RenewalInfo::decode(&reply.body);
+    info.map(Answer::RenewalInfo).map_err(|flaw| AnswerFault::Malformed(UnreadableAnswer::RenewalInfo(flaw)))
 }
 
 fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, AnswerFault> {

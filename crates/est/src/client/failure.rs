@@ -11,6 +11,7 @@ use pki::{CertificateError, KeyError};
 
 use crate::key_delivery::KeyDeliveryFlaw;
 use crate::reason::Reason;
+use crate::renewal_info::RenewalInfoFlaw;
 
 /// Why there is no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +120,8 @@ pub enum UnreadableAnswer {
     PrivateKey(KeyError),
     /// The encrypted private key.
     Envelope(EnvelopedKeyError),
+    /// When to renew.
+    RenewalInfo(RenewalInfoFlaw),
     /// The links of discovery are not UTF-8.
     Links,
 }
@@ -132,6 +135,7 @@ impl fmt::Display for UnreadableAnswer {
             Self::Empty => out.write_str("it contains no certificate"),
             Self::KeyDelivery(flaw) => flaw.fmt(out),
             Self::Envelope(error) => write!(out, "the encrypted private key: {error}"),
+            Self::RenewalInfo(flaw) => write!(out, "the time of renewal: {flaw}"),
             Self::PrivateKey(error) => write!(out, "the private key: {error}"),
             Self::CsrAttributes(error) => write!(out, "the CSR attributes: {error}"),
             Self::Links => out.write_str("the links are not UTF-8"),

@@ -28,6 +28,8 @@ pub enum Operation {
     },
     /// `GET /att`.
     CsrAttributes,
+    /// `GET /ren`: when to renew the certificate of the association.
+    RenewalInfo,
     /// `GET /.well-known/core`.
     Discover {
         /// A filter, such as `rt=ace.est*`.

@@ -155,7 +155,9 @@ impl AttemptBuilder {
     pub(super) fn success(success: Success) -> Self {
         let stage = match success {
             Success::Handshake => Stage::Handshake,
-            Success::Function(Resource::CaCertificates | Resource::CsrAttributes) => Stage::Request,
+            Success::Function(Resource::CaCertificates | Resource::CsrAttributes | Resource::RenewalInfo) => {
+                Stage::Request
+            }
             Success::Function(
                 Resource::SimpleEnroll | Resource::SimpleReenroll | Resource::ServerKeygen | Resource::ServerKeygenBare,
             ) => Stage::Issuance,

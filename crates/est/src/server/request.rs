@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::{Arrival, Function, Issued, Job, MadeKey, Outcome, Profile};
+use authority::{
+    Arrival, Function, Issued, Job, MadeKey, Origin, Outcome, Profile, RenewalCause, RenewalPolicy, RenewalWindow,
+};
 use coap::server::{Admit, Done, ExchangeId, Handled, Head, Owner, Repeat, Request, Resources, Response};
 use coap::{Code, ContentFormat, MAX_TRANSMIT_WAIT};
 use dtls::{Admission, Now, SessionId};
@@ -18,6 +20,7 @@ use crate::config::{EnrolmentLimits, RequestTarget, ServerConfig, refusal};
 use crate::discovery::{LinkBase, TooManyFilters};
 use crate::key_delivery::{DeliveredKey, KeyDelivery};
 use crate::reason::{Reason, Wire};
+use crate::renewal_info::RenewalInfo;
 use crate::resources::{Packing, Resource};
 use crate::room;
 use crate::verify::Authenticated;
@@ -115,6 +118,7 @@ impl Server {
                     self.succeeded(session, attempt.profile(Some(profile)));
                 }
             }
+            Ok(RequestTarget::RenewalInfo { policy, profile }) => self.tell_renewal(now, session, id, policy, profile),
             Ok(RequestTarget::Enrolment { function, packing, profile }) => {
                 let enrolment = Enrolment { function, packing, profile: Arc::clone(profile), csr: request.into_body() };
                 self.handle_enrolment(now, session, id, enrolment);
@@ -129,6 +133,34 @@ impl Server {
             Some((path, bound)) => self.config.link_base(head, bound, path.local),
             None => self.config.public().cloned(),
         }
+    }
+
+    /// Tells a device when to renew, from the dates of the certificate that it has authenticated with.
+    fn tell_renewal(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        id: ExchangeId,
+        policy: RenewalPolicy,
+        profile: &Arc<Profile>,
+    ) {
+        let held = self.endpoint.peer(session).and_then(|device| self.config.certificates.find(device.certificate()));
+        let Some(held) = held else { return self.forget_device(now, session) };
+        if profile.origin(&held.anchor) != Some(Origin::ThisCa) {
+            let reason = Reason::RenewalNotOfThisCa;
+            self.respond(now, session, id, &refusal(reason, profile.diagnostics()));
+            return self.refused(now, session, Some(profile), reason, String::new());
+        }
+        let RenewalWindow { start, end, ask_again, cause } = policy.window(held.certificate.validity());
+        let cause = match cause {
+            RenewalCause::Scheduled => RenewalInfo::SCHEDULED,
+            RenewalCause::CalledIn => RenewalInfo::CALLED_IN,
+        };
+        let (start, end, ask_again) = (start.as_secs(), end.as_secs(), ask_again.as_secs());
+        let body = RenewalInfo { start, end, ask_again, cause }.encode();
+        self.respond(now, session, id, &Response::content(Code::CONTENT, ContentFormat::CBOR, &body));
+        let attempt = AttemptBuilder::success(Success::Function(Resource::RenewalInfo));
+        self.succeeded(session, attempt.profile(Some(profile)));
     }
 
     fn handle_enrolment(&mut self, now: Now, session: SessionId, id: ExchangeId, enrolment: Enrolment) {
@@ -440,9 +472,10 @@ impl<'c> Resources for ResourceTable<'c, '_> {
     fn admit(&self, asked: &RequestTarget<'c>) -> Result<Admit, TableRefusal<'c>> {
         match asked {
             // A GET is safe: a repeated request gets the same bytes again.
-            RequestTarget::Discovery | RequestTarget::CaCertificates { .. } | RequestTarget::CsrAttributes { .. } => {
-                Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed })
-            }
+            RequestTarget::Discovery
+            | RequestTarget::CaCertificates { .. }
+            | RequestTarget::CsrAttributes { .. }
+            | RequestTarget::RenewalInfo { .. } => Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed }),
             // Refused before the first block is gathered: 5.03 has no Block2, and the upload is saved.
             RequestTarget::Enrolment { profile, function, .. } => match self.turns_away {
                 Some(reason) => {

@@ -17,6 +17,7 @@ mod pins;
 mod population;
 mod registrar;
 mod remedies;
+mod renewal;
 mod server_name;
 mod shares;
 mod skg;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use authority::{CaProfileSpec, DeviceIdRule, Diagnostics, Mode, SubjectRule, VerifySignatures};
+use authority::{CaProfileSpec, DeviceIdRule, Diagnostics, Mode, RenewalPolicy, SubjectRule, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 use pki::Encoding;
 
@@ -18,7 +18,7 @@ use super::model::{
 };
 use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin, check_span, number, span};
 use super::urls::{crl, crl_url, cross_check_crl, url};
-use super::value::{SecretUri, Span, Value, Word, Words};
+use super::value::{Moment, SecretUri, Span, Value, Word, Words};
 use super::words::{DeviceIdWord, San, Subject};
 use crate::secret_file::GroupReadable;
 
@@ -314,6 +314,7 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
     reader.finish(&issue);
     spec.profile.allow_expired_identity = reader.or(&mut section, "allow_expired_identity", false).value;
     spec.profile.require_linking = reader.or(&mut section, "require_linking", false).value;
+    spec.profile.renewal = renewal(reader, &mut section);
     spec.profile.identity_encoding = word(reader, &mut section, "identity_encoding", Encoding::Strict);
     spec.certificates_per_device_max = number(
         reader,
@@ -339,6 +340,15 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
         registrars,
         renew_grace,
     })
+}
+
+/// `renew_spread` and `renew_now_before`; without both, devices are not told when to renew.
+fn renewal(reader: &mut SectionReader, section: &mut Section<'_>) -> Option<RenewalPolicy> {
+    let year = Duration::from_secs(365 * 86_400);
+    let spread = span(reader, section, "renew_spread", Duration::ZERO, (Duration::ZERO, year));
+    let now_before: Option<Read<Moment>> = reader.optional(section, "renew_now_before");
+    let now_before = now_before.map(|read| read.value.0);
+    (spread > Duration::ZERO || now_before.is_some()).then_some(RenewalPolicy { spread, now_before })
 }
 
 fn ledger(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<LedgerSection> {

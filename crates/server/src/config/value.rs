@@ -5,8 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pki::UnixTime;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use super::document::Node;
 use super::fault::Problem;
+use crate::rfc3339::rfc3339;
 
 /// A type that a key can have.
 pub(super) trait Value: Sized {
@@ -123,6 +128,24 @@ impl FromText for SocketAddr {
 /// A span of time: a number and `ms`, `s`, `m`, `h` or `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span(pub(super) Duration);
+
+/// A moment, in RFC 3339.
+pub(super) struct Moment(pub(super) UnixTime);
+
+impl FromText for Moment {
+    const WANTED: &'static str = "a time in UTC, such as `2027-01-31T12:00:00Z`";
+
+    fn from_text(text: &str) -> Result<Self, Problem> {
+        let parsed = OffsetDateTime::parse(text, &Rfc3339).ok();
+        let seconds = parsed.and_then(|at| u64::try_from(at.unix_timestamp()).ok());
+        let moment = seconds.map(|seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds)));
+        moment.map(Self).ok_or_else(|| unknown(text, Self::WANTED))
+    }
+
+    fn to_text(&self) -> String {
+        rfc3339(self.0)
+    }
+}
 
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use coap::BlockSize;
 use dtls::{Now, Observer, Path, TraceEvent};
-use est::{DeliveredKey, KeyDelivery, Packing};
+use est::{DeliveredKey, KeyDelivery, Packing, RenewalInfo};
 use pki::csr_attributes::{CsrAttributes, CsrAttributesForm, KeyRequirement, LinkingAttribute};
 
 use super::client::{self, Errand, Visitor};
@@ -236,6 +236,9 @@ fn add_certificates(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
     }
     let delivery = KeyDelivery { key: DeliveredKey::Pkcs8(&[0x30, 0]), packing: Packing::Single, certificate: device };
     add("coap_multipart", "key-and-certificate".to_owned(), delivery.encode().to_vec());
+    let info =
+        RenewalInfo { start: 1_790_000_000, end: 1_790_086_400, ask_again: 21_600, cause: RenewalInfo::CALLED_IN };
+    add("est_renewal_info", "called-in".to_owned(), info.encode());
     // Envelopes are kept in fuzz/seeds alone, because randomness goes into them; this is the content of one (2) that has no key.
     let content = [&[2][..], &pki::cms::certs_only(&[device])].concat();
     add("pki_enveloped_key", "certificates-instead".to_owned(), content);
