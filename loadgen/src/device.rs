@@ -198,7 +198,11 @@ impl FleetDevice {
                 }
                 // No device requests these.
                 ClientEvent::Done(
-                    Answer::Key(_) | Answer::EnvelopedKey(_) | Answer::CsrAttributes(_) | Answer::Links(_),
+                    Answer::Key(_)
+                    | Answer::EnvelopedKey(_)
+                    | Answer::CsrAttributes(_)
+                    | Answer::RenewalInfo(_)
+                    | Answer::Links(_),
                 ) => None,
                 ClientEvent::Again { after: Failure::Later { .. }, .. } => {
                     stats.later_answers += 1;

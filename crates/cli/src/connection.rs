@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use dtls::{IdentityUse, SessionFacts};
 use est::{
     Answer, CaCertificates, ClientConfig, DtlsConfig, EnvelopedKey, Failure, Operation, Packing, Reason, ReceivedKey,
+    RenewalInfo,
 };
 use net::SystemRandom;
 use net::blocking_client::{BlockingClient, ConnectionFault, Setup};
@@ -98,6 +99,16 @@ impl Session {
             {
                 Ok(None)
             }
+            Err(fault) => Err(self.explained(&fault)),
+        }
+    }
+
+    /// `GET /ren`: when the server wants this device to renew; `None` if it does not say so.
+    pub(crate) fn renewal_info(&mut self) -> CommandResult<Option<RenewalInfo>> {
+        match self.try_ask(|_| Ok(Operation::RenewalInfo))? {
+            Ok(Answer::RenewalInfo(info)) => Ok(Some(info)),
+            Ok(other) => Err(self.odd(&other)),
+            Err(ConnectionFault::Failed(Failure::Refused(refused))) if refused.code.class() == 4 => Ok(None),
             Err(fault) => Err(self.explained(&fault)),
         }
     }

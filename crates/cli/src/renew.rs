@@ -12,6 +12,7 @@ mod folder;
 mod hook;
 mod schedule;
 mod systemd;
+mod told;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -31,12 +32,15 @@ use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
 use crate::request::{RequestNames, RequestPlan, RequestedFunction};
 use folder::{ANCHORS, CERTIFICATE, DeviceFolder};
 use schedule::Share;
+use told::Told;
 
 /// Keep a device's certificate valid: renew it when it is due, and install the new one
 #[derive(Args)]
 #[command(after_help = "\
 The folder is one that `enroll --out` wrote, or one with idevid.pem and idevid.key, which is enrolled first. A certificate is due at a share of its \
-life, and up to a tenth of its life later: at a moment of its own for each certificate. A certificate that is not due costs no message.
+life, and up to a tenth of its life later: at a moment of its own for each certificate. If the server says when to renew (/ren, an extension of Muster), that \
+counts instead: the device selects a moment of the server's window, and asks again as often as the server wants. Otherwise a certificate that is not due \
+costs no message.
 
 The renewal authenticates with the current certificate (/sren). If that is expired or the server refuses it, the device enrols again with its IDevID (/sen). \
 The CA certificates of the server (/crts) become the trust anchors in anchors.pem, the Explicit database of RFC 7030; --trust verifies the server only while \
@@ -71,6 +75,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SHARE", default_value = "2/3")]
     at: Share,
 
+    /// Renew by --at alone: do not ask the server when (/ren)
+    #[arg(long)]
+    own_schedule: bool,
+
     /// Run this command by `sh -c` after an installation
     #[arg(long, value_name = "CMD")]
     hook: Option<String>,
@@ -104,9 +112,18 @@ struct Manner {
 
 /// What one look at the folder led to.
 enum Look {
-    NotDue { due: UnixTime },
-    WouldRenew { function: &'static str },
-    Renewed { certificate: Box<Certificate>, function: &'static str },
+    NotDue {
+        due: UnixTime,
+        /// When the server is asked again about it.
+        ask_at: Option<UnixTime>,
+    },
+    WouldRenew {
+        function: &'static str,
+    },
+    Renewed {
+        certificate: Box<Certificate>,
+        function: &'static str,
+    },
 }
 
 /// Runs the command.
@@ -139,9 +156,10 @@ fn watch(arguments: &Arguments, interrupt: &Interrupt) -> CommandResult {
         let looked = arguments.once(interrupt);
         let pause = match &looked {
             _ if interrupt.is_set() => return Ok(()),
-            Ok(Look::NotDue { due }) => {
+            Ok(Look::NotDue { due, ask_at }) => {
                 rest = REST_MIN.min(arguments.manner.every);
-                Duration::from_secs(due.as_secs().saturating_sub(UnixTime::now().as_secs()))
+                let next = ask_at.map_or(*due, |ask_at| ask_at.min(*due));
+                Duration::from_secs(next.as_secs().saturating_sub(UnixTime::now().as_secs()))
             }
             Ok(look) => {
                 rest = REST_MIN.min(arguments.manner.every);
@@ -190,12 +208,15 @@ impl Arguments {
         }
         let now = UnixTime::now();
         let current = folder.identity()?;
-        if let Some(identity) = &current
-            && !self.manner.force
-        {
-            let due = schedule::due(&identity.leaf, self.at);
+        if let Some(identity) = current.as_ref().filter(|_| !self.manner.force) {
+            let told = self.told(&folder, identity, interrupt)?;
+            let due = told.and_then(|told| told.due(&identity.leaf));
+            let due = due.unwrap_or_else(|| schedule::due(&identity.leaf, self.at));
             if now < due {
-                return Ok(Look::NotDue { due });
+                return Ok(Look::NotDue { due, ask_at: told.map(|told| told.ask_at()) });
+            }
+            if told.is_some_and(|told| told.is_called_in()) {
+                say!("muster: the server calls this certificate in");
             }
         }
         // An expired certificate does not authenticate; the server would only say so.
@@ -218,6 +239,37 @@ impl Arguments {
             hook::run(&folder, hook).map_err(|fault| fault.fields(describe::json(&certificate)))?;
         }
         Ok(Look::Renewed { certificate: Box::new(certificate), function })
+    }
+
+    /// What the server says about the renewal of the current certificate. It is asked when it wants to be; a server that cannot be asked changes nothing,
+    /// because the device's own schedule remains.
+    fn told(&self, folder: &DeviceFolder, identity: &Identity, interrupt: &Interrupt) -> CommandResult<Option<Told>> {
+        let now = UnixTime::now();
+        let known = Told::read(folder, &identity.leaf);
+        let is_expired = now > identity.leaf.validity().not_after;
+        let is_known = known.is_some_and(|known| now < known.ask_at());
+        if self.own_schedule || self.manner.dry_run || is_expired || is_known || !folder.path(ANCHORS).exists() {
+            return Ok(known.filter(|_| !self.own_schedule));
+        }
+        let connection = Connection { identity: Some(self.dir.clone()), wait: false, ..self.connection.clone() };
+        let asked = Session::open(&connection, Some(identity), self.trust(folder)?, interrupt.clone());
+        let asked = asked.and_then(|mut session| {
+            let info = session.renewal_info()?;
+            session.close();
+            Ok(info)
+        });
+        interrupt.check()?;
+        let told = match asked {
+            Ok(info) => Told::new(info, now),
+            Err(fault) => {
+                say!(
+                    "muster: the server was asked when to renew: {fault}\nmuster: the device renews by its own schedule"
+                );
+                Told::new(None, now)
+            }
+        };
+        told.write(folder, &identity.leaf)?;
+        Ok(Some(told))
     }
 
     fn enrol(&self, folder: &DeviceFolder, interrupt: &Interrupt) -> CommandResult<Certificate> {
@@ -311,10 +363,10 @@ impl Arguments {
 fn report(arguments: &Arguments, look: &Look) {
     let json = arguments.connection.json;
     match look {
-        Look::NotDue { due } if json => {
+        Look::NotDue { due, .. } if json => {
             print_json(serde_json::json!({ "renewed": false, "due": describe::rfc3339(*due) }));
         }
-        Look::NotDue { due } => out!("not due before {}", describe::rfc3339(*due)),
+        Look::NotDue { due, .. } => out!("not due before {}", describe::rfc3339(*due)),
         Look::WouldRenew { function } if json => {
             print_json(serde_json::json!({ "renewed": false, "would_use": function }));
         }

@@ -68,7 +68,8 @@ fn part_of(certificate: &Certificate, whole: u128) -> u128 {
     (whole * u128::from(first)) >> u32::BITS
 }
 
-fn at(seconds: u64) -> UnixTime {
+/// A time by its seconds since 1970.
+pub(crate) fn at(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
 }
 

@@ -35,7 +35,7 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_certificate_that_is_not_due_costs_no_message() {
+fn a_certificate_that_is_not_due_is_left_alone_even_if_no_server_answers() {
     let pki = Pki::new();
     let server = pki.serve(&["--listen", "127.0.0.1:0"]);
     let dir = enrolled(&pki, &server, "device");
@@ -168,9 +168,14 @@ fn an_expired_certificate_is_replaced_by_the_idevid_without_being_shown() {
     let made = |arguments: &str| crate::anchors::made(&pki, arguments);
     let [key, pem] = ["device.key", "device.pem"].map(|name| dir.join(name).display().to_string());
     made(&format!("req -new -key {key} -subj /CN=device-000001 -out expired.csr"));
-    std::fs::write(pki.path("device.cnf"), "keyUsage=critical,digitalSignature\n").unwrap();
+    let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nserial=number\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n\
+                  x509_extensions=e\n[p]\ncommonName=supplied\n[e]\nkeyUsage=critical,digitalSignature\n";
+    for (name, text) in [("expired.cnf", config), ("index.txt", ""), ("number", "1234567890\n")] {
+        std::fs::write(pki.path(name), text).unwrap();
+    }
     made(&format!(
-        "x509 -req -in expired.csr -CA ca/issuing.pem -CAkey ca/issuing.key -days -1 -set_serial 0x1234567890 -extfile device.cnf -out {pem}"
+        "ca -batch -notext -config expired.cnf -cert ca/issuing.pem -keyfile ca/issuing.key -startdate 20250101000000Z \
+         -enddate 20250201000000Z -in expired.csr -out {pem}"
     ));
     let alone = renew(&dir, server.uri()).output().unwrap();
     expect_status(&alone, 1);
@@ -297,4 +302,59 @@ fn the_units_of_systemd_run_this_command_line_and_know_the_statuses() {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     expect_status(&muster().arg("renew").output().unwrap(), 2);
+}
+
+#[test]
+fn a_fleet_is_called_in_by_the_server() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = enrolled(&pki, &server, "device");
+    let look = renew(&dir, server.uri()).arg("--json").output().unwrap();
+    expect_status(&look, 0);
+    // The window of the server begins where that of the device's own schedule does; it is another one.
+    let own = renew(&dir, server.uri()).args(["--json", "--own-schedule"]).output().unwrap();
+    assert_ne!(json(&look)["due"], json(&own)["due"], "the spread of the server is ten days");
+    let old = contents(&dir);
+    drop(server);
+
+    configure(&pki, "# renew_now_before = \"2027-01-31T12:00:00Z\"", "renew_now_before = \"tomorrow\"");
+    let check = muster().arg("check").arg(pki.path("muster.toml")).output().unwrap();
+    expect_status(&check, 1);
+    assert!(stderr(&check).contains("renew_now_before"), "{}{}", stdout(&check), stderr(&check));
+
+    // Backdating makes a certificate look older than it is: the call is for later than that.
+    let now = Command::new("date").args(["-u", "-d", "+1 hour", "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
+    configure(&pki, "\"tomorrow\"", &format!("\"{}\"", stdout(&now).trim()));
+    configure(&pki, "renew_spread = \"10d\"", "renew_spread = \"0s\"");
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    // It has been told, and does not ask again before its time.
+    let look = renew(&dir, server.uri()).output().unwrap();
+    assert!(stdout(&look).contains("not due before"), "{}", stdout(&look));
+    std::fs::remove_file(dir.join("renew.json")).unwrap();
+    let look = renew(&dir, server.uri()).arg("--json").output().unwrap();
+    expect_status(&look, 0);
+    let due = json(&look)["due"].as_str().unwrap().to_owned();
+    assert_eq!(due, stdout(&now).trim(), "at the moment of the call, without a spread");
+    assert_eq!(contents(&dir), old);
+
+    // The moment has passed.
+    let told = std::fs::read_to_string(dir.join("renew.json")).unwrap();
+    let mut told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    (told["start"], told["end"]) = (1.into(), 1.into());
+    std::fs::write(dir.join("renew.json"), told.to_string()).unwrap();
+    let renewed = renew(&dir, server.uri()).arg("--json").output().unwrap();
+    expect_status(&renewed, 0);
+    assert_eq!(json(&renewed)["renewed"], true);
+    assert!(stderr(&renewed).contains("calls this certificate in"), "{}", stderr(&renewed));
+    verify_with_openssl(&pki, &dir.join("device.pem"));
+}
+
+#[test]
+fn the_label_ren_is_refused_by_name() {
+    let pki = Pki::new();
+    configure(&pki, "labels = [\"\"]", "labels = [\"ren\"]");
+    let check = muster().arg("check").arg(pki.path("muster.toml")).output().unwrap();
+    expect_status(&check, 1);
+    let said = format!("{}{}", stdout(&check), stderr(&check));
+    assert!(said.contains("profile") && said.contains("ren"), "{said}");
 }
