@@ -220,6 +220,8 @@ impl Plan {
         let mut client = ClientConfig {
             block: connection.block.size(),
             kind: if connection.non { coap::Kind::NonConfirmable } else { coap::Kind::Confirmable },
+            // --timeout alone limits how late an acknowledged request may be answered.
+            response_wait: connection.timeout,
             uri_host: host.clone(),
             ..ClientConfig::default()
         };

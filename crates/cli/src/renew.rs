@@ -18,7 +18,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use est::{AnchorDatabase, Operation};
+use dtls::SessionFacts;
+use est::{AnchorDatabase, EnvelopedKey, Operation};
 use pki::{Certificate, UnixTime};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -307,14 +308,16 @@ impl Arguments {
         let asked = session.csr_attributes().map_err(recoverable)?;
         let plan = RequestPlan::new(names, asked, false)?;
         let staged = folder.stage(plan.key())?;
-        let (issued, _) = session.certificate(|facts| {
+        let request = |facts: &SessionFacts| {
             let csr = plan.request(facts)?;
             Ok(if function == RequestedFunction::Reenroll {
                 Operation::Reenroll { csr }
             } else {
                 Operation::Enroll { csr }
             })
-        })?;
+        };
+        let no_key = |_: &EnvelopedKey| Err(CommandFault::failed("a renewal asks for no key"));
+        let (issued, _) = session.certificate(request, no_key)?;
         session.close();
         let leaf = enrolment::check(&issued, &authorities)?;
         if self.hook.is_some() {

@@ -127,18 +127,18 @@ impl RequestPlan {
         };
         let wanted = self.asked.as_deref().map(CsrAttributes::parse).transpose().map_err(cannot)?.unwrap_or_default();
         let extensions = further_extensions(&wanted)?;
-        let attributes = wanted.others.iter().filter(|other| !other.values.is_empty());
-        let attributes: Vec<(Oid<'_>, &[u8])> = attributes.map(|other| (other.id, other.values)).collect();
-        for other in wanted.others.iter().filter(|other| other.values.is_empty()) {
-            say!("muster: warning: the server asks for {}, for which this device has no value", other.id);
+        // "the client MUST ignore any OID or attribute it does not recognize" (RFC 8951 §4): none of the others has a meaning here, with a value or
+        // without one, and a value that this device does not understand is not one that it can vouch for.
+        for other in &wanted.others {
+            say!("muster: the server's attribute {} is ignored: it has no meaning for this device", other.id);
         }
         let spec = CsrSpec { subject: &self.subject, san: &self.san, challenge_password };
         let protection = self.decryption.as_deref().map(KeyDecryption::protection);
         let additions = CsrAdditions {
             extensions: &extensions,
-            attributes: &attributes,
             identity_linking,
             key_protection: protection.as_ref(),
+            ..CsrAdditions::default()
         };
         make::csr_with(&spec, &additions, &self.key, &SystemRandom::new()).map_err(cannot)
     }

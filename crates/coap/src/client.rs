@@ -107,13 +107,14 @@ impl Exchange {
 
     /// Handles a message from the server.
     pub fn handle(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds) -> ExchangeProgress {
+        let response_wait = self.spec.response_wait;
         let Some(in_flight) = self.in_flight_mut() else {
             return self.handle_late(message);
         };
         if message.code() == Code::EMPTY {
             return match message.kind() {
                 Kind::Acknowledgement if in_flight.message_id == message.message_id() => {
-                    if in_flight.acknowledge(now) {
+                    if in_flight.acknowledge(now, response_wait) {
                         ExchangeProgress::Acknowledged
                     } else {
                         ExchangeProgress::Ignored

@@ -305,6 +305,7 @@ impl Client {
         spec.uri_host.clone_from(&self.config.uri_host);
         spec.uri_port = self.config.uri_port;
         spec.ack_timeout = self.config.ack_timeout;
+        spec.response_wait = self.config.response_wait;
         spec.repeats = self.config.persistence.map_or(0, |policy| policy.exchange_repeats);
         spec.answer_bytes_max = self.config.answer_bytes_max;
         spec

@@ -1,10 +1,10 @@
 //! One request that waits for its acknowledgement, then for its response.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::time::{Due, Retransmission};
-use crate::{EXCHANGE_LIFETIME, MessageId, Token};
+use crate::{MessageId, Token};
 
 /// The bytes before the token: version, type and token length, code, message id (RFC 7252 §3).
 const HEADER_BYTES: usize = 4;
@@ -31,8 +31,7 @@ pub(super) struct InFlight {
 enum Wait {
     /// No acknowledgement or response has arrived.
     Acknowledgement(Retransmission),
-    /// The server has acknowledged the request; its separate response is awaited until this time. RFC 7252 names no
-    /// limit; after EXCHANGE_LIFETIME the server has forgotten the request's message id as well.
+    /// The server has acknowledged the request; its separate response is awaited until this time.
     Response(Instant),
 }
 
@@ -56,10 +55,10 @@ impl InFlight {
     }
 
     /// Handles an empty acknowledgement; returns false if there was one before.
-    pub(super) fn acknowledge(&mut self, now: Instant) -> bool {
+    pub(super) fn acknowledge(&mut self, now: Instant, response_wait: Duration) -> bool {
         let first = matches!(self.wait, Wait::Acknowledgement(_));
         if first {
-            self.wait = Wait::Response(now + EXCHANGE_LIFETIME);
+            self.wait = Wait::Response(now + response_wait);
         }
         first
     }

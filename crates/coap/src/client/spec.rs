@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::length::Length;
-use crate::{ACK_TIMEOUT, BlockSize, Code, ContentFormat, Kind, Method, Number};
+use crate::{ACK_TIMEOUT, BlockSize, Code, ContentFormat, EXCHANGE_LIFETIME, Kind, Method, Number};
 
 /// A request to send.
 #[derive(Clone)]
@@ -35,6 +35,9 @@ pub struct RequestSpec {
     /// How often a request (each block is one) is sent again under a new message id and a new token after all its
     /// retransmissions went unanswered. Set it only for a request that may be executed twice.
     pub repeats: u8,
+    /// How long a separate response is awaited after the request was acknowledged: [`EXCHANGE_LIFETIME`], after which the server has forgotten the
+    /// request's message id. RFC 7252 names no limit.
+    pub response_wait: Duration,
     /// The maximum bytes of the answer.
     pub answer_bytes_max: usize,
 }
@@ -61,6 +64,7 @@ impl RequestSpec {
             kind: Kind::Confirmable,
             ack_timeout: ACK_TIMEOUT,
             repeats: 0,
+            response_wait: EXCHANGE_LIFETIME,
             answer_bytes_max: ANSWER_BYTES_MAX,
         }
     }

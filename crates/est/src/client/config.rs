@@ -24,6 +24,9 @@ pub struct ClientConfig {
     pub kind: Kind,
     /// ACK_TIMEOUT (RFC 7252 §4.8).
     pub ack_timeout: Duration,
+    /// How long a separate response is awaited once the server has acknowledged the request. A server that waits for a person or another CA answers late;
+    /// one that lost its state never answers.
+    pub response_wait: Duration,
     /// Uri-Host, for a server that was dialled by a DNS name; an address must not be put there (RFC 7252 §5.10.1).
     pub uri_host: Option<String>,
     /// Uri-Port. It can be left out (RFC 9148 §4.4) and is left out by default.
@@ -57,6 +60,7 @@ impl Default for ClientConfig {
             accept: None,
             kind: Kind::Confirmable,
             ack_timeout: coap::ACK_TIMEOUT,
+            response_wait: coap::EXCHANGE_LIFETIME,
             uri_host: None,
             uri_port: None,
             answer_bytes_max: ANSWER_BYTES_MAX_DEFAULT,

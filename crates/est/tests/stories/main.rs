@@ -5,6 +5,7 @@ mod allocations;
 mod anchors;
 mod attributes;
 mod challenge;
+mod delayed;
 mod encodings;
 mod endings;
 mod enrol;
