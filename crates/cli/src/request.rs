@@ -126,9 +126,9 @@ impl RequestPlan {
             _ => (link, None),
         };
         let wanted = self.asked.as_deref().map(CsrAttributes::parse).transpose().map_err(cannot)?.unwrap_or_default();
-        let extensions = further_extensions(&wanted)?;
-        // "the client MUST ignore any OID or attribute it does not recognize" (RFC 8951 §4): none of the others has a meaning here, with a value or
-        // without one, and a value that this device does not understand is not one that it can vouch for.
+        let extensions = further_extensions(&wanted);
+        // "The client MUST ignore any OID or attribute it does not recognize" (RFC 8951 §4): none of the others has a meaning here, with a value or without
+        // one, and a value that this device does not understand is not one that it can vouch for.
         for other in &wanted.others {
             say!("muster: the server's attribute {} is ignored: it has no meaning for this device", other.id);
         }
@@ -194,19 +194,37 @@ fn curve(wanted: &CsrAttributes<'_>) -> CommandResult<Curve> {
     Ok(curve)
 }
 
-/// The extensions with a value. Alternative names are in the request by themselves.
-fn further_extensions<'a>(wanted: &CsrAttributes<'a>) -> CommandResult<Vec<(Oid<'a>, bool, &'a [u8])>> {
+/// The extensions, with the values of the server or, where it leaves them to the client, with ours (RFC 9908 §3.4). Alternative names are in the request by
+/// themselves.
+fn further_extensions<'a>(wanted: &CsrAttributes<'a>) -> Vec<(Oid<'a>, bool, &'a [u8])> {
     let others = wanted.extensions.iter().filter(|extension| extension.id != oid::SUBJECT_ALT_NAME);
-    let valued = others.map(|extension| match extension.value {
-        Some(value) => Ok((extension.id, extension.critical, value)),
-        None => Err(cannot(format!("the server asks for the extension {} and gives no value", extension.id))),
+    let valued = others.filter_map(|extension| match extension.value.or_else(|| own_value(extension.id)) {
+        Some(value) => Some((extension.id, extension.critical, value)),
+        None => {
+            say!("muster: the extension {} is not requested: this device has no value for it", extension.id);
+            None
+        }
     });
     valued.collect()
 }
 
+/// What a device asks for by itself: a key that signs in handshakes, of a client that is not an authority.
+fn own_value(extension: Oid<'_>) -> Option<&'static [u8]> {
+    const DIGITAL_SIGNATURE: &[u8] = &[0x03, 2, 7, 0x80];
+    const CLIENT_AUTH: &[u8] = &[0x30, 10, 0x06, 8, 0x2b, 6, 1, 5, 5, 7, 3, 2];
+    const NOT_AN_AUTHORITY: &[u8] = &[0x30, 0];
+    [
+        (oid::KEY_USAGE, DIGITAL_SIGNATURE),
+        (oid::EXTENDED_KEY_USAGE, CLIENT_AUTH),
+        (oid::BASIC_CONSTRAINTS, NOT_AN_AUTHORITY),
+    ]
+    .into_iter()
+    .find_map(|(id, value)| (id == extension).then_some(value))
+}
+
 #[cfg(test)]
 mod tests {
-    use pki::csr_attributes::{CsrAttributesForm, RequiredAttribute, RequiredExtension};
+    use pki::csr_attributes::{CsrAttributesForm, OtherAttribute, RequiredAttribute, RequiredExtension};
     use pki::linking::SessionLink;
     use pki::{Csr, UnixTime};
 
@@ -260,12 +278,40 @@ mod tests {
         let title = vec![RequiredAttribute { kind: oid::TITLE, value: None }];
         assert!(plan(&asks(title.clone(), vec![]), first, false).err().unwrap().to_string().contains("title"));
         assert!(plan(&asks(title, vec![]), RequestedFunction::Reenroll, false).is_ok(), "a renewal keeps its subject");
-        let usage = vec![RequiredExtension { id: oid::KEY_USAGE, critical: false, value: None }];
-        assert!(plan(&asks(vec![], usage), first, false).unwrap().request(&facts(true)).is_err());
         let linked = plan(&asks(vec![], vec![]), first, true).unwrap();
         let fault = linked.request(&facts(false)).unwrap_err().to_string();
         assert!(fault.contains("extended master secret"), "{fault}");
         let request = Csr::parse(linked.request(&facts(true)).unwrap()).and_then(Csr::verify).unwrap();
         assert_eq!(request.link(b"twelve bytes"), SessionLink::Matches);
+    }
+
+    #[test]
+    fn an_attribute_without_a_meaning_here_stays_out_of_the_request_with_and_without_a_value() {
+        // The MAC address in the example of RFC 7030 §4.5.2, and an identifier that nobody knows.
+        let [mac, unknown] = [&[0x2b, 6, 1, 1, 1, 1, 22][..], &[0x2a, 3, 4, 5, 6, 7, 8]];
+        let others = [(mac, &[][..]), (unknown, &[0x0c, 2, b'h', b'i'])];
+        let others = others.map(|(id, values)| OtherAttribute { id: Oid::from_contents(id).unwrap(), values }).to_vec();
+        let wanted = CsrAttributes { others, ..CsrAttributes::default() };
+        let request = plan(&wanted, RequestedFunction::Enroll(None), false).unwrap().request(&facts(true)).unwrap();
+        for id in [mac, unknown] {
+            assert!(!request.windows(id.len()).any(|window| window == id), "{id:02x?}");
+        }
+        Csr::parse(request).and_then(Csr::verify).unwrap();
+    }
+
+    #[test]
+    fn values_that_a_template_leaves_to_the_client_are_filled_in() {
+        let extension = |id| RequiredExtension { id, critical: true, value: None };
+        let known = [oid::KEY_USAGE, oid::EXTENDED_KEY_USAGE, oid::BASIC_CONSTRAINTS];
+        let wanted = CsrAttributes { extensions: known.map(extension).to_vec(), ..CsrAttributes::default() };
+        let request = plan(&wanted, RequestedFunction::Enroll(None), false).unwrap().request(&facts(true)).unwrap();
+        let request = Csr::parse(request).and_then(Csr::verify).unwrap();
+        assert_eq!(wanted.unmet_by(&request), None);
+        // One that the client has no value for is left out, and the rest is requested.
+        let more = [known.map(extension).to_vec(), vec![extension(oid::NAME_CONSTRAINTS)]].concat();
+        let wanted = CsrAttributes { extensions: more, ..CsrAttributes::default() };
+        let request = plan(&wanted, RequestedFunction::Enroll(None), false).unwrap().request(&facts(true)).unwrap();
+        let request = Csr::parse(request).and_then(Csr::verify).unwrap();
+        assert!(wanted.unmet_by(&request).is_some());
     }
 }

@@ -11,7 +11,7 @@ use crate::support::{Fate, Key, Pace, World, csr};
 #[test]
 fn an_acknowledged_request_is_answered_in_blocks_however_late() {
     let wait = Duration::from_secs(6 * 3_600);
-    let mut world = World::new();
+    let mut world = World::with(|_, spec| spec.dtls.idle_timeout = wait);
     world.pace = Pace::Held;
     let holder = world.pki.device(1);
     let config = ClientConfig { block: BlockSize::B64, response_wait: wait, ..ClientConfig::default() };
