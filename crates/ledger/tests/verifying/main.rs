@@ -215,7 +215,13 @@ fn indexed() -> Stage {
     let stage = Stage::new();
     let ca = stage.maker.issuers()[0].anchor_id();
     let ledger = stage.open();
-    ask(|done| ledger.fix_crl_layout(ca, CrlLayout::Sharded(CrlShards::DEFAULT), done));
+    ask(|done| {
+        ledger.fix_crl_layout(
+            ca,
+            CrlLayout::Sharded { shards: CrlShards::DEFAULT, url: "http://crl.example/{shard}".into() },
+            done,
+        )
+    });
     drop(ledger);
     stage.issue(1..12);
     let connection = Connection::open(&stage.file).unwrap();

@@ -137,14 +137,16 @@ fn count(stage: &Stage, table: &str) -> i64 {
 /// A certificate has to be in one list that was made after its end, and lists are made once a day.
 #[test]
 fn a_revoked_row_stays_while_its_list_has_to_have_it_and_leaves_no_entry_behind() {
-    for layout in [CrlLayout::Whole, CrlLayout::Sharded(CrlShards::DEFAULT)] {
+    for layout in
+        [CrlLayout::Whole, CrlLayout::Sharded { shards: CrlShards::DEFAULT, url: "http://crl.example/{shard}".into() }]
+    {
         let stage = stage();
         let ca = stage.maker.issuers()[0].anchor_id();
         let limit = START + LIFE + HOUR;
         // Its CA had no lists yet: nothing is filed.
         assert_eq!((count(&stage, "crl_unfiled"), count(&stage, "crl_entry")), (10, 0));
         let ledger = stage.open();
-        assert_eq!(ask(|done| ledger.fix_crl_layout(ca, layout, done)), layout);
+        assert_eq!(ask(|done| ledger.fix_crl_layout(ca, layout.clone(), done)), layout);
         drop(ledger);
         assert_eq!((count(&stage, "crl_unfiled"), count(&stage, "crl_entry")), (0, 10));
         stage.prune_audit(limit);
