@@ -119,6 +119,7 @@ fn claim(part: &Path) -> Result<File, BackupProblem> {
         Err(BackupProblem::File(error)) if error.kind() == ErrorKind::AlreadyExists => {
             let left = File::open(part).map_err(BackupProblem::File)?;
             lock(&left)?;
+            remove_journal(part).map_err(BackupProblem::File)?;
             fs::remove_file(part).map_err(BackupProblem::File)?;
             create()?
         }
@@ -126,6 +127,14 @@ fn claim(part: &Path) -> Result<File, BackupProblem> {
     };
     lock(&created)?;
     Ok(created)
+}
+
+/// Removes what SQLite keeps beside a file that it writes: it would be taken for the journal of the next file of this name.
+fn remove_journal(part: &Path) -> Result<(), io::Error> {
+    match fs::remove_file(with_suffix(part, "-journal")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Writes the copy, and gives it up when the log of the ledger has become too long.
@@ -272,8 +281,10 @@ WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 3000
         assert!(matches!(claim(&part), Err(BackupProblem::UnderWay)));
         // It was killed: its file is left.
         fs::write(&part, "half a copy").unwrap();
+        fs::write(with_suffix(&part, "-journal"), "the journal of half a copy").unwrap();
         drop(first);
         let _second = claim(&part).unwrap();
+        assert!(!with_suffix(&part, "-journal").exists());
         assert_eq!(fs::read_to_string(&part).unwrap(), "");
         assert!(matches!(claim(&part), Err(BackupProblem::UnderWay)));
     }

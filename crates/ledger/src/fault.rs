@@ -81,10 +81,10 @@ pub enum OpenProblem {
         /// The journal.
         journal: PathBuf,
     },
-    /// There are checkpoints of its audit, and no ledger.
+    /// There are files that its audit keeps, and no ledger.
     Missing {
-        /// The file of the checkpoints.
-        checkpoints: PathBuf,
+        /// These files: the checkpoints, and both halves of the key.
+        kept: Vec<PathBuf>,
     },
     /// A row cannot be read.
     Damaged(String),
@@ -191,11 +191,11 @@ impl fmt::Display for OpenProblem {
                 "it does not exist, and its journal {} does. Restore a backup, without a -wal or -shm file of the lost one beside it, and run `muster ledger resume --after-restore`; to begin a new ledger, move the journal away",
                 journal.display()
             ),
-            Self::Missing { checkpoints } => write!(
-                f,
-                "it does not exist, and the checkpoints of its audit {} do. Mount its disk or restore a backup; to begin a new ledger, move the checkpoints away",
-                checkpoints.display()
-            ),
+            Self::Missing { kept } => {
+                f.write_str("it does not exist, and files of its audit do:")?;
+                kept.iter().try_for_each(|path| write!(f, " {}", path.display()))?;
+                f.write_str(". Mount its disk or restore a backup; to begin a new ledger, move these files away")
+            }
             Self::Damaged(what) => write!(f, "damaged: {what}. Restore a backup of it, without the -wal and -shm files of this one beside it"),
         }
     }

@@ -36,8 +36,12 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use pki::issue::Serial;
+use rustls_pki_types::UnixTime;
+
 use crate::line::LineFault;
 use crate::paths::with_suffix;
+use crate::seconds::rfc3339;
 
 pub(crate) use writer::{Filling, JournalWriter};
 
@@ -115,6 +119,15 @@ pub enum JournalProblem {
     Cut,
     /// A line contradicts the ledger.
     Contradiction(String),
+    /// What happened to the row of this serial number has this time, so many seconds after the clock.
+    Ahead {
+        /// The serial number.
+        serial: Serial,
+        /// The time.
+        at: UnixTime,
+        /// How far it is ahead.
+        seconds: u64,
+    },
     /// A new one gets every row of the ledger, and its disk has no room for them.
     NoRoom {
         /// The rows.
@@ -148,6 +161,11 @@ impl fmt::Display for JournalFault {
                 f.write_str(" ends in the middle of a batch, and other segments come after it: it was cut")
             }
             JournalProblem::Contradiction(what) => write!(f, " contradicts the ledger: {what}"),
+            JournalProblem::Ahead { serial, at, seconds } => write!(
+                f,
+                ": serial number {serial} has the time {}, which is {seconds} seconds after the clock of this machine. No row is dated before an earlier one, so nothing could be issued until then. Set the clock",
+                rfc3339(*at)
+            ),
             JournalProblem::NoRoom { rows, needed_bytes, free_bytes } => write!(
                 f,
                 " does not exist, and a new one gets every row of the ledger: {rows} rows need {} MiB of free space there, and {} MiB are free. \
@@ -169,6 +187,7 @@ impl std::error::Error for JournalFault {
             | JournalProblem::Batch { .. }
             | JournalProblem::Cut
             | JournalProblem::Contradiction(_)
+            | JournalProblem::Ahead { .. }
             | JournalProblem::NoRoom { .. } => None,
         }
     }

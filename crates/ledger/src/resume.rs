@@ -1,7 +1,8 @@
 //! Resumes a ledger that was restored from a backup: brings back what its journal has, and begins a new life.
 //!
 //! 1. Everything is checked before anything is changed: each journal belongs to this ledger, its lines are whole, no line contradicts a row, and each
-//!    certificate is what its line says and is signed by its CA.
+//!    certificate is what its line says and is signed by its CA. No line has a time after the clock: no row is dated before an earlier one, so nothing
+//!    could be issued until then.
 //! 2. The restore is marked in the audit, signed with its key, so that checkpoints of the lost part are not taken for a cut tail. Serial numbers go on
 //!    from a number behind every one that the lost part can have drawn: the key stays, so that old serial numbers still lead to their rows, and a
 //!    permutation makes no two numbers equal.
@@ -13,7 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authority::{Actor, GapTreatment, LedgerEntry, RowStage};
+use authority::{Actor, BEHIND_MAX, GapTreatment, LedgerEntry, RowStage};
 use pki::Certificate;
 use pki::issue::Serial;
 use rusqlite::Connection;
@@ -32,7 +33,7 @@ use crate::sqlite::locate::by_serial;
 use crate::sqlite::own_log::expect_own_log;
 use crate::sqlite::pruned::PrunedRows;
 use crate::sqlite::restoring::{self, Restoring};
-use crate::sqlite::{LedgerSettings, connect_beside, lock, row, schema};
+use crate::sqlite::{Beside, LedgerSettings, connect_beside, connect_trial, lock, lock_if_there, row, schema};
 use crate::verify::{RowFlaw, RowReport, one_row};
 
 /// How long before the moment of its issuance a certificate can begin, and how wrong two clocks may be.
@@ -104,13 +105,14 @@ pub enum ResumeStep {
 /// Who is told the step, how much is done and how much there is.
 pub type ResumeProgress<'p> = &'p mut dyn FnMut(ResumeStep, u64, u64);
 
-/// Checks everything, and says what [`resume`] would do. Nothing is written.
+/// Checks everything, and says what [`resume`] would do. No file is written or created.
 ///
 /// # Errors
 /// [`ResumeFault`] names the file.
 pub fn plan(request: &ResumeRequest<'_>, progress: ResumeProgress<'_>) -> Result<ResumeReport, ResumeFault> {
-    let _lock = lock(request.file).map_err(|problem| fault(request, problem))?;
-    Plan::make(request, progress).map(|plan| plan.report)
+    let _lock = lock_if_there(request.file).map_err(|problem| fault(request, problem))?;
+    let connect = || connect_trial(request.file).map_err(|problem| fault(request, problem));
+    Plan::make(request, &connect, progress).map(|plan| plan.report)
 }
 
 /// Checks everything, and then resumes the ledger.
@@ -119,7 +121,8 @@ pub fn plan(request: &ResumeRequest<'_>, progress: ResumeProgress<'_>) -> Result
 /// [`ResumeFault`] names the file. If writing failed, the ledger is not opened by a server until a resume came to its end.
 pub fn resume(request: &ResumeRequest<'_>, progress: ResumeProgress<'_>) -> Result<ResumeReport, ResumeFault> {
     let _lock = lock(request.file).map_err(|problem| fault(request, problem))?;
-    let plan = Plan::make(request, progress)?;
+    let connect = || connect_beside(request.file).map_err(ResumeFault::Open);
+    let plan = Plan::make(request, &connect, progress)?;
     let written = plan.write(request, progress);
     written.map_err(|problem| fault(request, problem))?;
     Ok(plan.report)
@@ -137,13 +140,18 @@ struct Plan {
 }
 
 impl Plan {
-    fn make(request: &ResumeRequest<'_>, progress: ResumeProgress<'_>) -> Result<Self, ResumeFault> {
+    /// The ledger is read through a connection that `connect` makes.
+    fn make(
+        request: &ResumeRequest<'_>,
+        connect: &dyn Fn() -> Result<Beside, ResumeFault>,
+        progress: ResumeProgress<'_>,
+    ) -> Result<Self, ResumeFault> {
         if !request.file.exists() {
             return Err(ResumeFault::NoLedger(request.file.to_owned()));
         }
         let open = |problem| fault(request, problem);
         expect_own_log(request.file, request.settings.audit.node).map_err(open)?;
-        let connection = connect_beside(request.file).map_err(ResumeFault::Open)?;
+        let connection = connect()?;
         schema::require(&connection, 2).map_err(open)?;
         let meta = schema::read(&connection).map_err(open)?;
         let ledger = LedgerId::new(&meta.serial_key);
@@ -153,6 +161,7 @@ impl Plan {
             connection: &connection,
             serials: SerialCipher::new(&meta.serial_key),
             issuers: request.issuers,
+            now: request.now,
             new: BTreeSet::new(),
             revoked: BTreeSet::new(),
             pruned: PrunedRows::read(&connection).map_err(|error| open(error.into()))?,
@@ -228,6 +237,7 @@ struct Check<'a> {
     connection: &'a Connection,
     serials: SerialCipher,
     issuers: &'a [Arc<Certificate>],
+    now: UnixTime,
     /// Rows that the ledger gets: some forty bytes for each.
     new: BTreeSet<Serial>,
     /// Rows that will be revoked.
@@ -259,6 +269,8 @@ impl Check<'_> {
             match reading.next().map_err(ResumeFault::Journal)? {
                 Next::Batch(batch) => {
                     for event in &batch.events {
+                        self.expect_past(event)
+                            .map_err(|problem| ResumeFault::Journal(JournalFault { file: file.to_owned(), problem }))?;
                         self.event(event).map_err(|what| {
                             ResumeFault::Journal(JournalFault {
                                 file: file.to_owned(),
@@ -281,6 +293,13 @@ impl Check<'_> {
                 }
             }
         }
+    }
+
+    /// Refuses a line behind which the ledger could not issue, as an import does.
+    fn expect_past(&self, event: &RowEvent) -> Result<(), JournalProblem> {
+        let (serial, at) = (*event.serial(), event.latest());
+        let seconds = at.as_secs().saturating_sub(self.now.as_secs());
+        if seconds > BEHIND_MAX.as_secs() { Err(JournalProblem::Ahead { serial, at, seconds }) } else { Ok(()) }
     }
 
     fn event(&mut self, event: &RowEvent) -> Result<(), String> {

@@ -86,8 +86,8 @@ use crate::paths::with_suffix;
 use crate::seconds::{seconds, time};
 use crate::serial::{SERIAL_KEY_BYTES, SerialCipher};
 
-pub(crate) use self::connect::connect_measured;
 pub use self::connect::{Beside, connect, connect_beside};
+pub(crate) use self::connect::{connect_measured, connect_trial};
 pub(crate) use self::lock::{is_open_elsewhere, lock, lock_if_there};
 pub(crate) use self::room::NEEDED_BYTES;
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ledger::audit::public_path;
 use ledger::import::{ImportFault, ImportReport, ImportRequest, import};
 use ledger::{AuditSettings, LedgerSettings};
 use loadgen::ProgressDisplay;
@@ -46,7 +47,9 @@ pub(crate) struct Arguments {
 /// its own place says so.
 fn scratch(arguments: &Arguments, file: &Path, settings: &LedgerSettings) -> CommandResult<Option<TempDir>> {
     let journal = settings.journal.as_ref().map(|journal| journal.file.as_path());
-    let mut known = [Some(file), Some(settings.audit.checkpoints.as_path()), journal].into_iter().flatten();
+    let public = public_path(&settings.audit.key);
+    let mut known =
+        [Some(file), Some(settings.audit.checkpoints.as_path()), Some(&*public), journal].into_iter().flatten();
     if !arguments.dry_run || known.any(Path::exists) {
         return Ok(None);
     }

@@ -154,6 +154,17 @@ fn a_verb_on_a_ledger_that_is_not_there_says_so_and_makes_none() {
     let lines = lines.to_str().unwrap();
     expect_status(&ledger(&pki, "import", &[lines, "--dry-run"]), 0);
     assert_eq!(files(), before, "a dry run leaves no file");
+    // What a former ledger left: the import is refused.
+    let key = pki.path("ledger.db.audit.key");
+    let public = pki.path("ledger.db.audit.key.pub");
+    [&key, &public].iter().for_each(|path| std::fs::write(path, "a key").unwrap());
+    let with_key = files();
+    for verb in [&["ledger", "import", lines, "--dry-run"][..], &["ledger", "resume", "--after-restore", "--dry-run"]] {
+        let output = muster().args(verb).arg("--config").arg(&config).output().unwrap();
+        expect_status(&output, 1);
+        assert_eq!(files(), with_key, "{verb:?} leaves no file");
+    }
+    [&key, &public].iter().for_each(|path| std::fs::remove_file(path).unwrap());
     expect_status(&ledger(&pki, "import", &[lines]), 0);
     assert!(pki.path("ledger.db").exists());
 }

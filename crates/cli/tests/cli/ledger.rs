@@ -1,6 +1,7 @@
 //! The verbs of `muster ledger` that change its file or copy what it holds, beside a server and without one.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -257,4 +258,51 @@ fn the_key_of_the_audit_is_never_that_of_a_ca() {
     expect_status(&refused, 1);
     let said = stderr(&refused);
     assert!(said.contains("ledger.db.audit.key is that of the CA `"), "{said}");
+}
+
+/// A process that is killed cannot tidy up: what it leaves must not pass for a backup, and the next backup takes its place.
+#[test]
+fn a_backup_that_is_killed_leaves_nothing_that_looks_like_one() {
+    let pki = Pki::new();
+    let file = pki.path("ledger.db");
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    enroll(&pki, &server, "one");
+    assert_eq!(server.terminate().0, Some(0));
+    // Long enough to be killed in the middle of it.
+    let rows = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT randomblob(500) FROM n";
+    sqlite(&file, &format!("CREATE TABLE ballast (x); INSERT INTO ballast {rows}"));
+    let (copy, part) = (pki.beside("copy.db"), pki.beside("copy.db.part"));
+    let names = || {
+        let folder = std::fs::read_dir(copy.parent().unwrap()).unwrap();
+        let mut names: Vec<String> = folder.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with("copy"));
+        names.sort();
+        names
+    };
+    let mut killed = 0;
+    for wanted in [1_u64, 4 << 20, 32 << 20] {
+        // The file of a killed backup is replaced by one of the next backup.
+        let id = || std::fs::metadata(&part).map_or(0, |part| part.ino());
+        let left = id();
+        let mut command = muster();
+        command.args(["ledger", "backup", copy.to_str().unwrap(), "--config"]).arg(pki.path("muster.toml"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let written = || std::fs::metadata(&part).map_or(0, |part| part.len());
+        while child.try_wait().unwrap().is_none() && (id() == left || written() < wanted) {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        if child.wait().unwrap().success() {
+            std::fs::remove_file(&copy).unwrap();
+            continue;
+        }
+        killed += 1;
+        let names = names();
+        assert!(names.contains(&"copy.db.part".to_owned()) && !names.contains(&"copy.db".to_owned()), "{names:?}");
+    }
+    assert!(killed > 0, "no backup was killed while it was made");
+    expect_status(&ledger(&pki, "backup", &[copy.to_str().unwrap()]), 0);
+    assert_eq!(names(), ["copy.db"]);
+    assert_eq!(sqlite(&copy, "PRAGMA integrity_check; SELECT count(*) FROM ballast"), "ok\n100000\n");
+    assert_eq!(sqlite(&copy, "SELECT count(*) FROM certificate"), "1\n");
 }

@@ -109,7 +109,7 @@ pub fn connect_beside(file: &Path) -> Result<Beside, OpenFault> {
 
 /// A connection that leaves every file as it is, for whoever holds the lock of the ledger: the index of the log is in memory. Where there is no ledger
 /// yet, an empty database in memory stands for it.
-pub(super) fn connect_trial(file: &Path) -> Result<Beside, OpenProblem> {
+pub(crate) fn connect_trial(file: &Path) -> Result<Beside, OpenProblem> {
     let beside = |connection| Beside { connection, file: file.to_owned() };
     let is_written = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.len() > 0);
     if is_written(file) || is_written(&with_suffix(file, "-wal")) {

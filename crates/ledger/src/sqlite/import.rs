@@ -12,6 +12,7 @@ use rustls_pki_types::UnixTime;
 use super::book::{Book, LIFE_BITS};
 use super::connect::connect_trial;
 use super::locate::by_serial;
+use super::own_log::expect_own_log;
 use super::place::expect_ledger_of_audit;
 use super::row::short_device;
 use super::schema::Meta;
@@ -54,6 +55,7 @@ impl TrialLedger {
         let lock = lock_if_there(file)?;
         expect_journal_of_ledger(file, settings.journal.as_ref())?;
         expect_ledger_of_audit(file, &settings.audit)?;
+        expect_own_log(file, settings.audit.node)?;
         let mut connection = connect_trial(file)?;
         let meta = schema::prepare(&mut connection, &Meta { serial_key: fresh.serial_key, complete_since: 0 })?;
         schema::require(&connection, 2)?;

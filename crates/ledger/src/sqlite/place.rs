@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Gid, Uid, fchown};
 use tracing::warn;
 
-use crate::audit::AuditSettings;
+use crate::audit::{AuditSettings, public_path};
 use crate::fault::OpenProblem;
 use crate::paths::folder_of;
 
@@ -16,18 +16,23 @@ use crate::paths::folder_of;
 const OTHERS: u32 = 0o077;
 
 /// What a ledger keeps outside of its file shows that there was one: a new one must not begin in its place. The disk may not be mounted, or somebody
-/// removed the file. A key without checkpoints shows nothing: an operator can have made it before the first start.
+/// removed the file. A key alone shows nothing, because an operator can have made it before the first start: with its public half it does, which a
+/// start writes once the name of the ledger is durable.
 pub(super) fn expect_ledger_of_audit(file: &Path, audit: &AuditSettings) -> Result<(), OpenProblem> {
     let is_written = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.len() > 0);
     // A new file has its first page before it has a log. A log without its file is what somebody left, and SQLite removes it.
     if is_written(file) {
         return Ok(());
     }
-    // Both are made after the name of the ledger is durable.
-    if audit.checkpoints.exists() && (audit.key.exists() || is_written(&audit.checkpoints)) {
-        return Err(OpenProblem::Missing { checkpoints: audit.checkpoints.clone() });
+    let public = public_path(&audit.key);
+    let (has_checkpoints, has_key) = (audit.checkpoints.exists(), audit.key.exists());
+    // They are made after the name of the ledger is durable.
+    let is_lost = is_written(&audit.checkpoints) || has_key && (has_checkpoints || public.exists());
+    if !is_lost {
+        return Ok(());
     }
-    Ok(())
+    let kept = [&audit.checkpoints, &audit.key, &public].into_iter().filter(|path| path.exists()).cloned().collect();
+    Err(OpenProblem::Missing { kept })
 }
 
 /// A file, whatever its name is.
@@ -136,6 +141,15 @@ mod tests {
         assert!(!file.exists(), "nothing was made");
         fs::rename(folder.path().join("elsewhere"), &file).unwrap();
         drop(open(&file).unwrap());
+
+        // The checkpoints were lost, too.
+        fs::rename(&file, folder.path().join("elsewhere")).unwrap();
+        fs::remove_file(&audit.checkpoints).unwrap();
+        let (fault, public) = (open(&file).unwrap_err().to_string(), public_path(&audit.key));
+        assert!(fault.contains("it does not exist, and files of its audit do"), "{fault}");
+        assert!(fault.contains(&format!(" {} {}. ", audit.key.display(), public.display())), "{fault}");
+        assert!(fault.contains("restore a backup; to begin a new ledger, move these files away"), "{fault}");
+        assert!(!file.exists(), "nothing was made");
 
         // A key that was made before the first start, and the lock of a start that was interrupted.
         let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,9 @@
 //! A thousand devices enrol behind a backup, ten are revoked, and the disk is lost: E84, through the authority.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -157,9 +159,14 @@ impl World {
     }
 
     fn resume(&self, stage: &Stage, gap: Option<(GapTreatment, UnixTime)>) -> ResumeReport {
+        self.resume_at(START + 2 * DAY, stage, gap)
+    }
+
+    fn resume_at(&self, now: u64, stage: &Stage, gap: Option<(GapTreatment, UnixTime)>) -> ResumeReport {
         let (file, actor) = (stage.file(), Actor::new("alice").unwrap());
         let issuers = [Arc::clone(self.ca.certificate())];
         let request = self.request(stage, &file, More { issuers: &issuers, gap, actor: &actor });
+        let request = ResumeRequest { now: utc(now), ..request };
         let planned = plan(&request, &mut |_, _, _| ()).unwrap();
         let done = resume(&request, &mut |_, _, _| ()).unwrap();
         assert_eq!(planned, done, "what was planned was done");
@@ -306,7 +313,7 @@ fn e84_with_the_journal_lost_too_certificates_of_the_gap_are_refused_by_their_ow
     assert_eq!(world.enrol(&ledger, 5..15, until).len(), 10);
     drop(ledger);
     // The operator decides again, as the reason's explanation says.
-    world.resume(&stage, Some((GapTreatment::Adopt, utc(until + DAY))));
+    world.resume_at(until, &stage, Some((GapTreatment::Adopt, utc(until + DAY))));
     let fared = world.renew(&open(&stage), &new, until + 1);
     assert!(fared.iter().all(Result::is_ok), "{fared:?}");
 }
@@ -341,7 +348,7 @@ fn e84_a_second_loss_is_resumed_from_the_journals_of_both_lives() {
     // The same old backup once more.
     stage.restore("backup");
     assert!(stage.try_open().unwrap_err().to_string().contains("muster ledger resume --after-restore"));
-    let second = world.resume(&stage, None);
+    let second = world.resume_at(START + 3 * DAY, &stage, None);
     assert!(second.life > first.life);
     assert_eq!((second.rows, second.revocations), (30, 2));
     let ledger = open(&stage);
@@ -433,7 +440,7 @@ fn a_pruned_row_does_not_come_back_by_a_replay() {
     revoke(&ledger, &lost[1]);
     drop(ledger);
     stage.restore("backup");
-    let report = world.resume(&stage, None);
+    let report = world.resume_at(recent + DAY, &stage, None);
     assert_eq!((report.rows, report.revocations, report.pruned, report.without_row), (2, 1, 5, 0));
     let ledger = open(&stage);
     let row = |issued: &Issued| {
@@ -536,4 +543,60 @@ fn nothing_is_changed_by_a_resume_that_finds_a_fault() {
     let fault = resume(&request, &mut |_, _, _| ()).unwrap_err().to_string();
     assert!(fault.contains("another process has it open"), "{fault}");
     drop(running);
+}
+
+/// Behind a row of next year nothing could be issued until then, as with an import.
+#[test]
+fn a_journal_with_a_time_after_the_clock_is_refused() {
+    let world = World::new();
+    let (stage, ..) = lost(&world, 3, 1);
+    let (file, actor) = (stage.file(), Actor::new("alice").unwrap());
+    let issuers = [Arc::clone(world.ca.certificate())];
+    let request = world.request(&stage, &file, More { issuers: &issuers, gap: None, actor: &actor });
+    let before = fs::read(&file).unwrap();
+    // The revocation is the latest line: a minute before it is the earliest clock that it allows.
+    let revoked = START + DAY + 60;
+    let early = ResumeRequest { now: utc(revoked - 61), ..request };
+    for resumed in [plan(&early, &mut |_, _, _| ()), resume(&early, &mut |_, _, _| ())] {
+        let fault = resumed.unwrap_err().to_string();
+        assert!(fault.contains("61 seconds after the clock") && fault.contains("ledger.journal"), "{fault}");
+        assert_eq!(fs::read(&file).unwrap(), before);
+    }
+    let late = ResumeRequest { now: utc(revoked - 60), ..request };
+    assert_eq!(resume(&late, &mut |_, _, _| ()).unwrap().revocations, 1);
+}
+
+/// Every file of the folder with its bytes.
+fn contents(folder: &std::path::Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn a_dry_run_of_a_resume_creates_and_changes_no_file() {
+    let world = World::new();
+    let (stage, ..) = lost(&world, 3, 1);
+    // A restored ledger stands alone.
+    fs::remove_file(stage.path("ledger.db.lock")).unwrap();
+    let (file, actor) = (stage.file(), Actor::new("alice").unwrap());
+    let issuers = [Arc::clone(world.ca.certificate())];
+    let request = world.request(&stage, &file, More { issuers: &issuers, gap: None, actor: &actor });
+    let folder = file.parent().unwrap().to_owned();
+    let unchanged = |before: &BTreeMap<PathBuf, Vec<u8>>, what: &str| {
+        let after = contents(&folder);
+        assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "{what}");
+        assert!(*before == after, "{what}: a file was changed");
+    };
+    let before = contents(&folder);
+    assert_eq!(plan(&request, &mut |_, _, _| ()).unwrap().rows, 3);
+    unchanged(&before, "what would be resumed");
+    let journal = fs::read_to_string(stage.journal()).unwrap();
+    fs::write(stage.journal(), journal.replacen("ledger.journal", "something", 1)).unwrap();
+    let before = contents(&folder);
+    plan(&request, &mut |_, _, _| ()).unwrap_err();
+    unchanged(&before, "a journal that is refused");
+    fs::rename(&file, folder.join("elsewhere")).unwrap();
+    let before = contents(&folder);
+    plan(&request, &mut |_, _, _| ()).unwrap_err();
+    unchanged(&before, "no ledger");
 }

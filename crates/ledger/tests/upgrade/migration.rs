@@ -359,3 +359,32 @@ fn a_ledger_goes_through_three_versions_under_load_and_back() {
         known.len()
     );
 }
+
+/// It would be written again in one piece, and the server would wait meanwhile.
+#[test]
+fn a_log_of_more_than_128_mebibytes_is_not_migrated_beside_a_server() {
+    const MEBIBYTE: u64 = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, log) = (folder.path().join("ledger.db"), folder.path().join("ledger.db-wal"));
+    release_before::create(&file);
+    let server = open(&file).unwrap();
+    // Somebody reads for a long time, and the log cannot begin anew.
+    let reader = Connection::open(&file).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM intent;").unwrap();
+    let writer = Connection::open(&file).unwrap();
+    writer.execute_batch("CREATE TABLE ballast (x)").unwrap();
+    let log_bytes = || std::fs::metadata(&log).unwrap().len();
+    while log_bytes() <= 128 * MEBIBYTE {
+        writer.execute("INSERT INTO ballast VALUES (zeroblob(4000000))", []).unwrap();
+    }
+    let fault = migrate(&file, &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(matches!(fault.problem, MigrateProblem::LongLog { .. }), "{fault}");
+    let said = fault.to_string();
+    assert!(said.contains(&format!("its log is {} MiB long", log_bytes() / MEBIBYTE)), "{said}");
+    assert!(said.contains("ledger.db") && said.contains("Run this again when that has ended"), "{said}");
+    assert_eq!(version(&file), 1, "nothing was changed");
+    drop(server);
+    migrate_whole(&file);
+    assert_eq!(version(&file), SCHEMA_VERSION, "without a server nobody waits");
+    drop((reader, writer));
+}
