@@ -9,16 +9,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pki::issue::Serial;
-use pki::linking::SessionLink;
 use pki::{AnchorId, Certificate, Csr, CsrContents, Digest, Encoding, GeneralNames, Name, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
 use crate::arrival::Arrival;
 use crate::batch::NextStep;
 use crate::ca_profile::CaProfile;
+use crate::checks::{self, KeyRules, SanRules, admits, renews, waits};
 use crate::device::Device;
 use crate::function::Function;
 use crate::idempotency::{Key, RepeatWindow};
@@ -29,13 +28,12 @@ use crate::job_request::{CertifiedKey, JobRequest, check_requested};
 use crate::ledger::LedgerFault;
 use crate::occasion::Occasion;
 use crate::origin::Origin;
-use crate::permit::{Permit, renews};
-use crate::profile::{Mode, Profile};
+use crate::permit::Permit;
+use crate::profile::Profile;
 use crate::refusal::{Busy, Mismatch, Refusal};
 use crate::refusal_record::RefusalRecord;
-use crate::san::SanKind;
 use crate::signer::SignerFault;
-use crate::standing::{Finding, GapTreatment, Inquiry, Registration, Standing, State};
+use crate::standing::{Finding, GapTreatment, Inquiry, Standing, State};
 use crate::subject::SubjectRule;
 use crate::vouched;
 
@@ -289,29 +287,6 @@ fn check(
     Ok(NextStep::On((device, subject)))
 }
 
-/// Whether the device may enrol at all.
-fn admits(mode: Mode, registration: Registration) -> Result<(), Refusal> {
-    match (mode, registration) {
-        (_, Registration::Denied) => Err(Refusal::DeviceDenied),
-        // A mode that admits fewer devices refuses a device that is not on a list.
-        (Mode::Open, Registration::Unlisted) => Ok(()),
-        (_, Registration::Registered | Registration::Pending | Registration::OverLimit { .. }) => Ok(()),
-    }
-}
-
-/// What keeps the device from a new certificate now.
-fn waits(registration: Registration, utc: UnixTime) -> Option<Busy> {
-    match registration {
-        Registration::Unlisted | Registration::Registered | Registration::Denied => None,
-        Registration::Pending => Some(Busy::DevicePending),
-        Registration::OverLimit { until } => {
-            // The limit is over by our clock but not by the ledger's, which decides.
-            let seconds = until.as_secs().saturating_sub(utc.as_secs()).max(1);
-            Some(Busy::DeviceOverLimit { wait: Duration::from_secs(seconds) })
-        }
-    }
-}
-
 /// The identity of a client.
 enum Identified {
     /// The device that the ledger was asked about, or the holder that it named.
@@ -439,74 +414,37 @@ fn unrecorded(verified: &VerifiedJob, occasion: &Occasion<'_>) -> Result<Identif
     Ok(Identified::Unasked(Unasked { device, row: LedgerRow::Absent }))
 }
 
-/// RFC 7030 §3.5: the client puts the base64 of tls-unique in challengePassword, and the server MUST verify it if it is present; RFC 7894 §3.3
-/// has estIdentityLinking for the same. Without extended master secret tls-unique does not identify one session (RFC 7627 §5.4) and proves
-/// nothing.
 fn check_link(verified: &VerifiedJob) -> Result<(), Refusal> {
-    let csr = verified.csr();
+    let (csr, required) = (verified.csr(), verified.profile.spec().require_linking);
     let is_linked = csr.challenge_password().is_some() || csr.identity_linking().is_some();
-    if !is_linked && !verified.profile.spec().require_linking {
-        return Ok(());
-    }
     match verified.arrival {
-        Arrival::Coaps => {}
-        Arrival::Https => return Err(Refusal::ChallengeOverHttps),
+        Arrival::Https if is_linked || required => Err(Refusal::ChallengeOverHttps),
         // The link is to the session between the device and the Registrar, which compared it (RFC 9148 §5).
-        Arrival::Registrar(_) => return Ok(()),
-    }
-    match csr.link(verified.tls_unique.as_ref().ok_or(Refusal::ChallengeUnbound)?) {
-        SessionLink::Matches => Ok(()),
-        SessionLink::Mismatch => Err(Refusal::ChallengeMismatch),
-        SessionLink::Absent => Err(Refusal::ChallengeAbsent),
+        Arrival::Registrar(_) | Arrival::Https => Ok(()),
+        Arrival::Coaps => checks::check_link(csr, verified.tls_unique.as_ref(), required),
     }
 }
 
 fn check_key(verified: &VerifiedJob, csr: &VerifiedCsr) -> Result<(), Refusal> {
     let (profile, rules) = (&verified.profile, &verified.rules);
-    if !rules.spec().key_types.allow(csr.public_key().curve()) {
-        return Err(Refusal::KeyType);
-    }
-    let spki = csr.spki();
-    if rules.ca().holds_key(spki) || profile.spec().manufacturers.iter().any(|ca| ca.spki() == spki) {
-        return Err(Refusal::CaKey);
-    }
-    // A renewal may keep the key of its certificate (RFC 7030 §4.2.2); the factory key would live too long.
-    let is_of_client = verified.client.spki() == spki;
-    if is_of_client && verified.origin == Origin::Registrar {
+    let rules = KeyRules {
+        key_types: rules.spec().key_types,
+        allow_identity_key: rules.spec().allow_identity_key,
+        is_ca_key: &|spki| rules.ca().holds_key(spki),
+    };
+    if verified.origin == Origin::Registrar && verified.client.spki() == csr.spki() {
         return Err(Refusal::KeyOfAnotherDevice);
     }
-    let identity = verified.origin == Origin::Manufacturer && is_of_client;
-    if identity && !rules.spec().allow_identity_key { Err(Refusal::IdentityKey) } else { Ok(()) }
+    rules.check(csr, profile, &verified.client, verified.origin)
 }
 
-/// Each requested name must be of a listed kind and in the client's certificate; a renewal must request all names of
-/// its certificate.
 fn check_san(verified: &VerifiedJob) -> Result<(), Refusal> {
-    let (asked, held) = (verified.csr().san(), verified.held().1);
-    let listed = &verified.rules.spec().san;
-    for name in asked.iter() {
-        let kind = SanKind::of(&name);
-        if !listed.contains(&kind) {
-            return Err(Refusal::SanNotListed(kind));
-        }
-        name.check().map_err(|_| Refusal::SanSyntax(kind))?;
-        if !verified.rules.ca().may_issue(&name) {
-            return Err(Refusal::SanConstrained(kind));
-        }
-        if !held.iter().any(|one| one.matches(&name)) {
-            return Err(san_mismatch(asked, held));
-        }
-    }
-    // RFC 7030 §4.2.2: subject and subjectAltName of the request are identical to those of the certificate being renewed.
-    if renews(verified.function, verified.origin) && !asked.matches(held) {
-        return Err(san_mismatch(asked, held));
-    }
-    Ok(())
-}
-
-fn san_mismatch(asked: &GeneralNames, held: &GeneralNames) -> Refusal {
-    let shown = |names: &GeneralNames| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-    Refusal::SanMismatch(Box::new(Mismatch { asked: shown(asked), held: shown(held) }))
+    let rules = SanRules {
+        listed: &verified.rules.spec().san,
+        may_issue: &|name| verified.rules.ca().may_issue(name),
+        keeps_all: renews(verified.function, verified.origin),
+    };
+    rules.check(verified.csr().san(), verified.held().1)
 }
 
 /// The subject to issue if it differs from the client's own. A renewal keeps the subject of its certificate: the template was filled from the

@@ -28,6 +28,7 @@ mod batch;
 mod ca;
 mod ca_authority;
 mod ca_profile;
+mod checks;
 mod clock_guard;
 mod collected;
 mod completion;

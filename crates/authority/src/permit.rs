@@ -8,6 +8,7 @@ use pki::{AnchorId, Certificate, Digest, GeneralNames, Name, PublicKeyInfo, Vali
 use rustls_pki_types::UnixTime;
 
 use crate::ca_profile::CaProfile;
+use crate::checks::renews;
 use crate::device::Device;
 use crate::function::Function;
 use crate::idempotency::Key;
@@ -135,15 +136,5 @@ impl Permit {
 
     pub(crate) fn fill(&self, serial: &Serial, validity: Validity) -> Result<ToBeSigned, IssueError> {
         self.rules.template().fill(self.subject(), self.san(), self.spki(), serial, validity)
-    }
-}
-
-/// Whether a certificate of this function is a successor to the client's: RFC 7030 §4.2.2 for `/sren`, and §4.4.1 for a key that the server
-/// makes, "the server SHOULD treat the CSR as it would any enroll or re-enroll CSR".
-pub(crate) fn renews(function: Function, origin: Origin) -> bool {
-    match function {
-        Function::SimpleEnroll => false,
-        Function::SimpleReenroll => true,
-        Function::ServerKeygen => origin == Origin::ThisCa,
     }
 }
