@@ -13,20 +13,24 @@ use crate::refusal::Busy;
 /// Calls its argument, once, and may catch a panic of it.
 pub type Isolate = fn(&mut dyn FnMut());
 
-pub(crate) struct JobBatch<J: Send + 'static, S> {
+/// Jobs of one submission, each with the state of its step; see the module.
+pub struct JobBatch<J: Send + 'static, S> {
     deliver: Arc<dyn Deliver<J>>,
     isolate: Isolate,
     entries: Vec<(J, S)>,
 }
 
 /// The next step of a job after a step with two exits. (A `Result` would make one of them an error, which neither is.)
-pub(crate) enum NextStep<A, B> {
+pub enum NextStep<A, B> {
+    /// The usual way.
     On(A),
+    /// The other one.
     Aside(B),
 }
 
 impl<J: Send + 'static, S> JobBatch<J, S> {
-    pub(crate) fn new(deliver: Arc<dyn Deliver<J>>, isolate: Isolate, entries: Vec<(J, S)>) -> Self {
+    /// All jobs of a submission.
+    pub fn new(deliver: Arc<dyn Deliver<J>>, isolate: Isolate, entries: Vec<(J, S)>) -> Self {
         Self { deliver, isolate, entries }
     }
 
@@ -35,23 +39,25 @@ impl<J: Send + 'static, S> JobBatch<J, S> {
         JobBatch::new(Arc::clone(&self.deliver), self.isolate, entries)
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Number of jobs.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether no job is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    pub(crate) fn states(&self) -> impl Iterator<Item = &S> {
+    /// The states, in order.
+    pub fn states(&self) -> impl Iterator<Item = &S> {
         self.entries.iter().map(|(_, state)| state)
     }
 
     /// Splits the batch by the result of `step` for each state. A job whose step panicked ends here.
-    pub(crate) fn divide<A, B>(
-        mut self,
-        mut step: impl FnMut(S) -> NextStep<A, B>,
-    ) -> (JobBatch<J, A>, JobBatch<J, B>) {
+    pub fn divide<A, B>(mut self, mut step: impl FnMut(S) -> NextStep<A, B>) -> (JobBatch<J, A>, JobBatch<J, B>) {
         let entries = std::mem::take(&mut self.entries);
         let mut on = self.beside(Vec::with_capacity(entries.len()));
         let mut aside = self.beside(Vec::new());
@@ -68,7 +74,7 @@ impl<J: Send + 'static, S> JobBatch<J, S> {
     }
 
     /// Takes every state one step further; the jobs that end here are delivered at once, in one call.
-    pub(crate) fn advance<T>(self, mut step: impl FnMut(S) -> Result<T, Outcome>) -> JobBatch<J, T> {
+    pub fn advance<T>(self, mut step: impl FnMut(S) -> Result<T, Outcome>) -> JobBatch<J, T> {
         let (next, ended) = self.divide(|state| match step(state) {
             Ok(next) => NextStep::On(next),
             Err(outcome) => NextStep::Aside(outcome),
@@ -78,7 +84,7 @@ impl<J: Send + 'static, S> JobBatch<J, S> {
     }
 
     /// The same with one answer of a ledger or signer for each state, in order. The caller has compared the lengths.
-    pub(crate) fn advance_with<R, T>(
+    pub fn advance_with<R, T>(
         self,
         answers: Vec<R>,
         mut step: impl FnMut(S, R) -> Result<T, Outcome>,
@@ -92,26 +98,27 @@ impl<J: Send + 'static, S> JobBatch<J, S> {
     }
 
     /// Takes one job out of the batch, for the one step that may park it elsewhere.
-    pub(crate) fn pop(&mut self) -> Option<(JobBatch<J, ()>, S)> {
+    pub fn pop(&mut self) -> Option<(JobBatch<J, ()>, S)> {
         let (job, state) = self.entries.pop()?;
         Some((self.beside(vec![(job, ())]), state))
     }
 
     /// Puts a job that [`JobBatch::pop`] took out into the batch of the next step.
-    pub(crate) fn push(&mut self, mut single: JobBatch<J, ()>, state: S) {
+    pub fn push(&mut self, mut single: JobBatch<J, ()>, state: S) {
         if let Some((job, ())) = single.entries.pop() {
             self.entries.push((job, state));
         }
     }
 
-    pub(crate) fn finish_all(self, outcome: &Outcome) {
+    /// Ends every job with the same outcome.
+    pub fn finish_all(self, outcome: &Outcome) {
         self.advance(|_| Err::<(), _>(outcome.clone()));
     }
 }
 
 impl<J: Send + 'static> JobBatch<J, Outcome> {
     /// Delivers all outcomes in one call; an empty batch delivers nothing.
-    pub(crate) fn finish(mut self) {
+    pub fn finish(mut self) {
         let outcomes = std::mem::take(&mut self.entries);
         if !outcomes.is_empty() {
             self.deliver.deliver(outcomes);

@@ -31,7 +31,7 @@ const OF_ONE_DEVICE_MAX: u32 = 4;
 const IN_FLIGHT_MAX: usize = 16_384;
 
 /// Answers a request that waits.
-pub(crate) type Waiter = Box<dyn FnOnce(Outcome) + Send>;
+pub type Waiter = Box<dyn FnOnce(Outcome) + Send>;
 
 /// Enrolments in flight, over all shards and configurations of one process: after a reload the new issuer uses the same flights, so a request
 /// and its repetition meet although the configuration changed between them.
@@ -58,9 +58,12 @@ struct EnrolmentInFlight {
 }
 
 /// The result of an attempt to claim a key.
-pub(crate) enum Joined {
+pub enum Joined {
+    /// The key was free.
     Claimed(Claim),
+    /// The request waits for the flight that holds the key.
     Waiting,
+    /// There is no room.
     Turned(Busy),
 }
 
@@ -82,7 +85,7 @@ impl Flights {
     }
 
     /// Claims the key if it is free and there is room.
-    pub(crate) fn claim(self: &Arc<Self>, key: Key, device: &Device, client: Digest) -> Option<Claim> {
+    pub fn claim(self: &Arc<Self>, key: Key, device: &Device, client: Digest) -> Option<Claim> {
         match self.map.entry(key) {
             Entry::Vacant(vacant) => self.occupy(vacant, device, client).ok(),
             Entry::Occupied(_) => None,
@@ -90,7 +93,7 @@ impl Flights {
     }
 
     /// Claims the key, or joins the flight that holds it; `waiter` is called only if the request waits.
-    pub(crate) fn join(
+    pub fn join(
         self: &Arc<Self>,
         key: Key,
         device: &Device,
@@ -147,7 +150,7 @@ impl Flights {
 }
 
 /// The right to issue for one key; ending it consumes it.
-pub(crate) struct Claim {
+pub struct Claim {
     flights: Option<Arc<Flights>>,
     key: Key,
 }
@@ -155,7 +158,8 @@ pub(crate) struct Claim {
 impl Claim {
     /// Frees the key and gives the outcome to the requests that wait; returns the outcome for the claiming
     /// request.
-    pub(crate) fn end(mut self, outcome: Outcome) -> Outcome {
+    #[must_use = "it is the outcome of the claiming request"]
+    pub fn end(mut self, outcome: Outcome) -> Outcome {
         self.answer(&outcome);
         outcome
     }

@@ -60,6 +60,8 @@ mod random;
 mod refusal;
 mod refusal_record;
 mod relay;
+mod relay_decide;
+mod relay_profile;
 mod renewal;
 mod revocation;
 mod san;
@@ -71,7 +73,7 @@ mod vouched;
 
 pub use arrival::Arrival;
 pub use authority::Authority;
-pub use batch::Isolate;
+pub use batch::{Isolate, JobBatch, NextStep};
 pub use ca::{Ca, CaFault, ChainRule, RolloverFault, RolloverRule, Urls, VerifySignatures};
 pub use ca_authority::CaAuthority;
 pub use ca_profile::{
@@ -94,7 +96,7 @@ pub use entry::{
 pub use executor::{Executor, Inline};
 pub use function::Function;
 pub use idempotency::{Key, RepeatWindow};
-pub use in_flight::Flights;
+pub use in_flight::{Claim, Flights, Joined, Waiter};
 pub use intent::{Adoption, FactoryKeys, Intended, Intent, NewRow, Record, Recorded, Reserve};
 pub use issued::Issued;
 pub use job::{Deliver, Job, Outcome, TlsUnique};
@@ -113,6 +115,8 @@ pub use relay::{
     Begun, CERTIFICATES_PER_RELAY_MAX, RELAY_LIFETIME, RelayEnd, RelayEntry, RelayHolder, RelayId, RelayLedger,
     RelayListing, RelayQuery, RelayRecord, RelayRequest, RelayStage, Relayed, RelayedCertificate,
 };
+pub use relay_decide::{KnownRelay, RelayJob, RelayPermit};
+pub use relay_profile::{RelayProfile, RelayProfileFault, RelayProfileSpec, RelayedKeys, UpstreamFacts};
 pub use renewal::{RenewalCause, RenewalPolicy, RenewalWindow};
 pub use revocation::{ACTOR_BYTES_MAX, Actor, Revocation};
 pub use san::{SanKind, SanKindFault};

@@ -5,6 +5,8 @@
 
 mod body;
 mod front;
+pub mod fuzz;
+pub mod relay;
 mod status;
 
 pub use body::{BODY_BYTES_MAX, BodyFlaw, decode_body, encode_body};

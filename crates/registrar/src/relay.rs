@@ -1,0 +1,549 @@
+//! The Registrar (RFC 9148 §5): the second implementation of `Authority`. It decides by the same profiles as a CA of ours, and has an upstream CA
+//! issue over HTTPS (RFC 7030).
+//!
+//! ```text
+//!  submit     CSR verified                                          ─► Refused
+//!  holders    relay ledger: whose certificate is it, if relayed     ─► Refused, Later
+//!  standing   ledger: lists of devices                              ─► Later
+//!  decide     link, key, names: RelayPermit                         ─► Refused
+//!  claim      the request is free; else it waits for that flight    ─► Later
+//!  begin      relay ledger: a row with the upstream's name, durable ─► Issued (a repeat), Refused, Later
+//!  send       upstream  ◄────────────────────────┐                  ─► Later (unknown: the row stays unresolved)
+//!                  nothing was sent, another is healthy: begin ─┘   ─► Refused (its status; 5.02 for a wrong answer)
+//!  record     relay ledger: the certificate, durable                ─► Later
+//!  deliver                                                          ─► Issued
+//! ```
+//!
+//! No step blocks. A request that was sent and has no known end never goes to another upstream: its repeat is sent to the same one again, and the
+//! row says so over a restart.
+
+mod answer;
+mod client;
+mod health;
+mod retry_after;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use authority::{
+    Actor, Authority, Begun, Busy, Claim, Deliver, Executor, Finding, Flights, Function, Inline, Isolate, Issued, Job,
+    JobBatch, Joined, KnownRelay, Ledger, LedgerFault, MadeKey, Outcome, Random, Refusal, RefusalRecord, RelayEnd,
+    RelayHolder, RelayId, RelayJob, RelayLedger, RelayPermit, RelayRecord, Relayed, RepeatWindow, Revocation,
+    UpstreamAnswerFlaw, UpstreamBusy, UpstreamRefusal, ledger_time,
+};
+use coap::Code;
+use pki::issue::RevocationReason;
+use pki::{Certificate, Digest, PrivateKey, SigningKey};
+use rustls_pki_types::UnixTime;
+
+use crate::status::HttpStatus;
+
+pub use answer::{read_ca_certificates, read_certificate, read_csr_attributes, read_key_and_certificate};
+pub use client::{HttpUpstream, HttpUpstreamFault, HttpUpstreamService, HttpUpstreamSpec};
+pub use health::UpstreamPool;
+pub use retry_after::retry_after;
+pub use upstream::{HttpAnswer, Upstream, UpstreamFailure, UpstreamOperation, UpstreamReply, UpstreamRequest};
+
+/// Asks upstream CAs, for profiles that [`authority::RelayProfile::compile`] made. Shared by all shards.
+pub struct RelayAuthority {
+    parts: RelayParts,
+    in_flight: Arc<AtomicUsize>,
+    isolate: Isolate,
+    executor: Arc<dyn Executor>,
+}
+
+/// What a Registrar is made of.
+pub struct RelayParts {
+    /// The lists of devices and the audit.
+    pub ledger: Arc<dyn Ledger>,
+    /// What was relayed.
+    pub relayed: Arc<dyn RelayLedger>,
+    /// The transport.
+    pub upstream: Arc<dyn Upstream>,
+    /// The upstreams, in order of preference, as the transport numbers them.
+    pub pool: Arc<UpstreamPool>,
+    /// For keys that are made here.
+    pub random: Arc<dyn Random>,
+    /// Requests in progress, of the process.
+    pub flights: Arc<Flights>,
+    /// The maximum of requests that wait for an upstream.
+    pub in_flight_max: usize,
+}
+
+impl RelayAuthority {
+    /// A Registrar without threads of its own.
+    #[must_use]
+    pub fn new(parts: RelayParts) -> Self {
+        Self { parts, in_flight: Arc::default(), isolate: |step| step(), executor: Arc::new(Inline) }
+    }
+
+    /// See [`authority::CaAuthority::isolating`].
+    #[must_use]
+    pub fn isolating(self, isolate: Isolate) -> Self {
+        Self { isolate, ..self }
+    }
+
+    /// See [`authority::CaAuthority::executing_on`].
+    #[must_use]
+    pub fn executing_on(self, executor: Arc<dyn Executor>) -> Self {
+        Self { executor, ..self }
+    }
+
+    fn slot(&self) -> Option<UpstreamSlot> {
+        let count = Arc::clone(&self.in_flight);
+        let slot = UpstreamSlot(count);
+        // The slot counts from here on, and gives itself back if there was no room.
+        (slot.0.fetch_add(1, Ordering::Relaxed) < self.parts.in_flight_max).then_some(slot)
+    }
+}
+
+impl fmt::Debug for RelayAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayAuthority").field("pool", &self.parts.pool).finish_non_exhaustive()
+    }
+}
+
+impl<J: Send + 'static> Authority<J> for RelayAuthority {
+    fn submit(self: Arc<Self>, utc: UnixTime, batch: Vec<(J, Job)>, deliver: Arc<dyn Deliver<J>>) {
+        let batch = JobBatch::new(deliver, self.isolate, batch);
+        let utc = match ledger_time(utc, self.parts.ledger.time()) {
+            Ok(utc) => utc,
+            Err(why) => {
+                batch.advance(|_| Err::<(), _>(why.into()));
+                return;
+            }
+        };
+        let mut refused = Vec::new();
+        let verified = batch.advance(|job| RelayJob::verify(job, utc, &mut refused));
+        let submission = RelaySubmission { authority: self, utc };
+        submission.audit(refused);
+        submission.ask_holders(verified);
+    }
+
+    /// The upstream has to revoke the certificate; here it opens nothing any more.
+    fn undelivered(&self, utc: UnixTime, issued: &Issued) {
+        let revocation =
+            Revocation { reason: RevocationReason::CessationOfOperation, at: utc, actor: Actor::undelivered() };
+        tracing::warn!(
+            device = %issued.device.id.as_str(),
+            digest = %issued.digest,
+            "the key of a relayed certificate did not reach its device: revoke the certificate at the upstream CA"
+        );
+        self.parts.relayed.mark_revoked(vec![(issued.digest, revocation)], Box::new(drop));
+    }
+}
+
+/// A place among the requests that wait for an upstream.
+struct UpstreamSlot(Arc<AtomicUsize>);
+
+impl Drop for UpstreamSlot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One submission in progress.
+#[derive(Clone)]
+struct RelaySubmission {
+    authority: Arc<RelayAuthority>,
+    utc: UnixTime,
+}
+
+/// A permitted request on its way upstream.
+struct RelayFlight<J: Send + 'static> {
+    single: JobBatch<J, ()>,
+    permit: RelayPermit,
+    claim: Claim,
+    slot: UpstreamSlot,
+    /// Upstreams that could not be reached for it.
+    tried: Vec<usize>,
+}
+
+/// Where a request is sent.
+#[derive(Clone, Copy)]
+struct Attempt {
+    id: RelayId,
+    upstream: usize,
+    /// An earlier attempt has an unknown end: no other upstream may be asked.
+    again: bool,
+}
+
+impl<J: Send + 'static> RelayFlight<J> {
+    fn end(self, outcome: Outcome) {
+        let Self { single, claim, slot, .. } = self;
+        drop(slot);
+        let outcome = claim.end(outcome);
+        single.finish_all(&outcome);
+    }
+}
+
+impl RelaySubmission {
+    fn resume(self, step: impl FnOnce(Self) + Send + 'static) {
+        if self.authority.executor.is_here() {
+            return step(self);
+        }
+        let executor = Arc::clone(&self.authority.executor);
+        executor.spawn(Box::new(move || step(self)));
+    }
+
+    fn parts(&self) -> &RelayParts {
+        &self.authority.parts
+    }
+
+    fn audit(&self, refused: Vec<RefusalRecord>) {
+        if !refused.is_empty() {
+            self.parts().ledger.refused(refused);
+        }
+    }
+
+    fn ask_holders<J: Send + 'static>(self, batch: JobBatch<J, RelayJob>) {
+        if batch.is_empty() {
+            return;
+        }
+        let asked: Vec<Digest> = batch.states().filter_map(RelayJob::asks_holder).collect();
+        if asked.is_empty() {
+            return self.identify(batch, Ok(Vec::new()));
+        }
+        let (relayed, count) = (Arc::clone(&self.parts().relayed), asked.len());
+        relayed
+            .holders(asked, Box::new(move |answer| self.resume(move |it| it.identify(batch, one_each(answer, count)))));
+    }
+
+    fn identify<J: Send + 'static>(
+        self,
+        batch: JobBatch<J, RelayJob>,
+        holders: Result<Vec<Option<RelayHolder>>, LedgerFault>,
+    ) {
+        let mut holders = match holders {
+            Ok(holders) => holders.into_iter(),
+            Err(fault) => return batch.finish_all(&Busy::Ledger(fault).into()),
+        };
+        let mut refused = Vec::new();
+        let known = batch.advance(|job| {
+            let holder = job.asks_holder().and_then(|_| holders.next().flatten());
+            job.identify(holder, self.utc, &mut refused)
+        });
+        self.audit(refused);
+        if known.is_empty() {
+            return;
+        }
+        let inquiries: Vec<_> = known.states().map(KnownRelay::inquiry).collect();
+        let (ledger, count) = (Arc::clone(&self.parts().ledger), inquiries.len());
+        ledger.standing(
+            inquiries,
+            Box::new(move |answer| self.resume(move |it| it.decide(known, one_each(answer, count)))),
+        );
+    }
+
+    fn decide<J: Send + 'static>(self, batch: JobBatch<J, KnownRelay>, findings: Result<Vec<Finding>, LedgerFault>) {
+        let mut findings = match findings {
+            Ok(findings) => findings.into_iter(),
+            Err(fault) => return batch.finish_all(&Busy::Ledger(fault).into()),
+        };
+        let (random, mut refused) = (Arc::clone(&self.parts().random), Vec::new());
+        let permitted = batch.advance(|known| {
+            let finding = findings.next().ok_or(Busy::Ledger(LedgerFault::Answer))?;
+            known.decide(&finding, self.utc, &*random, &mut refused)
+        });
+        self.audit(refused);
+        self.claim(permitted);
+    }
+
+    fn claim<J: Send + 'static>(self, mut batch: JobBatch<J, RelayPermit>) {
+        while let Some((single, permit)) = batch.pop() {
+            let mut single = Some(single);
+            let waiter = || -> authority::Waiter {
+                let single = single.take();
+                Box::new(move |outcome| single.into_iter().for_each(|single| single.finish_all(&outcome)))
+            };
+            let joined = self.parts().flights.join(permit.key(), permit.device(), permit.client(), waiter);
+            match (joined, single) {
+                (Joined::Claimed(claim), Some(single)) => match self.authority.slot() {
+                    Some(slot) => {
+                        self.clone().begin(RelayFlight { single, permit, claim, slot, tried: Vec::new() });
+                    }
+                    None => single.finish_all(&claim.end(Busy::Upstream(UpstreamBusy::Full).into())),
+                },
+                (Joined::Turned(why), Some(single)) => single.finish_all(&why.into()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Writes the row for the upstream that comes next. A repeat of an unresolved request is found here even if no upstream is healthy.
+    fn begin<J: Send + 'static>(self, flight: RelayFlight<J>) {
+        let pool = &self.parts().pool;
+        let chosen = pool.choose(self.utc, &flight.tried);
+        let name = chosen.and_then(|place| pool.name(place)).or_else(|| pool.name(0)).cloned();
+        let Some(name) = name else { return flight.end(Busy::Upstream(UpstreamBusy::Unreachable).into()) };
+        let mut request = flight.permit.request(&name, self.utc);
+        if chosen.is_none() {
+            // Nothing could be sent: only what is known already is answered.
+            request.new_row = authority::NewRow::Held;
+        }
+        let relayed = Arc::clone(&self.parts().relayed);
+        relayed
+            .begin(vec![request], Box::new(move |answer| self.resume(move |it| it.begun(flight, chosen, one(answer)))));
+    }
+
+    fn begun<J: Send + 'static>(
+        self,
+        flight: RelayFlight<J>,
+        chosen: Option<usize>,
+        answer: Result<Begun, LedgerFault>,
+    ) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(fault) => return flight.end(Busy::Ledger(fault).into()),
+        };
+        let certificates_max = flight.permit.rules().spec().certificates_per_device_max;
+        let outcome: Outcome = match (answer, chosen) {
+            (Begun::New(id), Some(upstream)) if flight.permit.waits().is_none() => {
+                return self.send(flight, Attempt { id, upstream, again: false });
+            }
+            // A defect in the ledger: what waits must have no row.
+            (Begun::New(id), _) => {
+                self.parts().relayed.end(vec![(id, RelayEnd::NotSent)]);
+                Busy::Ledger(LedgerFault::Answer).into()
+            }
+            (Begun::Unresolved { id, upstream }, _) => match self.parts().pool.place(&upstream) {
+                Some(upstream) => return self.send(flight, Attempt { id, upstream, again: true }),
+                // An operator has removed that upstream: nobody can resolve the row, and the request is a new one.
+                None => {
+                    self.parts().relayed.end(vec![(id, RelayEnd::Refused)]);
+                    tracing::warn!(%upstream, "the upstream CA of an unresolved request is no longer configured");
+                    return self.begin(flight);
+                }
+            },
+            (Begun::Repeat(issued), _) => Outcome::issued(issued),
+            (Begun::InProgress, _) => Busy::InFlight.into(),
+            (Begun::Held, _) => flight.permit.waits().unwrap_or(Busy::Upstream(UpstreamBusy::Unreachable)).into(),
+            (Begun::ClientRevoked, _) => self.refuse(&flight, Refusal::ClientRevoked),
+            (Begun::KeyOfAnother, _) => self.refuse(&flight, Refusal::KeyOfAnotherDevice),
+            (Begun::DeviceFull, _) => self.refuse(&flight, Refusal::DeviceFull(certificates_max)),
+            (Begun::Full, _) => Busy::Ledger(LedgerFault::Full).into(),
+        };
+        flight.end(outcome);
+    }
+
+    fn refuse<J: Send + 'static>(&self, flight: &RelayFlight<J>, why: Refusal) -> Outcome {
+        self.audit(vec![flight.permit.refused(&why, self.utc)]);
+        Outcome::Refused(why)
+    }
+
+    fn send<J: Send + 'static>(self, flight: RelayFlight<J>, attempt: Attempt) {
+        let request = UpstreamRequest {
+            upstream: attempt.upstream,
+            operation: UpstreamOperation::Enrol(flight.permit.operation()),
+            label: flight.permit.rules().spec().upstream_label.as_deref().map(Arc::from),
+            csr: flight.permit.csr().to_vec(),
+        };
+        let upstream = Arc::clone(&self.parts().upstream);
+        upstream.send(request, Box::new(move |reply| self.resume(move |it| it.replied(flight, attempt, reply))));
+    }
+
+    fn replied<J: Send + 'static>(self, mut flight: RelayFlight<J>, attempt: Attempt, reply: UpstreamReply) {
+        let UpstreamReply { at, answer } = reply;
+        let (pool, relayed) = (Arc::clone(&self.parts().pool), Arc::clone(&self.parts().relayed));
+        let end = |end| relayed.end(vec![(attempt.id, end)]);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(UpstreamFailure::NotSent) => {
+                pool.failed(attempt.upstream, at, &UpstreamFailure::NotSent);
+                end(RelayEnd::NotSent);
+                if attempt.again {
+                    return flight.end(Busy::Upstream(UpstreamBusy::Unreachable).into());
+                }
+                flight.tried.push(attempt.upstream);
+                return self.begin(flight);
+            }
+            Err(UpstreamFailure::Unknown) => {
+                pool.failed(attempt.upstream, at, &UpstreamFailure::Unknown);
+                end(RelayEnd::Unknown);
+                return flight.end(Busy::Upstream(UpstreamBusy::Silent).into());
+            }
+            Err(UpstreamFailure::TooLong) => {
+                end(RelayEnd::Refused);
+                let outcome = self.refuse_answer(&flight, attempt, UpstreamAnswerFlaw::TooLong);
+                return flight.end(outcome);
+            }
+        };
+        pool.succeeded(attempt.upstream);
+        match Answered::read(&answer, &mut flight.permit, at, &*self.parts().random) {
+            Answered::Certificate(certificate, private_key) => {
+                self.record(flight, attempt, (&certificate, private_key, at));
+            }
+            Answered::Refused(why, how) => {
+                end(how);
+                let outcome = self.refuse(&flight, Refusal::Upstream(why));
+                flight.end(outcome);
+            }
+            Answered::Later(busy, how) => {
+                end(how);
+                flight.end(Busy::Upstream(busy).into());
+            }
+            Answered::Flawed(flaw, how) => {
+                end(how);
+                let outcome = self.refuse_answer(&flight, attempt, flaw);
+                flight.end(outcome);
+            }
+        }
+    }
+
+    fn refuse_answer<J: Send + 'static>(
+        &self,
+        flight: &RelayFlight<J>,
+        attempt: Attempt,
+        flaw: UpstreamAnswerFlaw,
+    ) -> Outcome {
+        let name = self.parts().pool.name(attempt.upstream).map_or("", |name| name);
+        tracing::warn!(upstream = name, device = %flight.permit.device().id.as_str(), "nothing is passed on: {flaw}");
+        self.refuse(flight, Refusal::UpstreamAnswer(flaw))
+    }
+
+    /// A certificate is passed on when it is durable. If the ledger cannot write it, the row is unresolved, and the repeat asks the same upstream
+    /// again.
+    fn record<J: Send + 'static>(
+        self,
+        flight: RelayFlight<J>,
+        attempt: Attempt,
+        (certificate, private_key, at): (&Certificate, Option<PrivateKey>, UnixTime),
+    ) {
+        let permit = &flight.permit;
+        let validity = certificate.validity();
+        let issued = Arc::new(Issued {
+            device: permit.device().clone(),
+            profile: Arc::clone(permit.profile().shared_name()),
+            certificate: certificate.der().to_vec(),
+            digest: certificate.digest(),
+            validity,
+            at,
+        });
+        let record = RelayRecord {
+            id: attempt.id,
+            issued: Arc::clone(&issued),
+            serial: certificate.serial().into(),
+            spki: Digest::of(certificate.spki()),
+            window: RepeatWindow::new(at, permit.rules().spec().repeat_window, &validity),
+        };
+        let relayed = Arc::clone(&self.parts().relayed);
+        relayed.record(
+            vec![record],
+            Box::new(move |answer| {
+                self.resume(move |it| {
+                    let outcome = it.recorded(attempt, (issued, private_key), one(answer));
+                    flight.end(outcome);
+                });
+            }),
+        );
+    }
+
+    fn recorded(
+        &self,
+        attempt: Attempt,
+        (issued, private_key): (Arc<Issued>, Option<PrivateKey>),
+        answer: Result<Relayed, LedgerFault>,
+    ) -> Outcome {
+        match answer {
+            Ok(Relayed::Second(first)) => {
+                tracing::warn!(
+                    device = %issued.device.id.as_str(),
+                    first = %first.digest,
+                    second = %issued.digest,
+                    "the upstream CA issued a second certificate for one request; both are recorded"
+                );
+                // The first one is the answer, unless its key is in no answer any more.
+                let issued = if private_key.is_some() { issued } else { first };
+                Outcome::Issued { issued, private_key: private_key.map(|key| Arc::new(MadeKey::Plain(key))) }
+            }
+            Ok(Relayed::First) => {
+                Outcome::Issued { issued, private_key: private_key.map(|key| Arc::new(MadeKey::Plain(key))) }
+            }
+            Ok(Relayed::Unknown) => Busy::Ledger(LedgerFault::Abandoned).into(),
+            Err(fault) => {
+                self.parts().relayed.end(vec![(attempt.id, RelayEnd::Unknown)]);
+                Busy::Ledger(fault).into()
+            }
+        }
+    }
+}
+
+/// What an upstream's answer is for the device.
+enum Answered {
+    /// A certificate that can be passed on, and its private key if it was made for the device.
+    Certificate(Box<Certificate>, Option<PrivateKey>),
+    Refused(UpstreamRefusal, RelayEnd),
+    Later(UpstreamBusy, RelayEnd),
+    Flawed(UpstreamAnswerFlaw, RelayEnd),
+}
+
+impl Answered {
+    fn read(answer: &HttpAnswer, permit: &mut RelayPermit, at: UnixTime, random: &dyn Random) -> Self {
+        let later = || UpstreamBusy::Later { wait: retry_after(answer.retry_after.as_deref(), at) };
+        match answer.status {
+            200 => match certificate(answer, permit, at, random) {
+                Ok((certificate, private_key)) => Self::Certificate(Box::new(certificate), private_key),
+                Err(flaw) => Self::Flawed(flaw, RelayEnd::Refused),
+            },
+            // RFC 7030 §4.2.3: "The client MUST wait at least the specified 'Retry-After' time before repeating the same request": the
+            // upstream has it, and no other does.
+            202 => Self::Later(later(), RelayEnd::Unknown),
+            // The Registrar asks too often, not this device.
+            429 | 503 => Self::Later(later(), RelayEnd::Refused),
+            status => Self::refused(status),
+        }
+    }
+
+    /// By the one table of status codes. A failure inside the upstream or in front of it may come after the certificate was issued.
+    fn refused(status: u16) -> Self {
+        let refusal = match HttpStatus::new(status).to_coap() {
+            Code::UNAUTHORIZED => UpstreamRefusal::Unauthorized,
+            Code::FORBIDDEN => UpstreamRefusal::Forbidden,
+            Code::NOT_FOUND => UpstreamRefusal::NotFound,
+            Code::BAD_REQUEST => UpstreamRefusal::BadRequest,
+            Code::INTERNAL_SERVER_ERROR => return Self::Refused(UpstreamRefusal::Failed, RelayEnd::Unknown),
+            Code::GATEWAY_TIMEOUT => return Self::Refused(UpstreamRefusal::TimedOut, RelayEnd::Unknown),
+            Code::NOT_IMPLEMENTED => UpstreamRefusal::NotImplemented,
+            _ if status / 100 == 5 => return Self::Flawed(UpstreamAnswerFlaw::Status, RelayEnd::Unknown),
+            _ => return Self::Flawed(UpstreamAnswerFlaw::Status, RelayEnd::Refused),
+        };
+        Self::Refused(refusal, RelayEnd::Refused)
+    }
+}
+
+/// The certificate of an answer, checked against the request.
+fn certificate(
+    answer: &HttpAnswer,
+    permit: &mut RelayPermit,
+    at: UnixTime,
+    random: &dyn Random,
+) -> Result<(Certificate, Option<PrivateKey>), UpstreamAnswerFlaw> {
+    if permit.operation() == Function::ServerKeygen {
+        let (key, certificate) = read_key_and_certificate(answer)?;
+        let mut pair = None;
+        random.with_secure(&mut |source| pair = SigningKey::from_pkcs8(key.pkcs8(), source).ok());
+        let signer = pair.ok_or(UpstreamAnswerFlaw::PrivateKey)?;
+        permit.rules().judge(&certificate, signer.spki(), at).map_err(|flaw| match flaw {
+            UpstreamAnswerFlaw::OtherKey => UpstreamAnswerFlaw::PrivateKey,
+            other => other,
+        })?;
+        return Ok((certificate, Some(key)));
+    }
+    let certificate = read_certificate(answer)?;
+    let spki = permit.spki().ok_or(UpstreamAnswerFlaw::OtherKey)?;
+    permit.rules().judge(&certificate, spki, at)?;
+    Ok((certificate, permit.take_private_key()))
+}
+
+/// An answer with the wrong number of rows counts as no answer.
+fn one_each<T>(answer: Result<Vec<T>, LedgerFault>, asked: usize) -> Result<Vec<T>, LedgerFault> {
+    answer.and_then(|rows| if rows.len() == asked { Ok(rows) } else { Err(LedgerFault::Answer) })
+}
+
+fn one<T>(answer: Result<Vec<T>, LedgerFault>) -> Result<T, LedgerFault> {
+    one_each(answer, 1)?.pop().ok_or(LedgerFault::Answer)
+}

@@ -1,0 +1,263 @@
+//! The transport to the upstream CAs: HTTPS with hyper and rustls, on the daemon's tokio runtime.
+//!
+//! Requests come over a bounded channel; each is a task. Connections are kept and used again. A redirect is an answer like any other: it is not
+//! followed.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use authority::Completion;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use hyper::{Method, Request, Response, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use pki::Certificate;
+use rustls::RootCertStore;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use tokio::sync::mpsc;
+
+use crate::body::{BODY_BYTES_MAX, encode_body};
+
+use super::upstream::{HttpAnswer, Upstream, UpstreamFailure, UpstreamOperation, UpstreamReply, UpstreamRequest};
+
+/// Connections that wait for a request, per upstream: a burst beyond makes its own.
+const IDLE_CONNECTIONS_MAX: usize = 8;
+/// Servers close idle connections after about a minute; one that closes ours just before a request costs that request a repeat.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The heads of an answer.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// What an upstream client is made of.
+pub struct HttpUpstreamSpec {
+    /// The URLs of the upstreams up to and with `/.well-known/est`.
+    pub urls: Vec<Uri>,
+    /// The anchors of their HTTPS certificates.
+    pub trust: Vec<Arc<Certificate>>,
+    /// The Registrar's certificate, leaf first.
+    pub certificate: Vec<Vec<u8>>,
+    /// Its key, PKCS #8.
+    pub key: zeroize::Zeroizing<Vec<u8>>,
+    /// The longest time from the beginning of a request to the end of its answer.
+    pub timeout: Duration,
+    /// Requests that may wait.
+    pub in_flight_max: usize,
+    /// The clock.
+    pub now: fn() -> UnixTime,
+}
+
+/// Hands requests to the [`HttpUpstreamService`] on the runtime.
+pub struct HttpUpstream {
+    sender: mpsc::Sender<Queued>,
+    now: fn() -> UnixTime,
+}
+
+type Queued = (UpstreamRequest, Completion<UpstreamReply>);
+
+/// The part that runs on the runtime.
+pub struct HttpUpstreamService {
+    receiver: mpsc::Receiver<Queued>,
+    shared: Arc<HttpClient>,
+}
+
+struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector>, TrackedBody>,
+    urls: Vec<Uri>,
+    timeout: Duration,
+    now: fn() -> UnixTime,
+}
+
+impl HttpUpstream {
+    /// A client and the service that it needs.
+    ///
+    /// # Errors
+    /// The keys and certificates cannot be used.
+    pub fn new(spec: HttpUpstreamSpec) -> Result<(Self, HttpUpstreamService), HttpUpstreamFault> {
+        let mut roots = RootCertStore::empty();
+        for anchor in &spec.trust {
+            roots.add(CertificateDer::from(anchor.der().to_vec())).map_err(HttpUpstreamFault::Trust)?;
+        }
+        let chain = spec.certificate.into_iter().map(CertificateDer::from).collect();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(spec.key.to_vec()));
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(HttpUpstreamFault::Identity)?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(HttpUpstreamFault::Identity)?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(spec.timeout / 2));
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .http1_max_buf_size(HEAD_BYTES_MAX)
+            .build(connector);
+        let (sender, receiver) = mpsc::channel(spec.in_flight_max.max(1));
+        let shared = HttpClient { client, urls: spec.urls, timeout: spec.timeout, now: spec.now };
+        Ok((Self { sender, now: spec.now }, HttpUpstreamService { receiver, shared: Arc::new(shared) }))
+    }
+}
+
+impl Upstream for HttpUpstream {
+    fn send(&self, request: UpstreamRequest, done: Completion<UpstreamReply>) {
+        // The channel is as long as requests may wait, and closes only when the process ends.
+        if let Err(error) = self.sender.try_send((request, done)) {
+            let (_, done) = match error {
+                mpsc::error::TrySendError::Full(queued) | mpsc::error::TrySendError::Closed(queued) => queued,
+            };
+            done(UpstreamReply { at: (self.now)(), answer: Err(UpstreamFailure::NotSent) });
+        }
+    }
+}
+
+impl fmt::Debug for HttpUpstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpUpstream").finish_non_exhaustive()
+    }
+}
+
+impl HttpUpstreamService {
+    /// Serves the requests until every [`HttpUpstream`] is gone. Each request is a task of the runtime that this runs on: as many as the Registrar
+    /// lets wait.
+    pub async fn run(mut self) {
+        while let Some((request, done)) = self.receiver.recv().await {
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move {
+                let answer = shared.exchange(&request).await;
+                done(UpstreamReply { at: (shared.now)(), answer });
+            });
+        }
+    }
+
+    /// The same, for a runtime whose services never end.
+    pub async fn serve(self) -> Infallible {
+        self.run().await;
+        std::future::pending().await
+    }
+}
+
+impl HttpClient {
+    async fn exchange(&self, request: &UpstreamRequest) -> Result<HttpAnswer, UpstreamFailure> {
+        let began = Arc::new(AtomicBool::new(false));
+        let Some(http) = self.request(request, &began) else { return Err(UpstreamFailure::NotSent) };
+        let exchange = async {
+            let response = self.client.request(http).await.map_err(|error| {
+                tracing::debug!(error = %Chain(&error), "a request to an upstream CA failed");
+                if error.is_connect() { UpstreamFailure::NotSent } else { UpstreamFailure::Unknown }
+            })?;
+            read(response).await
+        };
+        let answer = tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(UpstreamFailure::Unknown));
+        match answer {
+            // hyper asks for the body when it writes the head: what was not asked for was not sent.
+            Err(UpstreamFailure::Unknown) if !began.load(Ordering::Acquire) => Err(UpstreamFailure::NotSent),
+            answer => answer,
+        }
+    }
+
+    fn request(&self, request: &UpstreamRequest, began: &Arc<AtomicBool>) -> Option<Request<TrackedBody>> {
+        let base = self.urls.get(request.upstream)?.to_string();
+        let label = request.label.as_deref().map(|label| format!("/{label}")).unwrap_or_default();
+        let uri = format!("{}{label}/{}", base.trim_end_matches('/'), request.operation.segment());
+        let body = |text: String| TrackedBody { bytes: Some(Bytes::from(text)), began: Arc::clone(began) };
+        let http = match request.operation {
+            UpstreamOperation::CaCertificates | UpstreamOperation::CsrAttributes => {
+                Request::builder().method(Method::GET).uri(uri).header(ACCEPT, "*/*").body(body(String::new()))
+            }
+            UpstreamOperation::Enrol(_) => Request::builder()
+                .method(Method::POST)
+                .uri(uri)
+                .header(ACCEPT, "*/*")
+                .header(CONTENT_TYPE, "application/pkcs10")
+                // RFC 7030 §4.2.1 requires it; RFC 8951 has servers ignore it.
+                .header(HeaderName::from_static("content-transfer-encoding"), "base64")
+                .body(body(encode_body(&request.csr))),
+        };
+        http.ok()
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<HttpAnswer, UpstreamFailure> {
+    let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (status, content_type, retry_after) = (response.status().as_u16(), text(CONTENT_TYPE), text(RETRY_AFTER));
+    match Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await {
+        Ok(body) => Ok(HttpAnswer { status, content_type, retry_after, body: body.to_bytes().to_vec() }),
+        Err(error) if error.is::<LengthLimitError>() => Err(UpstreamFailure::TooLong),
+        Err(_) => Err(UpstreamFailure::Unknown),
+    }
+}
+
+/// A body that notes when hyper begins to send it.
+struct TrackedBody {
+    bytes: Option<Bytes>,
+    began: Arc<AtomicBool>,
+}
+
+impl Body for TrackedBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.began.store(true, Ordering::Release);
+        let bytes = self.bytes.take().filter(|bytes| !bytes.is_empty());
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let length = self.bytes.as_ref().map_or(0, Bytes::len);
+        SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+    }
+}
+
+/// An error with its causes, in one line.
+struct Chain<'e>(&'e dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Why an upstream client cannot be made.
+#[derive(Debug)]
+pub enum HttpUpstreamFault {
+    /// An anchor cannot be used.
+    Trust(rustls::Error),
+    /// Certificate and key cannot be used.
+    Identity(rustls::Error),
+}
+
+impl fmt::Display for HttpUpstreamFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trust(error) => write!(f, "a trust anchor cannot be used: {error}"),
+            Self::Identity(error) => write!(f, "certificate and key cannot be used: {error}"),
+        }
+    }
+}
+
+impl Error for HttpUpstreamFault {}

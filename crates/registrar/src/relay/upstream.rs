@@ -1,0 +1,97 @@
+//! What a Registrar asks of the transport to its upstream CAs: one request out, one completion in. The real one is [`super::HttpUpstream`]; a
+//! simulator plays another.
+
+use std::fmt;
+use std::sync::Arc;
+
+use authority::{Completion, Function};
+use rustls_pki_types::UnixTime;
+
+/// Sends requests to upstream CAs.
+pub trait Upstream: Send + Sync {
+    /// Sends one request and completes once, on any thread; it never blocks. A completion that is dropped counts as silence.
+    fn send(&self, request: UpstreamRequest, done: Completion<UpstreamReply>);
+}
+
+/// A request to an upstream CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamRequest {
+    /// The place of the upstream in the list of upstreams.
+    pub upstream: usize,
+    /// What is asked for.
+    pub operation: UpstreamOperation,
+    /// The label of the path (RFC 7030 §3.2.2).
+    pub label: Option<Arc<str>>,
+    /// The CSR in DER; empty for a GET.
+    pub csr: Vec<u8>,
+}
+
+/// An operation of RFC 7030 (§3.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamOperation {
+    /// `/cacerts`
+    CaCertificates,
+    /// `/csrattrs`
+    CsrAttributes,
+    /// `/simpleenroll`, `/simplereenroll`, `/serverkeygen`
+    Enrol(Function),
+}
+
+impl UpstreamOperation {
+    /// The last segment of its path.
+    #[must_use]
+    pub const fn segment(self) -> &'static str {
+        match self {
+            Self::CaCertificates => "cacerts",
+            Self::CsrAttributes => "csrattrs",
+            Self::Enrol(Function::SimpleEnroll) => "simpleenroll",
+            Self::Enrol(Function::SimpleReenroll) => "simplereenroll",
+            Self::Enrol(Function::ServerKeygen) => "serverkeygen",
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamReply {
+    /// When.
+    pub at: UnixTime,
+    /// The answer.
+    pub answer: Result<HttpAnswer, UpstreamFailure>,
+}
+
+/// An answer, read to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// The status code.
+    pub status: u16,
+    /// Content-Type.
+    pub content_type: Option<String>,
+    /// Retry-After.
+    pub retry_after: Option<String>,
+    /// The body, without the framing of HTTP.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFailure {
+    /// Nothing of the request was sent: no connection, or no TLS session with a trusted upstream.
+    NotSent,
+    /// The request, or a part of it, was sent, and no whole answer came in time.
+    Unknown,
+    /// The answer is longer than [`crate::BODY_BYTES_MAX`].
+    TooLong,
+}
+
+impl fmt::Display for UpstreamFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSent => "it cannot be reached, or its TLS handshake failed",
+            Self::Unknown => "it did not answer, or its answer broke off",
+            Self::TooLong => "its answer is too long",
+        })
+    }
+}
+
+impl std::error::Error for UpstreamFailure {}
