@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let printer = arguments
         .trace
         .map(|peer| (peer, Arc::new(TracePrinter::new(est::trace::Style::Text, Box::new(io::stderr())))));
-    let options = StartOptions { observer: observer(arguments, printer.clone()) };
+    let options = StartOptions { observer: observer(arguments, printer.clone()), ..StartOptions::default() };
     let ledger = ledger::open(loaded.config())?;
     let handle = server::start(loaded, ledger, options).map_err(|fault| CommandFault::failed(fault.to_string()))?;
     let _obeying = server::signals::obey(&handle, read)

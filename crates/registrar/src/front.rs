@@ -45,7 +45,7 @@ const _: () = assert!(REQUEST_BYTES_MAX <= BODY_BYTES_MAX);
 /// The front of one configuration: immutable.
 pub struct Front {
     est: Arc<est::ServerConfig>,
-    registrars: Vec<FrontRegistrar>,
+    registrars: Arc<[FrontRegistrar]>,
     by_label: BTreeMap<String, Arc<FrontProfile>>,
     /// Whether a client is told why, if no profile could say.
     tells: bool,
@@ -96,9 +96,16 @@ pub struct FrontRefusal {
 }
 
 impl Front {
+    /// The same front for other answers of the same profiles.
+    #[must_use]
+    pub fn answering(&self, est: Arc<est::ServerConfig>) -> Self {
+        Self::new(est, Arc::clone(&self.registrars))
+    }
+
     /// The front on the profiles of this configuration.
     #[must_use]
-    pub fn new(est: Arc<est::ServerConfig>, registrars: Vec<FrontRegistrar>) -> Self {
+    pub fn new(est: Arc<est::ServerConfig>, registrars: impl Into<Arc<[FrontRegistrar]>>) -> Self {
+        let registrars = registrars.into();
         let mut by_label = BTreeMap::new();
         let mut tells = false;
         for profile in est.profiles() {

@@ -51,7 +51,6 @@ pub use upstream::{HttpAnswer, Upstream, UpstreamFailure, UpstreamOperation, Ups
 /// Asks upstream CAs, for profiles that [`authority::RelayProfile::compile`] made. Shared by all shards.
 pub struct RelayAuthority {
     parts: RelayParts,
-    in_flight: Arc<AtomicUsize>,
     isolate: Isolate,
     executor: Arc<dyn Executor>,
 }
@@ -64,7 +63,7 @@ pub struct RelayParts {
     pub relayed: Arc<dyn RelayLedger>,
     /// The transport.
     pub upstream: Arc<dyn Upstream>,
-    /// The upstreams, in order of preference, as the transport numbers them.
+    /// The upstreams, in order of preference.
     pub pool: Arc<UpstreamPool>,
     /// For keys that are made here.
     pub random: Arc<dyn Random>,
@@ -72,13 +71,15 @@ pub struct RelayParts {
     pub flights: Arc<Flights>,
     /// The maximum of requests that wait for an upstream.
     pub in_flight_max: usize,
+    /// How many wait, of the process: a reload begins no new count.
+    pub waiting: Arc<AtomicUsize>,
 }
 
 impl RelayAuthority {
     /// A Registrar without threads of its own.
     #[must_use]
     pub fn new(parts: RelayParts) -> Self {
-        Self { parts, in_flight: Arc::default(), isolate: |step| step(), executor: Arc::new(Inline) }
+        Self { parts, isolate: |step| step(), executor: Arc::new(Inline) }
     }
 
     /// See [`authority::CaAuthority::isolating`].
@@ -94,7 +95,7 @@ impl RelayAuthority {
     }
 
     fn slot(&self) -> Option<UpstreamSlot> {
-        let count = Arc::clone(&self.in_flight);
+        let count = Arc::clone(&self.parts.waiting);
         let slot = UpstreamSlot(count);
         // The slot counts from here on, and gives itself back if there was no room.
         (slot.0.fetch_add(1, Ordering::Relaxed) < self.parts.in_flight_max).then_some(slot)
@@ -336,8 +337,11 @@ impl RelaySubmission {
     }
 
     fn send<J: Send + 'static>(self, flight: RelayFlight<J>, attempt: Attempt) {
+        let Some(name) = self.parts().pool.name(attempt.upstream).cloned() else {
+            return flight.end(Busy::Upstream(UpstreamBusy::Unreachable).into());
+        };
         let request = UpstreamRequest {
-            upstream: attempt.upstream,
+            upstream: name,
             operation: UpstreamOperation::Enrol(flight.permit.operation()),
             label: flight.permit.rules().spec().upstream_label.as_deref().map(Arc::from),
             csr: flight.permit.csr().to_vec(),

@@ -17,6 +17,7 @@ mod https;
 mod model;
 mod nearest;
 mod reader;
+mod registrar;
 mod sections;
 mod urls;
 mod value;
@@ -32,9 +33,9 @@ pub use fault::{ConfigurationFault, ConfigurationFaults, Location, Problem, Vali
 pub(crate) use fault::{SERVER, SERVER_ISSUER};
 pub use flaw::ServerFlaw;
 pub use model::{
-    AdminSection, AuditSection, AuditSyslog, CaSection, Configuration, CrlSection, DtlsSection, EstSection,
-    ExpiredServer, HttpsSection, LedgerSection, LedgerUrl, LimitsSection, MetricsSection, ProfileSection,
-    RegistrarSection, ServerSection,
+    AdminSection, AuditSection, AuditSyslog, AuthorityKind, CaSection, Configuration, CrlSection, DtlsSection,
+    EstSection, ExpiredServer, HttpsSection, LedgerSection, LedgerUrl, LimitsSection, MetricsSection, ProfileSection,
+    RegistrarSection, RelaySection, ServerSection, UpstreamSection,
 };
 pub use reader::{Effective, Read, ValueOrigin};
 pub use value::SecretUri;

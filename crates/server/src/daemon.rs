@@ -22,6 +22,7 @@ mod ledger;
 mod mailbox;
 mod publish;
 mod readiness;
+mod relay;
 mod reload;
 mod restart;
 mod runtime;
@@ -38,7 +39,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use authority::Ledger;
+use authority::{Ledger, RelayLedger};
 use net::SystemRandom;
 use rustls_pki_types::UnixTime;
 
@@ -70,6 +71,8 @@ pub type ObserverFactory = Box<dyn FnOnce(&[SocketAddr]) -> io::Result<Option<Ar
 pub struct StartOptions {
     /// Sees every message of every session, decrypted, and the secrets: for a trace, a capture or a key log.
     pub observer: Option<ObserverFactory>,
+    /// Where a Registrar keeps what it relays; in memory if there is none.
+    pub relayed: Option<Arc<dyn RelayLedger>>,
 }
 
 /// Binds everything, starts everything, and returns once devices are served. Issued certificates are recorded in `ledger`, which the caller chooses
@@ -105,7 +108,8 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let executor = Arc::new(PoolExecutor::new(&pool));
     crl::fix_layouts(&*ledger, config, (&loaded.cas, &[]))?;
     let crl_statuses = Arc::new(CrlStatuses::default());
-    let issuing = Issuing::new(config, Arc::clone(&ledger), Arc::clone(&random), executor, Arc::clone(&exposition));
+    let (relaying, transport) = relay::start(&loaded, options.relayed)?.unzip();
+    let issuing = Issuing::new(config, (Arc::clone(&ledger), relaying), &random, executor, Arc::clone(&exposition));
     let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
     let watch = watch::Watch {
         certificates: Arc::clone(&certificates),
@@ -120,12 +124,14 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let metrics_address = watch.start(config, &exposition, &runtime)?;
     admin::start(config, Arc::clone(&ledger), (clock, Arc::clone(&snapshot)), &runtime)?;
     let crls = crl::start(config, (Arc::clone(&ledger), crl_statuses), &snapshot, (&runtime, &control))?;
+    let reloader = Reloader::new(&loaded, issuing, Arc::clone(&snapshot), Arc::clone(&control));
+    relay::serve(transport, &loaded, (&reloader, &snapshot), &runtime);
     tell(&loaded);
     let logs = Logs::start()?;
     let mut handle = Handle {
         addresses: bound.addresses,
         control: Arc::clone(&control),
-        reloader: Reloader::new(&loaded, issuing, Arc::clone(&snapshot), Arc::clone(&control)),
+        reloader,
         ledger,
         certificates,
         pool: Arc::clone(&pool),

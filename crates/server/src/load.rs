@@ -11,6 +11,7 @@ mod loading;
 mod memory;
 mod process;
 mod profiles;
+mod registrar;
 mod secrets;
 mod shown;
 mod sizes;
@@ -19,7 +20,7 @@ mod warning;
 
 use std::sync::Arc;
 
-use authority::{Ca, KeyPackageSigner, Profile, RingSigner};
+use authority::{Ca, KeyPackageSigner, RingSigner};
 use net::SystemRandom;
 use pki::UnixTime;
 
@@ -35,6 +36,7 @@ pub(crate) use dates::testing;
 pub(crate) use dates::{DatedCertificate, warnings_at};
 pub(crate) use front::LoadedFront;
 pub(crate) use process::Process;
+pub(crate) use registrar::LoadedRegistrar;
 pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
 pub use warning::Warning;
 
@@ -60,6 +62,8 @@ pub struct Loaded {
     pub(crate) cas: Vec<Arc<Ca>>,
     /// Every certificate that the configuration names, for the tasks that watch their dates.
     pub(crate) certificates: Arc<[DatedCertificate]>,
+    /// Of a Registrar.
+    pub(crate) registrar: Option<Arc<LoadedRegistrar>>,
 }
 
 impl Loaded {
@@ -157,9 +161,13 @@ impl Loading {
         if let Some(shown) = &shown {
             self.judge_as_devices_do(&config, shown, &authorities);
         }
-        let profiles: Vec<_> =
-            config.profiles.iter().map(|section| self.profile(section, &config, &authorities)).collect();
-        let profiles: Option<Vec<Arc<Profile>>> = profiles.into_iter().collect();
+        let (profiles, relayed) = match &config.registrar {
+            None => (self.ca_profiles(&config, &authorities), None),
+            Some(section) => {
+                let relayed = self.relay(section, &config, process, (shards, shown.as_ref(), cookie.as_ref()));
+                relayed.map(|(profiles, relayed)| (Some(profiles), Some(relayed)))?
+            }
+        };
         let issues = |ca: &&LoadedCa| config.profiles.iter().any(|profile| profile.spec.ca.value == ca.ca.name());
         let cas = authorities.iter().map(|it| Arc::clone(&it.ca)).collect();
         let issuers = authorities.iter().filter(issues).map(|it| Arc::clone(&it.ca)).collect();
@@ -192,6 +200,7 @@ impl Loading {
             front,
             cas,
             certificates: Arc::default(),
+            registrar: relayed,
             sizes,
         })
     }

@@ -7,8 +7,8 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use authority::Completion;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -39,8 +39,6 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// What an upstream client is made of.
 pub struct HttpUpstreamSpec {
-    /// The URLs of the upstreams up to and with `/.well-known/est`.
-    pub urls: Vec<Uri>,
     /// The anchors of their HTTPS certificates.
     pub trust: Vec<Arc<Certificate>>,
     /// The Registrar's certificate, leaf first.
@@ -49,15 +47,17 @@ pub struct HttpUpstreamSpec {
     pub key: zeroize::Zeroizing<Vec<u8>>,
     /// The longest time from the beginning of a request to the end of its answer.
     pub timeout: Duration,
-    /// Requests that may wait.
-    pub in_flight_max: usize,
     /// The clock.
     pub now: fn() -> UnixTime,
 }
 
+/// Requests that may wait on their way to the runtime: as many as a configuration may let wait for upstreams.
+const QUEUE_MAX: usize = 65_536;
+
 /// Hands requests to the [`HttpUpstreamService`] on the runtime.
 pub struct HttpUpstream {
     sender: mpsc::Sender<Queued>,
+    client: Arc<Mutex<Arc<HttpClient>>>,
     now: fn() -> UnixTime,
 }
 
@@ -66,12 +66,11 @@ type Queued = (UpstreamRequest, Completion<UpstreamReply>);
 /// The part that runs on the runtime.
 pub struct HttpUpstreamService {
     receiver: mpsc::Receiver<Queued>,
-    shared: Arc<HttpClient>,
+    client: Arc<Mutex<Arc<HttpClient>>>,
 }
 
 struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, TrackedBody>,
-    urls: Vec<Uri>,
     timeout: Duration,
     now: fn() -> UnixTime,
 }
@@ -82,33 +81,21 @@ impl HttpUpstream {
     /// # Errors
     /// The keys and certificates cannot be used.
     pub fn new(spec: HttpUpstreamSpec) -> Result<(Self, HttpUpstreamService), HttpUpstreamFault> {
-        let mut roots = RootCertStore::empty();
-        for anchor in &spec.trust {
-            roots.add(CertificateDer::from(anchor.der().to_vec())).map_err(HttpUpstreamFault::Trust)?;
-        }
-        let chain = spec.certificate.into_iter().map(CertificateDer::from).collect();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(spec.key.to_vec()));
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(HttpUpstreamFault::Identity)?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .map_err(HttpUpstreamFault::Identity)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(spec.timeout / 2));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .http1_max_buf_size(HEAD_BYTES_MAX)
-            .build(connector);
-        let (sender, receiver) = mpsc::channel(spec.in_flight_max.max(1));
-        let shared = HttpClient { client, urls: spec.urls, timeout: spec.timeout, now: spec.now };
-        Ok((Self { sender, now: spec.now }, HttpUpstreamService { receiver, shared: Arc::new(shared) }))
+        let now = spec.now;
+        let client = Arc::new(Mutex::new(Arc::new(HttpClient::new(spec)?)));
+        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        let service = HttpUpstreamService { receiver, client: Arc::clone(&client) };
+        Ok((Self { sender, client, now }, service))
+    }
+
+    /// Uses other keys and certificates for the requests that begin from now on.
+    ///
+    /// # Errors
+    /// The keys and certificates cannot be used; then nothing has changed.
+    pub fn renew(&self, spec: HttpUpstreamSpec) -> Result<(), HttpUpstreamFault> {
+        let client = Arc::new(HttpClient::new(spec)?);
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
     }
 }
 
@@ -135,7 +122,7 @@ impl HttpUpstreamService {
     /// lets wait.
     pub async fn run(mut self) {
         while let Some((request, done)) = self.receiver.recv().await {
-            let shared = Arc::clone(&self.shared);
+            let shared = Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner));
             tokio::spawn(async move {
                 let answer = shared.exchange(&request).await;
                 done(UpstreamReply { at: (shared.now)(), answer });
@@ -151,9 +138,37 @@ impl HttpUpstreamService {
 }
 
 impl HttpClient {
+    fn new(spec: HttpUpstreamSpec) -> Result<Self, HttpUpstreamFault> {
+        let mut roots = RootCertStore::empty();
+        for anchor in &spec.trust {
+            roots.add(CertificateDer::from(anchor.der().to_vec())).map_err(HttpUpstreamFault::Trust)?;
+        }
+        let chain = spec.certificate.into_iter().map(CertificateDer::from).collect();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(spec.key.to_vec()));
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(HttpUpstreamFault::Identity)?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(HttpUpstreamFault::Identity)?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(spec.timeout / 2));
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .http1_max_buf_size(HEAD_BYTES_MAX)
+            .build(connector);
+        Ok(Self { client, timeout: spec.timeout, now: spec.now })
+    }
+
     async fn exchange(&self, request: &UpstreamRequest) -> Result<HttpAnswer, UpstreamFailure> {
         let began = Arc::new(AtomicBool::new(false));
-        let Some(http) = self.request(request, &began) else { return Err(UpstreamFailure::NotSent) };
+        let Some(http) = Self::request(request, &began) else { return Err(UpstreamFailure::NotSent) };
         let exchange = async {
             let response = self.client.request(http).await.map_err(|error| {
                 tracing::debug!(error = %Chain(&error), "a request to an upstream CA failed");
@@ -169,8 +184,8 @@ impl HttpClient {
         }
     }
 
-    fn request(&self, request: &UpstreamRequest, began: &Arc<AtomicBool>) -> Option<Request<TrackedBody>> {
-        let base = self.urls.get(request.upstream)?.to_string();
+    fn request(request: &UpstreamRequest, began: &Arc<AtomicBool>) -> Option<Request<TrackedBody>> {
+        let base = &request.upstream;
         let label = request.label.as_deref().map(|label| format!("/{label}")).unwrap_or_default();
         let uri = format!("{}{label}/{}", base.trim_end_matches('/'), request.operation.segment());
         let body = |text: String| TrackedBody { bytes: Some(Bytes::from(text)), began: Arc::clone(began) };

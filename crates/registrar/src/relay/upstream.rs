@@ -16,8 +16,8 @@ pub trait Upstream: Send + Sync {
 /// A request to an upstream CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamRequest {
-    /// The place of the upstream in the list of upstreams.
-    pub upstream: usize,
+    /// The upstream: the URL of its EST service, up to and with `/.well-known/est`.
+    pub upstream: Arc<str>,
     /// What is asked for.
     pub operation: UpstreamOperation,
     /// The label of the path (RFC 7030 §3.2.2).

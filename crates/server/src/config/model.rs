@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use authority::{CaProfileSpec, VerifySignatures};
+use authority::{CaProfileSpec, RelayedKeys, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 use pki::issue::crl::CrlUrl;
 
@@ -26,6 +26,8 @@ pub struct Configuration {
     pub est: EstSection,
     /// `[limits]`
     pub limits: LimitsSection,
+    /// `[authority]` of a Registrar; `None` if this server issues.
+    pub registrar: Option<UpstreamSection>,
     /// `[ca.NAME]`
     pub cas: Vec<CaSection>,
     /// `[[profile]]`
@@ -127,6 +129,45 @@ pub struct LimitsSection {
     pub enrolments_in_flight_max: u32,
 }
 
+/// Who issues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorityKind {
+    /// This server, with the keys of `[ca.NAME]`.
+    Ca,
+    /// Upstream CAs.
+    Registrar,
+}
+
+/// `[authority]` of a Registrar
+#[derive(Clone, Debug)]
+pub struct UpstreamSection {
+    /// `upstreams`: URLs of their EST services, the preferred one first.
+    pub upstreams: Read<Vec<String>>,
+    /// `trust`: PEM files with the anchors of their HTTPS certificates.
+    pub trust: Read<Vec<PathBuf>>,
+    /// `certificate`: PEM, the Registrar's own, leaf first.
+    pub certificate: Read<PathBuf>,
+    /// `key`
+    pub key: Read<SecretUri>,
+    /// `timeout`: of one exchange with an upstream.
+    pub timeout: Duration,
+    /// `in_flight_max`: requests that wait for upstreams; beyond it, 5.03.
+    pub in_flight_max: u32,
+    /// `refresh_interval`: how often the answers to `/crts` and `/att` are fetched.
+    pub refresh_interval: Duration,
+}
+
+/// The keys of `[[profile]]` that only a Registrar has.
+#[derive(Clone, Debug)]
+pub struct RelaySection {
+    /// `issuers`: PEM files of the CAs that issue upstream.
+    pub issuers: Read<Vec<PathBuf>>,
+    /// `upstream_label`
+    pub upstream_label: Option<Read<String>>,
+    /// `server_keys`
+    pub server_keys: RelayedKeys,
+}
+
 /// `[ca.NAME]`
 #[derive(Clone, Debug)]
 pub struct CaSection {
@@ -156,6 +197,8 @@ pub struct ProfileSection {
     /// The specification for the authority. It refers to the CA by the name in `ca`, and the manufacturers' certificates have not been read
     /// yet.
     pub spec: CaProfileSpec<Read<String>>,
+    /// The keys that only a Registrar has; then no CA is named.
+    pub relay: Option<RelaySection>,
     /// Where `name` was written.
     pub name: Read<()>,
     /// Where `labels` were written.

@@ -91,6 +91,11 @@ impl<'d> Section<'d> {
         self.table.is_some_and(|table| table.get(key).is_some())
     }
 
+    /// A value that no key of this section has.
+    pub(super) fn unwritten<T>(&self, value: T) -> Read<T> {
+        Read { key: self.path.clone(), place: self.place.clone(), value }
+    }
+
     fn get(&mut self, key: &'static str) -> Option<&'d Placed> {
         self.known.push(key);
         self.table?.get(key)

@@ -13,10 +13,11 @@ use super::document::TomlTable;
 use super::fault::{Location, Problem, from_file};
 use super::https::{cross_check_https, https, registrar};
 use super::model::{
-    AdminSection, CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LedgerUrl,
-    LimitsSection, MetricsSection, ProfileSection, RegistrarSection, ServerSection,
+    AdminSection, AuthorityKind, CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection,
+    LedgerUrl, LimitsSection, MetricsSection, ProfileSection, RegistrarSection, ServerSection,
 };
 use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin, check_span, number, span};
+use super::registrar::{authority, cross_check_relay, refuse_issue, relay};
 use super::urls::{crl, crl_url, cross_check_crl, url};
 use super::value::{Moment, SecretUri, Span, Value, Word, Words};
 use super::words::{DeviceIdWord, San, Subject};
@@ -50,11 +51,15 @@ pub(super) fn read(
     let dtls = dtls(reader, &mut root);
     let est = est(reader, &mut root);
     let limits = limits(reader, &mut root);
+    let (kind, upstream) = authority(reader, &mut root);
     let cas: Vec<_> =
         reader.named_sections(&mut root, "ca").into_iter().map(|(name, section)| ca(reader, name, section)).collect();
-    let profiles: Vec<_> =
-        reader.listed_sections(&mut root, "profile").into_iter().map(|section| profile(reader, section)).collect();
-    if cas.is_empty() {
+    let profiles: Vec<_> = reader
+        .listed_sections(&mut root, "profile")
+        .into_iter()
+        .map(|section| profile(reader, section, kind))
+        .collect();
+    if cas.is_empty() && kind == AuthorityKind::Ca {
         reader.fault(&Location::File(file.clone()), "ca".into(), Problem::Missing { example: "[ca.main]" });
     }
     if profiles.is_empty() {
@@ -79,6 +84,9 @@ pub(super) fn read(
     if let Some(https) = &https {
         cross_check_https(reader, https.as_ref(), &registrars, &profiles);
     }
+    if kind == AuthorityKind::Registrar {
+        cross_check_relay(reader, &cas, &profiles);
+    }
     if let Some(crl) = &crl {
         cross_check_crl(reader, crl, &cas);
     }
@@ -88,6 +96,7 @@ pub(super) fn read(
         dtls,
         est,
         limits,
+        registrar: upstream?,
         cas,
         profiles,
         ledger: ledger?,
@@ -271,10 +280,14 @@ fn ca(reader: &mut SectionReader, name: String, mut section: Section<'_>) -> Opt
     Some(CaSection { name, certificate, root, rollover, key, verify_signatures, crl_url, ca_issuers_url, ocsp_url })
 }
 
-fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<ProfileSection> {
+fn profile(reader: &mut SectionReader, mut section: Section<'_>, kind: AuthorityKind) -> Option<ProfileSection> {
     let name: Option<Read<String>> = reader.required(&mut section, "name", "name = \"meters\"");
     let labels = reader.or(&mut section, "labels", vec![String::new()]);
-    let ca = reader.required(&mut section, "ca", "ca = \"main\"");
+    let relay = relay(reader, &mut section, kind);
+    let ca = match kind {
+        AuthorityKind::Ca => reader.required(&mut section, "ca", "ca = \"main\""),
+        AuthorityKind::Registrar => Some(section.unwritten(String::new())),
+    };
     let manufacturers = reader.required(&mut section, "manufacturers", "manufacturers = [\"manufacturer/ca.pem\"]");
     let (name, name_place) = name.map(Read::take).unzip();
     // A missing name or CA is already a fault: the rest is read to find its faults, then dropped.
@@ -289,12 +302,17 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
     spec.subject = reader.or(&mut issue, "subject", Subject(SubjectRule::Csr, "csr".into())).value.0;
     let san: Read<Vec<San>> = reader.or(&mut issue, "san", Vec::new());
     spec.san = san.value.into_iter().map(|San(kind)| kind).collect();
-    let validity = reader.or(&mut issue, "validity", Span(365 * day));
+    let validity = match kind {
+        AuthorityKind::Ca => reader.or(&mut issue, "validity", Span(365 * day)),
+        AuthorityKind::Registrar => refuse_issue(reader, &mut issue).unwritten(Span(365 * day)),
+    };
     check_span(reader, &validity, (authority::VALIDITY_MIN, 36_500 * day));
     let (validity, validity_place) = validity.take();
     spec.validity = validity.0;
     spec.allow_identity_key = reader.or(&mut issue, "allow_identity_key", false).value;
-    spec.server_keys = reader.or(&mut section, "server_keys", false).value;
+    if kind == AuthorityKind::Ca {
+        spec.server_keys = reader.or(&mut section, "server_keys", false).value;
+    }
     let key_encryption_keys: Option<Read<SecretUri>> = reader.optional(&mut section, "server_key_encryption_keys");
     if let Some(named) = key_encryption_keys.as_ref().filter(|_| !spec.server_keys) {
         let problem = Problem::Conflict {
@@ -332,6 +350,7 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
     let ca = spec.ca.take()?;
     Some(ProfileSection {
         spec: spec.with_ca(ca, Vec::new()),
+        relay: relay?,
         name: name_place?,
         labels: labels_place,
         validity: validity_place,
@@ -422,7 +441,7 @@ fn admin(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<Option<Ad
 fn cross_check(reader: &mut SectionReader, cas: &[CaSection], profiles: &[ProfileSection]) {
     let known: Vec<String> = cas.iter().map(|ca| ca.name.clone()).collect();
     for (index, profile) in profiles.iter().enumerate() {
-        if !known.contains(&profile.spec.ca.value) {
+        if profile.relay.is_none() && !known.contains(&profile.spec.ca.value) {
             let problem =
                 Problem::UnknownReference { kind: "ca", name: profile.spec.ca.value.clone(), known: known.clone() };
             reader.faults.push(profile.spec.ca.fault(problem));

@@ -11,16 +11,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use authority::{CaAuthority, Executor, Flights, Ledger};
+use authority::{Authority, CaAuthority, Executor, Flights, Ledger};
 use net::SystemRandom;
 use pki::issue::NodePrefix;
 use rustls_pki_types::UnixTime;
 
 use super::control::Control;
 use super::crl::{self, LayoutFault};
+use super::relay::Relaying;
 use super::restart::needs_restart;
 use super::snapshot::Snapshot;
-use super::work::isolate;
+use super::work::{Ticket, isolate};
 use crate::config::{Configuration, ConfigurationFaults, Sources};
 use crate::load::{self, Loaded, Process, Warning};
 use crate::metrics::Exposition;
@@ -70,12 +71,29 @@ impl Reloader {
         let reread = reread.and_then(|reread| running.fix_layouts(&reread.loaded).map(|()| reread));
         running.issuing.exposition.reloaded(reread.is_ok().then(UnixTime::now));
         let reread = reread?;
+        running.issuing.renew_transport(&reread.loaded)?;
         running.snapshot.store(Arc::new(running.issuing.snapshot(&reread.loaded)));
         running.control.wake();
         Ok(Reloaded {
             needs_restart: needs_restart(&running.started, &reread.written),
             warnings: reread.loaded.warnings().to_vec(),
         })
+    }
+
+    /// Puts new answers of an upstream CA in force, under the configuration that is in force.
+    pub(super) fn republish(&self) {
+        let running = &*self.0;
+        let _turn = running.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = running.snapshot.load_full();
+        let Some(registrar) = &snapshot.registrar else { return };
+        let rebuilt = registrar.compile(&running.process).map_err(|fault| fault.to_string());
+        match rebuilt.and_then(|profiles| (registrar.rebuild)(profiles).map_err(|fault| fault.to_string())) {
+            Ok(est) => {
+                running.snapshot.store(Arc::new(snapshot.answering(est)));
+                running.control.wake();
+            }
+            Err(fault) => tracing::warn!("the upstream's answers cannot be published: {fault}"),
+        }
     }
 
     /// Records that a configuration could not be read: the previous one stays in force.
@@ -117,22 +135,45 @@ pub(super) struct Issuing {
     /// Lives as long as the process: with it the ledger recognises the certificates that it would still hold.
     node: NodePrefix,
     exposition: Arc<Exposition>,
+    /// Of a Registrar.
+    relaying: Option<Relaying>,
 }
 
 impl Issuing {
     pub(super) fn new(
         config: &Configuration,
-        ledger: Arc<dyn Ledger>,
-        random: Arc<SystemRandom>,
+        (ledger, relaying): (Arc<dyn Ledger>, Option<Relaying>),
+        random: &Arc<SystemRandom>,
         executor: Arc<dyn Executor>,
         exposition: Arc<Exposition>,
     ) -> Self {
         let in_flight_max = usize::try_from(config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
         let node = NodePrefix::new(config.server.node);
-        Self { node, ledger, exposition, flights: Arc::new(Flights::new(in_flight_max)), random, executor }
+        Self {
+            node,
+            ledger,
+            exposition,
+            flights: Arc::new(Flights::new(in_flight_max)),
+            random: Arc::clone(random),
+            executor,
+            relaying,
+        }
     }
 
-    pub(super) fn snapshot(&self, loaded: &Loaded) -> Snapshot {
+    /// New keys and certificates of a Registrar are used from the next request on.
+    fn renew_transport(&self, loaded: &Loaded) -> Result<(), ConfigurationFaults> {
+        match (&self.relaying, &loaded.registrar) {
+            (Some(relaying), Some(registrar)) => relaying.renew(registrar, &loaded.config),
+            (None, None) => Ok(()),
+            _ => Err(ConfigurationFaults(vec![super::relay::kind_fault(&loaded.config)])),
+        }
+    }
+
+    fn authority(&self, loaded: &Loaded) -> Arc<dyn Authority<Ticket>> {
+        if let (Some(relaying), Some(registrar)) = (&self.relaying, &loaded.registrar) {
+            let shared = (Arc::clone(&self.ledger), Arc::clone(&self.random), Arc::clone(&self.flights));
+            return relaying.authority(registrar, shared, Arc::clone(&self.executor));
+        }
         let authority = CaAuthority::new(
             Arc::clone(&self.ledger),
             Arc::clone(&loaded.signer) as Arc<dyn authority::Signer>,
@@ -142,19 +183,23 @@ impl Issuing {
         )
         .isolating(isolate)
         .executing_on(Arc::clone(&self.executor));
-        let authority = match &loaded.package_signer {
-            Some(signer) => authority.signing_key_packages(Arc::clone(signer)),
-            None => authority,
-        };
+        match &loaded.package_signer {
+            Some(signer) => Arc::new(authority.signing_key_packages(Arc::clone(signer))),
+            None => Arc::new(authority),
+        }
+    }
+
+    pub(super) fn snapshot(&self, loaded: &Loaded) -> Snapshot {
         let profiles = loaded.config.profiles.iter().map(|profile| profile.spec.profile.name.as_str());
         Snapshot {
             est: Arc::clone(&loaded.est),
-            authority: Arc::new(authority),
+            authority: self.authority(loaded),
             meters: self.exposition.profiles(profiles),
             issuers: Arc::clone(&loaded.issuers),
             crls: Arc::new(crl::plan(loaded)),
             front: loaded.front.clone(),
             certificates: Arc::clone(&loaded.certificates),
+            registrar: loaded.registrar.clone(),
         }
     }
 }

@@ -7,7 +7,7 @@ use authority::{Authority, Ca};
 
 use super::work::Ticket;
 use crate::crl::CrlPlan;
-use crate::load::{DatedCertificate, LoadedFront};
+use crate::load::{DatedCertificate, LoadedFront, LoadedRegistrar};
 use crate::metrics::ProfileTable;
 
 /// What a configuration compiles to: how to answer, which CAs issue, and what is counted and watched.
@@ -24,6 +24,25 @@ pub(super) struct Snapshot {
     pub(super) front: Option<LoadedFront>,
     /// Every certificate that the configuration names.
     pub(super) certificates: Arc<[DatedCertificate]>,
+    /// Of a Registrar.
+    pub(super) registrar: Option<Arc<LoadedRegistrar>>,
+}
+
+impl Snapshot {
+    /// The same, with other answers.
+    pub(super) fn answering(&self, est: est::ServerConfig) -> Self {
+        let est = Arc::new(est);
+        Self {
+            front: self.front.as_ref().map(|front| front.answering(&est)),
+            est,
+            authority: Arc::clone(&self.authority),
+            meters: Arc::clone(&self.meters),
+            issuers: Arc::clone(&self.issuers),
+            crls: Arc::clone(&self.crls),
+            certificates: Arc::clone(&self.certificates),
+            registrar: self.registrar.clone(),
+        }
+    }
 }
 
 /// One shard's view: it looks for a new snapshot at the beginning of a turn and uses the same one throughout the turn.

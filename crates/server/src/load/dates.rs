@@ -39,6 +39,10 @@ pub(crate) enum CertificateRole {
     TrustedCa,
     /// In `trust` of a Registrar.
     RegistrarCa,
+    /// The certificate that this Registrar shows its upstream CAs.
+    Registrar,
+    /// An upstream CA, or an anchor of its HTTPS certificate.
+    UpstreamCa,
 }
 
 impl CertificateRole {
@@ -51,6 +55,8 @@ impl CertificateRole {
             Self::Manufacturer => "manufacturer",
             Self::TrustedCa => "trusted_ca",
             Self::RegistrarCa => "registrar_ca",
+            Self::Registrar => "registrar",
+            Self::UpstreamCa => "upstream_ca",
         }
     }
 
@@ -63,6 +69,8 @@ impl CertificateRole {
             Self::Manufacturer => "manufacturer",
             Self::TrustedCa => "trusted CA",
             Self::RegistrarCa => "CA of a Registrar",
+            Self::Registrar => "Registrar",
+            Self::UpstreamCa => "upstream CA",
         }
     }
 
@@ -83,6 +91,12 @@ impl CertificateRole {
             }
             (Self::RegistrarCa, _) => {
                 "the Registrar is recognized whatever its dates are; to stop that, remove it from `trust`, then send SIGHUP"
+            }
+            (Self::Registrar, _) => {
+                "renew it, then send SIGHUP; outside its validity the upstream CA refuses this Registrar, and devices are answered 5.03"
+            }
+            (Self::UpstreamCa, _) => {
+                "list its successor beside it, then send SIGHUP; outside its validity nothing of this CA is trusted"
             }
             (Self::Manufacturer, _) => {
                 "its devices can enrol whatever its dates are; to stop that, remove it from `manufacturers`, then send SIGHUP"

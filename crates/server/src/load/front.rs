@@ -20,6 +20,13 @@ pub(crate) struct LoadedFront {
     pub(crate) identity: FrontIdentity,
 }
 
+impl LoadedFront {
+    /// The same with other answers.
+    pub(crate) fn answering(&self, est: &Arc<est::ServerConfig>) -> Self {
+        Self { front: Arc::new(self.front.answering(Arc::clone(est))), identity: self.identity.clone() }
+    }
+}
+
 impl Loading {
     /// The front; `None` without the section, or after a fault.
     pub(super) fn front(&mut self, config: &Configuration, est: &Arc<est::ServerConfig>) -> Option<LoadedFront> {

@@ -13,7 +13,18 @@ use super::warning::Warning;
 use crate::config::{self, Configuration, ConfigurationFault, Problem, ProfileSection};
 
 impl Loading {
-    pub(super) fn profile(
+    /// The profiles that CAs of this server issue for.
+    pub(super) fn ca_profiles(
+        &mut self,
+        config: &Configuration,
+        authorities: &[LoadedCa],
+    ) -> Option<Vec<Arc<Profile>>> {
+        let compiled: Vec<_> =
+            config.profiles.iter().map(|section| self.profile(section, config, authorities)).collect();
+        compiled.into_iter().collect()
+    }
+
+    fn profile(
         &mut self,
         section: &ProfileSection,
         config: &Configuration,
@@ -46,7 +57,12 @@ impl Loading {
         }
     }
 
-    fn manufacturers(&mut self, section: &ProfileSection, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
+    pub(super) fn manufacturers(
+        &mut self,
+        section: &ProfileSection,
+        path: &Path,
+        file: &Path,
+    ) -> Option<Vec<Arc<Certificate>>> {
         let certificates = self.manufacturers_in(section, path, file)?;
         for certificate in &certificates {
             let path = config::from_file(file, path);

@@ -1,0 +1,220 @@
+//! What a Registrar needs: its identity before upstream CAs, whom it trusts there, and its profiles.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authority::{Profile, RelayProfile, RelayProfileFault, RelayProfileSpec, UpstreamFacts};
+use pki::{Certificate, UnixTime};
+use registrar::relay::{HttpUpstream, HttpUpstreamSpec};
+use zeroize::Zeroizing;
+
+use super::dates::{CertificateRole, Gravity};
+use super::loading::Loading;
+use super::process::Process;
+use super::secrets::PRIVATE_KEY;
+use super::shown::ServerChain;
+use super::spec::server_spec;
+use super::warning::Warning;
+use crate::config::{self, Configuration, Problem, ProfileSection, Read, RelaySection, UpstreamSection};
+
+/// Rebuilds the server's configuration from other profiles.
+pub(crate) type Rebuild = Box<dyn Fn(Vec<Arc<Profile>>) -> Result<est::ServerConfig, est::ConfigFault> + Send + Sync>;
+
+/// A Registrar's part of a configuration.
+pub(crate) struct LoadedRegistrar {
+    /// The URLs of the upstreams.
+    pub(crate) upstreams: Vec<Arc<str>>,
+    pub(crate) timeout: Duration,
+    pub(crate) in_flight_max: usize,
+    pub(crate) refresh_interval: Duration,
+    /// The profiles, without what the upstream says.
+    pub(crate) profiles: Vec<RelayProfileSpec>,
+    pub(crate) rebuild: Rebuild,
+    trust: Vec<Arc<Certificate>>,
+    certificate: Vec<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+impl LoadedRegistrar {
+    /// What the transport is made from.
+    pub(crate) fn transport(&self) -> HttpUpstreamSpec {
+        HttpUpstreamSpec {
+            trust: self.trust.clone(),
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            timeout: self.timeout,
+            now: UnixTime::now,
+        }
+    }
+
+    /// The profiles with what the upstream says now.
+    pub(crate) fn compile(&self, process: &Process) -> Result<Vec<Arc<Profile>>, RelayProfileFault> {
+        let compiled = self.profiles.iter().map(|spec| compile(spec, process).map(Arc::new));
+        compiled.collect()
+    }
+}
+
+/// Certificates that an upstream lists and that do not fit the profile are not published.
+fn compile(spec: &RelayProfileSpec, process: &Process) -> Result<Profile, RelayProfileFault> {
+    let facts = process.upstream_facts(spec.upstream_label.as_deref());
+    match RelayProfile::compile(spec.clone(), facts) {
+        Err(fault @ RelayProfileFault::Profile(_)) => {
+            let without = RelayProfile::compile(spec.clone(), UpstreamFacts::default())?;
+            tracing::warn!(profile = %spec.profile.name, "the upstream's answer to cacerts cannot be used: {fault}");
+            Ok(without)
+        }
+        compiled => compiled,
+    }
+}
+
+/// What is read before the profiles are compiled.
+struct RegistrarIdentity {
+    trust: Vec<Arc<Certificate>>,
+    certificate: Vec<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+impl Loading {
+    /// The profiles of a Registrar, and what it needs besides.
+    pub(super) fn relay(
+        &mut self,
+        section: &UpstreamSection,
+        config: &Configuration,
+        process: &Arc<Process>,
+        (shards, shown, cookie): (u16, Option<&ServerChain>, Option<&dtls::CookieKeys>),
+    ) -> Option<(Vec<Arc<Profile>>, Arc<LoadedRegistrar>)> {
+        let identity = self.own_identity(section, config);
+        let sections = config.profiles.iter().filter_map(|profile| Some((profile, profile.relay.as_ref()?)));
+        let specs: Vec<_> = sections.map(|(profile, relay)| self.relay_profile(profile, relay, config)).collect();
+        let specs: Option<Vec<RelayProfileSpec>> = specs.into_iter().collect();
+        let (served, cookie) = (Arc::clone(&shown?.identity), cookie?.clone());
+        let (config, certificates) = (config.clone(), Arc::clone(&process.certificates));
+        let rebuild: Rebuild = Box::new(move |profiles| {
+            let mut spec = server_spec(&config, shards, Arc::clone(&served), cookie.clone(), profiles);
+            spec.certificates = Arc::clone(&certificates);
+            est::ServerConfig::new(spec)
+        });
+        let loaded = Arc::new(identity?.with(section, specs?, rebuild));
+        // Each has been compiled once without what the upstream says.
+        let profiles = loaded.compile(process).ok()?;
+        Some((profiles, loaded))
+    }
+
+    fn own_identity(&mut self, section: &UpstreamSection, config: &Configuration) -> Option<RegistrarIdentity> {
+        let file = &config.file;
+        let trust: Vec<_> =
+            section.trust.value.iter().map(|path| self.upstream_cas(&section.trust, path, file)).collect();
+        let chain = self.chain_in(&section.certificate, &section.certificate.value, file);
+        let key = self.private_key(&section.key, file);
+        let (trust, (certificate, listed), (key, key_path)) =
+            (trust.into_iter().collect::<Option<Vec<_>>>()?, chain?, key?);
+        let path = config::from_file(file, &section.certificate.value);
+        let leaf = &listed.usable.first()?.certificate;
+        self.check_validity(&section.certificate, path.clone(), CertificateRole::Registrar, leaf, Gravity::Warning);
+        let random = Arc::clone(&self.random);
+        let mut spki = None;
+        authority::Random::with_secure(&*random, &mut |source| {
+            spki = pki::SigningKey::from_pkcs8(key.pkcs8(), source).ok().map(|key| key.spki().to_vec());
+        });
+        if spki.as_deref() != Some(leaf.spki()) {
+            self.faults.push(section.key.fault(Problem::KeyMismatch { certificate: path, key: key_path }));
+            return None;
+        }
+        // RFC 7030 §3.7: an upstream lets a client with id-kp-cmcRA speak for others.
+        if !leaf.extended_key_usage().is_some_and(|usage| usage.cmc_ra) {
+            self.warnings.push(Warning {
+                key: section.certificate.key.clone(),
+                what: format!(
+                    "{} lacks id-kp-cmcRA: an upstream CA that asks for it will not let this Registrar speak for its devices",
+                    path.display()
+                ),
+                remedy: "have it reissued with the extended key usages clientAuth and id-kp-cmcRA (1.3.6.1.5.5.7.3.28)",
+            });
+        }
+        let identity =
+            RegistrarIdentity { trust: trust.concat(), certificate, key: Zeroizing::new(key.pkcs8().to_vec()) };
+        let trial = HttpUpstreamSpec {
+            trust: identity.trust.clone(),
+            certificate: identity.certificate.clone(),
+            key: identity.key.clone(),
+            timeout: section.timeout,
+            now: UnixTime::now,
+        };
+        if let Err(fault) = HttpUpstream::new(trial) {
+            let path = config::from_file(file, &section.certificate.value);
+            let problem = Problem::Content { path, wanted: PRIVATE_KEY, reason: fault.to_string() };
+            self.faults.push(section.key.fault(problem));
+            return None;
+        }
+        Some(identity)
+    }
+
+    fn upstream_cas(
+        &mut self,
+        named: &Read<Vec<std::path::PathBuf>>,
+        path: &Path,
+        file: &Path,
+    ) -> Option<Vec<Arc<Certificate>>> {
+        let certificates = self.trusted_in(named, path, file)?;
+        for certificate in &certificates {
+            let path = config::from_file(file, path);
+            self.check_validity(named, path, CertificateRole::UpstreamCa, certificate, Gravity::Warning);
+        }
+        Some(certificates)
+    }
+
+    /// A profile without what the upstream says.
+    fn relay_profile(
+        &mut self,
+        section: &ProfileSection,
+        relay: &RelaySection,
+        config: &Configuration,
+    ) -> Option<RelayProfileSpec> {
+        let file = &config.file;
+        let manufacturers: Vec<_> =
+            section.manufacturers.value.iter().map(|path| self.manufacturers(section, path, file)).collect();
+        let issuers: Vec<_> =
+            relay.issuers.value.iter().map(|path| self.upstream_cas(&relay.issuers, path, file)).collect();
+        let manufacturers = manufacturers.into_iter().collect::<Option<Vec<_>>>()?.concat();
+        let issuers = issuers.into_iter().collect::<Option<Vec<_>>>()?.concat();
+        let mut profile = section.spec.profile.clone();
+        profile.manufacturers = manufacturers;
+        profile.shows_manufacturer =
+            config.profiles.iter().any(|other| other.manufacturers.value != section.manufacturers.value);
+        let ca = &section.spec;
+        let spec = RelayProfileSpec {
+            upstream_label: relay.upstream_label.as_ref().map(|label| label.value.clone()),
+            key_types: ca.key_types,
+            san: ca.san.clone(),
+            allow_identity_key: ca.allow_identity_key,
+            server_keys: relay.server_keys,
+            repeat_window: ca.repeat_window,
+            certificates_per_device_max: ca.certificates_per_device_max,
+            ..RelayProfileSpec::new(profile, issuers)
+        };
+        if let Err(fault) = RelayProfile::compile(spec.clone(), UpstreamFacts::default()) {
+            let remedy =
+                "list the certificates of the CAs that issue upstream, and manufacturers that are not among them";
+            self.faults.push(relay.issuers.fault(Problem::Conflict { what: fault.to_string(), remedy }));
+            return None;
+        }
+        Some(spec)
+    }
+}
+
+impl RegistrarIdentity {
+    fn with(self, section: &UpstreamSection, profiles: Vec<RelayProfileSpec>, rebuild: Rebuild) -> LoadedRegistrar {
+        LoadedRegistrar {
+            upstreams: section.upstreams.value.iter().map(|url| Arc::from(url.as_str())).collect(),
+            timeout: section.timeout,
+            in_flight_max: usize::try_from(section.in_flight_max).unwrap_or(usize::MAX),
+            refresh_interval: section.refresh_interval,
+            profiles,
+            rebuild,
+            trust: self.trust,
+            certificate: self.certificate,
+            key: self.key,
+        }
+    }
+}
