@@ -31,10 +31,12 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use rustls_pki_types::UnixTime;
 
 use crate::body::{BODY_BYTES_MAX, decode_body, encode_body};
-use answer::{CERTS_ONLY, CSR_ATTRIBUTES};
+use answer::CSR_ATTRIBUTES;
+use multipart::CERTS_ONLY;
 
-pub use answer::{FrontAnswer, FrontKey};
+pub use answer::FrontAnswer;
 pub use client::{FrontClient, FrontRegistrar};
+pub use multipart::FrontKey;
 pub use operation::FrontOperation;
 pub use tls::{FrontIdentity, FrontVerdict};
 

@@ -43,11 +43,12 @@ use authority::{Ledger, RelayLedger};
 use net::SystemRandom;
 use rustls_pki_types::UnixTime;
 
-use crate::config::{ConfigurationFaults, Sources};
+use crate::config::{Configuration, ConfigurationFaults, Sources};
 use crate::crl::CrlStatuses;
 use crate::linux;
 use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
+use crate::metrics::Meters;
 use clock::IssuanceClock;
 use control::{Breakdown, Control, Phase};
 use crl::Crls;
@@ -57,7 +58,7 @@ use readiness::IssueReadiness;
 use reload::Issuing;
 use runtime::Runtime;
 use shard::{CutOff, Parts, Shard, ShardEnd};
-use snapshot::SnapshotReader;
+use snapshot::{Snapshot, SnapshotReader};
 use work::{Pool, PoolExecutor};
 
 pub use reload::{Reloaded, Reloader};
@@ -143,20 +144,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         _runtime: runtime,
     };
     let (refusals, journal) = handle.logs.as_ref().map(Logs::senders).expect("they are given up by drop alone");
-    let mut seed = [0; 8];
-    dtls::Random::fill(&*random, &mut seed);
-    handle.https = HttpsFront::start(
-        config,
-        FrontParts {
-            snapshot: Arc::clone(&snapshot),
-            control: Arc::clone(&control),
-            pool: Arc::clone(&pool),
-            meters: exposition.meters(),
-            refusals: refusals.clone(),
-            journal: journal.clone(),
-            jitter: est::Jitter::new(u64::from_be_bytes(seed)),
-        },
-    )?;
+    handle.serve_https(config, (&snapshot, exposition.meters()), &*random)?;
     for (index, sockets) in (0..).zip(bound.shards) {
         let mut server = est::Server::new(index, Arc::clone(&loaded.est), Arc::clone(&random) as Arc<dyn dtls::Random>);
         server.set_observer(observer.clone());
@@ -315,6 +303,24 @@ impl Handle {
             return Err(io::Error::other(breakdown.to_string()));
         }
         Ok(drained)
+    }
+
+    fn serve_https(
+        &mut self,
+        config: &Configuration,
+        (snapshot, meters): (&Arc<ArcSwap<Snapshot>>, Meters),
+        random: &dyn dtls::Random,
+    ) -> Result<(), StartupFault> {
+        let parts = FrontParts {
+            snapshot: Arc::clone(snapshot),
+            control: Arc::clone(&self.control),
+            pool: Arc::clone(&self.pool),
+            meters,
+            logs: self.logs.as_ref().map(Logs::senders).expect("they are given up by drop alone"),
+            random,
+        };
+        self.https = HttpsFront::start(config, parts)?;
+        Ok(())
     }
 
     fn spawn(&mut self, index: u16, parts: Parts, placement: linux::Placement) -> Result<(), StartupFault> {

@@ -6,12 +6,10 @@ use est::Reason;
 use hyper::body::Bytes;
 use zeroize::Zeroizing;
 
-use super::multipart;
+use super::multipart::{self, CERTS_ONLY, FrontKey};
 use crate::body::encode_body;
 use crate::status::HttpStatus;
 
-/// RFC 7030 §4.1.3 and §4.2.3: a certs-only message.
-pub(super) const CERTS_ONLY: &str = "application/pkcs7-mime; smime-type=certs-only";
 /// RFC 7030 §4.5.2.
 pub(super) const CSR_ATTRIBUTES: &str = "application/csrattrs";
 /// RFC 8951 §5: an error may have the type text/plain.
@@ -43,15 +41,6 @@ impl std::fmt::Debug for FrontAnswer {
             .field("bytes", &bytes)
             .finish_non_exhaustive()
     }
-}
-
-/// A private key as the authority hands it out.
-#[derive(Clone, Copy)]
-pub enum FrontKey<'k> {
-    /// PKCS #8: TLS alone protects it.
-    Pkcs8(&'k [u8]),
-    /// CMS, encrypted to a key of the client (RFC 7030 §4.4.2).
-    Enveloped(&'k [u8]),
 }
 
 impl FrontAnswer {

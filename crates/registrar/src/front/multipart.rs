@@ -6,15 +6,26 @@ use std::io::Write as _;
 
 use zeroize::Zeroizing;
 
-use super::answer::{CERTS_ONLY, FrontKey};
 use crate::body::encode_body;
 
 /// The type with the boundary. Base64 has no `-`, so that no line of a part can be taken for the boundary.
 pub(super) const CONTENT_TYPE: &str = "multipart/mixed; boundary=muster-part";
 
+/// RFC 7030 §4.1.3 and §4.2.3: a certs-only message.
+pub(super) const CERTS_ONLY: &str = "application/pkcs7-mime; smime-type=certs-only";
+
 const KEY: &str = "application/pkcs8";
 /// RFC 7030 §4.4.2: "the smime-type parameter [...] server-generated-key".
 const ENVELOPED_KEY: &str = "application/pkcs7-mime; smime-type=server-generated-key";
+
+/// A private key as the authority hands it out.
+#[derive(Clone, Copy)]
+pub enum FrontKey<'k> {
+    /// PKCS #8: TLS alone protects it.
+    Pkcs8(&'k [u8]),
+    /// CMS, encrypted to a key of the client (RFC 7030 §4.4.2).
+    Enveloped(&'k [u8]),
+}
 
 /// The bytes, key first, as in the example of RFC 7030 appendix A.4. They are wiped when they are dropped.
 pub(super) fn encode(key: FrontKey<'_>, certs_only: &[u8]) -> Zeroizing<Vec<u8>> {

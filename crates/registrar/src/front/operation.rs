@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c17_every_other_path_is_not_found() {
+    fn paths_that_are_none_of_rfc_7030_are_not_found() {
         assert_eq!(FrontOperation::find("/.well-known/est/cacerts"), Ok(("", FrontOperation::CaCertificates)));
         let enrol = FrontOperation::Enrolment(Function::SimpleEnroll);
         assert_eq!(FrontOperation::find("/.well-known/est/meters/simpleenroll"), Ok(("meters", enrol)));

@@ -45,20 +45,30 @@ const CONNECTIONS_MAX: usize = 256;
 /// The interval in which the end of the server looks for requests that are still being answered.
 const SETTLE_STEP: Duration = Duration::from_millis(10);
 
-/// What the front shares with the rest of the daemon.
-pub(super) struct FrontParts {
+/// The parts from which a front is made.
+pub(super) struct FrontParts<'r> {
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) control: Arc<Control>,
     pub(super) pool: Arc<Pool>,
     pub(super) meters: Meters,
-    pub(super) refusals: Refusals,
-    pub(super) journal: Journal,
-    pub(super) jitter: Jitter,
+    pub(super) logs: (Refusals, Journal),
+    pub(super) random: &'r dyn dtls::Random,
+}
+
+/// What the front shares with the rest of the daemon.
+struct DaemonParts {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    control: Arc<Control>,
+    pool: Arc<Pool>,
+    meters: Meters,
+    refusals: Refusals,
+    journal: Journal,
+    jitter: Jitter,
 }
 
 /// What all connections share.
 struct Shared {
-    parts: FrontParts,
+    parts: DaemonParts,
     pace: Mutex<HandshakePace>,
     shares: Arc<ConnectionShares>,
     /// Requests that are being answered.
@@ -75,7 +85,7 @@ pub(super) struct HttpsFront {
 
 impl HttpsFront {
     /// Starts the front, if the configuration has one.
-    pub(super) fn start(config: &Configuration, parts: FrontParts) -> Result<Option<Self>, StartupFault> {
+    pub(super) fn start(config: &Configuration, parts: FrontParts<'_>) -> Result<Option<Self>, StartupFault> {
         let Some(section) = &config.https else { return Ok(None) };
         let address = section.listen.value;
         let socket =
@@ -83,6 +93,11 @@ impl HttpsFront {
         socket.set_nonblocking(true).map_err(StartupFault::System)?;
         let address = socket.local_addr().map_err(StartupFault::System)?;
         let runtime = Runtime::start("muster-https", Arc::clone(&parts.control)).map_err(StartupFault::System)?;
+        let FrontParts { snapshot, control, pool, meters, logs: (refusals, journal), random } = parts;
+        let mut seed = [0; 8];
+        random.fill(&mut seed);
+        let jitter = Jitter::new(u64::from_be_bytes(seed));
+        let parts = DaemonParts { snapshot, control, pool, meters, refusals, journal, jitter };
         let shared =
             Arc::new(Shared { parts, pace: Mutex::default(), shares: Arc::default(), at_work: AtomicUsize::new(0) });
         let conversation = FrontConversation(Arc::clone(&shared));
