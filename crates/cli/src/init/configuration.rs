@@ -92,6 +92,8 @@ server_keys = true
 # Keys that the server shares with devices: a device that names one (DecryptKeyIdentifier, `muster skg --decrypt-key`) gets its private key encrypted
 # to it. One a line: identifier and AES key (16 or 32 octets), in hex. A device can always have it encrypted to the key of its own certificate.
 # server_key_encryption_keys = "file:keks.txt"
+# Registrars that may vouch for devices of this profile over HTTPS: names of sections [registrar.NAME]. The profile then has one manufacturer.
+# registrars = ["site"]
 # A repeat of the same request within this time gets the same certificate.
 repeat_window = "24h"
 # How long after the end of its certificate the ledger keeps a row at least: `muster ledger prune` refuses a later date.
@@ -131,6 +133,19 @@ journal = "ledger.journal"
 # validity = "7d"
 # How often changed lists are written, at most every 30 s: the rest of the minute is for writing.
 # interval = "10s"
+
+# EST over HTTPS (RFC 7030), for devices that are not constrained and for Registrars: the same profiles, labels and ledger.
+# [https]
+# listen = "0.0.0.0:8443"
+# Without these, the certificate and the key of [server] are shown.
+# certificate = "https.pem"
+# key = "file:https.key"
+
+# A Registrar authenticates devices elsewhere and passes on their requests. It is recognized by its client certificate, which chains to one of these
+# CAs, has this DNS name or address in subjectAltName, and the purposes id-kp-cmcRA and clientAuth. A profile has to list it.
+# [registrar.site]
+# trust = ["registrar/ca.pem"]
+# name = "ra.example.net"
 
 [metrics]
 # Read-only: /metrics, /healthz, /readyz, /readyz/issue.
