@@ -1,0 +1,193 @@
+//! Devices over real DTLS, a Registrar, and a scripted upstream CA over real HTTPS.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests: a failure is a panic, the machine's clock, sockets and threads are real"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+mod upstream;
+
+use std::time::{Duration, Instant};
+
+use coap::Code;
+use est::Failure;
+use net::blocking_client::{BlockingClient, ConnectionFault};
+use pki::Certificate;
+use server::Handle;
+
+use support::{Identity, PATIENCE, Pki, csr, enrol, new_key};
+use upstream::{Act, ScriptedUpstream};
+
+/// A Registrar's configuration with these upstreams.
+fn configuration(pki: &Pki, upstreams: &[String], further: &str) -> String {
+    let registrar = pki.device(999_999);
+    pki.write_certificates("registrar.pem", &[&registrar.certificate]);
+    pki.write_key("registrar.key", &registrar.key);
+    format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"server.pem\"\nkey = \"file:server.key\"\n\
+         [authority]\nkind = \"registrar\"\nupstreams = {upstreams:?}\ntrust = [\"root.pem\"]\n\
+         certificate = \"registrar.pem\"\nkey = \"file:registrar.key\"\n{further}\n\
+         [[profile]]\nname = \"meters\"\nlabels = [\"\", \"meters\"]\nissuers = [\"issuing.pem\"]\n\
+         manufacturers = [\"factory.pem\"]\nserver_keys = \"here\"\n\
+         [ledger]\nurl = \"memory:\"\n"
+    )
+}
+
+/// A device whose Registrar knows the CA certificates of its upstream.
+fn ready(pki: &Pki, server: &Handle, device: &Identity) -> BlockingClient {
+    let began = Instant::now();
+    loop {
+        let mut client = pki.connect(device, server.addresses()[0]);
+        if client.ask(est::Operation::CaCertificates, PATIENCE).is_ok() {
+            return client;
+        }
+        assert!(began.elapsed() < PATIENCE, "the Registrar never got the CA certificates");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_device_enrols_and_renews_through_a_registrar() {
+    let pki = Pki::new();
+    let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+    let server = pki.start(&configuration(&pki, &[upstream.url()], ""));
+    let device = pki.device(1);
+    let mut client = ready(&pki, &server, &device);
+    let issued = enrol(&mut client, &device);
+    upstream.now_does(Act::IssueOldFashioned);
+    let mut client = pki.connect(&issued, server.addresses()[0]);
+    let key = new_key();
+    let renewal = est::Operation::Reenroll { csr: csr(&issued, &key) };
+    let est::Answer::Certificate(renewed) = client.ask(renewal.clone(), PATIENCE).unwrap() else { panic!() };
+    // The same request again, in another session: the same bytes, and nothing is sent.
+    let mut again = pki.connect(&issued, server.addresses()[0]);
+    assert_eq!(again.ask(renewal.clone(), PATIENCE).unwrap(), est::Answer::Certificate(renewed.clone()));
+    let posts = upstream.posts();
+    let paths: Vec<&str> = posts.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["/.well-known/est/simpleenroll", "/.well-known/est/simplereenroll"]);
+    let est_csr = match &renewal {
+        est::Operation::Reenroll { csr } => csr,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(posts[1].1, *est_csr, "the CSR is forwarded unchanged");
+    let renewed = Identity { certificate: Certificate::parse(&renewed).unwrap(), key };
+    enrol(&mut pki.connect(&renewed, server.addresses()[0]), &renewed);
+    assert!(upstream.connections() <= 2, "connections are used again: {}", upstream.connections());
+}
+
+/// The code of a refusal, its diagnostic payload, and Max-Age.
+fn refusal(fault: ConnectionFault) -> (Code, String, Option<u32>) {
+    match fault {
+        ConnectionFault::Failed(failure) => match failure {
+            Failure::Refused(refused) => (refused.code, refused.diagnostic.unwrap_or_default(), None),
+            Failure::Later { refused, max_age } => {
+                (refused.code, refused.diagnostic.unwrap_or_default(), Some(max_age))
+            }
+            other => panic!("{other}"),
+        },
+        other => panic!("{other}"),
+    }
+}
+
+/// What the device gets for a request that the upstream answers so.
+fn answered(act: Act) -> (Code, String, Option<u32>) {
+    let pki = Pki::new();
+    let upstream = ScriptedUpstream::start(&pki, act);
+    let server = pki.start(&configuration(&pki, &[upstream.url()], ""));
+    let device = pki.device(1);
+    let mut client = ready(&pki, &server, &device);
+    let operation = est::Operation::Enroll { csr: csr(&device, &new_key()) };
+    refusal(client.ask(operation, PATIENCE).unwrap_err())
+}
+
+#[test]
+fn e42_the_upstreams_status_becomes_a_code_and_none_of_its_text_is_passed_on() {
+    let text = b"SECRET OF THE UPSTREAM".to_vec();
+    for (head, code, reason) in [
+        ("400 Bad Request", Code::BAD_REQUEST, "est.upstream.bad_request"),
+        ("401 Unauthorized", Code::UNAUTHORIZED, "est.upstream.unauthorized"),
+        ("403 Forbidden", Code::FORBIDDEN, "est.upstream.forbidden"),
+        ("404 Not Found", Code::NOT_FOUND, "est.upstream.not_found"),
+        ("302 Found\r\nLocation: https://127.0.0.1/elsewhere", Code::BAD_GATEWAY, "est.upstream.answer_status"),
+    ] {
+        let head = format!("HTTP/1.1 {head}\r\nContent-Type: text/plain\r\n");
+        assert_eq!(answered(Act::Raw(head, text.clone())), (code, reason.to_owned(), None));
+    }
+    let accepted = Act::Raw("HTTP/1.1 202 Accepted\r\nRetry-After: 120\r\n".into(), text);
+    let (code, reason, max_age) = answered(accepted);
+    assert_eq!((code, reason.as_str()), (Code::SERVICE_UNAVAILABLE, "est.upstream.later"));
+    assert!((120..=181).contains(&max_age.unwrap()), "at least what the upstream asks for: {max_age:?}");
+}
+
+#[test]
+fn e42_what_has_an_unknown_end_is_sent_to_the_same_upstream_again_though_another_is_healthy() {
+    let pki = Pki::new();
+    let (first, second) = (ScriptedUpstream::start(&pki, Act::ReadAndClose), ScriptedUpstream::start(&pki, Act::Issue));
+    let server = pki.start(&configuration(&pki, &[first.url(), second.url()], ""));
+    let device = pki.device(1);
+    let mut client = ready(&pki, &server, &device);
+    let operation = est::Operation::Enroll { csr: csr(&device, &new_key()) };
+    for act in [Act::ReadAndClose, Act::CloseHalfWay] {
+        first.now_does(act);
+        let (code, reason, max_age) = refusal(client.ask(operation.clone(), PATIENCE).unwrap_err());
+        assert_eq!((code, reason.as_str()), (Code::SERVICE_UNAVAILABLE, "est.upstream.silent"));
+        assert!(max_age.is_some());
+        client = pki.connect(&device, server.addresses()[0]);
+    }
+    first.now_does(Act::Issue);
+    let est::Answer::Certificate(_) = client.ask(operation.clone(), PATIENCE).unwrap() else { panic!() };
+    let est::Operation::Enroll { csr } = &operation else { panic!() };
+    let sent: Vec<Vec<u8>> = first.posts().into_iter().map(|(_, csr)| csr).collect();
+    assert_eq!(sent, [csr.clone(), csr.clone(), csr.clone()], "the same CSR, to the same upstream");
+    assert!(second.posts().is_empty(), "what is unknown never fails over");
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_fails_over_before_anything_is_sent() {
+    let pki = Pki::new();
+    let healthy = ScriptedUpstream::start(&pki, Act::Issue);
+    // A port that was free a moment ago, and a server whose certificate nobody trusts.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let stranger = Pki::new();
+    let untrusted = ScriptedUpstream::start(&stranger, Act::Issue);
+    let upstreams = [format!("https://{closed}/.well-known/est"), untrusted.url(), healthy.url()];
+    let server = pki.start(&configuration(&pki, &upstreams, ""));
+    let device = pki.device(1);
+    let mut client = ready(&pki, &server, &device);
+    enrol(&mut client, &device);
+    assert_eq!((untrusted.posts().len(), healthy.posts().len()), (0, 1));
+}
+
+#[test]
+fn without_the_upstreams_ca_certificates_every_function_is_answered_later() {
+    let pki = Pki::new();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = pki.start(&configuration(&pki, &[format!("https://{closed}/.well-known/est")], ""));
+    let device = pki.device(1);
+    let enrolment = est::Operation::Enroll { csr: csr(&device, &new_key()) };
+    for operation in [est::Operation::CaCertificates, est::Operation::CsrAttributes, enrolment] {
+        let mut client = pki.connect(&device, server.addresses()[0]);
+        let (code, reason, max_age) = refusal(client.ask(operation, PATIENCE).unwrap_err());
+        assert_eq!((code, reason.as_str()), (Code::SERVICE_UNAVAILABLE, "est.upstream.not_ready"));
+        assert!(max_age.is_some_and(|seconds| seconds >= 1));
+    }
+}
+
+#[test]
+fn a_key_that_the_registrar_makes_is_enrolled_like_a_devices_own() {
+    let pki = Pki::new();
+    let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+    let server = pki.start(&configuration(&pki, &[upstream.url()], ""));
+    let device = pki.device(1);
+    let mut client = ready(&pki, &server, &device);
+    let csr = csr(&device, &device.key);
+    let operation = est::Operation::GenerateKey { csr: csr.clone(), packing: est::Packing::CertsOnly };
+    let est::Answer::Key(made) = client.ask(operation, PATIENCE).unwrap() else { panic!() };
+    let certificate = Certificate::parse(&made.certificate).unwrap();
+    assert_eq!(certificate.spki(), support::signing(&made.private_key).spki());
+    let posts = upstream.posts();
+    assert_eq!(posts.len(), 1);
+    assert!(posts[0].0.ends_with("/simpleenroll") && posts[0].1 != csr, "a request of the Registrar's own");
+}

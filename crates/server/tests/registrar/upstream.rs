@@ -1,0 +1,205 @@
+//! A scripted upstream CA over HTTPS: a thread for each connection, blocking rustls, HTTP by hand so that it can break every rule.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pki::issue::{NodePrefix, Serial};
+use pki::make::{self, DeviceCertificateSpec, Parent};
+use pki::{Certificate, Csr, PrivateKey, Validity};
+use ring::rand::SecureRandom as _;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::support::{Pki, days, ring, signing};
+
+/// What the upstream does with a POST.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Issues as RFC 7030 says.
+    Issue,
+    /// Issues, and sends the body in chunks, in lines, with a Content-Transfer-Encoding.
+    IssueOldFashioned,
+    /// A head and a body as they are.
+    Raw(String, Vec<u8>),
+    /// Reads the request and closes.
+    ReadAndClose,
+    /// Issues, and closes in the middle of the answer.
+    CloseHalfWay,
+}
+
+/// The upstream as it runs.
+pub(crate) struct ScriptedUpstream {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tls: Arc<ServerConfig>,
+    issuing: Certificate,
+    issuing_key: PrivateKey,
+    root: Certificate,
+    act: Mutex<Act>,
+    /// Path and CSR of each POST.
+    posts: Mutex<Vec<(String, Vec<u8>)>>,
+    connections: AtomicUsize,
+}
+
+impl ScriptedUpstream {
+    /// Begins to serve with the issuing CA of this folder.
+    pub(crate) fn start(pki: &Pki, act: Act) -> Self {
+        let read = |name: &str| std::fs::read(pki.path(name)).unwrap();
+        let certificate = |name: &str| Certificate::parse(&pki::pem::certificates(&read(name)).unwrap()[0]).unwrap();
+        let server = certificate("server.pem");
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(pki.root.der().to_vec())).unwrap();
+        roots.add(CertificateDer::from(certificate("factory.pem").der().to_vec())).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+        let key = pki::pem::private_key(&read("server.key")).unwrap();
+        let tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.unwrap())
+            .with_single_cert(
+                vec![CertificateDer::from(server.der().to_vec())],
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8().to_vec())),
+            )
+            .unwrap();
+        let shared = Arc::new(Shared {
+            tls: Arc::new(tls),
+            issuing: certificate("issuing.pem"),
+            issuing_key: pki::pem::private_key(&read("issuing.key")).unwrap(),
+            root: pki.root.clone(),
+            act: Mutex::new(act),
+            posts: Mutex::default(),
+            connections: AtomicUsize::new(0),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let of_thread = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let shared = Arc::clone(&of_thread);
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                // A connection that ends early is part of the script.
+                std::thread::spawn(move || drop(shared.serve(stream)));
+            }
+        });
+        Self { address, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}/.well-known/est", self.address)
+    }
+
+    pub(crate) fn now_does(&self, act: Act) {
+        *self.shared.act.lock().unwrap() = act;
+    }
+
+    /// Path and CSR of each POST that came whole.
+    pub(crate) fn posts(&self) -> Vec<(String, Vec<u8>)> {
+        self.shared.posts.lock().unwrap().clone()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Shared {
+    fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&self.tls)).unwrap(), stream);
+        loop {
+            let Some((path, body)) = request(&mut stream)? else { return Ok(()) };
+            let certs_only = |certificates: &[&[u8]]| STANDARD.encode(pki::cms::certs_only(certificates));
+            let pkcs7 = "Content-Type: application/pkcs7-mime; smime-type=certs-only\r\n";
+            if path.ends_with("/cacerts") {
+                let body = certs_only(&[self.issuing.der(), self.root.der()]);
+                write!(stream, "HTTP/1.1 200 OK\r\n{pkcs7}Content-Length: {}\r\n\r\n{body}", body.len())?;
+                continue;
+            }
+            if path.ends_with("/csrattrs") {
+                write!(stream, "HTTP/1.1 204 No Content\r\n\r\n")?;
+                continue;
+            }
+            let csr = STANDARD.decode(body).unwrap();
+            self.posts.lock().unwrap().push((path.clone(), csr.clone()));
+            let act = self.act.lock().unwrap().clone();
+            let body = certs_only(&[self.issue(&csr).der()]);
+            match act {
+                Act::Issue => {
+                    write!(stream, "HTTP/1.1 200 OK\r\n{pkcs7}Content-Length: {}\r\n\r\n{body}", body.len())?;
+                }
+                Act::IssueOldFashioned => {
+                    let lines: String =
+                        body.as_bytes().chunks(64).map(|it| format!("{}\r\n", str::from_utf8(it).unwrap())).collect();
+                    let (one, two) = lines.split_at(37);
+                    write!(
+                        stream,
+                        "HTTP/1.1 200 OK\r\ncontent-type: Application/PKCS7-MIME\r\nContent-Transfer-Encoding: base64\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{one}\r\n{:x}\r\n{two}\r\n0\r\n\r\n",
+                        one.len(),
+                        two.len()
+                    )?;
+                }
+                Act::Raw(head, body) => {
+                    write!(stream, "{head}Content-Length: {}\r\n\r\n", body.len())?;
+                    stream.write_all(&body)?;
+                }
+                Act::ReadAndClose => return Ok(()),
+                Act::CloseHalfWay => {
+                    write!(stream, "HTTP/1.1 200 OK\r\n{pkcs7}Content-Length: {}\r\n\r\n{}", body.len(), &body[..50])?;
+                    stream.flush()?;
+                    return Ok(());
+                }
+            }
+            stream.flush()?;
+        }
+    }
+
+    fn issue(&self, csr: &[u8]) -> Certificate {
+        let csr = Csr::parse(csr.to_vec()).unwrap().verify().unwrap();
+        issue(&csr, Parent { certificate: &self.issuing, key: &signing(&self.issuing_key) }, days(-1, 100))
+    }
+}
+
+/// A certificate for the key of the request, by this CA.
+pub(crate) fn issue(csr: &pki::VerifiedCsr, parent: Parent<'_>, validity: Validity) -> Certificate {
+    let mut random = [0; 16];
+    ring().fill(&mut random).unwrap();
+    let spec = DeviceCertificateSpec {
+        common_name: "issued",
+        serial_number: "upstream",
+        organization: None,
+        serial: Serial::new(NodePrefix::new(7), random),
+        validity,
+    };
+    make::idevid(&spec, csr.public_key(), parent, &ring()).unwrap()
+}
+
+/// The path and the body of the next request; nothing where the client has closed.
+fn request(stream: &mut impl std::io::Read) -> std::io::Result<Option<(String, Vec<u8>)>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if stream.read(&mut byte)? == 0 {
+            return Ok(None);
+        }
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let path = head.split(' ').nth(1).unwrap().to_owned();
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().unwrap())
+    });
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body)?;
+    Ok(Some((path, body)))
+}
