@@ -22,6 +22,7 @@ mod ledger;
 mod mailbox;
 mod publish;
 mod readiness;
+mod refresh;
 mod relay;
 mod reload;
 mod restart;
@@ -126,7 +127,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     admin::start(config, Arc::clone(&ledger), (clock, Arc::clone(&snapshot)), &runtime)?;
     let crls = crl::start(config, (Arc::clone(&ledger), crl_statuses), &snapshot, (&runtime, &control))?;
     let reloader = Reloader::new(&loaded, issuing, Arc::clone(&snapshot), Arc::clone(&control));
-    relay::serve(transport, &loaded, (&reloader, &snapshot), &runtime);
+    refresh::serve(transport, &loaded, (&reloader, &snapshot), &runtime);
     tell(&loaded);
     let logs = Logs::start()?;
     let mut handle = Handle {

@@ -5,9 +5,8 @@
 use authority::UpstreamAnswerFlaw;
 use pki::{Certificate, PrivateKey};
 
-use crate::body::{BODY_BYTES_MAX, decode_body};
-
 use super::upstream::HttpAnswer;
+use crate::body::{BODY_BYTES_MAX, decode_body};
 
 /// The certificate of an enrolment, or of a key that the upstream made.
 ///

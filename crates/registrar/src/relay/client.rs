@@ -26,9 +26,8 @@ use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use tokio::sync::mpsc;
 
-use crate::body::{BODY_BYTES_MAX, encode_body};
-
 use super::upstream::{HttpAnswer, Upstream, UpstreamFailure, UpstreamOperation, UpstreamReply, UpstreamRequest};
+use crate::body::{BODY_BYTES_MAX, encode_body};
 
 /// Connections that wait for a request, per upstream: a burst beyond makes its own.
 const IDLE_CONNECTIONS_MAX: usize = 8;

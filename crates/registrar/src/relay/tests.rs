@@ -212,8 +212,7 @@ impl Scene {
                 }
             }),
         );
-        let listed = listed.lock().unwrap().clone();
-        listed
+        listed.lock().unwrap().clone()
     }
 }
 
