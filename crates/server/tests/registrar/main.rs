@@ -191,3 +191,48 @@ fn a_key_that_the_registrar_makes_is_enrolled_like_a_devices_own() {
     assert_eq!(posts.len(), 1);
     assert!(posts[0].0.ends_with("/simpleenroll") && posts[0].1 != csr, "a request of the Registrar's own");
 }
+
+#[test]
+fn discovery_of_a_registrar_lists_what_its_profiles_serve() {
+    let pki = Pki::new();
+    let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+    let server = pki.start(&configuration(&pki, &[upstream.url()], ""));
+    let mut client = ready(&pki, &server, &pki.device(1));
+    let operation = est::Operation::Discover { query: Some("rt=ace.est*".into()) };
+    let found = format!("{:?}", client.ask(operation, PATIENCE).unwrap());
+    for path in ["/est/crts", "/est/sen", "/est/sren", "/est/skg", "/est/meters/sen"] {
+        assert!(found.contains(path), "{path}: {found}");
+    }
+    assert!(!found.contains("/est/att"), "this upstream has nothing to say: {found}");
+}
+
+#[test]
+fn the_keys_of_a_ca_and_of_a_registrar_do_not_mix() {
+    let pki = Pki::new();
+    let good = configuration(&pki, &["https://127.0.0.1:1/.well-known/est".to_owned()], "");
+    server::load(&pki.sources(&good)).unwrap_or_else(|faults| panic!("{faults}"));
+    for (from, to, words) in [
+        ("kind = \"registrar\"", "kind = \"ca\"", "asks no upstream"),
+        ("kind = \"registrar\"", "kind = \"proxy\"", "`ca`, which issues, or `registrar`"),
+        ("issuers = [\"issuing.pem\"]", "ca = \"main\"", "the upstream CA issues for this profile"),
+        ("issuers = [\"issuing.pem\"]", "issuers = [\"factory.pem\"]", "`manufacturers` holds"),
+        ("https://127.0.0.1:1/.well-known/est", "http://127.0.0.1:1/.well-known/est", "a URL such as"),
+        ("[ledger]", "issue.validity = \"30d\"\n[ledger]", "the upstream CA decides this"),
+        ("[ledger]", "issue.subject = \"CN={device_id}\"\n[ledger]", "forwards the CSR as the device made it"),
+        (
+            "[ledger]",
+            "[ca.main]\ncertificate = \"issuing.pem\"\nkey = \"file:issuing.key\"\n[ledger]",
+            "a Registrar has none",
+        ),
+        ("file:registrar.key", "file:server.key", "registrar.pem"),
+    ] {
+        let text = good.replace(from, to);
+        assert_ne!(text, good, "{from}");
+        let faults = server::load(&pki.sources(&text)).err().unwrap_or_else(|| panic!("accepted: {to}")).to_string();
+        assert!(faults.contains(words), "{to}: {faults}");
+    }
+    let both = format!("[server]\n{}", pki.configuration(&["127.0.0.1:0"]).trim_start_matches("[server]\n"));
+    let both = both.replace("[[profile]]", "[authority]\nupstreams = []\n[[profile]]\nupstream_label = \"x\"");
+    let faults = server::load(&pki.sources(&both)).unwrap_err().to_string();
+    assert!(faults.contains("authority.upstreams") && faults.contains("upstream_label"), "{faults}");
+}
