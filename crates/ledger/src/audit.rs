@@ -25,6 +25,7 @@ mod key;
 pub mod prune;
 pub(crate) mod record;
 pub(crate) mod refusals;
+pub(crate) mod relay_record;
 pub(crate) mod restored;
 mod settings;
 pub(crate) mod signer;

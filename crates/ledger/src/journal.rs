@@ -26,6 +26,7 @@
 //! audit before its first and of its last batch. A life begins with the ledger and with each restore. Closed segments are not touched again: an
 //! operator may move or delete those that end before the oldest backup that could be restored. A certificate takes about 2.2 kB.
 
+pub(crate) mod event;
 pub(crate) mod frame;
 pub(crate) mod reading;
 pub(crate) mod segments;
@@ -36,12 +37,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pki::issue::Serial;
-use rustls_pki_types::UnixTime;
-
 use crate::line::LineFault;
 use crate::paths::with_suffix;
-use crate::seconds::rfc3339;
 
 pub(crate) use writer::{Filling, JournalWriter};
 
@@ -119,12 +116,10 @@ pub enum JournalProblem {
     Cut,
     /// A line contradicts the ledger.
     Contradiction(String),
-    /// What happened to the row of this serial number has this time, so many seconds after the clock.
+    /// What happened to a row has a time after the clock.
     Ahead {
-        /// The serial number.
-        serial: Serial,
-        /// The time.
-        at: UnixTime,
+        /// The row and the time, in words.
+        what: Box<str>,
         /// How far it is ahead.
         seconds: u64,
     },
@@ -161,10 +156,9 @@ impl fmt::Display for JournalFault {
                 f.write_str(" ends in the middle of a batch, and other segments come after it: it was cut")
             }
             JournalProblem::Contradiction(what) => write!(f, " contradicts the ledger: {what}"),
-            JournalProblem::Ahead { serial, at, seconds } => write!(
+            JournalProblem::Ahead { what, seconds } => write!(
                 f,
-                ": serial number {serial} has the time {}, which is {seconds} seconds after the clock of this machine. No row is dated before an earlier one, so nothing could be issued until then. Set the clock",
-                rfc3339(*at)
+                ": {what}, which is {seconds} seconds after the clock of this machine. No row is dated before an earlier one, so nothing could be issued until then. Set the clock"
             ),
             JournalProblem::NoRoom { rows, needed_bytes, free_bytes } => write!(
                 f,

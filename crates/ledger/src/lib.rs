@@ -22,6 +22,7 @@ pub mod line;
 pub mod migrate;
 mod paths;
 pub mod prune;
+mod relay_line;
 pub mod resume;
 mod seconds;
 pub mod serial;

@@ -105,7 +105,7 @@ impl RowLine {
             ISSUED => |members| members.issued(),
             ABANDONED => |members| Ok(RowEvent::Abandoned(members.intent()?)),
             REVOKED => |members| members.revoked(),
-            _ => return Err(LineFault::Kind(kind.chars().take(KIND_SHOWN_MAX).collect())),
+            _ => return Err(LineFault::kind(kind)),
         };
         let version = members.number("version")?;
         if version != LINE_VERSION {
@@ -208,7 +208,7 @@ fn revoked(out: &mut String, cursor: Option<&Cursor>, serial: &Serial, revocatio
 }
 
 /// As in the paths of EST-coaps (RFC 9148 §5.1).
-const fn function_name(function: Function) -> &'static str {
+pub(crate) const fn function_name(function: Function) -> &'static str {
     match function {
         Function::SimpleEnroll => "sen",
         Function::SimpleReenroll => "sren",
@@ -216,7 +216,7 @@ const fn function_name(function: Function) -> &'static str {
     }
 }
 
-const fn origin_name(origin: Origin) -> &'static str {
+pub(crate) const fn origin_name(origin: Origin) -> &'static str {
     match origin {
         Origin::Manufacturer => "manufacturer",
         Origin::ThisCa => "this_ca",
@@ -225,35 +225,39 @@ const fn origin_name(origin: Origin) -> &'static str {
 }
 
 /// The members of an object.
-struct Members<'v>(&'v Value);
+pub(crate) struct Members<'v>(pub(crate) &'v Value);
 
 impl<'v> Members<'v> {
-    fn text(&self, name: &'static str) -> Result<&'v str, LineFault> {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some()
+    }
+
+    pub(crate) fn text(&self, name: &'static str) -> Result<&'v str, LineFault> {
         self.0.get(name).and_then(Value::as_str).ok_or(LineFault::Member(name))
     }
 
-    fn number(&self, name: &'static str) -> Result<i64, LineFault> {
+    pub(crate) fn number(&self, name: &'static str) -> Result<i64, LineFault> {
         self.0.get(name).and_then(Value::as_i64).ok_or(LineFault::Member(name))
     }
 
-    fn time(&self, name: &'static str) -> Result<UnixTime, LineFault> {
+    pub(crate) fn time(&self, name: &'static str) -> Result<UnixTime, LineFault> {
         let seconds = Some(self.number(name)?).filter(|seconds| *seconds >= 0);
         seconds.map(time).ok_or(LineFault::Member(name))
     }
 
-    fn read<T>(&self, name: &'static str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, LineFault> {
+    pub(crate) fn read<T>(&self, name: &'static str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, LineFault> {
         read(self.text(name)?).ok_or(LineFault::Member(name))
     }
 
-    fn octets<const N: usize>(&self, name: &'static str) -> Result<[u8; N], LineFault> {
+    pub(crate) fn octets<const N: usize>(&self, name: &'static str) -> Result<[u8; N], LineFault> {
         self.read(name, octets)
     }
 
-    fn digest(&self, name: &'static str) -> Result<Digest, LineFault> {
+    pub(crate) fn digest(&self, name: &'static str) -> Result<Digest, LineFault> {
         self.octets(name).map(Digest::from_bytes)
     }
 
-    fn authority(&self, name: &'static str) -> Result<AnchorId, LineFault> {
+    pub(crate) fn authority(&self, name: &'static str) -> Result<AnchorId, LineFault> {
         self.octets(name).map(AnchorId::from_bytes)
     }
 
@@ -334,6 +338,13 @@ pub enum LineFault {
     Version(i64),
     /// This member is missing, or does not have the form that it has in this version.
     Member(&'static str),
+}
+
+impl LineFault {
+    /// The fault of a line whose type is not known.
+    pub(crate) fn kind(kind: &str) -> Self {
+        Self::Kind(kind.chars().take(KIND_SHOWN_MAX).collect())
+    }
 }
 
 impl fmt::Display for LineFault {

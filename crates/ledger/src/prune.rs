@@ -11,7 +11,12 @@
 //! issued. A key that only pruned rows had can be certified for another device. An export does not have the pruned rows; cursors stay good.
 //! The time is noted in the ledger: a journal that has pruned rows does not bring them back.
 //!
+//! What a Registrar relayed goes by the same rule: a request with its certificates once the last of these has ended, and one without once its window
+//! has.
+//!
 //! **Room.** SQLite reuses the pages of removed rows for new ones; the file does not become smaller. A backup has no free pages.
+
+mod relayed;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -86,6 +91,8 @@ pub struct RowPruneReport {
     pub audited: u64,
     /// Rows that are old enough, and stay because a revocation list still has to have them.
     pub listed: u64,
+    /// Requests that a Registrar relayed.
+    pub relayed: u64,
 }
 
 /// Removes old rows. `progress` gets rows that were looked at and rows in all, after each transaction; it can end the work there.
@@ -121,6 +128,7 @@ pub fn prune_rows(
     }
     connection.flush_prepared_statement_cache();
     connection.execute_batch("DROP TABLE temp.audited")?;
+    report.relayed = relayed::prune(connection, request)?;
     Ok(report)
 }
 

@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authority::{Actor, BEHIND_MAX, GapTreatment, LedgerEntry, RowStage};
+use authority::{Actor, BEHIND_MAX, GapTreatment, LedgerEntry, RowStage, State};
 use pki::Certificate;
 use pki::issue::Serial;
 use rusqlite::Connection;
@@ -22,18 +22,20 @@ use rustls_pki_types::UnixTime;
 
 use crate::audit::AuditKey;
 use crate::fault::{OpenFault, OpenProblem};
+use crate::journal::event::JournalEvent;
 use crate::journal::frame::LedgerId;
 use crate::journal::reading::{Next, Reading};
 use crate::journal::segments;
 use crate::journal::{JournalFault, JournalProblem, JournalSettings};
 use crate::line::RowEvent;
-use crate::seconds::{seconds, time};
+use crate::relay_line::RelayEvent;
+use crate::seconds::{rfc3339, seconds, time};
 use crate::serial::SerialCipher;
 use crate::sqlite::locate::by_serial;
 use crate::sqlite::own_log::expect_own_log;
 use crate::sqlite::pruned::PrunedRows;
 use crate::sqlite::restoring::{self, Restoring};
-use crate::sqlite::{Beside, LedgerSettings, connect_beside, connect_trial, lock, lock_if_there, row, schema};
+use crate::sqlite::{Beside, LedgerSettings, connect_beside, connect_trial, lock, lock_if_there, relay, row, schema};
 use crate::verify::{RowFlaw, RowReport, one_row};
 
 /// How long before the moment of its issuance a certificate can begin, and how wrong two clocks may be.
@@ -73,6 +75,8 @@ pub struct ResumeReport {
     pub journals: Vec<PathBuf>,
     /// Rows that the ledger lacks.
     pub rows: u64,
+    /// Certificates that a Registrar relayed, and that it lacks.
+    pub relayed: u64,
     /// Revocations that it lacks.
     pub revocations: u64,
     /// Rows of the journals that were pruned: they stay removed.
@@ -163,6 +167,7 @@ impl Plan {
             issuers: request.issuers,
             now: request.now,
             new: BTreeSet::new(),
+            relayed: BTreeSet::new(),
             revoked: BTreeSet::new(),
             pruned: PrunedRows::read(&connection).map_err(|error| open(error.into()))?,
             report: ResumeReport::default(),
@@ -240,6 +245,8 @@ struct Check<'a> {
     now: UnixTime,
     /// Rows that the ledger gets: some forty bytes for each.
     new: BTreeSet<Serial>,
+    /// Relayed certificates that it gets, by their digest, and marks of them.
+    relayed: BTreeSet<([u8; 32], bool)>,
     /// Rows that will be revoked.
     revoked: BTreeSet<Serial>,
     pruned: PrunedRows,
@@ -271,7 +278,7 @@ impl Check<'_> {
                     for event in &batch.events {
                         self.expect_past(event)
                             .map_err(|problem| ResumeFault::Journal(JournalFault { file: file.to_owned(), problem }))?;
-                        self.event(event).map_err(|what| {
+                        self.journal_event(event).map_err(|what| {
                             ResumeFault::Journal(JournalFault {
                                 file: file.to_owned(),
                                 problem: JournalProblem::Contradiction(what),
@@ -296,10 +303,35 @@ impl Check<'_> {
     }
 
     /// Refuses a line behind which the ledger could not issue, as an import does.
-    fn expect_past(&self, event: &RowEvent) -> Result<(), JournalProblem> {
-        let (serial, at) = (*event.serial(), event.latest());
+    fn expect_past(&self, event: &JournalEvent) -> Result<(), JournalProblem> {
+        let at = event.latest();
         let seconds = at.as_secs().saturating_sub(self.now.as_secs());
-        if seconds > BEHIND_MAX.as_secs() { Err(JournalProblem::Ahead { serial, at, seconds }) } else { Ok(()) }
+        if seconds <= BEHIND_MAX.as_secs() {
+            return Ok(());
+        }
+        Err(JournalProblem::Ahead { what: format!("{event} has the time {}", rfc3339(at)).into(), seconds })
+    }
+
+    fn journal_event(&mut self, event: &JournalEvent) -> Result<(), String> {
+        let relayed = match event {
+            JournalEvent::Row(event) => return self.event(event),
+            JournalEvent::Relay(event) => event,
+        };
+        let damaged = |error: rusqlite::Error| error.to_string();
+        if relay::contradicts(self.connection, relayed).map_err(damaged)? {
+            return Err(format!("{event}: the ledger has another request of this number"));
+        }
+        if let RelayEvent::Certificate(of) = relayed {
+            let digest = of.digest();
+            let held = relay::held(self.connection, &digest).map_err(damaged)?;
+            let is_new = held.is_none() && self.relayed.insert((*digest.as_bytes(), false));
+            self.report.relayed += u64::from(is_new);
+            let is_marked = held.is_some_and(|state| state != State::Good) || of.revocation.is_none();
+            let is_mark_new = !is_marked && self.relayed.insert((*digest.as_bytes(), true));
+            self.report.revocations += u64::from(is_mark_new);
+        }
+        self.report.journal_until = self.report.journal_until.max(Some(event.latest()));
+        Ok(())
     }
 
     fn event(&mut self, event: &RowEvent) -> Result<(), String> {

@@ -37,6 +37,8 @@ mod place;
 pub(crate) mod pruned;
 mod queue;
 mod reader;
+pub(crate) mod relay;
+mod relay_ledger;
 mod restore;
 pub(crate) mod restoring;
 mod revocation_order;

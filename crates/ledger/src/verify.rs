@@ -14,6 +14,7 @@
 
 mod audited;
 mod lists;
+mod relayed;
 mod structures;
 
 use std::fmt;
@@ -47,6 +48,10 @@ pub struct RowReport {
     pub abandoned: u64,
     /// Rows that are revoked.
     pub revoked: u64,
+    /// Requests that a Registrar relayed.
+    pub relayed: u64,
+    /// Certificates that came back for them: content checked, signature not.
+    pub relayed_certificates: u64,
     /// Whether SQLite has looked at the whole file: not while a server runs.
     pub is_file_checked: bool,
 }
@@ -92,6 +97,13 @@ pub enum RowFlaw {
     Audit(&'static str),
     /// The audit has a record of this serial number, which leads to no row.
     Missing(String),
+    /// A request that was relayed, by its number.
+    Relayed {
+        /// The key of the table `relay_request`.
+        request: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// A number that is kept is not the number of rows.
     Count {
         /// What is counted.
@@ -139,6 +151,7 @@ pub fn verify_rows(
     if let Some((number, flaw)) = what_leads_to_rows(&connection).map_err(database)? {
         return Err(fault(Some(FaultyRow { number, serial: None }), flaw));
     }
+    relayed::check(&connection, &mut report).map_err(database)?.map_err(whole)?;
     progress(report.rows, total);
     before.compare(&Counts::read(&connection).map_err(database)?, &report).map_err(whole)?;
     Ok(report)
@@ -333,6 +346,7 @@ impl fmt::Display for RowFlaw {
             Self::Missing(serial) => {
                 write!(f, "the audit has a record of the serial number {serial}, which leads to no row")
             }
+            Self::Relayed { request, what } => write!(f, "the relayed request {request} {what}"),
             Self::Count { what, kept, counted } => write!(f, "{kept} {what} are counted, and {counted} are there"),
         }
     }

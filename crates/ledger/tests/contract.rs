@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use authority::{
     Completion, Finding, Function, Inquiry, Ledger, LedgerFault, ProfileVersion, RefusalRecord, Registration,
+    RelayLedger,
 };
 use ledger::sqlite::{Fresh, connect_beside};
 use ledger::{AuditSettings, SqliteLedger};
@@ -27,6 +28,14 @@ fn the_contract_of_every_ledger_holds() {
         Arc::new(SqliteLedger::open(&file, Fresh { serial_key: [7; 16] }, now).unwrap())
     };
     sim::ledger_contract::holds(&make);
+    let make = || -> Arc<dyn RelayLedger> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.db");
+        folders.borrow_mut().push(folder);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_000));
+        Arc::new(SqliteLedger::open(&file, Fresh { serial_key: [7; 16] }, now).unwrap())
+    };
+    sim::relay_contract::holds(&make);
 }
 
 fn answer<T: Send + 'static>(ask: impl FnOnce(Completion<Result<T, LedgerFault>>)) -> Result<T, LedgerFault> {

@@ -29,6 +29,7 @@ pub mod ledger_contract;
 pub mod link;
 pub mod overload;
 pub mod population;
+pub mod relay_contract;
 mod run;
 pub mod scenario;
 pub mod soak;

@@ -4,9 +4,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use authority::{Ledger, MemoryLedger};
+use authority::{Ledger, MemoryLedger, MemoryRelayLedger};
 use sim::faulty::Behaviour;
-use sim::{Agenda, Chance, FaultyLedger, VirtualClock, ledger_contract};
+use sim::{Agenda, Chance, FaultyLedger, VirtualClock, ledger_contract, relay_contract};
 
 /// The capacity in rows of a ledger under test.
 const ROWS_MAX: usize = 1_000;
@@ -33,6 +33,11 @@ fn turn(agenda: &Agenda) -> bool {
 #[test]
 fn the_ledger_in_memory_keeps_the_contract() {
     ledger_contract::holds(&|| Arc::new(MemoryLedger::new(ROWS_MAX)));
+}
+
+#[test]
+fn the_ledger_of_a_relay_in_memory_keeps_its_contract() {
+    relay_contract::holds(&|| Arc::new(MemoryRelayLedger::default()));
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn report(arguments: &Arguments, file: &Path, audit: Option<&PruneReport>, rows:
     if arguments.json {
         print_json(json!({
             "ledger": file.display().to_string(), "dry_run": arguments.dry_run, "rows": rows.rows, "certificates": rows.issued,
-            "rows_in_audit": rows.audited, "rows_in_lists": rows.listed, "audit_rows": audit.map(|audit| audit.removed),
+            "rows_in_audit": rows.audited, "rows_in_lists": rows.listed, "relayed": rows.relayed, "audit_rows": audit.map(|audit| audit.removed),
             "audit_rows_uncovered": audit.map(|audit| audit.uncovered),
         }));
         return;

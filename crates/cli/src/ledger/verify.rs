@@ -57,7 +57,8 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         print_json(json!({
             "ledger": file.display().to_string(),
             "rows": report.rows, "certificates": report.certificates, "of_other_cas": report.unsigned,
-            "abandoned": report.abandoned, "revoked": report.revoked, "file_checked": report.is_file_checked,
+            "abandoned": report.abandoned, "revoked": report.revoked, "relayed": report.relayed,
+            "relayed_certificates": report.relayed_certificates, "file_checked": report.is_file_checked,
             "audit_rows": audit.rows, "audit_checkpoints": audit.checkpoints, "audit_rows_uncovered": uncovered,
             "audit_lost_checkpoints": audit.lost_checkpoints,
             "audit_restores": audit.restores.iter().map(|it| json!({ "node": it.node.number(), "after": it.sequence, "at": it.at })).collect::<Vec<_>>(),
@@ -111,6 +112,9 @@ pub(crate) fn summary(report: &RowReport) -> String {
             "; {} of CAs that the configuration does not name were checked without their signature",
             report.unsigned
         );
+    }
+    if report.relayed > 0 {
+        text += &format!("; {} relayed requests, {} certificates", report.relayed, report.relayed_certificates);
     }
     if report.revoked > 0 || report.abandoned > 0 {
         text += &format!("; {} revoked, {} given up", report.revoked, report.abandoned);

@@ -10,6 +10,7 @@
 //! | `adopted` | `device` | as `issued`: a certificate of a lost row, whose row was rebuilt from it |
 //! | `audit.restored` | the operator | see `restored` |
 //! | `refusals_dropped` | `muster` | `count` |
+//! | `relay.begun`, `relay.recorded`, `relay.closed`, `relay.unresolved`, `relay.revoked` | see `relay_record` | |
 //!
 //! `client`, `certificate` and `manufacturer` are SHA-256: of a certificate, or of the name and key of an authority. `count` is the number of
 //! requests from `at` to `until` that were refused for this reason; `peer` is the address of the first of them. A request that is repeated gets the
@@ -27,9 +28,9 @@ use crate::json::{JsonLine, octets};
 use crate::seconds::seconds;
 
 /// What the actor of a request is called. Operators have names; a device is named by the members of the record.
-const DEVICE: &str = "device";
+pub(super) const DEVICE: &str = "device";
 /// What the server does by itself.
-const SERVER: &str = "muster";
+pub(super) const SERVER: &str = "muster";
 
 /// What is recorded of a request beside its certificate; kept while its certificate is being signed.
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +143,7 @@ impl AuditBody {
         (self.records, self.latest) = (0, 0);
     }
 
-    fn line(&mut self, kind: &str, at: i64) -> JsonLine<'_> {
+    pub(super) fn line(&mut self, kind: &str, at: i64) -> JsonLine<'_> {
         if self.records > 0 {
             self.text.push('\n');
         }
@@ -215,12 +216,12 @@ impl AuditBody {
     }
 }
 
-fn device<'o>(line: JsonLine<'o>, of: &Device) -> JsonLine<'o> {
+pub(super) fn device<'o>(line: JsonLine<'o>, of: &Device) -> JsonLine<'o> {
     line.text("device", of.id.as_str()).hex("manufacturer", of.manufacturer.as_bytes())
 }
 
 /// As in the paths of EST-coaps (RFC 9148 §5.1).
-const fn function_name(function: Function) -> &'static str {
+pub(super) const fn function_name(function: Function) -> &'static str {
     match function {
         Function::SimpleEnroll => "sen",
         Function::SimpleReenroll => "sren",

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use pki::Digest;
 
+use super::event::JournalEvent;
 use super::frame::{AuditPoint, BATCH_BEGINNING, BatchEnd, Header, LedgerId};
 use super::{JournalFault, JournalProblem};
-use crate::line::{LINE_BYTES_MAX, LineFault, RowEvent, RowLine};
+use crate::line::{LINE_BYTES_MAX, LineFault};
 
 /// A journal that is being read.
 pub(crate) struct Reading<'f> {
@@ -23,7 +24,7 @@ pub(crate) struct Reading<'f> {
 /// One batch.
 pub(crate) struct Batch {
     pub(crate) at: AuditPoint,
-    pub(crate) events: Vec<RowEvent>,
+    pub(crate) events: Vec<JournalEvent>,
 }
 
 /// What comes next in a journal.
@@ -93,8 +94,8 @@ impl<'f> Reading<'f> {
                 return Ok(Next::Batch(Batch { at: end.at, events }));
             }
             text_of_batch.extend_from_slice(&line);
-            match RowLine::read(text) {
-                Ok(line) => events.push(line.event),
+            match JournalEvent::read(text) {
+                Ok(event) => events.push(event),
                 Err(fault) => flaw = flaw.or(Some((at, fault))),
             }
         }

@@ -8,8 +8,9 @@ use std::path::Path;
 use pki::Digest;
 
 use super::JournalProblem;
+use super::event::JournalEvent;
 use super::frame::{AuditPoint, BATCH_BEGINNING, BatchEnd, Header, LedgerId};
-use crate::line::{LINE_BYTES_MAX, LineFault, RowEvent, RowLine};
+use crate::line::{LINE_BYTES_MAX, LineFault};
 
 /// How much of the end is looked at first; four times as much each time, until the end of a batch is in it.
 const LOOK_BYTES: u64 = 64 * 1_024;
@@ -71,10 +72,10 @@ impl Tail {
 
 impl LastBatch {
     /// What its lines say.
-    pub(crate) fn events(&self) -> Result<Vec<RowEvent>, JournalProblem> {
+    pub(crate) fn events(&self) -> Result<Vec<JournalEvent>, JournalProblem> {
         let fault = |fault| JournalProblem::Line { line: 0, fault };
         let text = std::str::from_utf8(&self.text).map_err(|_| fault(LineFault::NotJson))?;
-        text.lines().map(|line| RowLine::read(line).map(|line| line.event).map_err(fault)).collect()
+        text.lines().map(|line| JournalEvent::read(line).map_err(fault)).collect()
     }
 }
 

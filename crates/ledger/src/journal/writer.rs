@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use authority::{Intent, Record, Revocation};
+use authority::{Intent, Record, RelayId, RelayedCertificate, Revocation};
 use pki::Digest;
 use pki::issue::Serial;
 
@@ -13,6 +13,7 @@ use super::frame::{AuditPoint, BatchEnd, Header};
 use super::{JournalFault, JournalProblem, JournalSettings, segments};
 use crate::line;
 use crate::paths::{sync_folder, with_suffix};
+use crate::relay_line::{self, RelayRow};
 
 /// Bytes of lines that are written at a time when rows are appended that the journal lacks.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -116,6 +117,26 @@ impl JournalWriter {
 
     pub(crate) fn revoked(&mut self, serial: &Serial, revocation: &Revocation) {
         line::push_revoked(&mut self.text, serial, revocation);
+        self.lines += 1;
+    }
+
+    pub(crate) fn relay_request(&mut self, row: &RelayRow) {
+        relay_line::push_relay_request(&mut self.text, row);
+        self.lines += 1;
+    }
+
+    pub(crate) fn relay_certificate(&mut self, of: &RelayedCertificate) {
+        relay_line::push_relay_certificate(&mut self.text, of);
+        self.lines += 1;
+    }
+
+    /// Both kinds of lines of this row.
+    pub(crate) fn relay_row(&mut self, row: &RelayRow) {
+        self.lines += relay_line::push_relay_row(&mut self.text, row);
+    }
+
+    pub(crate) fn relay_closed(&mut self, id: RelayId) {
+        relay_line::push_relay_closed(&mut self.text, id);
         self.lines += 1;
     }
 

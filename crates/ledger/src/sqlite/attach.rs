@@ -13,18 +13,24 @@ use super::book::{Book, LIFE_BITS};
 use super::locate::by_serial;
 use super::pruned::PrunedRows;
 use super::room::JOURNAL_BYTES;
-use super::{restore, row};
+use super::{relay, restore, row};
 use crate::audit::chain::AuditHead;
 use crate::audit::record::{Abandonment, AuditedKind, AuditedRow};
+use crate::audit::relay_record::AuditedRelay;
 use crate::fault::OpenProblem;
+use crate::journal::event::JournalEvent;
 use crate::journal::frame::{AuditPoint, Header, LedgerId};
 use crate::journal::tail::Tail;
 use crate::journal::{Filling, JournalFault, JournalProblem, JournalSettings, JournalWriter, segments};
 use crate::line::{self, RowEvent};
 use crate::paths::free_bytes;
+use crate::relay_line::push_relay_row;
 
 /// Rows between two reports of progress.
 const STEP: u64 = 100_000;
+
+/// Relayed requests that are read at a time, with their certificates.
+const RELAYED_AT_ONCE: usize = 256;
 
 /// Rows whose length is taken for that of every row.
 const SAMPLED_ROWS: i64 = 256;
@@ -34,7 +40,7 @@ enum Standing {
     /// The ledger has its last batch.
     Contained,
     /// Its last batch was not committed, and all of its rows are there.
-    Ahead(Vec<RowEvent>),
+    Ahead(Vec<JournalEvent>),
     /// What it lacks cannot be told from the audit: another life, another node, or rows of the audit that were pruned.
     Unrelated,
     /// The ledger lacks what the journal has.
@@ -107,16 +113,12 @@ impl Book {
     }
 
     /// Commits the last batch of the journal. Its lines have the whole rows.
-    fn roll_forward(&mut self, events: &[RowEvent], settings: &JournalSettings) -> Result<(), OpenProblem> {
+    fn roll_forward(&mut self, events: &[JournalEvent], settings: &JournalSettings) -> Result<(), OpenProblem> {
         info!(lines = events.len(), "the last batch of the journal was not committed: it is completed");
         self.begin()?;
         for event in events {
-            if self.is_pruned(event)? {
-                continue;
-            }
-            if matches!(self.replay(event)?, Replayed::NoRow | Replayed::Contradiction) {
-                let what = format!("serial number {}", event.serial());
-                let problem = JournalProblem::Contradiction(what);
+            if matches!(self.replay_unless_pruned(event)?, Replayed::NoRow | Replayed::Contradiction) {
+                let problem = JournalProblem::Contradiction(event.to_string());
                 return Err(OpenProblem::Journal(settings.fault(problem)));
             }
         }
@@ -172,13 +174,18 @@ impl Book {
             return Ok(Standing::Unrelated);
         }
         for event in &events {
+            let event = match event {
+                JournalEvent::Row(event) => event,
+                JournalEvent::Relay(event) if relay::has(self.connection(), event)? => continue,
+                JournalEvent::Relay(_) => return Ok(Standing::Older),
+            };
             let Some(row) = self.row_of(event.serial())? else {
                 if self.is_pruned(event)? {
                     continue;
                 }
                 return Ok(Standing::Older);
             };
-            let is_known = match event {
+            let is_known = match &**event {
                 // The audit went on without this batch: the ledger has its revocations in another one.
                 RowEvent::Revoked(..) => row.revocation.is_some(),
                 RowEvent::Issued(_, record) => row.issued().is_none_or(|known| known.digest == record.issued.digest),
@@ -290,6 +297,14 @@ impl Book {
                     info!(rows = appended, "appending to the journal what it lacks");
                 }
             }
+            for event in body.lines().filter_map(AuditedRelay::read) {
+                // As it is now: a request that was closed later is closed at once.
+                match relay::read(self.connection(), event.id)? {
+                    Some(row) => journal.relay_row(&row),
+                    None => journal.relay_closed(event.id),
+                }
+                appended += 1;
+            }
             let hash = Digest::from_bytes(found.get(1)?);
             journal.end(AuditPoint { node: last.node, sequence, hash });
             journal.follows(hash);
@@ -301,6 +316,15 @@ impl Book {
             info!(rows = appended, file = %journal.path().display(), "the journal lacked these events, and has them now");
         }
         Ok(true)
+    }
+
+    /// Makes the ledger say what a line says, if it does not already, and its row was not pruned. The caller has begun a batch.
+    pub(super) fn replay_unless_pruned(&mut self, event: &JournalEvent) -> Result<Replayed, Error> {
+        match event {
+            JournalEvent::Row(event) if self.is_pruned(event)? => Ok(Replayed::Known),
+            JournalEvent::Row(event) => self.replay(event),
+            JournalEvent::Relay(event) => self.relay_replay(event),
+        }
     }
 
     /// Makes the ledger say what a line says, if it does not already. The caller has begun a batch.
@@ -414,6 +438,20 @@ fn every_row(connection: &Connection, out: &mut Filling) -> Result<(), FillFault
         appended += 1;
         if appended.is_multiple_of(STEP) {
             info!(rows = appended, "writing the journal");
+        }
+    }
+    every_relayed_row(connection, out)
+}
+
+fn every_relayed_row(connection: &Connection, out: &mut Filling) -> Result<(), FillFault> {
+    let mut after = None;
+    while relay::has_tables(connection)? {
+        let rows = relay::behind(connection, after, RELAYED_AT_ONCE)?;
+        let Some(last) = rows.last() else { break };
+        after = Some(last.entry.id);
+        for row in &rows {
+            let lines = push_relay_row(out.text(), row);
+            out.added(lines)?;
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The rows of one batch, inside one transaction of the writer.
 
 mod recently_revoked;
+mod relaying;
 mod revoking;
 
 use std::collections::{BTreeMap, HashMap};

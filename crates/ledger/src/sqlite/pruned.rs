@@ -33,8 +33,7 @@ pub(crate) struct PrunedRows {
 
 impl PrunedRows {
     pub(crate) fn read(connection: &Connection) -> Result<Self, Error> {
-        let sql = "SELECT value FROM meta WHERE name = ?1";
-        let until = connection.prepare_cached(sql)?.query_row([UNTIL], |row| row.get(0)).optional()?;
+        let until = until(connection)?;
         let numbers = connection.query_row("SELECT numbers FROM tally", [], |row| row.get(0))?;
         Ok(Self { until, numbers })
     }
@@ -61,6 +60,11 @@ impl PrunedRows {
 /// Whether any row was ever pruned.
 pub(super) fn is_any(connection: &Connection) -> Result<bool, Error> {
     connection.prepare_cached("SELECT 1 FROM meta WHERE name = ?1")?.exists([UNTIL])
+}
+
+/// The time before which certificates had ended whose rows were pruned.
+pub(super) fn until(connection: &Connection) -> Result<Option<i64>, Error> {
+    connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([UNTIL], |row| row.get(0)).optional()
 }
 
 /// Notes that rows whose certificates ended before this time are being pruned.

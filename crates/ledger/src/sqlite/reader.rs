@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use authority::{
     Completion, CrlEntryPage, CrlEntryQuery, CrlListQuery, CrlListing, Finding, Inquiry, LedgerEntry, LedgerFault,
-    ListQuery, Listing, Locator, Registration, RowFilter, RowState,
+    ListQuery, Listing, Locator, Registration, RelayHolder, RelayListing, RelayQuery, RowFilter, RowState,
 };
+use pki::Digest;
 use rusqlite::{Connection, Error, params};
 use tracing::error;
 
@@ -16,6 +17,7 @@ use super::crl;
 use super::index::Unmerged;
 use super::locate::{by_serial, locate};
 use super::queue::Queue;
+use super::relay;
 use super::row::{self, BEHIND, place, short_device};
 use super::schema;
 use crate::serial::SerialCipher;
@@ -34,6 +36,9 @@ pub(super) enum Question {
     Count(RowFilter, Completion<Result<u64, LedgerFault>>),
     CrlLists(CrlListQuery, Completion<Result<CrlListing, LedgerFault>>),
     CrlEntries(CrlEntryQuery, Completion<Result<CrlEntryPage, LedgerFault>>),
+    RelayHolders(Vec<Digest>, Completion<Result<Vec<Option<RelayHolder>>, LedgerFault>>),
+    Relayed(RelayQuery, Completion<Result<RelayListing, LedgerFault>>),
+    RelayRows(Completion<Result<u64, LedgerFault>>),
 }
 
 impl Question {
@@ -41,7 +46,13 @@ impl Question {
         match self {
             Self::Standing(of, _) => of.len(),
             Self::Find(rows, _) => rows.len(),
-            Self::List(..) | Self::Count(..) | Self::CrlLists(..) | Self::CrlEntries(..) => 1,
+            Self::RelayHolders(of, _) => of.len(),
+            Self::List(..)
+            | Self::Count(..)
+            | Self::CrlLists(..)
+            | Self::CrlEntries(..)
+            | Self::Relayed(..)
+            | Self::RelayRows(_) => 1,
         }
     }
 
@@ -54,6 +65,9 @@ impl Question {
             Self::Count(_, done) => done(Err(fault)),
             Self::CrlLists(_, done) => done(Err(fault)),
             Self::CrlEntries(_, done) => done(Err(fault)),
+            Self::RelayHolders(_, done) => done(Err(fault)),
+            Self::Relayed(_, done) => done(Err(fault)),
+            Self::RelayRows(done) => done(Err(fault)),
         }
     }
 }
@@ -102,6 +116,12 @@ impl Reader {
                 let answer = self.read_migrated(|connection| crl::entries(connection, &query));
                 done(answer);
             }
+            Question::RelayHolders(of, done) => {
+                let answer = self.read(|reading| of.iter().map(|it| relay::holder(reading.connection, it)).collect());
+                done(answer);
+            }
+            Question::Relayed(query, done) => done(self.read(|reading| relay::page(reading.connection, &query))),
+            Question::RelayRows(done) => done(self.read(|reading| relay::rows(reading.connection))),
         }
     }
 

@@ -18,10 +18,10 @@ use crate::audit::AuditKey;
 use crate::audit::chain::AuditHead;
 use crate::audit::restored;
 use crate::fault::OpenProblem;
+use crate::journal::event::JournalEvent;
 use crate::journal::frame::{AuditPoint, LedgerId};
 use crate::journal::tail::Tail;
 use crate::journal::{JournalProblem, JournalSettings, segments};
-use crate::line::RowEvent;
 use crate::seconds::seconds;
 use crate::serial::SerialCipher;
 
@@ -110,22 +110,19 @@ impl Restoring {
     }
 
     /// Writes what these lines say, if the ledger does not have it.
-    pub(crate) fn write(&mut self, events: &[RowEvent]) -> Result<(), OpenProblem> {
+    pub(crate) fn write(&mut self, events: &[JournalEvent]) -> Result<(), OpenProblem> {
         for event in events {
             let open = match self.open {
                 Some(open) => open,
                 None => self.book.begin().map(|()| 0)?,
             };
             self.open = Some(open + 1);
-            if self.book.is_pruned(event)? {
-                continue;
-            }
-            match self.book.replay(event)? {
+            match self.book.replay_unless_pruned(event)? {
                 Replayed::Row => self.rows += 1,
                 Replayed::Revocation => self.revocations += 1,
                 Replayed::Known | Replayed::NoRow => {}
                 Replayed::Contradiction => {
-                    let what = format!("serial number {}, in a row that the journal does not have", event.serial());
+                    let what = format!("{event}, in a row that the journal does not have");
                     return Err(OpenProblem::Damaged(what));
                 }
             }

@@ -255,38 +255,38 @@ pub(crate) fn revocation(row: &Row<'_>, column: usize) -> Result<Revocation, Err
 }
 
 /// Reads the columns of a row in their order.
-struct Columns<'a> {
-    row: &'a Row<'a>,
-    next: usize,
+pub(super) struct Columns<'a> {
+    pub(super) row: &'a Row<'a>,
+    pub(super) next: usize,
 }
 
 impl Columns<'_> {
-    fn get<T: rusqlite::types::FromSql>(&mut self) -> Result<T, Error> {
+    pub(super) fn get<T: rusqlite::types::FromSql>(&mut self) -> Result<T, Error> {
         self.next += 1;
         self.row.get(self.next - 1)
     }
 
-    fn time(&mut self) -> Result<UnixTime, Error> {
+    pub(super) fn time(&mut self) -> Result<UnixTime, Error> {
         Ok(time(self.get()?))
     }
 
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
+    pub(super) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
         self.read(what, |bytes| bytes.try_into().ok())
     }
 
-    fn read<T>(&mut self, what: &'static str, read: impl Fn(&[u8]) -> Option<T>) -> Result<T, Error> {
+    pub(super) fn read<T>(&mut self, what: &'static str, read: impl Fn(&[u8]) -> Option<T>) -> Result<T, Error> {
         self.next += 1;
         let value = self.row.get_ref(self.next - 1)?;
         value.as_bytes().ok().and_then(read).ok_or_else(|| damaged(self.next - 1, Type::Blob, what))
     }
 
-    fn read_text<T>(&mut self, what: &'static str, read: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
+    pub(super) fn read_text<T>(&mut self, what: &'static str, read: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
         self.next += 1;
         let value = self.row.get_ref(self.next - 1)?;
         value.as_str().ok().and_then(read).ok_or_else(|| damaged(self.next - 1, Type::Text, what))
     }
 
-    fn code<T>(&mut self, what: &'static str, read: impl Fn(i64) -> Option<T>) -> Result<T, Error> {
+    pub(super) fn code<T>(&mut self, what: &'static str, read: impl Fn(i64) -> Option<T>) -> Result<T, Error> {
         let code = self.get()?;
         read(code).ok_or_else(|| damaged(self.next - 1, Type::Integer, what))
     }
@@ -332,7 +332,7 @@ pub(super) fn origin_code(origin: Origin) -> i64 {
     }
 }
 
-fn origin_of(code: i64) -> Option<Origin> {
+pub(super) fn origin_of(code: i64) -> Option<Origin> {
     [Origin::Manufacturer, Origin::ThisCa, Origin::Registrar].into_iter().find(|origin| origin_code(*origin) == code)
 }
 

@@ -11,7 +11,7 @@
 
 use rusqlite::{Connection, Error, OptionalExtension};
 
-use super::{crl, foreign, pruned, restore, revocation_order};
+use super::{crl, foreign, pruned, relay, restore, revocation_order};
 use crate::fault::OpenProblem;
 use crate::serial::SERIAL_KEY_BYTES;
 
@@ -28,7 +28,7 @@ pub const SCHEMA_VERSION_MAX: u32 = SCHEMA_VERSION + 1;
 /// changes no table of version 1, whose rows the release before inserts without naming columns, and it copies and indexes no rows of it: that is
 /// for [`FILLED_IN_2`]. Code that needs these tables asks [`require`] first.
 pub(crate) const ADDED_IN_2: &[&str] =
-    &[crl::TABLES, revocation_order::TABLES, foreign::TABLES, pruned::TABLES, restore::TABLES];
+    &[crl::TABLES, revocation_order::TABLES, foreign::TABLES, pruned::TABLES, restore::TABLES, relay::TABLES];
 
 /// The rows that the tables of [`ADDED_IN_2`] get from those of version 1.
 pub(crate) const FILLED_IN_2: &[Fill] = &[crl::FILL, revocation_order::FILL];

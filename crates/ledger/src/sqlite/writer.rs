@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use authority::{
-    Adoption, Completion, CrlLayout, Intended, LedgerFault, NextCrl, Record, Recorded, Reserve, Revoke, Revoked,
+    Adoption, Begun, Completion, CrlLayout, Intended, LedgerFault, NextCrl, Record, Recorded, RelayEnd, RelayId,
+    RelayRecord, RelayRequest, Relayed, Reserve, Revocation, Revoke, Revoked,
 };
 use crashpoint::Step;
-use pki::AnchorId;
 use pki::issue::Serial;
+use pki::{AnchorId, Digest};
 use rusqlite::Error;
 use tracing::{error, info};
 
@@ -48,6 +49,10 @@ pub(super) enum Write {
     Adopt(Vec<Adoption>, Completion<Result<Vec<Recorded>, LedgerFault>>),
     FixCrlLayout(AnchorId, CrlLayout, Completion<Result<CrlLayout, LedgerFault>>),
     NumberCrls(Vec<NextCrl>, Completion<Result<Vec<u64>, LedgerFault>>),
+    RelayBegin(Vec<RelayRequest>, Completion<Result<Vec<Begun>, LedgerFault>>),
+    RelayRecord(Vec<RelayRecord>, Completion<Result<Vec<Relayed>, LedgerFault>>),
+    RelayEnd(Vec<(RelayId, RelayEnd)>),
+    RelayRevoke(Vec<(Digest, Revocation)>, Completion<Result<Vec<Revoked>, LedgerFault>>),
     Flush(Completion<Result<(), LedgerFault>>),
 }
 
@@ -63,6 +68,10 @@ impl Write {
             Self::Revoke(rows, _) => rows.len(),
             Self::Adopt(rows, _) => rows.len(),
             Self::NumberCrls(lists, _) => lists.len(),
+            Self::RelayBegin(rows, _) => rows.len(),
+            Self::RelayRecord(rows, _) => rows.len(),
+            Self::RelayEnd(rows) => rows.len(),
+            Self::RelayRevoke(rows, _) => rows.len(),
             Self::FixCrlLayout(..) => 1,
             Self::Flush(_) => 0,
         }
@@ -85,6 +94,10 @@ impl Write {
             Self::Adopt(rows, done) => answer_each(&rows, None, done, |row| book.adopt(row)),
             Self::FixCrlLayout(ca, layout, done) => answer_migrated(done, || book.fix_crl_layout(&ca, layout)),
             Self::NumberCrls(lists, done) => answer_migrated(done, || book.number_crls(&lists)),
+            Self::RelayBegin(rows, done) => answer_migrated(done, || book.relay_begin(&rows)),
+            Self::RelayRecord(rows, done) => answer_migrated(done, || book.relay_record(&rows)),
+            Self::RelayEnd(rows) => answer_migrated(Box::new(drop), || book.relay_end(&rows)),
+            Self::RelayRevoke(rows, done) => answer_migrated(done, || book.relay_revoke(&rows)),
             Self::Flush(done) => (Box::new(done), Ok(())),
         }
     }
@@ -98,6 +111,10 @@ impl Write {
             Self::Revoke(_, done) => call(|| done(Err(fault))),
             Self::Adopt(_, done) => call(|| done(Err(fault))),
             Self::FixCrlLayout(_, _, done) => call(|| done(Err(fault))),
+            Self::RelayBegin(_, done) => call(|| done(Err(fault))),
+            Self::RelayRecord(_, done) => call(|| done(Err(fault))),
+            Self::RelayEnd(_) => {}
+            Self::RelayRevoke(_, done) => call(|| done(Err(fault))),
             Self::NumberCrls(_, done) => call(|| done(Err(fault))),
             Self::Flush(done) => call(|| done(Err(fault))),
         }

@@ -5,9 +5,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use authority::{
-    Actor, Completion, Device, DeviceId, FactoryKeys, Function, Intended, Intent, Issued, Ledger, LedgerFault, Locator,
-    NewRow, Origin, ProfileVersion, Record, Recorded, RepeatWindow, Reserve, Revocation, Revoke, Revoked, RingSigner,
-    Signer, ToSign,
+    Actor, Begun, Completion, Device, DeviceId, FactoryKeys, Function, Intended, Intent, Issued, Ledger, LedgerFault,
+    Locator, NewRow, Origin, ProfileVersion, Record, Recorded, RelayId, RelayLedger, RelayRecord, RelayRequest,
+    Relayed, RepeatWindow, Reserve, Revocation, Revoke, Revoked, RingSigner, Signer, ToSign,
 };
 use pki::issue::{NodePrefix, RevocationReason, Serial, Template, TemplateSpec};
 use pki::{AnchorId, Certificate, Digest, GeneralNames, NameBuilder, UnixTime, Validity};
@@ -99,6 +99,50 @@ impl Maker {
         assert_eq!(ask(|done| ledger.record(vec![record.clone()], done)), [Recorded::Durable]);
         (reserve, record)
     }
+}
+
+/// A request that this row's device could have relayed to an upstream.
+pub(crate) fn relay_request(of: &Intent) -> RelayRequest {
+    RelayRequest {
+        function: of.function,
+        profile: Arc::clone(&of.profile),
+        device: of.device.clone(),
+        anchor: of.anchor,
+        vouched_by: of.vouched_by,
+        client: of.client,
+        csr: of.csr,
+        spki: Some(of.spki),
+        names: of.names,
+        upstream: "upstream".into(),
+        peer: of.peer,
+        at: of.at,
+        window: RepeatWindow { until: utc(of.at.as_secs() + 1_000) },
+        new_row: NewRow::Allowed,
+        certificates_max: 8,
+    }
+}
+
+/// The certificate of this row as an upstream's.
+pub(crate) fn relay_record(id: RelayId, of: &Record) -> RelayRecord {
+    let certificate = Certificate::parse(&of.issued.certificate).unwrap();
+    let (serial, spki) = (certificate.serial().into(), Digest::of(certificate.spki()));
+    RelayRecord { id, issued: Arc::clone(&of.issued), serial, spki, window: of.window }
+}
+
+/// Relays a request, and records its certificate if it has one.
+pub(crate) fn relay(ledger: &dyn RelayLedger, of: &Intent, record: Option<&Record>) -> RelayId {
+    let begun = ask(|done| ledger.begin(vec![relay_request(of)], done));
+    let [Begun::New(id)] = begun[..] else { panic!("{begun:?}") };
+    if let Some(record) = record {
+        assert_eq!(ask(|done| ledger.record(vec![relay_record(id, record)], done)), [Relayed::First]);
+    }
+    id
+}
+
+/// Marks a relayed certificate as revoked.
+pub(crate) fn mark(ledger: &dyn RelayLedger, certificate: Digest, at: u64) {
+    let marks = vec![(certificate, revocation(at))];
+    assert_eq!(ask(|done| ledger.mark_revoked(marks, done)), [Revoked::Now]);
 }
 
 pub(crate) fn revocation(at: u64) -> Revocation {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use authority::Ledger;
+use authority::{Ledger, RelayLedger};
 use ledger::fault::OpenProblem;
 use ledger::migrate::migrate;
 use ledger::sqlite::schema::{SCHEMA_VERSION, SCHEMA_VERSION_MAX, SCHEMA_VERSION_MIN, require};
@@ -89,7 +89,7 @@ fn what_needs_the_newer_tables_says_what_to_run() {
 fn every_property_of_a_ledger_holds_on_every_version() {
     for version in SCHEMA_VERSION_MIN..=SCHEMA_VERSION_MAX {
         let folders = RefCell::new(Vec::new());
-        let make = || -> Arc<dyn Ledger> {
+        let make = || {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("ledger.db");
             release_before::create(&file);
@@ -102,11 +102,35 @@ fn every_property_of_a_ledger_holds_on_every_version() {
             folders.borrow_mut().push(folder);
             Arc::new(open(&file).unwrap())
         };
+        let of_ca = || -> Arc<dyn Ledger> { make() };
+        let of_relay = || -> Arc<dyn RelayLedger> { make() };
         match version == SCHEMA_VERSION_MIN {
-            true => sim::ledger_contract::holds_before_migration(&make),
-            false => sim::ledger_contract::holds(&make),
+            true => {
+                sim::ledger_contract::holds_before_migration(&of_ca);
+                sim::relay_contract::holds_before_migration(&of_relay);
+            }
+            false => {
+                sim::ledger_contract::holds(&of_ca);
+                sim::relay_contract::holds(&of_relay);
+            }
         }
     }
+}
+
+/// A ledger of version 2 that an earlier build made gets the tables of a relay with the first request.
+#[test]
+fn a_ledger_without_the_tables_of_a_relay_gets_them_when_it_relays() {
+    let folders = RefCell::new(Vec::new());
+    let make = || -> Arc<dyn RelayLedger> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.db");
+        drop(open(&file).unwrap());
+        let without = "DROP VIEW relayed; DROP TABLE relay_request; DROP TABLE relay_certificate";
+        Connection::open(&file).unwrap().execute_batch(without).unwrap();
+        folders.borrow_mut().push(folder);
+        Arc::new(open(&file).unwrap())
+    };
+    sim::relay_contract::holds(&make);
 }
 
 /// A table, a column that may be absent in each table that gets rows, and its version.

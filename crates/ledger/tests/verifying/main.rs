@@ -5,6 +5,7 @@
 #[path = "../common/maker.rs"]
 mod maker;
 mod pruning;
+mod relaying;
 
 use std::path::PathBuf;
 use std::sync::Arc;
