@@ -1,6 +1,7 @@
 //! `muster cert`: the certificates that were issued, as the ledger has them, and their revocation.
 
 mod list;
+mod relayed;
 mod revoke;
 mod show;
 
@@ -26,6 +27,7 @@ pub(crate) struct Arguments {
 enum CertVerb {
     List(list::Arguments),
     Show(show::Arguments),
+    Relayed(relayed::Arguments),
     Revoke(revoke::Arguments),
 }
 
@@ -35,6 +37,7 @@ impl Arguments {
         match &self.verb {
             CertVerb::List(arguments) => arguments.json,
             CertVerb::Show(arguments) => arguments.json,
+            CertVerb::Relayed(arguments) => arguments.json,
             CertVerb::Revoke(arguments) => arguments.json,
         }
     }
@@ -45,6 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     match &arguments.verb {
         CertVerb::List(arguments) => list::run(arguments),
         CertVerb::Show(arguments) => show::run(arguments),
+        CertVerb::Relayed(arguments) => relayed::run(arguments),
         CertVerb::Revoke(arguments) => revoke::run(arguments),
     }
 }

@@ -174,7 +174,7 @@ fn start_server(pki: &Path) -> CommandResult<(Handle, Arc<dyn Ledger>)> {
     // Another server on this machine may use the port of the file.
     sources.environment.push(("MUSTER_METRICS__LISTEN".into(), "127.0.0.1:0".into()));
     let loaded = server::load(&sources).map_err(faulty)?;
-    let ledger = ledger::open(loaded.config())?;
+    let ledger = ledger::open(loaded.config())?.ledger;
     let handle = server::start(loaded, Arc::clone(&ledger), StartOptions::default())
         .map_err(|fault| CommandFault::failed(format!("cannot start the server: {fault}")))?;
     Ok((handle, ledger))

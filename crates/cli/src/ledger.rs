@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use authority::{Ledger, MemoryLedger, RowFilter, RowState};
+use authority::{Ledger, MemoryLedger, MemoryRelayLedger, RelayLedger, RowFilter, RowState};
 use clap::Subcommand;
 use ledger::audit::SYSLOG_SOCKET;
 use ledger::fault::OpenProblem;
@@ -76,17 +76,24 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     }
 }
 
+/// A ledger, and what a Registrar keeps in it.
+pub(crate) struct OpenedLedger {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) relayed: Arc<dyn RelayLedger>,
+}
+
 /// Opens the ledger of `[ledger]`. One in memory is complete from now on; one in a file from its first start on.
-pub(crate) fn open(config: &Configuration) -> CommandResult<Arc<dyn Ledger>> {
+pub(crate) fn open(config: &Configuration) -> CommandResult<OpenedLedger> {
     let Some(file) = config.ledger_file() else {
         let rows_max = usize::try_from(config.ledger.rows_max).unwrap_or(usize::MAX);
-        return Ok(Arc::new(MemoryLedger::new(rows_max).since(UnixTime::now())));
+        let ledger = Arc::new(MemoryLedger::new(rows_max).since(UnixTime::now()));
+        return Ok(OpenedLedger { ledger, relayed: Arc::new(MemoryRelayLedger::new(rows_max)) });
     };
     open_file(config, &file)?.map_err(|fault| CommandFault::failed(fault.to_string()))
 }
 
 /// Opens the ledger for a command of an operator, because no server answered. `file` is the configuration, for messages.
-pub(crate) fn open_unserved(config: &Configuration, file: &Path) -> CommandResult<Arc<dyn Ledger>> {
+pub(crate) fn open_unserved(config: &Configuration, file: &Path) -> CommandResult<OpenedLedger> {
     let socket = config.admin_socket();
     let unanswered = match &socket {
         Some(socket) => format!("no server answers at {}", socket.display()),
@@ -133,13 +140,16 @@ fn give_up_reservations(config: &Configuration) -> CommandResult<bool> {
     }
 }
 
-fn open_file(config: &Configuration, file: &Path) -> CommandResult<Result<Arc<dyn Ledger>, OpenFault>> {
+fn open_file(config: &Configuration, file: &Path) -> CommandResult<Result<OpenedLedger, OpenFault>> {
     let settings = settings(config, file);
     let ledger = SqliteLedger::open_with(file, fresh()?, &settings, UnixTime::now());
     if let Ok(ledger) = &ledger {
         check_audit_key(config, &settings, ledger)?;
     }
-    Ok(ledger.map(|ledger| Arc::new(ledger) as Arc<dyn Ledger>))
+    Ok(ledger.map(|ledger| {
+        let ledger = Arc::new(ledger);
+        OpenedLedger { relayed: Arc::clone(&ledger) as Arc<dyn RelayLedger>, ledger }
+    }))
 }
 
 /// Whoever has the key of a CA must not be able to sign checkpoints of the audit with it.

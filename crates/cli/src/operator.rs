@@ -4,7 +4,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use authority::Actor;
 use pki::chain::Listed;
@@ -82,7 +81,8 @@ impl Operator {
         }
         let opened = ledger::open_unserved(&config, &arguments.config)?;
         let manufacturers = manufacturers(&config);
-        let desk = AdminDesk::new(Arc::clone(&opened), move || manufacturers.clone(), UnixTime::now);
+        let desk = AdminDesk::new(opened.ledger, move || manufacturers.clone(), UnixTime::now);
+        let desk = desk.with_relayed(Some(opened.relayed));
         let actor = actor_of(rustix::process::geteuid().as_raw());
         Ok(Self { way: Way::Here { desk, actor }, ledger })
     }

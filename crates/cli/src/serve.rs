@@ -11,7 +11,7 @@ use server::daemon::ObserverFactory;
 use server::{Handle, StartOptions};
 
 use crate::arguments::endpoint;
-use crate::ledger;
+use crate::ledger::{self, OpenedLedger};
 use crate::outcome::{self, CommandFault, CommandResult, say};
 
 /// Run the server
@@ -85,8 +85,8 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let printer = arguments
         .trace
         .map(|peer| (peer, Arc::new(TracePrinter::new(est::trace::Style::Text, Box::new(io::stderr())))));
-    let options = StartOptions { observer: observer(arguments, printer.clone()), ..StartOptions::default() };
-    let ledger = ledger::open(loaded.config())?;
+    let OpenedLedger { ledger, relayed } = ledger::open(loaded.config())?;
+    let options = StartOptions { observer: observer(arguments, printer.clone()), relayed: Some(relayed) };
     let handle = server::start(loaded, ledger, options).map_err(|fault| CommandFault::failed(fault.to_string()))?;
     let _obeying = server::signals::obey(&handle, read)
         .map_err(|source| CommandFault::failed(format!("cannot handle signals: {source}")))?;

@@ -13,13 +13,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use authority::{Cursor, LedgerEntry, RowStage};
+use authority::{Cursor, LedgerEntry, RelayId, RowStage};
 use pki::issue::Serial;
 use rusqlite::{Connection, Error};
 
 use crate::fault::OpenProblem;
 use crate::line::{RowEvent, RowLine};
-use crate::sqlite::{Beside, connect_beside, row, schema};
+use crate::relay_line::push_relay_row;
+use crate::sqlite::{Beside, connect_beside, relay, row, schema};
 
 pub use crate::export_place::ExportPlace;
 
@@ -125,6 +126,49 @@ impl Export {
 
     fn fault(&self, error: Error) -> ExportFault {
         ExportFault { file: self.file.clone(), problem: ExportProblem::Database(error) }
+    }
+}
+
+/// Reads what a Registrar relayed, as lines of their own kind: each request as it is now, and its certificates behind it. It has no cursor, because a
+/// request changes after it has a line. Each page is a snapshot of its own.
+pub struct RelayExport {
+    file: PathBuf,
+    connection: Beside,
+    after: Option<RelayId>,
+}
+
+impl RelayExport {
+    /// Begins at the first request.
+    ///
+    /// # Errors
+    /// [`ExportFault`] names the file.
+    pub fn begin(file: &Path) -> Result<Self, ExportFault> {
+        let fault = |problem| ExportFault { file: file.to_owned(), problem };
+        let connection = connect_beside(file).map_err(|it| fault(ExportProblem::Ledger(it.problem)))?;
+        Ok(Self { file: file.to_owned(), connection, after: None })
+    }
+
+    /// Appends the lines of the next page, each with a newline; says how many they are: none at the end.
+    ///
+    /// # Errors
+    /// [`ExportFault`] names the file.
+    pub fn next_page(&mut self, out: &mut String) -> Result<u64, ExportFault> {
+        let rows = match relay::has_tables(&self.connection) {
+            Ok(false) => Ok(Vec::new()),
+            Ok(true) => relay::behind(&self.connection, self.after, PAGE_ROWS),
+            Err(error) => Err(error),
+        };
+        let rows =
+            rows.map_err(|error| ExportFault { file: self.file.clone(), problem: ExportProblem::Database(error) })?;
+        self.after = rows.last().map(|row| row.entry.id).or(self.after);
+        let lines: i64 = rows.iter().map(|row| push_relay_row(out, row)).sum();
+        Ok(u64::try_from(lines).unwrap_or(0))
+    }
+}
+
+impl fmt::Debug for RelayExport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayExport").field("file", &self.file).field("after", &self.after).finish_non_exhaustive()
     }
 }
 

@@ -124,7 +124,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         crls: Arc::clone(&crl_statuses),
     };
     let metrics_address = watch.start(config, &exposition, &runtime)?;
-    admin::start(config, Arc::clone(&ledger), (clock, Arc::clone(&snapshot)), &runtime)?;
+    admin::start(config, (Arc::clone(&ledger), options.relayed), (clock, Arc::clone(&snapshot)), &runtime)?;
     let crls = crl::start(config, (Arc::clone(&ledger), crl_statuses), &snapshot, (&runtime, &control))?;
     let reloader = Reloader::new(&loaded, issuing, Arc::clone(&snapshot), Arc::clone(&control));
     refresh::serve(transport, &loaded, (&reloader, &snapshot), &runtime);

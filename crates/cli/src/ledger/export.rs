@@ -1,11 +1,11 @@
 //! `muster ledger export`: what was issued, given up and revoked, as lines of JSON.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use authority::Cursor;
-use ledger::export::{Export, ExportFault, ExportPlace};
+use ledger::export::{Export, ExportFault, ExportPlace, RelayExport};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde_json::json;
@@ -27,6 +27,9 @@ each revocation, in the order of the ledger. The `cursor` of a line is where ano
 missing. A certificate that is being made has no line yet, and neither has what is behind it. Names of devices and addresses are in the lines; the key of \
 the serial numbers is not. `muster ledger import` reads what is printed.
 
+--relayed prints what a Registrar relayed, as `relay.request` and `relay.certificate` lines: the whole of it each time, because a request changes after it \
+has a line. `import` does not read these; a backup and the journal have them.
+
 Without a server, reservations that a crash left are given up first, as a start of the server does.
 
 Examples:
@@ -44,6 +47,10 @@ pub(crate) struct Arguments {
     /// Go on behind the line with this cursor
     #[arg(long, value_name = "CURSOR", value_parser = cursor)]
     after: Option<Cursor>,
+
+    /// Print what a Registrar relayed instead: each request as it is now, and its certificates
+    #[arg(long, conflicts_with_all = ["follow", "after", "limit"])]
+    relayed: bool,
 
     /// Stop after so many lines
     #[arg(long, value_name = "LINES")]
@@ -67,6 +74,9 @@ fn cursor(text: &str) -> Result<Cursor, String> {
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let (config, file) = arguments.operator.read_with_ledger()?;
     let interrupt = Interrupt::install()?;
+    if arguments.relayed {
+        return relayed(arguments, &file, &interrupt);
+    }
     let export = Export::begin(&file, arguments.after.as_ref()).map_err(faulty)?;
     let mut work = Work { arguments, config: &config, interrupt: &interrupt, export, lines: 0, is_resolved: false };
     let Some(path) = &arguments.out else {
@@ -88,6 +98,43 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         say!("{lines} lines in {name}; another export goes on with --after {cursor}");
     }
     Ok(())
+}
+
+/// Prints what a Registrar relayed.
+fn relayed(arguments: &Arguments, file: &Path, interrupt: &Interrupt) -> CommandResult {
+    let Some(path) = &arguments.out else {
+        let mut stdout = BufWriter::new(io::stdout().lock());
+        return match write_relayed(file, interrupt, &mut stdout) {
+            Err(ExportEnd::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Err(end) => Err(end.fault("standard output")),
+            Ok(_) => Ok(()),
+        };
+    };
+    let name = path.display().to_string();
+    let mut out = WholeFile::create(path)?;
+    let lines = write_relayed(file, interrupt, &mut out).map_err(|end| end.fault(&name))?;
+    out.finish()?;
+    if arguments.json {
+        print_json(json!({ "ledger": file.display().to_string(), "file": name, "lines": lines }));
+    } else {
+        say!("{lines} lines in {name}");
+    }
+    Ok(())
+}
+
+fn write_relayed(file: &Path, interrupt: &Interrupt, out: &mut dyn Write) -> Result<u64, ExportEnd> {
+    let mut export = RelayExport::begin(file).map_err(ExportEnd::Ledger)?;
+    let (mut text, mut lines) = (String::new(), 0);
+    loop {
+        text.clear();
+        let more = export.next_page(&mut text).map_err(ExportEnd::Ledger)?;
+        if more == 0 || interrupt.is_set() {
+            out.flush().map_err(ExportEnd::Output)?;
+            return Ok(lines);
+        }
+        lines += more;
+        out.write_all(text.as_bytes()).map_err(ExportEnd::Output)?;
+    }
 }
 
 /// Why an export ended before its time.

@@ -306,3 +306,54 @@ fn a_backup_that_is_killed_leaves_nothing_that_looks_like_one() {
     assert_eq!(sqlite(&copy, "PRAGMA integrity_check; SELECT count(*) FROM ballast"), "ok\n100000\n");
     assert_eq!(sqlite(&copy, "SELECT count(*) FROM certificate"), "1\n");
 }
+
+/// A request of which nothing was heard, and one with two certificates, as a Registrar leaves them in its ledger.
+const RELAYED: &str = "INSERT INTO relay_request VALUES
+(1, 1800000000, 1800000000, 1, 2, 1, 'meters', zeroblob(32), '000001', zeroblob(32), 1, zeroblob(32), zeroblob(32), NULL, zeroblob(32), 'plant', '192.0.2.1:5684', 1800086400, 4),
+(2, 1800000001, 1800000001, 1, 3, 2, 'meters', zeroblob(32), '000002', zeroblob(32), 2, zeroblob(32), zeroblob(32), NULL, zeroblob(32), 'plant', '192.0.2.2:5684', 1800086400, 4);
+INSERT INTO relay_certificate VALUES
+(2, 0, 1800000002, 1800086400, 1800000000, 1900000000, x'00ab', zeroblob(32), zeroblob(32), x'30', NULL, NULL, NULL),
+(2, 1, 1800000003, 1800086400, 1800000000, 1900000000, x'00ac', zeroblob(32), zeroblob(32), x'30', 1800000009, 1, 'alice')";
+
+#[test]
+fn what_was_relayed_is_listed_beside_a_server_and_without_one() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    sqlite(&pki.path("ledger.db"), RELAYED);
+    let relayed = |more: &[&str]| {
+        let output =
+            muster().args(["cert", "relayed", "--config"]).arg(pki.path("muster.toml")).args(more).output().unwrap();
+        expect_status(&output, 0);
+        stdout(&output)
+    };
+    let look = || {
+        let table = relayed(&[]);
+        let lines: Vec<&str> = table.lines().collect();
+        let [head, unresolved, first, second] = lines[..] else { panic!("{table}") };
+        assert!(head.contains("UPSTREAM'S SERIAL"), "{head}");
+        assert!(unresolved.contains("unresolved  plant") && unresolved.ends_with("000001"), "{unresolved}");
+        assert!(first.contains("recorded") && first.contains("  00ab  ") && first.ends_with("000002"), "{first}");
+        assert!(second.contains("revoked") && second.contains("  00ac  "), "{second}");
+        let json = relayed(&["--state", "unresolved", "--json"]);
+        let lines: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(
+            (&lines[0]["request"], &lines[0]["state"], &lines[0]["upstream"]),
+            (&1.into(), &"unresolved".into(), &"plant".into())
+        );
+        assert_eq!((lines.len(), &lines[1]["requests"]), (2, &1.into()));
+        json
+    };
+    let beside = look();
+    assert_eq!(server.terminate().0, Some(0));
+    assert_eq!(look(), beside, "the answers do not depend on whether a server runs");
+    let exported = ledger(&pki, "export", &["--relayed"]);
+    expect_status(&exported, 0);
+    let lines: Vec<serde_json::Value> =
+        stdout(&exported).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<&str> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["relay.request", "relay.request", "relay.certificate", "relay.certificate"]);
+    assert_eq!(
+        (&lines[0]["state"], &lines[3]["serial"], &lines[3]["actor"]),
+        (&"unresolved".into(), &"00ac".into(), &"alice".into())
+    );
+}

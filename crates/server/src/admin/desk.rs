@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use authority::{
     Actor, Completion, Cursor, Device, DeviceId, LISTING_ROWS_MAX, Ledger, LedgerEntry, LedgerFault, ListQuery,
-    Listing, Locator, Revocation, Revoke, Revoked, RowFilter, RowState,
+    Listing, Locator, RelayId, RelayLedger, RelayQuery, Revocation, Revoke, Revoked, RowFilter, RowState,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 
 use super::protocol::{
     AdminAnswer, AdminFault, AdminFaultCode, AdminRequest, CertificateRow, LedgerStatus, ListFilter, REVOKED_ROWS_MAX,
-    RevocationAnswer, RevocationOutcome, RowName, RowStateName, revocation_reason, serial_number, time_of,
+    RelayedRow, RelayedState, RevocationAnswer, RevocationOutcome, RowName, RowStateName, revocation_reason,
+    serial_number, time_of,
 };
 use crate::rfc3339::rfc3339;
 
@@ -35,6 +36,8 @@ type RevocationClock = Box<dyn Fn() -> UnixTime + Send + Sync>;
 /// Answers requests. It keeps nothing between them: a list goes on by the cursor that its client sends.
 pub struct AdminDesk {
     ledger: Arc<dyn Ledger>,
+    /// What a Registrar relayed, if it is kept.
+    relayed: Option<Arc<dyn RelayLedger>>,
     manufacturers: Manufacturers,
     clock: RevocationClock,
 }
@@ -47,7 +50,13 @@ impl AdminDesk {
         manufacturers: impl Fn() -> Vec<AnchorId> + Send + Sync + 'static,
         clock: impl Fn() -> UnixTime + Send + Sync + 'static,
     ) -> Self {
-        Self { ledger, manufacturers: Box::new(manufacturers), clock: Box::new(clock) }
+        Self { ledger, relayed: None, manufacturers: Box::new(manufacturers), clock: Box::new(clock) }
+    }
+
+    /// The same desk, which also shows what a Registrar relayed.
+    #[must_use]
+    pub fn with_relayed(self, relayed: Option<Arc<dyn RelayLedger>>) -> Self {
+        Self { relayed, ..self }
     }
 
     /// Answers a request of `actor`. The last answer is the only one that is `done` or `error`. There are never more answers than a page or a batch
@@ -59,6 +68,9 @@ impl AdminDesk {
             AdminRequest::Status {} => self.status().await,
             AdminRequest::CertificateList { filter, after, rows_max } => self.list(filter, after, rows_max).await,
             AdminRequest::CertificateShow { row } => self.show(&row).await,
+            AdminRequest::CertificateRelayed { state, after, rows_max } => {
+                self.relayed(state, after.as_deref(), rows_max).await
+            }
             AdminRequest::CertificateRevoke { rows, reason, dry_run } => {
                 self.revoke(actor, &rows, &reason, dry_run).await
             }
@@ -104,6 +116,36 @@ impl AdminDesk {
         };
         let next = listing.next.map(|next| hex::encode(next.as_bytes()));
         let rows = listing.rows.iter().map(|row| AdminAnswer::Row(Box::new(CertificateRow::of(row))));
+        Ok(rows.chain([AdminAnswer::Done { next }]).collect())
+    }
+
+    /// One page of relayed requests. A page of requests in other states has no row.
+    async fn relayed(
+        &self,
+        state: Option<RelayedState>,
+        after: Option<&str>,
+        rows_max: Option<usize>,
+    ) -> Result<Vec<AdminAnswer>, AdminFault> {
+        let place = |text: &str| {
+            text.parse().map(RelayId::new).map_err(|_| {
+                AdminFault::bad_request(
+                    format!("`{text}` is not a place in this list"),
+                    "send the `next` of the page before",
+                )
+            })
+        };
+        let query = RelayQuery {
+            after: after.map(place).transpose()?,
+            rows_max: rows_max.unwrap_or(LISTING_ROWS_MAX),
+            ..RelayQuery::default()
+        };
+        let Some(relayed) = &self.relayed else { return Ok(vec![AdminAnswer::Done { next: None }]) };
+        let listing = wait(|done| relayed.relayed(query, done)).await?;
+        let now = (self.clock)();
+        let rows = listing.rows.iter().map(|entry| RelayedRow::of(entry, now));
+        let rows = rows.filter(|row| state.is_none_or(|state| row.state == state));
+        let rows = rows.map(|row| AdminAnswer::Relayed(Box::new(row)));
+        let next = listing.next.map(|next| next.as_u64().to_string());
         Ok(rows.chain([AdminAnswer::Done { next }]).collect())
     }
 
@@ -290,25 +332,30 @@ impl AdminDesk {
         &self,
         call: impl FnOnce(&dyn Ledger, Completion<Result<T, LedgerFault>>),
     ) -> Result<T, AdminFault> {
-        let (sender, receiver) = oneshot::channel();
-        // The receiver is gone after the timeout.
-        call(&*self.ledger, Box::new(move |answer| drop(sender.send(answer))));
-        match tokio::time::timeout(LEDGER_TIMEOUT, receiver).await {
-            Ok(Ok(answer)) => answer.map_err(ledger_fault),
-            // A completion that is dropped counts as a fault.
-            Ok(Err(_)) => Err(ledger_fault(LedgerFault::Unavailable)),
-            Err(_) => Err(AdminFault::new(
-                AdminFaultCode::LedgerTimeout,
-                format!("the ledger did not answer within {} s", LEDGER_TIMEOUT.as_secs()),
-                "look at the log and the disk; asking again is safe, for a revocation too",
-            )),
-        }
+        wait(|done| call(&*self.ledger, done)).await
     }
 }
 
 impl std::fmt::Debug for AdminDesk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AdminDesk").finish_non_exhaustive()
+    }
+}
+
+/// Waits for an answer of the ledger, without blocking.
+async fn wait<T: Send + 'static>(call: impl FnOnce(Completion<Result<T, LedgerFault>>)) -> Result<T, AdminFault> {
+    let (sender, receiver) = oneshot::channel();
+    // The receiver is gone after the timeout.
+    call(Box::new(move |answer| drop(sender.send(answer))));
+    match tokio::time::timeout(LEDGER_TIMEOUT, receiver).await {
+        Ok(Ok(answer)) => answer.map_err(ledger_fault),
+        // A completion that is dropped counts as a fault.
+        Ok(Err(_)) => Err(ledger_fault(LedgerFault::Unavailable)),
+        Err(_) => Err(AdminFault::new(
+            AdminFaultCode::LedgerTimeout,
+            format!("the ledger did not answer within {} s", LEDGER_TIMEOUT.as_secs()),
+            "look at the log and the disk; asking again is safe, for a revocation too",
+        )),
     }
 }
 

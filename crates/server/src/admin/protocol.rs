@@ -13,6 +13,7 @@
 //! {"v":1,"request":"cert.list","filter":{"expires_from":"2026-01-01","expires_before":"2026-07-01T00:00:00Z"},"after":"00000000000000000000000000000007"}
 //! {"v":1,"request":"cert.show","row":{"serial":"010000a8c4…"}}
 //! {"v":1,"request":"cert.show","row":{"certificate":"MIIB…"}}
+//! {"v":1,"request":"cert.relayed","state":"unresolved","after":7}
 //! {"v":1,"request":"cert.revoke","rows":[{"serial":"010000a8c4…"}],"reason":"keyCompromise","dry_run":true}
 //! ```
 //!
@@ -23,6 +24,7 @@
 //! | `{"status":…}` | [`LedgerStatus`] | `status` |
 //! | `{"row":…}` | [`CertificateRow`] | `cert.list`, `cert.show`; the certificate itself only for `cert.show` |
 //! | `{"revocation":…}` | [`RevocationAnswer`] | `cert.revoke`, one a row, in order |
+//! | `{"relayed":…}` | [`RelayedRow`] | `cert.relayed` |
 //! | `{"done":{"next":…}}` | where a list goes on (`after` of the next request), or null | all |
 //! | `{"error":…}` | [`AdminFault`] | all |
 //!
@@ -76,6 +78,19 @@ pub enum AdminRequest {
         /// Which row.
         row: RowName,
     },
+    /// One page of what a Registrar relayed, in the order in which it was begun.
+    #[serde(rename = "cert.relayed")]
+    CertificateRelayed {
+        /// Only requests in this state.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<RelayedState>,
+        /// The `next` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
+        /// Rows of this page at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rows_max: Option<usize>,
+    },
     /// Revokes for good.
     #[serde(rename = "cert.revoke")]
     CertificateRevoke {
@@ -126,6 +141,18 @@ pub enum RowStateName {
     Reserved,
 }
 
+/// How far a relayed request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelayedState {
+    /// It was sent, or is about to be, and its upstream may still answer.
+    InFlight,
+    /// It was sent, and nobody knows what became of it: the upstream may have issued a certificate.
+    Unresolved,
+    /// Its certificate came back.
+    Recorded,
+}
+
 /// What names one row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -144,6 +171,8 @@ pub enum AdminAnswer {
     Status(LedgerStatus),
     /// A row.
     Row(Box<CertificateRow>),
+    /// A relayed request.
+    Relayed(Box<RelayedRow>),
     /// What a revocation did.
     Revocation(Box<RevocationAnswer>),
     /// The last line of an answer.
@@ -221,6 +250,46 @@ pub struct CertificateRow {
     /// The certificate: DER in base64. Only in the answer to `cert.show`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+}
+
+/// A request that a Registrar relayed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields that need one have a comment")]
+pub struct RelayedRow {
+    /// Its number.
+    pub request: u64,
+    pub state: RelayedState,
+    /// The name of the upstream that it was sent to.
+    pub upstream: String,
+    /// How often it was sent, or was about to be.
+    pub attempts: u32,
+    pub device: String,
+    pub manufacturer: String,
+    pub profile: String,
+    /// `sen`, `sren` or `skg`.
+    pub function: String,
+    pub requested_at: String,
+    /// The address that the request came from.
+    pub peer: String,
+    pub client_sha256: String,
+    pub csr_sha256: String,
+    /// What came back, in order: the first one is the answer.
+    pub certificates: Vec<RelayedCertificateRow>,
+}
+
+/// A certificate of a relayed request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields that need one have a comment")]
+pub struct RelayedCertificateRow {
+    /// The serial number, as the upstream chose it.
+    pub upstream_serial: String,
+    pub certificate_sha256: String,
+    pub not_before: String,
+    pub not_after: String,
+    /// When it came back.
+    pub recorded_at: String,
+    /// The operator's mark: what verifiers are told is up to the upstream.
+    pub revocation: Option<RowRevocation>,
 }
 
 /// The revocation of a row.

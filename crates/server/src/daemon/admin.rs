@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use authority::Ledger;
+use authority::{Ledger, RelayLedger};
 
 use super::clock::IssuanceClock;
 use super::runtime::Runtime;
@@ -15,7 +15,7 @@ use crate::config::Configuration;
 /// Starts the admin socket, if the configuration has one.
 pub(super) fn start(
     config: &Configuration,
-    ledger: Arc<dyn Ledger>,
+    (ledger, relayed): (Arc<dyn Ledger>, Option<Arc<dyn RelayLedger>>),
     (clock, snapshot): (Arc<IssuanceClock>, Arc<ArcSwap<Snapshot>>),
     runtime: &Runtime,
 ) -> Result<(), StartupFault> {
@@ -31,7 +31,7 @@ pub(super) fn start(
         all
     };
     let _context = runtime.enter();
-    let desk = AdminDesk::new(ledger, manufacturers, move || clock.revocation_time());
+    let desk = AdminDesk::new(ledger, manufacturers, move || clock.revocation_time()).with_relayed(relayed);
     let listener = AdminListener::new(socket, file, desk).map_err(StartupFault::System)?;
     runtime.spawn("the admin socket", listener.run());
     tracing::info!(path = %path.display(), "admin socket");
