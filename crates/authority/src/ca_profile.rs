@@ -8,20 +8,13 @@ use pki::csr_attributes::{CsrAttributes, CsrAttributesError, CsrAttributesForm, 
 use pki::issue::{IssueError, Template};
 use pki::{AnchorId, Certificate, Curve, GeneralNames, KeyEncryptionKeys, Name};
 
+use crate::backdate::BACKDATE;
 use crate::ca::Ca;
 use crate::device::{Device, DeviceId, DeviceIdRule};
 use crate::profile::{IssuedNames, Profile, ProfileFault, ProfileSpec, Published};
 use crate::profile_version::ProfileVersion;
 use crate::san::SanKind;
 use crate::subject::SubjectRule;
-
-/// Certificates are backdated by this much, for devices whose clock is behind: the limit of CA/Browser practice is 48 h, ours
-/// is an hour, and devices that keep no better time than five minutes do not check validity at all.
-pub const BACKDATE: Duration = Duration::from_secs(300);
-
-/// The longest that a certificate may be dated back (E28).
-const BACKDATE_MAX: Duration = Duration::from_secs(3600);
-const _: () = assert!(BACKDATE.as_secs() <= BACKDATE_MAX.as_secs(), "notBefore is at most an hour early");
 
 /// Minimum life of a certificate. It must leave room for renewal after [`BACKDATE`]: a shorter life would be
 /// due for renewal when issued.

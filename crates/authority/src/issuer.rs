@@ -27,10 +27,10 @@ use pki::{Certificate, Digest, ExtendedKeyUsage, Signature, Validity};
 use rustls_pki_types::UnixTime;
 
 use crate::authority::Authority;
+use crate::backdate::BACKDATE;
 use crate::batch::{JobBatch, NextStep};
 use crate::ca::VerifySignatures;
 use crate::ca_authority::CaAuthority;
-use crate::ca_profile::BACKDATE;
 use crate::clock_guard::ledger_time;
 use crate::decide::{VerifiedJob, decide, verify};
 use crate::entry::{LedgerEntry, Locator, Revoke};

@@ -24,6 +24,7 @@
 
 mod arrival;
 mod authority;
+mod backdate;
 mod batch;
 mod ca;
 mod ca_authority;
@@ -73,12 +74,13 @@ mod vouched;
 
 pub use arrival::Arrival;
 pub use authority::Authority;
+pub use backdate::BACKDATE;
 pub use batch::{Isolate, JobBatch, NextStep};
 pub use ca::{Ca, CaFault, ChainRule, RolloverFault, RolloverRule, Urls, VerifySignatures};
 pub use ca_authority::CaAuthority;
 pub use ca_profile::{
-    BACKDATE, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MAX, CERTIFICATES_PER_DEVICE_MIN, CaProfile,
-    CaProfileFault, CaProfileSpec, KeyTypes, Unrecorded, VALIDITY_MIN,
+    CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MAX, CERTIFICATES_PER_DEVICE_MIN, CaProfile, CaProfileFault,
+    CaProfileSpec, KeyTypes, Unrecorded, VALIDITY_MIN,
 };
 pub use clock_guard::{BEHIND_MAX, ClockGuard, JUMP_MAX, ledger_time};
 pub use collected::Collected;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pki::{UnixTime, Validity};
 
-use crate::ca_profile::BACKDATE;
+use crate::backdate::BACKDATE;
 
 /// A device asks again after this time, so that one that is called in hears of it within a working day (RFC 9773 §4.3.3 suggests six hours).
 const ASK_AGAIN: Duration = Duration::from_secs(6 * 3_600);

@@ -80,6 +80,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     own_schedule: bool,
 
+    /// Print a systemd service and a timer for this folder and server, and do nothing else
+    #[arg(long)]
+    print_systemd: bool,
+
     /// Run this command by `sh -c` after an installation
     #[arg(long, value_name = "CMD")]
     hook: Option<String>,
@@ -105,10 +109,6 @@ struct Manner {
     /// With --watch: look at least this often, and repeat a failed renewal at the latest after this time
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
     every: Duration,
-
-    /// Print a systemd service and a timer for this folder and server, and do nothing else
-    #[arg(long)]
-    print_systemd: bool,
 }
 
 /// What one look at the folder led to.
@@ -129,7 +129,7 @@ enum Look {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    if arguments.manner.print_systemd {
+    if arguments.print_systemd {
         out!("{}", systemd::units(arguments)?);
         return Ok(());
     }

@@ -349,8 +349,8 @@ mod tests {
         let [first, second] = &identities(2)[..] else { panic!("two") };
         let scratch = tempfile::tempdir().unwrap();
         let folder = DeviceFolder::lock(scratch.path()).unwrap();
-        assert!(folder.keep_anchors(&[first.0.clone()]).unwrap());
-        assert!(!folder.keep_anchors(&[first.0.clone()]).unwrap());
+        assert!(folder.keep_anchors(std::slice::from_ref(&first.0)).unwrap());
+        assert!(!folder.keep_anchors(std::slice::from_ref(&first.0)).unwrap());
         assert!(!scratch.path().join("anchors.pem.previous").exists());
         assert!(folder.keep_anchors(&[second.0.clone(), first.0.clone()]).unwrap());
         assert!(!folder.keep_anchors(&[first.0.clone(), second.0.clone()]).unwrap(), "the order says nothing");
