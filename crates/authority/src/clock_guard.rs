@@ -18,7 +18,7 @@ pub const BEHIND_MAX: Duration = Duration::from_secs(60);
 /// A clock may be ahead by this much: not more than certificates are dated back, so that none begins after the true time.
 pub const JUMP_MAX: Duration = Duration::from_secs(300);
 
-const _: () = assert!(JUMP_MAX.as_secs() <= crate::ca_profile::BACKDATE.as_secs());
+const _: () = assert!(JUMP_MAX.as_secs() <= crate::backdate::BACKDATE.as_secs());
 
 /// The monotonic clock drifts too, and a daemon that steps the calendar clock corrects that: one second in this time is not a jump. It is 500 ppm, more
 /// than a working clock drifts.

@@ -19,7 +19,8 @@ use pki::{
     Certificate, Curve, GeneralName, GeneralNames, Name, NameBuilder, PrivateKey, SigningKey, UnixTime, Validity, oid,
 };
 
-use crate::ca_profile::{BACKDATE, CaProfile};
+use crate::backdate::BACKDATE;
+use crate::ca_profile::CaProfile;
 use crate::device::SubjectAttribute;
 use crate::random::Random;
 use crate::san::SanKind;
