@@ -110,7 +110,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let executor = Arc::new(PoolExecutor::new(&pool));
     crl::fix_layouts(&*ledger, config, (&loaded.cas, &[]))?;
     let crl_statuses = Arc::new(CrlStatuses::default());
-    let (relaying, transport) = relay::start(&loaded, options.relayed)?.unzip();
+    let (relaying, transport) = relay::start(&loaded, options.relayed.clone())?.unzip();
     let issuing = Issuing::new(config, (Arc::clone(&ledger), relaying), &random, executor, Arc::clone(&exposition));
     let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
     let watch = watch::Watch {
