@@ -29,7 +29,8 @@ key = "file:server.key"
 # allow_group_readable_keys = true
 # The names that devices use for the server; `check` and `serve` refuse a certificate that lacks one of them.
 @NAMES@
-# CAs that devices trust for this server, if they are not those of [ca].
+# CAs that devices trust for this server, if they are not those of [ca]. A device that follows RFC 9148 §9.1 trusts what /crts lists from then on, and ends
+# the session if that does not authenticate this server: list the root in `rollover` of [ca] too.
 # trust = ["other/root.pem"]
 # A session without traffic for this long is closed.
 idle_timeout = "5m"

@@ -157,13 +157,12 @@ fn e61_a_server_certificate_of_another_root_is_a_fault_unless_devices_know_that_
     assert_eq!(server.terminate().0, Some(0));
 }
 
-/// As if the root of `/crts` had an RSA key and were skipped: the issuing CA remains, and a trusted server has named it.
+/// As if the root of `/crts` had an RSA key and were skipped: the issuing CA remains, and it is the anchor for the server as well.
 #[test]
 fn e66_a_certificate_of_an_authority_whose_root_is_not_in_crts_is_kept() {
     let pki = Pki::new();
     let extensions = format!("{SERVER}\n{NAMES}");
-    issue(&pki, &Wanted { extensions: &extensions, issuer: ("manufacturer/ca.pem", "manufacturer/ca.key") });
-    configure(&pki, "trust = [\"manufacturer/ca.pem\"]");
+    issue(&pki, &Wanted { extensions: &extensions, issuer: ("ca/issuing.pem", "ca/issuing.key") });
     let file = pki.path("muster.toml");
     let text = fs::read_to_string(&file).unwrap();
     let rootless: String =
@@ -173,7 +172,7 @@ fn e66_a_certificate_of_an_authority_whose_root_is_not_in_crts_is_kept() {
     let server = pki.serve(&["--listen", "127.0.0.1:0"]);
     let device = |verb: &str| {
         let mut command = muster();
-        command.args([verb, "--json", "--server", server.uri(), "--trust"]).arg(pki.path("manufacturer/ca.pem"));
+        command.args([verb, "--json", "--server", server.uri(), "--trust"]).arg(pki.path("ca/issuing.pem"));
         command.arg("--identity").arg(pki.path("device")).arg("--out").arg(pki.beside(verb));
         let output = command.output().unwrap();
         expect_status(&output, 0);
