@@ -213,7 +213,9 @@ fn request_of(members: &Members<'_>) -> Result<RelayRow, LineFault> {
         _ => None,
     };
     let function = |text: &str| Function::ALL.into_iter().find(|it| function_name(*it) == text);
-    let origin = |text: &str| [Origin::Manufacturer, Origin::ThisCa].into_iter().find(|it| origin_name(*it) == text);
+    let origin = |text: &str| {
+        [Origin::Manufacturer, Origin::ThisCa, Origin::Registrar].into_iter().find(|it| origin_name(*it) == text)
+    };
     let request = RelayRequest {
         function: members.read("function", function)?,
         profile: members.text("profile")?.into(),
@@ -286,13 +288,13 @@ mod tests {
             at: time(1_900_000_000),
             actor: Actor::new("alice").unwrap(),
         };
-        for (spki, stage, revocation) in [
-            (Some(Digest::of(b"key")), RelayStage::InFlight, None),
-            (None, RelayStage::Unresolved, None),
-            (Some(Digest::of(b"key")), RelayStage::Recorded(Vec::new()), Some(revocation)),
+        for (spki, vouched_by, stage, revocation) in [
+            (Some(Digest::of(b"key")), Origin::Manufacturer, RelayStage::InFlight, None),
+            (None, Origin::ThisCa, RelayStage::Unresolved, None),
+            (Some(Digest::of(b"key")), Origin::Registrar, RelayStage::Recorded(Vec::new()), Some(revocation)),
         ] {
             let id = RelayId::new(7);
-            let request = RelayRequest { spki, ..request(1_800_000_000, "key \"1\"\n") };
+            let request = RelayRequest { spki, vouched_by, ..request(1_800_000_000, "key \"1\"\n") };
             let mut row =
                 RelayRow { entry: RelayEntry { id, request, attempts: 3, stage }, attempted_at: 1_800_000_009 };
             let of = RelayedCertificate { record: certificate(id, "certificate", "key"), revocation };

@@ -21,7 +21,6 @@ use tracing::warn;
 use self::recently_revoked::RecentlyRevoked;
 use super::connect::keep_log_when_closed;
 use super::crl::Layouts;
-use super::foreign;
 use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
 use super::locate::{by_serial, newest};
 use super::row::{self, blob, function_code, function_of, origin_code, short, short_device, tag};
@@ -509,7 +508,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
             Some(_) => self.free_number(&intent.serial)?,
             None => {
                 let next = self.tally.numbers + 1;
-                foreign::note(&self.connection, &intent.serial, next)?;
+                super::foreign::note(&self.connection, &intent.serial, next)?;
                 Some(next)
             }
         };
