@@ -16,6 +16,9 @@ static BODY: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     if name == "registrar_http_answer" {
         return registrar::fuzz::http_answer;
     }
+    if name == "registrar_front" {
+        return registrar::fuzz::front_request;
+    }
     let target = sim::fuzz::target(&name);
     target.unwrap_or_else(|| panic!("MUSTER_FUZZ_TARGET has to be the name of a folder of fuzz/seeds, not `{name}`")).body
 });

@@ -261,6 +261,25 @@ impl FrontEnrolment {
     }
 }
 
+/// For a fuzz target: a path that is found is read to its end.
+pub(crate) fn read_path(path: &str) {
+    let Ok((label, operation)) = FrontOperation::find(path) else { return };
+    assert!(
+        !label.contains('/') && path.len() <= 256 + label.len(),
+        "{path:?} is taken for {operation:?} of {label:?}"
+    );
+    let again = path.replacen(&format!("/{label}/"), "/x/", 1);
+    let expected = if label.is_empty() { ("", operation) } else { ("x", operation) };
+    assert!(label.is_empty() || again == path || FrontOperation::find(&again) == Ok(expected), "{path:?}");
+}
+
+/// For a fuzz target: whatever the bytes of a key are, its answer has two parts.
+pub(crate) fn writes_a_key(der: &[u8]) {
+    let body = multipart::encode(FrontKey::Enveloped(der), der);
+    let text = std::str::from_utf8(&body).expect("base64 and headers are text");
+    assert_eq!(text.split("--muster-part").count(), 4, "two parts between three boundaries: {text}");
+}
+
 fn tells_clients(profile: &Profile) -> bool {
     profile.diagnostics() == Diagnostics::Reason
 }

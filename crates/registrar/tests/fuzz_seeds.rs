@@ -1,4 +1,4 @@
-//! Runs the body of the fuzz target of this crate over its committed seeds and over reproducible changes of them.
+//! Runs the bodies of the fuzz targets of this crate over their committed seeds and over reproducible changes of them.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "the seeds are files, and a fault fails the test")]
 
 use std::path::Path;
@@ -16,6 +16,19 @@ fn seeds_of_http_answers() {
         let seed = std::fs::read(entry.unwrap().path()).unwrap();
         registrar::fuzz::http_answer(&seed);
         mutations(&seed, CHANGES).for_each(|input| registrar::fuzz::http_answer(&input));
+        seeds += 1;
+    }
+    assert!(seeds >= 4, "{seeds} seeds");
+}
+
+#[test]
+fn seeds_of_requests() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/registrar_front");
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let seed = std::fs::read(entry.unwrap().path()).unwrap();
+        registrar::fuzz::front_request(&seed);
+        mutations(&seed, CHANGES).for_each(|input| registrar::fuzz::front_request(&input));
         seeds += 1;
     }
     assert!(seeds >= 4, "{seeds} seeds");
