@@ -235,7 +235,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         "seconds",
         &["kind", "subject", "file", "sha256"],
         "When a certificate that the configuration names expires (its notAfter, in seconds since 1970). kind: server, server_issuer, ca, manufacturer, \
-         trusted_ca. sha256 is the beginning of its SHA-256 digest",
+         trusted_ca, registrar_ca. sha256 is the beginning of its SHA-256 digest",
         "the daemon, at its start and with each reload; the 1,000 that expire first",
     ),
     gauge(
