@@ -76,3 +76,65 @@ pub(super) fn cross_check_https(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Sources, read};
+
+    const GOOD: &str = r#"
+[server]
+listen = ["127.0.0.1:5684"]
+certificate = "server.pem"
+key = "file:server.key"
+[ca.main]
+certificate = "issuing.pem"
+key = "file:issuing.key"
+[[profile]]
+name = "meters"
+ca = "main"
+manufacturers = ["factory.pem"]
+registrars = ["site"]
+[ledger]
+url = "memory:"
+[https]
+listen = "127.0.0.1:8443"
+[registrar.site]
+trust = ["ra.pem"]
+name = "ra.example.net"
+"#;
+
+    fn sources(text: &str) -> Sources {
+        Sources::new("/etc/muster.toml".into(), text.into(), Vec::new())
+    }
+
+    #[track_caller]
+    fn says(from: &str, to: &str, words: &[&str]) {
+        assert!(GOOD.contains(from), "{from} is not in the example");
+        let said = read(&sources(&GOOD.replacen(from, to, 1))).unwrap_err().to_string();
+        assert!(words.iter().all(|word| said.contains(word)), "{words:?}: {said}");
+    }
+
+    #[test]
+    fn the_sections_are_read() {
+        let config = read(&sources(GOOD)).unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(config.https.unwrap().identity.is_none(), "the certificate of [server]");
+        assert_eq!(config.registrars[0].certified_as.value, "ra.example.net");
+        assert_eq!(*config.profiles[0].spec.profile.registrars, ["site".into()]);
+    }
+
+    #[test]
+    fn faults_of_the_front_say_what_to_do() {
+        says("[\"site\"]", "[\"sight\"]", &["profile[0].registrars", "no registrar is named `sight`", "known: site"]);
+        let without = "[https]\nlisten = \"127.0.0.1:8443\"\n";
+        says(without, "", &["profile[0].registrars", "there is no section [https]", "add [https] with `listen`"]);
+        says("listen = \"127.0.0.1:8443\"", "lisen = \"127.0.0.1:8443\"", &["https.lisen", "listen"]);
+        let half = "listen = \"127.0.0.1:8443\"\ncertificate = \"a.pem\"";
+        says("listen = \"127.0.0.1:8443\"", half, &["https.certificate", "`https.key` is absent"]);
+        let half = "listen = \"127.0.0.1:8443\"\nkey = \"file:a.key\"";
+        says("listen = \"127.0.0.1:8443\"", half, &["https.key", "`https.certificate` is absent"]);
+        says("trust = [\"ra.pem\"]", "trust = []", &["registrar.site.trust", "add at least one CA file"]);
+        says("trust = [\"ra.pem\"]\n", "", &["registrar.site.trust", "trust = [\"registrar/root.pem\"]"]);
+        let twice = "name = \"ra.example.net\"\n[registrar.two]\ntrust = [\"b.pem\"]\nname = \"ra.example.net\"";
+        says("name = \"ra.example.net\"", twice, &["registrar.two.name", "already used by the Registrar `site`"]);
+    }
+}
