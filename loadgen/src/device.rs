@@ -1,21 +1,29 @@
-//! One device's script: handshake, `GET /crts`, `POST /sen`.
+//! One device's script: handshake, `GET /crts`, `POST /sen` or `/skg`, and for some a renewal over a second session.
 //!
 //! ```text
-//!   Handshake ──Connected──► /crts ──2.05──► /sen ──2.04──► certificate for its key ──► Enrolled
-//!       ▲                      │               │
-//!       └─────── Again ◄───────┴───────────────┘   no answer, a lost session, or "later": `est::Client` repeats by itself
+//!   Handshake ──Connected──► /crts ──2.05──► /sen, /skg ──2.04──► its certificate ──► Enrolled
+//!       ▲                      │               │                        │ renews
+//!       │                      │               │                        ▼
+//!       │                      │               │        Handshake with it ──► /sren, /skg ──2.04──► Enrolled
+//!       └─────── Again ◄───────┴───────────────┴──────────────┴─────────┘   no answer, a lost session, or "later": `est::Client` repeats
 //!   refused, not trusted, out of time or attempts ──► GaveUp
 //! ```
 //!
 //! `est::Client` has the protocol and its persistence; this module decides what to request and what to measure. Driven by `fleet`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use dtls::{Now, Random};
-use est::{AnchorUpdate, Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, ServerVerifier};
+use est::{
+    AnchorUpdate, Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Packing, ReceivedKey,
+    ServerVerifier,
+};
+use pki::{Certificate, PrivateKey};
 
-use crate::identities::FleetIdentity;
+use crate::function::{FirstFunction, FleetFunctions};
+use crate::identities::{self, FleetIdentity};
 use crate::run::{Patience, Run};
 use crate::seed::{DeviceRandom, Purpose, Stream};
 use crate::stats::{MeasuredStage, Stats};
@@ -27,6 +35,7 @@ pub(crate) struct RunScript {
     dtls: DtlsTemplate,
     seed: u64,
     patience: Patience,
+    functions: FleetFunctions,
     vanish_per_mille: u16,
 }
 
@@ -60,15 +69,33 @@ struct DtlsTemplate {
 /// How a device's script ends.
 #[derive(Debug)]
 pub(crate) enum DeviceEnd {
-    /// It holds this certificate (DER), which is for its key.
-    Enrolled(Box<[u8]>),
+    /// It holds this certificate, the last one that it got.
+    Enrolled(HeldCertificate),
     /// It holds no certificate; the statistics say why.
     GaveUp,
 }
 
+/// A certificate that a device holds.
+#[derive(Debug)]
+pub(crate) struct HeldCertificate {
+    /// Its DER.
+    pub(crate) der: Box<[u8]>,
+    /// Its key, if the server has made it; otherwise it is the key of the request.
+    pub(crate) key: Option<Arc<PrivateKey>>,
+}
+
 /// One device at work.
 pub(crate) struct FleetDevice {
+    script: Arc<RunScript>,
+    index: usize,
+    random: Arc<dyn Random>,
     client: Client,
+    /// Datagrams of the session before, which go first.
+    last_words: VecDeque<Vec<u8>>,
+    /// The one of them that is being sent.
+    last_word: Vec<u8>,
+    /// Whether it comes back to renew.
+    renews: bool,
     stage: MeasuredStage,
     stage_began: Instant,
     /// What is requested, also while a lost association is re-established.
@@ -106,13 +133,19 @@ impl RunScript {
             dtls: DtlsTemplate { suite: run.suite, server_name: name },
             seed: run.seed,
             patience: run.patience,
+            functions: run.functions,
             vanish_per_mille: run.vanish_per_mille,
         })
     }
 
-    fn connect(&self, index: usize, identity: &FleetIdentity, now: Now) -> Result<Client, String> {
-        let random: Arc<dyn Random> = Arc::new(DeviceRandom::new(self.seed, index));
-        let shown = est::identity(vec![identity.certificate.to_vec()], identity.key.pkcs8(), &*random)
+    /// Connects with a certificate and its key.
+    fn connect(
+        &self,
+        (certificate, key): (&[u8], &PrivateKey),
+        random: &Arc<dyn Random>,
+        now: Now,
+    ) -> Result<Client, String> {
+        let shown = est::identity(vec![certificate.to_vec()], key.pkcs8(), &**random)
             .map_err(|fault| format!("a device's identity cannot be used: {fault}"))?;
         let dtls = DtlsConfig {
             suites: vec![self.dtls.suite],
@@ -121,21 +154,28 @@ impl RunScript {
             handshake_deadline: self.patience.handshake_deadline(),
             ..DtlsConfig::new(Some(shown), Arc::clone(&self.verifier))
         };
-        Ok(Client::new(Arc::clone(&self.client), Arc::new(dtls), random, now))
+        Ok(Client::new(Arc::clone(&self.client), Arc::new(dtls), Arc::clone(random), now))
     }
 }
 
 impl FleetDevice {
     /// The device with this number begins; its time counts from `scheduled`.
     pub(crate) fn start(
-        script: &RunScript,
+        script: &Arc<RunScript>,
         index: usize,
         identity: &FleetIdentity,
         scheduled: Instant,
         now: Now,
     ) -> Result<Self, String> {
+        let random: Arc<dyn Random> = Arc::new(DeviceRandom::new(script.seed, index));
         Ok(Self {
-            client: script.connect(index, identity, now)?,
+            client: script.connect((&identity.certificate, &identity.key), &random, now)?,
+            script: Arc::clone(script),
+            index,
+            random,
+            last_words: VecDeque::new(),
+            last_word: Vec::new(),
+            renews: script.functions.renews(script.seed, index),
             stage: MeasuredStage::Handshake,
             stage_began: scheduled,
             asking: MeasuredStage::CaCertificates,
@@ -164,7 +204,14 @@ impl FleetDevice {
 
     /// The next datagram to send.
     pub(crate) fn poll_transmit(&mut self) -> Option<&[u8]> {
-        if self.off { None } else { self.client.poll_transmit() }
+        if self.off {
+            return None;
+        }
+        if let Some(word) = self.last_words.pop_front() {
+            self.last_word = word;
+            return Some(&self.last_word);
+        }
+        self.client.poll_transmit()
     }
 
     /// The time of the next call of [`FleetDevice::timeout`].
@@ -187,22 +234,22 @@ impl FleetDevice {
                 }
                 ClientEvent::Done(Answer::CaCertificates(_)) => {
                     self.finish_stage(now, stats);
-                    self.asking = MeasuredStage::Enrol;
+                    self.asking = match self.script.functions.first {
+                        FirstFunction::Enrol => MeasuredStage::Enrol,
+                        FirstFunction::GenerateKey => MeasuredStage::KeyGeneration,
+                    };
                     self.ask(now, stats)
                 }
                 ClientEvent::Done(Answer::Certificate(certificate)) => {
-                    self.finish_stage(now, stats);
-                    stats.record(MeasuredStage::Total, now.mono.saturating_duration_since(self.scheduled));
-                    self.leave(now, stats);
-                    Some(DeviceEnd::Enrolled(certificate.into()))
+                    self.received(now, HeldCertificate { der: certificate.into(), key: None }, stats)
+                }
+                ClientEvent::Done(Answer::Key(ReceivedKey { private_key, certificate })) => {
+                    let held = HeldCertificate { der: certificate.into(), key: Some(private_key) };
+                    self.received(now, held, stats)
                 }
                 // No device requests these.
                 ClientEvent::Done(
-                    Answer::Key(_)
-                    | Answer::EnvelopedKey(_)
-                    | Answer::CsrAttributes(_)
-                    | Answer::RenewalInfo(_)
-                    | Answer::Links(_),
+                    Answer::EnvelopedKey(_) | Answer::CsrAttributes(_) | Answer::RenewalInfo(_) | Answer::Links(_),
                 ) => None,
                 ClientEvent::Again { after: Failure::Later { .. }, .. } => {
                     stats.later_answers += 1;
@@ -226,14 +273,55 @@ impl FleetDevice {
 
     fn ask(&mut self, now: Now, stats: &mut Stats) -> Option<DeviceEnd> {
         self.enter(self.asking, now);
-        let operation = match self.asking {
-            MeasuredStage::CaCertificates => Operation::CaCertificates,
-            MeasuredStage::Handshake | MeasuredStage::Enrol | MeasuredStage::Total => {
-                Operation::Enroll { csr: self.csr.to_vec() }
-            }
+        let csr = self.csr.to_vec();
+        let generate_key = |csr| Operation::GenerateKey { csr, packing: Packing::CertsOnly };
+        let operation = match (self.asking, self.script.functions.first) {
+            (MeasuredStage::CaCertificates, _) => Operation::CaCertificates,
+            (MeasuredStage::Renewal, FirstFunction::Enrol) => Operation::Reenroll { csr },
+            (_, FirstFunction::GenerateKey) => generate_key(csr),
+            (_, FirstFunction::Enrol) => Operation::Enroll { csr },
         };
         let started = self.client.start(now, operation);
         started.err().map(|fault| self.give_up(now, &format!("cannot ask: {fault}"), stats))
+    }
+
+    /// The device has its certificate: it leaves, or comes back with it.
+    fn received(&mut self, now: Now, held: HeldCertificate, stats: &mut Stats) -> Option<DeviceEnd> {
+        self.finish_stage(now, stats);
+        if std::mem::take(&mut self.renews) {
+            return self.come_back(now, &held).err().map(|why| self.give_up(now, &why, stats));
+        }
+        if self.asking == MeasuredStage::Renewal {
+            stats.renewed += 1;
+        }
+        stats.record(MeasuredStage::Total, now.mono.saturating_duration_since(self.scheduled));
+        self.leave(now, stats);
+        Some(DeviceEnd::Enrolled(held))
+    }
+
+    /// Closes the session and begins another one with this certificate, for a renewal.
+    fn come_back(&mut self, now: Now, held: &HeldCertificate) -> Result<(), String> {
+        let unusable = |fault: &dyn std::fmt::Display| format!("the certificate cannot be used: {fault}");
+        let own;
+        let key = match &held.key {
+            Some(key) => key,
+            None => {
+                own = identities::operational_key(self.script.seed, self.index).map_err(|fault| unusable(&fault))?;
+                &own
+            }
+        };
+        // "the Subject field [...] MUST be identical to the corresponding fields in the certificate being renewed" (RFC 7030 §4.2.2): a profile
+        // may have issued another name than that of the first request.
+        let certificate = Certificate::parse(&held.der).map_err(|fault| unusable(&fault))?;
+        self.csr = identities::renewal_request(key, certificate.subject()).map_err(|fault| unusable(&fault))?;
+        self.client.close(now);
+        while let Some(datagram) = self.client.poll_transmit() {
+            self.last_words.push_back(datagram.to_vec());
+        }
+        self.client = self.script.connect((&held.der, key), &self.random, now)?;
+        self.asking = MeasuredStage::Renewal;
+        self.enter(MeasuredStage::Handshake, now);
+        Ok(())
     }
 
     fn leave(&mut self, now: Now, stats: &mut Stats) {
@@ -283,7 +371,7 @@ mod tests {
     use crate::schedule::Arrivals;
 
     /// The script of the run of `seed`.
-    fn script(anchor: &Arc<Certificate>, devices: &[FleetIdentity], seed: u64, patience: Patience) -> RunScript {
+    fn script(anchor: &Arc<Certificate>, devices: &[FleetIdentity], seed: u64, patience: Patience) -> Arc<RunScript> {
         let server = "127.0.0.1:5684".parse().unwrap();
         let run = Run {
             server,
@@ -292,6 +380,7 @@ mod tests {
             label: None,
             anchors: vec![Arc::clone(anchor)],
             devices,
+            functions: FleetFunctions::ENROL,
             arrivals: Arrivals::Concurrency(1),
             block: coap::BlockSize::B64,
             suite: dtls::Suite::EcdheEcdsaAes128Ccm8,
@@ -301,7 +390,7 @@ mod tests {
             link: None,
             keep: false,
         };
-        RunScript::new(&run).unwrap()
+        Arc::new(RunScript::new(&run).unwrap())
     }
 
     fn now() -> Now {

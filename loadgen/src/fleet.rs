@@ -13,6 +13,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,10 @@ use dtls::Now;
 use mio::{Events, Poll, Token};
 use net::Clock;
 use net::udp::{Batch, BindFault, Socket, SocketOptions, is_report};
+use pki::PrivateKey;
 
 use crate::addresses::{AddressPlan, LOOPBACK_DEVICES_MAX};
-use crate::device::{DeviceEnd, FleetDevice, RunScript};
+use crate::device::{DeviceEnd, FleetDevice, HeldCertificate, RunScript};
 use crate::link::{Delivery, FleetLink};
 use crate::progress::ProgressDisplay;
 use crate::report::{LinkRow, LoadReport, RunFacts};
@@ -45,6 +47,8 @@ pub struct Finished {
     pub report: LoadReport,
     /// By device, if they were to be kept: the certificate's DER.
     pub certificates: Vec<Option<Box<[u8]>>>,
+    /// By device, if they were to be kept: the key of the certificate, if the server has made it.
+    pub keys: Vec<Option<Arc<PrivateKey>>>,
     /// The run was stopped before its end.
     pub interrupted: bool,
 }
@@ -119,12 +123,13 @@ pub fn play(run: &Run<'_>, progress: &mut ProgressDisplay, stop: &AtomicBool) ->
         report: LoadReport::new(facts, &fleet.stats),
         interrupted: !fleet.schedule.is_over(),
         certificates: fleet.certificates,
+        keys: fleet.keys,
     })
 }
 
 struct Fleet<'r> {
     run: &'r Run<'r>,
-    script: RunScript,
+    script: Arc<RunScript>,
     plan: AddressPlan,
     poll: Poll,
     events: Events,
@@ -133,6 +138,7 @@ struct Fleet<'r> {
     timers: Timers,
     devices: Vec<Option<Box<FleetDevice>>>,
     certificates: Vec<Option<Box<[u8]>>>,
+    keys: Vec<Option<Arc<PrivateKey>>>,
     link: Option<FleetLink>,
     stats: Stats,
     starts: LastStart,
@@ -176,7 +182,7 @@ impl<'r> Fleet<'r> {
         let now = Clock.now();
         Ok(Self {
             run,
-            script: RunScript::new(run).map_err(FleetFault::Client)?,
+            script: Arc::new(RunScript::new(run).map_err(FleetFault::Client)?),
             plan,
             poll,
             events: Events::with_capacity(1024),
@@ -185,6 +191,7 @@ impl<'r> Fleet<'r> {
             timers: Timers::new(count),
             devices: std::iter::repeat_with(|| None).take(count).collect(),
             certificates: if run.keep { vec![None; count] } else { Vec::new() },
+            keys: if run.keep { vec![None; count] } else { Vec::new() },
             link: run.link.as_ref().map(|spec| FleetLink::new(spec, run.seed)),
             stats: Stats::default(),
             starts: LastStart::default(),
@@ -360,10 +367,10 @@ impl<'r> Fleet<'r> {
             socket.flush();
         }
         match end {
-            DeviceEnd::Enrolled(certificate) => {
+            DeviceEnd::Enrolled(HeldCertificate { der, key }) => {
                 self.stats.enrolled += 1;
-                if let Some(kept) = self.certificates.get_mut(index) {
-                    *kept = Some(certificate);
+                if let (Some(certificate), Some(kept)) = (self.certificates.get_mut(index), self.keys.get_mut(index)) {
+                    (*certificate, *kept) = (Some(der), key);
                 }
             }
             DeviceEnd::GaveUp => self.stats.failed += 1,

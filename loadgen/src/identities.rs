@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{self, CsrSpec, DeviceCertificateSpec, Parent};
-use pki::{Certificate, Curve, GeneralNames, KeyError, PrivateKey, SigningKey, UnixTime, Validity};
+use pki::{Certificate, Curve, GeneralNames, KeyError, Name, PrivateKey, SigningKey, UnixTime, Validity};
 use ring::rand::SystemRandom;
 
 use crate::seed::{Purpose, Stream};
@@ -140,6 +140,17 @@ pub fn common_name(seed: u64, index: usize) -> String {
 /// [`KeyError::NoRandomness`], with a probability of 2^-32 per draw.
 pub fn operational_key(seed: u64, index: usize) -> Result<PrivateKey, KeyError> {
     seeded_key(&mut stream(seed, index, 1))
+}
+
+/// A request for the successor of a certificate with this subject, signed with `key`; DER.
+///
+/// # Errors
+/// [`FleetIdentityFault`], if the key cannot be used or the source of randomness fails.
+pub(crate) fn renewal_request(key: &PrivateKey, subject: &Name) -> Result<Box<[u8]>, FleetIdentityFault> {
+    let random = SystemRandom::new();
+    let key = SigningKey::from_pkcs8(key.pkcs8(), &random)?;
+    let request = CsrSpec { subject, san: &GeneralNames::empty(), challenge_password: None };
+    Ok(make::csr(&request, &key, &random)?.into())
 }
 
 fn make_device(manufacturer: &Manufacturer, index: usize, seed: u64) -> Result<FleetIdentity, FleetIdentityFault> {

@@ -8,6 +8,7 @@
 mod addresses;
 mod device;
 pub mod fleet;
+mod function;
 pub mod identities;
 mod link;
 mod progress;
@@ -19,6 +20,7 @@ mod stats;
 mod timers;
 
 pub use addresses::LOOPBACK_DEVICES_MAX;
+pub use function::{FirstFunction, FleetFunctions};
 pub use link::LinkSpec;
 pub use progress::ProgressDisplay;
 pub use report::{

@@ -8,6 +8,7 @@
 //! server               "coaps://127.0.0.1:5684"
 //! devices              devices of the run
 //! enrolled, failed     devices that hold a certificate; devices that gave up
+//! renewed              devices among the enrolled that also renewed
 //! vanished             devices among the enrolled that went away without close_notify
 //! later_answers        answers 5.03 and 4.29
 //! repeated_attempts    attempts that failed and were repeated by the same device
@@ -17,7 +18,8 @@
 //! schedule             {"asked_per_second", "offered_per_second", "offered_share", "void"}, or null in closed loop: void if less than
 //!                      98 % of the rate was offered: no figure of such a run describes the server at that rate
 //! block, suite, seed   block size in bytes, IANA name of the suite, seed
-//! stages               [{"stage", "count", "p50_us", "p90_us", "p99_us", "max_us"}]: handshake, crts, enrol, total
+//! stages               [{"stage", "count", "p50_us", "p90_us", "p99_us", "max_us"}]: handshake, crts, enrol, skg, renew,
+//!                      total; handshake counts the sessions of renewals too
 //! errors               [{"stage", "reason", "count"}]: failed attempts, repeated ones included
 //! traffic              {"datagrams_sent", "bytes_sent", "datagrams_received", "bytes_received"}
 //! generator            {"cpu_seconds", "send_lag": {"count", "p50_us", ..}, "stray_datagrams"}: its one thread, user and system together
@@ -43,6 +45,8 @@ pub struct LoadReport {
     pub devices: u64,
     /// Devices that hold a certificate.
     pub enrolled: u64,
+    /// Devices among the enrolled that also renewed.
+    pub renewed: u64,
     /// Devices that gave up.
     pub failed: u64,
     /// Devices among the enrolled that went away without close_notify.
@@ -238,6 +242,7 @@ impl LoadReport {
             server: facts.server,
             devices: count(facts.devices),
             enrolled: stats.enrolled,
+            renewed: stats.renewed,
             failed: stats.failed,
             vanished: stats.vanished,
             later_answers: stats.later_answers,
@@ -300,12 +305,20 @@ impl fmt::Display for LoadReport {
             self.later_answers,
             self.repeated_attempts
         )?;
+        if self.renewed > 0 {
+            writeln!(f, "{} of them renewed", self.renewed)?;
+        }
         if self.vanished > 0 {
             writeln!(f, "{} devices left without closing", self.vanished)?;
         }
         writeln!(f)?;
         writeln!(f, "{:<10} {:>9} {:>10} {:>10} {:>10} {:>10}", "stage", "count", "p50", "p90", "p99", "max")?;
+        let functions: Vec<_> = MeasuredStage::ALL.into_iter().filter(|stage| !stage.is_common()).collect();
         for StageRow { stage, took } in &self.stages {
+            // A function that the run did not ask for.
+            if took.count == 0 && functions.iter().any(|function| function.name() == *stage) {
+                continue;
+            }
             let cells = [took.p50_us, took.p90_us, took.p99_us, took.max_us];
             // A stage that no device completed has no percentiles.
             let [p50, p90, p99, max] =
@@ -417,7 +430,7 @@ mod tests {
         assert_eq!(json["enrolled_per_second"], 1.5);
         assert_eq!(json["stages"][0]["stage"], "handshake");
         assert_eq!(json["stages"][0]["p50_us"], 900);
-        assert_eq!(json["stages"].as_array().unwrap().len(), 4);
+        assert_eq!(json["stages"].as_array().unwrap().len(), 6);
         assert_eq!(
             json["errors"],
             serde_json::json!([{"stage": "enrol", "reason": "est.sen.subject_mismatch", "count": 1}])

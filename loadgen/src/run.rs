@@ -11,6 +11,7 @@ use dtls::Suite;
 use est::Persistence;
 use pki::{Certificate, ServerName};
 
+use crate::function::FleetFunctions;
 use crate::identities::FleetIdentity;
 use crate::link::LinkSpec;
 use crate::schedule::Arrivals;
@@ -30,6 +31,8 @@ pub struct Run<'r> {
     pub anchors: Vec<Arc<Certificate>>,
     /// The devices.
     pub devices: &'r [FleetIdentity],
+    /// What they ask for.
+    pub functions: FleetFunctions,
     /// How they arrive.
     pub arrivals: Arrivals,
     /// Bytes a block.

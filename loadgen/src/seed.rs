@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     Arrivals,
     /// The private key of device `n`.
     Key(u32),
+    /// Whether device `n` renews.
+    Renewal(u32),
     /// Whether and how device `n` leaves without close_notify.
     Farewell(u32),
     /// The draws of device `n` during its conversation: waits before it tries again, message ids, tokens, hello randoms.
@@ -40,6 +42,7 @@ impl Stream {
             Purpose::Key(n) => (3, n),
             Purpose::Talk(n) => (4, n),
             Purpose::Farewell(n) => (5, n),
+            Purpose::Renewal(n) => (6, n),
         };
         // Seeds are small numbers; one round spreads them before the first draw.
         splitmix::at(seed ^ (kind << 56) ^ (u64::from(index) << 8), 0)

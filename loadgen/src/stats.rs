@@ -16,13 +16,23 @@ pub enum MeasuredStage {
     CaCertificates,
     /// `POST /sen`, from the first block of the CSR to the last block of the certificate.
     Enrol,
-    /// From the scheduled start to the certificate.
+    /// `POST /skg`, from the first block of the CSR to the last block of key and certificate.
+    KeyGeneration,
+    /// `POST /sren`, or `/skg` again, over a session with the certificate of before.
+    Renewal,
+    /// From the scheduled start to the last certificate.
     Total,
 }
 
 impl MeasuredStage {
     /// All stages, in the order of a run.
-    pub const ALL: [Self; 4] = [Self::Handshake, Self::CaCertificates, Self::Enrol, Self::Total];
+    pub const ALL: [Self; 6] =
+        [Self::Handshake, Self::CaCertificates, Self::Enrol, Self::KeyGeneration, Self::Renewal, Self::Total];
+
+    /// Whether every device goes through it, whatever the functions of the run.
+    pub(crate) fn is_common(self) -> bool {
+        matches!(self, Self::Handshake | Self::CaCertificates | Self::Total)
+    }
 
     /// Its name in tables and in JSON.
     #[must_use]
@@ -31,6 +41,8 @@ impl MeasuredStage {
             Self::Handshake => "handshake",
             Self::CaCertificates => "crts",
             Self::Enrol => "enrol",
+            Self::KeyGeneration => "skg",
+            Self::Renewal => "renew",
             Self::Total => "total",
         }
     }
@@ -40,7 +52,9 @@ impl MeasuredStage {
             Self::Handshake => 0,
             Self::CaCertificates => 1,
             Self::Enrol => 2,
-            Self::Total => 3,
+            Self::KeyGeneration => 3,
+            Self::Renewal => 4,
+            Self::Total => 5,
         }
     }
 }
@@ -90,11 +104,13 @@ pub struct Percentiles {
 /// Everything measured in one run.
 #[derive(Debug)]
 pub struct Stats {
-    stages: [Histogram<u64>; 4],
+    stages: [Histogram<u64>; 6],
     send_lag: Histogram<u64>,
     failures: BTreeMap<(MeasuredStage, String), u64>,
     /// Devices that hold a certificate.
     pub enrolled: u64,
+    /// Devices among the enrolled that also renewed.
+    pub renewed: u64,
     /// Devices that gave up.
     pub failed: u64,
     /// Devices among the enrolled that went away without close_notify.
@@ -116,6 +132,7 @@ impl Default for Stats {
             send_lag: histogram(),
             failures: BTreeMap::new(),
             enrolled: 0,
+            renewed: 0,
             failed: 0,
             vanished: 0,
             later_answers: 0,

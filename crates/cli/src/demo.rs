@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use authority::Ledger;
 use loadgen::fleet::{self, Finished};
 use loadgen::identities::{self, FleetIdentity};
-use loadgen::{Arrivals, LinkSpec, Patience, ProgressDisplay, Run};
+use loadgen::{Arrivals, FleetFunctions, LinkSpec, Patience, ProgressDisplay, Run};
 use pki::{ServerName, UnixTime};
 use server::config::Sources;
 use server::shell;
@@ -195,6 +195,7 @@ fn enrol(
         label: None,
         anchors: vec![Arc::new(folder.root.clone())],
         devices,
+        functions: FleetFunctions::ENROL,
         arrivals: Arrivals::Concurrency(CONCURRENCY.max(lossy)),
         block: coap::BlockSize::B64,
         suite: dtls::Suite::EcdheEcdsaAes128Ccm8,
@@ -230,7 +231,7 @@ fn prove(arguments: &Arguments, pki: &Path, place: &Path, finished: &Finished, i
     all_good &= print_verdict("webpki", &verdict, arguments.devices);
 
     let received = place.join("received");
-    load::write_certificates(&received, &finished.certificates, arguments.seed)?;
+    load::write_certificates(&received, &finished, arguments.seed)?;
     match Openssl::find() {
         None => out!("openssl      not installed, so there is no second check (`apt-get install openssl`)"),
         Some(openssl) => {

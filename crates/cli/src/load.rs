@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use loadgen::fleet::{self, Finished};
 use loadgen::identities::{self, FleetIdentity, Manufacturer};
-use loadgen::{Arrivals, Patience, ProgressDisplay, Run};
+use loadgen::{Arrivals, FirstFunction, FleetFunctions, Patience, ProgressDisplay, Run};
 use pki::{Certificate, PrivateKey};
 
 use crate::arguments::{BlockBytes, ServerUri, SuiteName, duration};
@@ -20,12 +20,13 @@ use crate::pem;
 /// Generate load: a fleet of devices that enrol, each with its own identity and address
 #[derive(clap::Args)]
 #[command(after_help = "\
-Each device acts like a real one: a full DTLS handshake, GET /crts, POST /sen. Its IDevID is created with the manufacturer key of a folder from \
+Each device acts like a real one: a full DTLS handshake, GET /crts, POST /sen. With --function skg it asks the server for a key (/skg); with --function sren, or --renewals \
+for a share of the fleet, it comes back over a new session with the certificate that it got and renews it, by /sren or again by /skg. Its IDevID is created with the manufacturer key of a folder from \
 `muster init`; the same seed gives the same fleet. --rate is open loop: the devices do not wait for the server, and latency counts from the scheduled \
 start. --concurrency keeps this number of devices at work. --vanish makes a share of the devices leave without close_notify once they have their \
 certificate, as after a power cut. With a server on 127.0.0.1, each device has its own address in 127.0.0.0/8; otherwise its own port.
 
---json writes one object: schema, server, devices, enrolled, failed, vanished, later_answers, repeated_attempts, seconds, enrolled_per_second, \
+--json writes one object: schema, server, devices, enrolled, renewed, failed, vanished, later_answers, repeated_attempts, seconds, enrolled_per_second, \
 arrivals, schedule {asked_per_second, offered_per_second, offered_share, void}, block, suite, seed, stages [{stage, count, p50_us, p90_us, p99_us, max_us}], errors [{stage, reason, count}], traffic, generator, link. With `--json -` it \
 goes to standard output with the fields outcome, exit, message and remedy, and the table to standard error.
 
@@ -36,6 +37,8 @@ Examples:
   muster load --server coaps://127.0.0.1:5684 --pki pki --devices 10000 --concurrency 100
   muster load --server coaps://127.0.0.1:5684 --pki pki --devices 10000 --rate 500 \\
       --block 64 --suite ccm8 --json run.json
+  muster load --server coaps://127.0.0.1:5684 --pki pki --devices 1000 --renewals 30%
+  muster load --server coaps://127.0.0.1:5684 --pki pki --devices 1000 --function skg
   muster load --server coaps://127.0.0.1:5684 --pki pki --devices 100 --certificates received")]
 pub(crate) struct Arguments {
     /// The server, and the label of a profile if it has several
@@ -49,6 +52,14 @@ pub(crate) struct Arguments {
     /// How many devices
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4_000_000))]
     devices: usize,
+
+    /// The function that each device performs
+    #[arg(long, value_enum, default_value_t = LoadFunction::Sen)]
+    function: LoadFunction,
+
+    /// Share of devices that come back over a new session, with the certificate that they got, and renew it, such as 30%; the seed decides which
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = crate::link::share)]
+    renewals: u16,
 
     /// Open loop: devices started per second, on average
     #[arg(long, value_name = "PER_SECOND", conflicts_with = "concurrency", value_parser = rate)]
@@ -85,6 +96,32 @@ pub(crate) struct Arguments {
     /// Write the measurements as JSON; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<JsonTo>,
+}
+
+/// A function of EST that the fleet performs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LoadFunction {
+    /// Enrol: POST /sen
+    Sen,
+    /// Enrol, then renew over a new session: POST /sren; the same as `--function sen --renewals 100%`
+    Sren,
+    /// Have the server make the key: POST /skg
+    Skg,
+}
+
+impl Arguments {
+    fn functions(&self) -> CommandResult<FleetFunctions> {
+        let (first, renewals_per_mille) = match self.function {
+            LoadFunction::Sen => (FirstFunction::Enrol, self.renewals),
+            LoadFunction::Sren if self.renewals > 0 => {
+                return Err(CommandFault::usage("with --function sren every device renews")
+                    .remedy("use --function sen for a share, or leave --renewals out"));
+            }
+            LoadFunction::Sren => (FirstFunction::Enrol, 1_000),
+            LoadFunction::Skg => (FirstFunction::GenerateKey, self.renewals),
+        };
+        Ok(FleetFunctions { first, renewals_per_mille })
+    }
 }
 
 /// The destination of the measurements as JSON.
@@ -157,6 +194,7 @@ impl Folder {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
+    let functions = arguments.functions()?;
     let interrupt = Interrupt::install()?;
     let (server, server_name) = (arguments.server.resolve()?, arguments.server.name()?);
     let folder = Folder::read(&arguments.pki)?;
@@ -178,6 +216,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         label: arguments.server.label.clone(),
         anchors: vec![Arc::new(folder.root.clone())],
         devices: &devices,
+        functions,
         arrivals,
         block: arguments.block.size(),
         suite: arguments.suite.suite(),
@@ -231,8 +270,9 @@ fn verdict(finished: &Finished) -> CommandResult {
     match finished.report.failed {
         0 => Ok(()),
         failed => Err(CommandFault::failed(format!(
-            "{failed} of {} devices have no certificate",
-            finished.report.devices
+            "{failed} of {} devices {}",
+            finished.report.devices,
+            if finished.report.renewed > 0 { "did not get all their certificates" } else { "have no certificate" }
         ))
         .remedy(if finished.report.traffic.datagrams_received == 0 {
             "nothing came back at all: check the address and port, that the server runs, and that UDP gets through"
@@ -249,23 +289,31 @@ fn write_results(arguments: &Arguments, finished: &Finished) -> CommandResult {
         files::write(path, &json, Access::Public)?;
     }
     if let Some(dir) = &arguments.certificates {
-        let kept = write_certificates(dir, &finished.certificates, arguments.seed)?;
+        let kept = write_certificates(dir, &finished, arguments.seed)?;
         say!("{kept} certificates and keys are in {}", dir.display());
     }
     Ok(())
 }
 
 /// A folder with `NAME.pem` and `NAME.key` for each device that has a certificate; the names are the devices' serial numbers.
-pub(crate) fn write_certificates(dir: &Path, certificates: &[Option<Box<[u8]>>], seed: u64) -> CommandResult<usize> {
+pub(crate) fn write_certificates(dir: &Path, finished: &Finished, seed: u64) -> CommandResult<usize> {
     let mut staged = Staged::new(dir, Durability::LeftToSystem)?;
     let mut kept = 0;
-    for (index, der) in certificates.iter().enumerate() {
+    for (index, (der, made)) in finished.certificates.iter().zip(&finished.keys).enumerate() {
         let Some(der) = der else { continue };
         let name = identities::serial_number(seed, index);
-        let key = identities::operational_key(seed, index)
-            .map_err(|fault| CommandFault::failed(format!("cannot derive the key of device {name} again: {fault}")))?;
+        let own;
+        let key = match made {
+            Some(key) => key,
+            None => {
+                own = identities::operational_key(seed, index).map_err(|fault| {
+                    CommandFault::failed(format!("cannot derive the key of device {name} again: {fault}"))
+                })?;
+                &own
+            }
+        };
         staged.add(&format!("{name}.pem"), pem::encode_chain([&**der]).as_bytes(), Access::Public)?;
-        staged.add(&format!("{name}.key"), pki::pem::encode_private_key(&key).as_bytes(), Access::Secret)?;
+        staged.add(&format!("{name}.key"), pki::pem::encode_private_key(key).as_bytes(), Access::Secret)?;
         kept += 1;
     }
     staged.commit()?;

@@ -234,6 +234,63 @@ fn a_small_fleet_enrols_and_keeps_what_it_received() {
     }
 }
 
+/// Each function of a fleet, with its share of renewals: one certificate a request, and what a device keeps is the last one with its key.
+#[test]
+fn a_fleet_performs_every_function_and_renews() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    for (uri, family) in server.families() {
+        for (name, options, stage, renewed) in [
+            ("sren", &["--function", "sren"][..], "enrol", 12),
+            ("some", &["--renewals", "50%"], "enrol", 8),
+            ("skg", &["--function", "skg"], "skg", 0),
+            ("skg-renewed", &["--function", "skg", "--renewals", "100%"], "skg", 12),
+        ] {
+            let received = pki.beside(&format!("{name}-{family}"));
+            let mut command = crate::common::muster();
+            command.args(["load", "--server", uri, "--devices", "12", "--seed"]).arg(if family == "IPv4" {
+                "3"
+            } else {
+                "4"
+            });
+            command.args(["--json", "-", "--pki"]).arg(pki.dir()).args(options).arg("--certificates").arg(&received);
+            let output = device_of(&mut command);
+            expect_status(&output, 0);
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            let count = |stage: &str| {
+                let stages = report["stages"].as_array().unwrap();
+                stages.iter().find(|row| row["stage"] == stage).unwrap()["count"].as_u64().unwrap()
+            };
+            let renewals = count("renew");
+            assert_eq!((&report["enrolled"], count(stage), count("total")), (&12.into(), 12, 12), "{name} {report}");
+            assert_eq!((report["renewed"].as_u64(), count("handshake")), (Some(renewals), 12 + renewals), "{name}");
+            if name == "some" {
+                assert!((1..12).contains(&renewals), "the seed decides: {renewals}");
+            } else {
+                assert_eq!(renewals, renewed, "{name} {report}");
+            }
+            assert!(stderr(&output).contains(stage), "{}", stderr(&output));
+            let device = std::fs::read_dir(&received).unwrap().map(|entry| entry.unwrap().path());
+            let mut certificates: Vec<_> = device.filter(|path| path.extension() == Some(OsStr::new("pem"))).collect();
+            certificates.sort();
+            assert_eq!(certificates.len(), 12);
+            verify_with_openssl(&pki, &certificates[7]);
+            same_key(&certificates[7], &certificates[7].with_extension("key"));
+        }
+    }
+    // Where the names of a renewal are not those of the first request.
+    let configuration = std::fs::read_to_string(pki.path("muster.toml")).unwrap();
+    let template = r#"issue.subject = "CN={subject.CN},serialNumber={device_id},O=Example""#;
+    let other = Pki::new();
+    std::fs::write(other.path("muster.toml"), configuration.replace(r#"issue.subject = "csr""#, template)).unwrap();
+    let server = other.serve(&["--listen", "127.0.0.1:0"]);
+    let mut command = crate::common::muster();
+    command.args(["load", "--server", server.uri(), "--devices", "5", "--function", "sren", "--pki"]).arg(other.dir());
+    let output = device_of(&mut command);
+    expect_status(&output, 0);
+    assert!(stdout(&output).contains("5 of them renewed"), "{}", stdout(&output));
+}
+
 #[test]
 fn e77_a_fleet_that_vanishes_enrols_and_is_reported_on_stdout() {
     let pki = Pki::new();

@@ -37,6 +37,7 @@ fn wrong_arguments_exit_2() {
         &["enroll", "--server", server, "--identity", "d"],
         &["enroll", "--server", server, "--out", "o", "--accept", "60"],
         &["load", "--server", server, "--pki", "p", "--rate", "5", "--concurrency", "5"],
+        &["load", "--server", server, "--pki", "p", "--function", "sren", "--renewals", "5%"],
     ];
     for arguments in wrong {
         let output = run(arguments);
