@@ -231,7 +231,7 @@ fn prove(arguments: &Arguments, pki: &Path, place: &Path, finished: &Finished, i
     all_good &= print_verdict("webpki", &verdict, arguments.devices);
 
     let received = place.join("received");
-    load::write_certificates(&received, &finished, arguments.seed)?;
+    load::write_certificates(&received, finished, arguments.seed)?;
     match Openssl::find() {
         None => out!("openssl      not installed, so there is no second check (`apt-get install openssl`)"),
         Some(openssl) => {

@@ -289,7 +289,7 @@ fn write_results(arguments: &Arguments, finished: &Finished) -> CommandResult {
         files::write(path, &json, Access::Public)?;
     }
     if let Some(dir) = &arguments.certificates {
-        let kept = write_certificates(dir, &finished, arguments.seed)?;
+        let kept = write_certificates(dir, finished, arguments.seed)?;
         say!("{kept} certificates and keys are in {}", dir.display());
     }
     Ok(())

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dtls::Now;
-use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation};
+use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Packing, ReceivedKey};
 use pki::{Certificate, PrivateKey};
 
 use crate::chance::{Chance, DerivedRandom};
 use crate::scenario::{Goal, Scenario};
-use crate::trust::{SERVER_NAME, TestCa, TestIdentity, TestRequest};
+use crate::trust::{SERVER_NAME, TestCa, TestIdentity, TestRequest, linked_request};
 
 /// Clients that a device starts for one goal before the device and the run give up. A device that needs more than this is stuck, not unlucky.
 pub(crate) const ATTEMPTS_MAX: u32 = 60;
@@ -74,6 +74,8 @@ pub(crate) struct SimulatedDevice {
     anchors: Vec<Arc<Certificate>>,
     pub(crate) received: Vec<ReceivedCertificate>,
     pub(crate) last_failure: Option<String>,
+    /// Requests for a key whose answer it may not have received.
+    pub(crate) abandoned: usize,
     observer: Option<Arc<dyn dtls::Observer>>,
 }
 
@@ -114,6 +116,7 @@ impl SimulatedDevice {
             anchors: vec![Arc::clone(ca.root())],
             received: Vec::new(),
             last_failure: None,
+            abandoned: 0,
             observer: None,
         }
     }
@@ -181,7 +184,13 @@ impl SimulatedDevice {
         !self.is_done() && self.reboots.contains(&Reboot { at: self.heard, answers })
     }
 
+    /// A request for a key is repeated over another session: the server cannot know it again and makes another key.
+    fn tries_again(&mut self) {
+        self.abandoned += usize::from(self.goal() == Some(Goal::GenerateKey));
+    }
+
     fn lose_power(&mut self, now: Now) {
+        self.tries_again();
         self.client = None;
         self.wait(now, Duration::from_secs(1));
     }
@@ -202,10 +211,19 @@ impl SimulatedDevice {
     pub(crate) fn handle_event(&mut self, now: Now) -> bool {
         let Some(event) = self.client.as_mut().and_then(Client::poll_event) else { return false };
         match event {
-            ClientEvent::Connected { .. } => self.ask(now),
+            ClientEvent::Connected { facts, .. } => {
+                if self.scenario.linking {
+                    let subject = self.identity().certificate.subject().clone();
+                    self.csr = linked_request(&subject, &facts.tls_unique, &self.key, &self.random);
+                }
+                self.ask(now);
+            }
             // A session that was closed between requests is re-established with the next request.
             ClientEvent::Acknowledged | ClientEvent::Reconnected { .. } | ClientEvent::Closed(_) => {}
-            ClientEvent::Again { after, .. } => self.last_failure = Some(after.to_string()),
+            ClientEvent::Again { after, .. } => {
+                self.tries_again();
+                self.last_failure = Some(after.to_string());
+            }
             ClientEvent::Done(answer) => self.done(now, answer),
             ClientEvent::Failed(failure) => self.failed(now, &failure),
         }
@@ -213,21 +231,27 @@ impl SimulatedDevice {
     }
 
     fn go_on(&mut self, now: Now) {
-        let Some(goal) = self.goal() else { return };
+        if self.is_done() {
+            return;
+        }
         self.began.get_or_insert(now.mono);
         match &self.client {
             Some(client) if !client.is_over() => self.ask(now),
             _ => {
-                let identity = match (goal, &self.enrolled) {
-                    (Goal::Renew, Some(enrolled)) => enrolled,
-                    _ => &self.factory,
-                };
-                let (asks, dtls) = (Arc::clone(&self.asks), Arc::new(self.dtls_config(identity)));
+                let (asks, dtls) = (Arc::clone(&self.asks), Arc::new(self.dtls_config(self.identity())));
                 let random = Arc::clone(&self.random);
                 let client = Client::with_observer(asks, dtls, random, now, self.observer.clone());
                 self.client = Some(client);
                 self.attempts += 1;
             }
+        }
+    }
+
+    /// What it authenticates with for its current goal.
+    fn identity(&self) -> &TestIdentity {
+        match (self.goal(), &self.enrolled) {
+            (Some(Goal::Renew), Some(enrolled)) => enrolled,
+            _ => &self.factory,
         }
     }
 
@@ -249,6 +273,7 @@ impl SimulatedDevice {
             Goal::CaCertificates => Operation::CaCertificates,
             Goal::Enroll | Goal::EnrollAgain => Operation::Enroll { csr },
             Goal::Renew => Operation::Reenroll { csr },
+            Goal::GenerateKey => Operation::GenerateKey { csr, packing: Packing::CertsOnly },
         };
         if let Err(fault) = client.start(now, operation) {
             self.last_failure = Some(format!("{fault:?}"));
@@ -260,7 +285,11 @@ impl SimulatedDevice {
     fn done(&mut self, now: Now, answer: Answer) {
         let Some(goal) = self.goal() else { return };
         self.attempts = 0;
-        if let Answer::Certificate(der) = answer
+        if let Answer::Key(ReceivedKey { certificate, .. }) = answer {
+            // The client has compared it with its key. A repeat would be another request.
+            let took = self.began.take().map_or(Duration::ZERO, |began| now.mono.saturating_duration_since(began));
+            self.received.push(ReceivedCertificate { goal, certificate, took });
+        } else if let Answer::Certificate(der) = answer
             && !self.has_certificate(now, goal, der)
         {
             return self.rest(now, REPEAT_PAUSE);
@@ -307,6 +336,7 @@ impl SimulatedDevice {
     }
 
     fn failed(&mut self, now: Now, failure: &Failure) {
+        self.tries_again();
         self.last_failure = Some(failure.to_string());
         self.client = None;
         self.wait(now, Duration::from_secs(5));

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use authority::Issued;
+use authority::{Actor, Issued, Ledger as _, Locator};
 use link::Tally;
-use pki::Digest;
 use pki::chain::{self, Anchors};
+use pki::{Certificate, Digest};
 
 use crate::crashing::CrashTally;
 use crate::device::SimulatedDevice;
-use crate::scenario::Scenario;
+use crate::scenario::{Goal, Scenario};
 use crate::trace::Tracer;
 use crate::world::{Stopped, World};
 
@@ -41,6 +41,8 @@ pub struct RunReport {
     pub wire: [u8; 32],
     /// What the ledger went through, if it crashes.
     pub crashes: CrashTally,
+    /// Certificates that were revoked because their keys had not reached their devices.
+    pub undelivered: usize,
 }
 
 impl fmt::Display for RunReport {
@@ -121,7 +123,18 @@ pub fn run_world(mut world: World, seed: u64, scenario: &Scenario) -> Result<Run
         took: world.devices().iter().flat_map(|device| &device.received).map(|received| received.took).collect(),
         wire: world.wire_digest(),
         crashes: world.crash_tally(),
+        undelivered: world.ledger().issued().iter().filter(|row| is_undelivered(&world, row)).count(),
     })
+}
+
+/// Whether the certificate was revoked because its key has not reached its device.
+fn is_undelivered(world: &World, issued: &Issued) -> bool {
+    let Some(row) = Certificate::parse(&issued.certificate).ok().as_ref().and_then(Locator::of) else { return false };
+    let (sender, answer) = mpsc::channel();
+    world.ledger().find(vec![row], Box::new(move |rows| _ = sender.send(rows)));
+    // The ledger in memory answers before it returns.
+    let found = answer.try_recv().ok().and_then(Result::ok).and_then(|rows| rows.into_iter().next().flatten());
+    found.and_then(|row| row.revocation).is_some_and(|revocation| revocation.actor == Actor::undelivered())
 }
 
 fn unfinished(world: &World, stopped: &Stopped) -> String {
@@ -157,15 +170,28 @@ fn check(world: &World) -> Vec<String> {
             }
             // Verified at its time of issue: it may have been renewed and have expired since.
             Some(row) => match chain::verify_device(&anchors, &[&received.certificate], row.at) {
-                Ok(verified) if verified.leaf.spki() != device.spki() => fault("a certificate for another key"),
+                Ok(verified) if received.goal != Goal::GenerateKey && verified.leaf.spki() != device.spki() => {
+                    fault("a certificate for another key");
+                }
                 Ok(_) => {}
                 Err(error) => fault(&format!("{error:?}")),
             },
         }
     }
     let wanted: usize = world.devices().iter().map(SimulatedDevice::enrolments).sum();
-    if issued.len() != wanted {
-        faults.push(format!("{} certificates in the ledger for {wanted} requests", issued.len()));
+    // Keys whose requests were repeated over another session: nobody has them.
+    let abandoned: usize = world.devices().iter().map(|device| device.abandoned).sum();
+    let lost = issued.iter().filter(|row| !seen.contains(&row.digest)).count();
+    if issued.len() < wanted || lost > abandoned {
+        faults.push(format!(
+            "{} certificates in the ledger for {wanted} requests, of which {abandoned} were repeated for another key",
+            issued.len()
+        ));
+    }
+    for row in &issued {
+        if seen.contains(&row.digest) && is_undelivered(world, row) {
+            faults.push(format!("the certificate of {} was delivered, and revoked as if it were not", row.device.id));
+        }
     }
     faults
 }

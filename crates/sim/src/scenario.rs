@@ -20,6 +20,8 @@ pub enum Goal {
     Renew,
     /// The device is reset and enrols as it did the first time, with the same CSR.
     EnrollAgain,
+    /// `/skg` with its manufacturer certificate: the server makes the key. Each request that reaches the authority gets a certificate of its own.
+    GenerateKey,
 }
 
 impl Goal {
@@ -71,6 +73,8 @@ pub struct Scenario {
     pub crashes: u16,
     /// How often a device asks again for each certificate, within the repeat window and with the same client certificate: it gets the same one.
     pub repeats: u32,
+    /// Whether the profile requires that a request is linked to its session: then a device makes a new CSR for each session, with the same key.
+    pub linking: bool,
 }
 
 /// The repeat window of the simulated profile.
@@ -108,6 +112,7 @@ pub const CLEAN: Scenario = Scenario {
     restarts: 0,
     crashes: 0,
     repeats: 0,
+    linking: false,
 };
 const _: () = assert!(CLEAN.rest.as_secs() > REPEAT_WINDOW.as_secs(), "each goal is a request of its own");
 
@@ -166,6 +171,21 @@ pub const ALL: &[Scenario] = &[
         goals: &[Goal::Enroll],
         link: Conditions { loss: 100, duplication: 100, reordering: 100, delay: JITTER, ..CLEAN.link },
         suites: GCM,
+        ..CLEAN
+    },
+    Scenario {
+        name: "server-keys",
+        goals: &[Goal::CaCertificates, Goal::GenerateKey, Goal::GenerateKey],
+        link: Conditions { loss: 100, duplication: 100, reordering: 100, delay: JITTER, ..CLEAN.link },
+        ledger: MOODY,
+        ..CLEAN
+    },
+    Scenario {
+        name: "linking",
+        link: Conditions { loss: 100, duplication: 50, delay: JITTER, ..CLEAN.link },
+        // The device makes another request for another session.
+        persistence: Persistence { handshakes_max: 0, ..Persistence::DEFAULT },
+        linking: true,
         ..CLEAN
     },
     Scenario {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use authority::{Ca, CaProfile, CaProfileSpec, Profile, RingSigner, Urls, VerifySignatures};
 use dtls::UnixTime;
 use pki::issue::{NodePrefix, Serial};
+use pki::linking::{LinkingText, TlsUniqueValue};
 use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent, ServerCertificateSpec};
 use pki::{Certificate, Curve, DnsName, GeneralNames, Name, PrivateKey, ServerName, SigningKey, Validity};
 
@@ -161,8 +162,7 @@ impl TestCa {
     #[must_use]
     pub fn request(&self, subject: &Name) -> TestRequest {
         let (private, signing) = key(&self.random);
-        let spec = CsrSpec { subject, san: &GeneralNames::empty(), challenge_password: None };
-        let csr = self.random.secure(|r| make::csr(&spec, &signing, r)).expect("a CSR");
+        let csr = request(subject, None, &signing, &self.random);
         TestRequest { csr, key: Arc::new(private), spki: signing.spki().to_vec() }
     }
 
@@ -171,6 +171,22 @@ impl TestCa {
         octets[8..].copy_from_slice(&self.serials.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         Serial::new(NodePrefix::new(0), octets)
     }
+}
+
+/// A request with an existing key, linked to the session with this tls-unique.
+pub(crate) fn linked_request(
+    subject: &Name,
+    tls_unique: &TlsUniqueValue,
+    key: &PrivateKey,
+    random: &DerivedRandom,
+) -> Vec<u8> {
+    let key = random.secure(|r| SigningKey::from_pkcs8(key.pkcs8(), r)).expect("a key of ours");
+    request(subject, Some(LinkingText::of(tls_unique).as_str()), &key, random)
+}
+
+fn request(subject: &Name, challenge_password: Option<&str>, key: &SigningKey, random: &DerivedRandom) -> Vec<u8> {
+    let spec = CsrSpec { subject, san: &GeneralNames::empty(), challenge_password };
+    random.secure(|r| make::csr(&spec, key, r)).expect("a CSR")
 }
 
 fn authority_spec(common_name: &str, serial: u8) -> AuthorityCertificateSpec<'_> {

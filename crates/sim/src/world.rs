@@ -89,7 +89,11 @@ impl World {
         let start = clock.now().mono;
         let ca = TestCa::new(seed);
         let agenda = Agenda::new(start);
-        let profile = ca.profile(|spec| spec.repeat_window = REPEAT_WINDOW);
+        let profile = ca.profile(|spec| {
+            spec.repeat_window = REPEAT_WINDOW;
+            spec.server_keys = true;
+            spec.profile.require_linking = scenario.linking;
+        });
         let ledger = Arc::new(MemoryLedger::new(ROWS_MAX));
         let mut devices: Vec<SimulatedDevice> =
             (1..=scenario.devices).map(|number| SimulatedDevice::new(number, seed, scenario, &ca, start)).collect();

@@ -43,6 +43,8 @@ scenarios! {
     with_devices_that_lose_their_power plays "reboots";
     with_a_server_that_restarts plays "restarts";
     when_all_come_at_once plays "storm";
+    with_keys_that_the_server_makes plays "server-keys";
+    with_requests_that_are_linked_to_their_sessions plays "linking";
     when_everything_happens plays "everything";
 }
 

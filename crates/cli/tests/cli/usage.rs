@@ -23,7 +23,7 @@ fn every_verb_teaches() {
 #[test]
 fn wrong_arguments_exit_2() {
     let server = "coaps://127.0.0.1:5684";
-    let wrong: [&[&str]; 13] = [
+    let wrong: [&[&str]; 14] = [
         &[],
         &["enrol"],
         &["serve", "--no-such-flag"],
