@@ -43,7 +43,7 @@ use answer::Expected;
 use persistence::{Effort, IDLE_MAX, Next, Remedy};
 use state::{Asking, ClientState, Pursuit, Task};
 
-pub use answer::{Answer, CaCertificates, EnvelopedKey, ReceivedKey};
+pub use answer::{Answer, CaCertificates, EnvelopedKey, ReceivedKey, fuzz_key_answer};
 pub use config::{AnchorUpdate, ClientConfig, DtlsConfig};
 pub use event::ClientEvent;
 pub use failure::{AnswerFault, ErrorResponse, Failure, UnreadableAnswer};

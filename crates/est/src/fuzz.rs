@@ -10,6 +10,9 @@ use crate::trace::{Formatter, Style};
 /// `discovery_filter`: any query against a small directory.
 pub use crate::discovery::fuzz_filter as discovery_filter;
 
+/// `key_answer`: any answer to `/skg`.
+pub use crate::client::fuzz_key_answer as key_answer;
+
 /// `renewal_info`: any bytes as an answer of `ren`.
 pub use crate::renewal_info::fuzz_renewal_info as renewal_info;
 

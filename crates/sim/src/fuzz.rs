@@ -47,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "est_client_stream", body: client_stream },
     Target { name: "est_datagrams", body: unproven_datagrams },
     Target { name: "est_discovery", body: est::fuzz::discovery_filter },
+    Target { name: "est_key_answer", body: est::fuzz::key_answer },
     Target { name: "est_operations", body: server_operations },
     Target { name: "est_renewal_info", body: est::fuzz::renewal_info },
     Target { name: "est_server_stream", body: server_stream },

@@ -22,7 +22,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
 
 fn replay(target: &Target) {
     let changes = if target.name.starts_with("est_")
-        && !["est_discovery", "est_renewal_info", "est_trace"].contains(&target.name)
+        && !["est_discovery", "est_key_answer", "est_renewal_info", "est_trace"].contains(&target.name)
     {
         CHANGES_WITH_A_HANDSHAKE
     } else {

@@ -293,6 +293,36 @@ fn spki_of_request(csr: &[u8]) -> Option<&[u8]> {
     Some(info.expect_element(Tag::SEQUENCE).ok()?.whole)
 }
 
+/// `key_answer`: any answer to `/skg` or `/skc`, behind a byte that says what was asked for. It checks that a key is taken only as protected as it was
+/// wanted, and with the certificate of its public half.
+///
+/// # Panics
+/// If the property does not hold.
+pub fn fuzz_key_answer(input: &[u8]) {
+    let Some((&asked, body)) = input.split_first() else { return };
+    let (packing, encrypted) = (if asked & 1 == 0 { Packing::CertsOnly } else { Packing::Single }, asked & 2 != 0);
+    let content_format = Some(ContentFormat::MULTIPART_CORE);
+    let reply = Reply { code: Code::CHANGED, content_format, max_age: None, body: body.to_vec(), separate: false };
+    let received = match (Expected::Key { packing, encrypted }).check(reply) {
+        Ok(Answer::Key(received)) => {
+            assert!(!encrypted, "a key in plain was taken for an encrypted one");
+            received
+        }
+        Ok(Answer::EnvelopedKey(enveloped)) => {
+            assert!(encrypted, "nobody has a key for it");
+            let decryption = DecryptionKey::Kek { id: b"kek 1", key: &[7; 16] };
+            match enveloped.open(&decryption, &[]) {
+                Ok((received, _)) => received,
+                Err(_) => return,
+            }
+        }
+        Ok(other) => unreachable!("{other:?}"),
+        Err(_) => return,
+    };
+    let certificate = Certificate::parse(&received.certificate).expect("it was read before");
+    assert!(received.private_key.pkcs8().ends_with(certificate.public_key().point()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
