@@ -232,8 +232,9 @@ impl Submission {
                 Err(outcome) => NextStep::Aside(Err(outcome)),
             }
         });
-        let again = others.advance(|other| other);
+        // Before the answers: who has read a refusal finds it in the audit.
         self.audit(refused);
+        let again = others.advance(|other| other);
         self.clone().claim(permitted);
         if adopted.is_empty() { self.ask_standing(again) } else { self.adopt(again, adopted) }
     }
