@@ -9,11 +9,13 @@
 mod support;
 mod upstream;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use coap::Code;
 use est::Failure;
 use net::blocking_client::{BlockingClient, ConnectionFault};
+use net::proxy::{Conditions, Proxy, Settings};
 use pki::Certificate;
 use server::Handle;
 
@@ -235,4 +237,52 @@ fn the_keys_of_a_ca_and_of_a_registrar_do_not_mix() {
     let both = both.replace("[[profile]]", "[authority]\nupstreams = []\n[[profile]]\nupstream_label = \"x\"");
     let faults = server::load(&pki.sources(&both)).unwrap_err().to_string();
     assert!(faults.contains("authority.upstreams") && faults.contains("upstream_label"), "{faults}");
+}
+
+/// Each device repeats its request, in new sessions too, until it has its certificate.
+#[test]
+fn over_a_link_that_loses_a_fifth_each_device_gets_one_certificate() {
+    const DEVICES: u32 = 6;
+    let pki = Pki::new();
+    let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+    let server = pki.start(&configuration(&pki, &[upstream.url()], ""));
+    drop(ready(&pki, &server, &pki.device(0)));
+    let mut proxy = Proxy::bind(Settings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        to: server.addresses()[0],
+        conditions: Conditions { loss: 200, duplication: 50, ..Conditions::PERFECT },
+        seed: 7,
+        clients_max: 64,
+        idle: PATIENCE,
+    })
+    .unwrap();
+    let (address, stop) = (proxy.local_address(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| proxy.run(&stop, None).unwrap());
+        let enrolling: Vec<_> = (1..=DEVICES)
+            .map(|number| {
+                let pki = &pki;
+                scope.spawn(move || {
+                    let device = pki.device(number);
+                    let operation = est::Operation::Enroll { csr: csr(&device, &new_key()) };
+                    for _ in 0..10 {
+                        // A handshake or a request that runs out of time is tried again.
+                        let Ok((mut client, _)) = BlockingClient::connect(pki.setup(&device, address), PATIENCE) else {
+                            continue;
+                        };
+                        if let Ok(answer) = client.ask(operation.clone(), PATIENCE) {
+                            return answer;
+                        }
+                    }
+                    panic!("device {number} got nothing")
+                })
+            })
+            .collect();
+        let got: Vec<est::Answer> = enrolling.into_iter().map(|device| device.join().unwrap()).collect();
+        stop.store(true, Ordering::SeqCst);
+        assert!(got.iter().all(|answer| matches!(answer, est::Answer::Certificate(_))), "{got:?}");
+    });
+    assert!(proxy.summary().towards_server.link.lost > 0, "the link is a bad one");
+    let posts = upstream.posts();
+    assert_eq!(posts.len(), usize::try_from(DEVICES).unwrap(), "duplicates and repeats reach no upstream");
 }
