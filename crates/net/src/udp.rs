@@ -14,6 +14,7 @@
 mod batch;
 mod counters;
 mod finish;
+mod group;
 mod outbound;
 
 use std::io;
@@ -29,6 +30,7 @@ use outbound::Outbound;
 pub use batch::{BATCH_MAX, Batch, Received};
 pub use counters::SocketCounters;
 pub use finish::finish;
+pub use group::{ask_group, join_group};
 
 /// Options of a socket.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@
 //! ```
 
 mod audit;
+mod discovery;
 mod document;
 mod environment;
 mod fault;
@@ -33,9 +34,9 @@ pub use fault::{ConfigurationFault, ConfigurationFaults, Location, Problem, Vali
 pub(crate) use fault::{SERVER, SERVER_ISSUER};
 pub use flaw::ServerFlaw;
 pub use model::{
-    AdminSection, AuditSection, AuditSyslog, AuthorityKind, CaSection, Configuration, CrlSection, DtlsSection,
-    EstSection, ExpiredServer, HttpsSection, LedgerSection, LedgerUrl, LimitsSection, MetricsSection, ProfileSection,
-    RegistrarSection, RelaySection, ServerSection, UpstreamSection,
+    AdminSection, AuditSection, AuditSyslog, AuthorityKind, CaSection, Configuration, CrlSection, DiscoverySection,
+    DtlsSection, EstSection, ExpiredServer, HttpsSection, LedgerSection, LedgerUrl, LimitsSection, MetricsSection,
+    ProfileSection, RegistrarSection, RelaySection, ServerSection, UpstreamSection,
 };
 pub use reader::{Effective, Read, ValueOrigin};
 pub use value::SecretUri;

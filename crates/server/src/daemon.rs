@@ -17,6 +17,7 @@ mod clock;
 mod control;
 mod crl;
 mod dates;
+mod discovery;
 mod https;
 mod ledger;
 mod mailbox;
@@ -53,6 +54,7 @@ use crate::metrics::Meters;
 use clock::IssuanceClock;
 use control::{Breakdown, Control, Phase};
 use crl::Crls;
+use discovery::Registration;
 use https::{FrontParts, HttpsFront};
 use ledger::{CertificateCount, FLUSH_TIMEOUT, GuardedLedger, flush};
 use readiness::IssueReadiness;
@@ -128,6 +130,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let crls = crl::start(config, (Arc::clone(&ledger), crl_statuses), &snapshot, (&runtime, &control))?;
     let reloader = Reloader::new(&loaded, issuing, Arc::clone(&snapshot), Arc::clone(&control));
     refresh::serve(transport, &loaded, (&reloader, &snapshot), &runtime);
+    let registration = discovery::start(config, &snapshot, &exposition.meters(), (&runtime, &control))?;
     tell(&loaded);
     let logs = Logs::start()?;
     let mut handle = Handle {
@@ -142,6 +145,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         metrics_address,
         crls,
         https: None,
+        _registration: registration,
         _runtime: runtime,
     };
     let (refusals, journal) = handle.logs.as_ref().map(Logs::senders).expect("they are given up by drop alone");
@@ -149,6 +153,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     for (index, sockets) in (0..).zip(bound.shards) {
         let mut server = est::Server::new(index, Arc::clone(&loaded.est), Arc::clone(&random) as Arc<dyn dtls::Random>);
         server.set_observer(observer.clone());
+        server.set_addresses(&handle.addresses);
         let parts = Parts {
             sockets,
             server,
@@ -195,6 +200,8 @@ pub struct Handle {
     crls: Crls,
     /// EST over HTTPS, if it is served.
     https: Option<HttpsFront>,
+    /// What a resource directory lists; removed there before the runtime ends.
+    _registration: Registration,
     /// Ends last.
     _runtime: Runtime,
 }

@@ -20,6 +20,7 @@ pub mod admin;
 pub mod config;
 mod crl;
 pub mod daemon;
+mod discovery;
 pub mod files;
 mod http;
 mod linux;

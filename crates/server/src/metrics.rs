@@ -37,7 +37,7 @@ use process::ProcessFacts;
 
 pub use descriptions::{DESCRIPTIONS, Description, MetricType, page};
 pub(crate) use listener::Listener;
-pub(crate) use meters::{Meters, ProfileTable};
+pub(crate) use meters::{GroupMeters, Meters, ProfileTable};
 
 /// From a millisecond (both ends in one rack) to three minutes (the handshake's deadline).
 const BUCKETS_SECONDS: [f64; 16] =

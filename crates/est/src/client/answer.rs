@@ -302,7 +302,14 @@ pub fn fuzz_key_answer(input: &[u8]) {
     let Some((&asked, body)) = input.split_first() else { return };
     let (packing, encrypted) = (if asked & 1 == 0 { Packing::CertsOnly } else { Packing::Single }, asked & 2 != 0);
     let content_format = Some(ContentFormat::MULTIPART_CORE);
-    let reply = Reply { code: Code::CHANGED, content_format, max_age: None, body: body.to_vec(), separate: false };
+    let reply = Reply {
+        code: Code::CHANGED,
+        content_format,
+        max_age: None,
+        body: body.to_vec(),
+        separate: false,
+        location: Vec::new(),
+    };
     let received = match (Expected::Key { packing, encrypted }).check(reply) {
         Ok(Answer::Key(received)) => {
             assert!(!encrypted, "a key in plain was taken for an encrypted one");

@@ -82,6 +82,23 @@ impl LinkBase {
         Self { text: text.into() }
     }
 
+    /// Its host, without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let authority = self.text.strip_prefix(SCHEME).unwrap_or(&self.text);
+        match authority.strip_prefix('[') {
+            Some(inner) => inner.split(']').next().unwrap_or(inner),
+            None => authority.split(':').next().unwrap_or(authority),
+        }
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let after = self.text.rsplit_once(':').map_or("", |(_, port)| port);
+        after.parse().unwrap_or(COAPS_PORT)
+    }
+
     /// As it precedes a path.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -117,6 +134,19 @@ fn is_name(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn host_and_port_are_read_back() {
+        for (text, host, port) in [
+            ("coaps://est.example.net", "est.example.net", 5684),
+            ("coaps://est.example.net:5690", "est.example.net", 5690),
+            ("coaps://[2001:db8::7777]", "2001:db8::7777", 5684),
+            ("coaps://[2001:db8::7]:61617", "2001:db8::7", 61617),
+        ] {
+            let base = LinkBase::parse(text).unwrap();
+            assert_eq!((base.host(), base.port()), (host, port));
+        }
+    }
 
     #[test]
     fn a_base_is_a_scheme_a_host_and_a_port() {

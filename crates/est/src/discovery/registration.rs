@@ -176,8 +176,8 @@ enum RegistrationPhase {
 }
 
 impl Registrant {
-    /// Begins at once. `seed` spreads message ids, refreshes and waits; `token` must not be guessable, because it alone
-    /// tells the directory's answers from those of others.
+    /// Begins at once. `seed` spreads message ids, tokens, refreshes and waits. It has to be secret: without DTLS, the token
+    /// alone tells the directory's answers from those of others who don't see the requests.
     #[must_use]
     pub fn new(now: Instant, directory: &DirectoryUri, spec: RegistrationSpec, seed: u64) -> Self {
         let mut random = SplitMix64::new(seed);

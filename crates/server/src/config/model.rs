@@ -1,11 +1,12 @@
 //! The configuration as types: one struct per section of `muster.toml`. Nothing here reads or decides.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use authority::{CaProfileSpec, RelayedKeys, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
+use est::discovery::{DirectoryUri, LinkBase, NetworkPrefix};
 use pki::issue::crl::CrlUrl;
 
 use super::fault::from_file;
@@ -46,6 +47,8 @@ pub struct Configuration {
     pub metrics: Option<MetricsSection>,
     /// `[admin]`; no operator's command reaches the running server where it is absent.
     pub admin: Option<AdminSection>,
+    /// `[discovery]`; if it is absent, nobody finds the server but at its address.
+    pub discovery: Option<DiscoverySection>,
     /// How to treat an expired server certificate; set by the command line.
     pub expired_server: ExpiredServer,
     /// Every effective value with its origin, in the order of the file's sections.
@@ -116,6 +119,29 @@ pub struct DtlsSection {
 pub struct EstSection {
     /// `short_root`: a second root beside `.well-known/est`; "" for none.
     pub short_root: Read<String>,
+    /// `public`: where devices reach the server, if not where it listens; discovery writes absolute links with it.
+    pub public: Option<Read<LinkBase>>,
+}
+
+/// `[discovery]`
+#[derive(Clone, Debug)]
+pub struct DiscoverySection {
+    /// `multicast`: groups whose requests for links are answered over plain CoAP; none if it is empty.
+    pub multicast: Read<Vec<IpAddr>>,
+    /// `interfaces`: where the groups are joined.
+    pub interfaces: Read<Vec<String>>,
+    /// `port`: of the groups.
+    pub port: u16,
+    /// `leisure`: an answer comes at a random time within it.
+    pub leisure: Duration,
+    /// `on_link`: networks of these interfaces, whose hosts may get an answer that is longer than their request.
+    pub on_link: Read<Vec<NetworkPrefix>>,
+    /// `resource_directory`: where the links are registered; nowhere if it is absent.
+    pub resource_directory: Option<Read<DirectoryUri>>,
+    /// `endpoint`: the name under which they are registered; the host of `est.public` if it is absent.
+    pub endpoint: Option<Read<String>>,
+    /// `lifetime`: how long the directory keeps them after it last heard of this server.
+    pub lifetime: Duration,
 }
 
 /// `[limits]`: of the whole process; shards share them evenly.

@@ -59,7 +59,7 @@ pub(super) struct SectionReader {
 #[derive(Debug)]
 pub(super) struct Section<'d> {
     path: String,
-    place: Location,
+    pub(super) place: Location,
     table: Option<&'d TomlTable>,
     known: Vec<&'static str>,
     /// Keys that were refused with their own reason.

@@ -9,6 +9,7 @@ use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 use pki::Encoding;
 
 use super::audit::audit;
+use super::discovery::discovery;
 use super::document::TomlTable;
 use super::fault::{Location, Problem, from_file};
 use super::https::{cross_check_https, https, registrar};
@@ -76,6 +77,7 @@ pub(super) fn read(
         .collect();
     let metrics = metrics(reader, &mut root);
     let admin = admin(reader, &mut root);
+    let discovery = discovery(reader, &mut root, &est);
     reader.finish(&root);
     let cas: Vec<CaSection> = cas.into_iter().collect::<Option<_>>()?;
     let profiles: Vec<ProfileSection> = profiles.into_iter().collect::<Option<_>>()?;
@@ -106,6 +108,7 @@ pub(super) fn read(
         registrars,
         metrics: metrics?,
         admin: admin?,
+        discovery,
         expired_server: ExpiredServer::default(),
         effective: Vec::new(),
     })
@@ -245,8 +248,9 @@ fn est(reader: &mut SectionReader, root: &mut Section<'_>) -> EstSection {
     let mut section = reader.section(root, "est");
     // `est` checks whether it is a valid root, and whether labels are valid, when its configuration is made.
     let short_root = reader.or(&mut section, "short_root", "est".to_owned());
+    let public = reader.optional(&mut section, "public");
     reader.finish(&section);
-    EstSection { short_root }
+    EstSection { short_root, public }
 }
 
 fn limits(reader: &mut SectionReader, root: &mut Section<'_>) -> LimitsSection {

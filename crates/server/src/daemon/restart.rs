@@ -3,19 +3,22 @@
 //! Every field of the configuration is named here, in patterns without `..`: after a new key is added, this file does not compile until it states
 //! whether a reload is enough for that key. A field that is not bound (`_`) takes effect with a reload.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use est::discovery::{DirectoryUri, NetworkPrefix};
+
 use crate::config::{
-    AdminSection, AuditSection, AuditSyslog, CaSection, Configuration, CrlSection, DtlsSection, EstSection,
-    HttpsSection, LedgerSection, LedgerUrl, LimitsSection, MetricsSection, ProfileSection, RegistrarSection,
-    ServerSection, UpstreamSection,
+    AdminSection, AuditSection, AuditSyslog, CaSection, Configuration, CrlSection, DiscoverySection, DtlsSection,
+    EstSection, HttpsSection, LedgerSection, LedgerUrl, LimitsSection, MetricsSection, ProfileSection,
+    RegistrarSection, ServerSection, UpstreamSection,
 };
 
 /// The keys that are used only at the start and whose values differ, in the order of the file's sections.
 pub(super) fn needs_restart(started: &Configuration, written: &Configuration) -> Vec<&'static str> {
-    let pairs = fixed_at_start(started).into_iter().zip(fixed_at_start(written));
+    let fixed = |of| fixed_at_start(of).into_iter().chain(discovery_at_start(of.discovery.as_ref()));
+    let pairs = fixed(started).zip(fixed(written));
     pairs.filter_map(|((key, before), (_, after))| (before != after).then_some(key)).collect()
 }
 
@@ -29,6 +32,10 @@ enum FixedValue<'c> {
     Ledger(&'c LedgerUrl),
     Syslog(&'c AuditSyslog),
     Path(Option<&'c Path>),
+    Groups(&'c [IpAddr]),
+    Names(&'c [String]),
+    Networks(&'c [NetworkPrefix]),
+    Directory(Option<&'c DirectoryUri>),
 }
 
 fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 19] {
@@ -48,6 +55,7 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
         registrars,
         metrics,
         admin,
+        discovery: _,
         expired_server: _,
         effective: _,
     } = configuration;
@@ -100,6 +108,39 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'
     ]
 }
 
+/// Sockets, and the name in the directory: all of it is used at the start. The links themselves follow a reload.
+fn discovery_at_start(discovery: Option<&DiscoverySection>) -> Vec<(&'static str, FixedValue<'_>)> {
+    let groups = discovery.map_or(&[][..], |it| &it.multicast.value);
+    let Some(DiscoverySection {
+        multicast: _,
+        interfaces,
+        port,
+        leisure,
+        on_link,
+        resource_directory,
+        endpoint,
+        lifetime,
+    }) = discovery
+    else {
+        // A section that comes or goes is told by the keys that it must have.
+        let without = ["discovery.multicast", "discovery.resource_directory"];
+        return without.into_iter().zip([FixedValue::Groups(groups), FixedValue::Directory(None)]).collect();
+    };
+    vec![
+        ("discovery.multicast", FixedValue::Groups(groups)),
+        ("discovery.resource_directory", FixedValue::Directory(resource_directory.as_ref().map(|uri| &uri.value))),
+        ("discovery.interfaces", FixedValue::Names(&interfaces.value)),
+        ("discovery.port", FixedValue::Number(u32::from(*port))),
+        ("discovery.leisure", FixedValue::Duration(*leisure)),
+        ("discovery.on_link", FixedValue::Networks(&on_link.value)),
+        (
+            "discovery.endpoint",
+            FixedValue::Names(endpoint.as_ref().map_or(&[][..], |name| std::slice::from_ref(&name.value))),
+        ),
+        ("discovery.lifetime", FixedValue::Duration(*lifetime)),
+    ]
+}
+
 /// Sections whose values all take effect with a reload.
 fn all_reloaded(
     (dtls, est): (&DtlsSection, &EstSection),
@@ -120,7 +161,7 @@ fn all_reloaded(
         handshake_timeout: _,
         public_key_steps: _,
     } = dtls;
-    let EstSection { short_root: _ } = est;
+    let EstSection { short_root: _, public: _ } = est;
     // `authority.kind` is not here: a reload that changes it is refused (`relay.rs`).
     if let Some(UpstreamSection {
         upstreams: _,
@@ -204,10 +245,17 @@ name = "ra.example"
 listen = "127.0.0.1:9684"
 [admin]
 socket = "admin.sock"
+[est]
+public = "coaps://est.example.net"
+[discovery]
+multicast = ["ff02::fd"]
+interfaces = ["lo"]
+resource_directory = "coap://rd.example.net"
+endpoint = "est"
 "#;
 
     /// For every key outside of `[ca.NAME]` and `[[profile]]`: another value, and whether that value needs a restart.
-    const OTHERWISE: [(&str, &str, bool); 39] = [
+    const OTHERWISE: [(&str, &str, bool); 48] = [
         ("server.listen", "127.0.0.1:5685", true),
         ("server.certificate", "other.pem", false),
         ("server.key", "file:other.key", false),
@@ -247,6 +295,15 @@ socket = "admin.sock"
         ("registrar.site.name", "other.example", false),
         ("metrics.listen", "127.0.0.1:9685", true),
         ("admin.socket", "other.sock", true),
+        ("est.public", "coaps://other.example.net", false),
+        ("discovery.multicast", "224.0.1.187", true),
+        ("discovery.interfaces", "eth7", true),
+        ("discovery.port", "7777", true),
+        ("discovery.leisure", "7s", true),
+        ("discovery.on_link", "192.0.2.0/24", true),
+        ("discovery.resource_directory", "coap://other.example.net", true),
+        ("discovery.endpoint", "other", true),
+        ("discovery.lifetime", "7h", true),
     ];
 
     fn configuration(key: Option<(&str, &str)>) -> Configuration {
@@ -283,5 +340,8 @@ socket = "admin.sock"
         assert_eq!(needs_restart(&with, &without), ["metrics.listen"]);
         assert_eq!(needs_restart(&without, &with), ["metrics.listen"]);
         assert!(needs_restart(&with, &with).is_empty());
+        let without = Configuration { discovery: None, ..with.clone() };
+        assert_eq!(needs_restart(&with, &without), ["discovery.multicast", "discovery.resource_directory"]);
+        assert_eq!(needs_restart(&without, &with), ["discovery.multicast", "discovery.resource_directory"]);
     }
 }

@@ -1,6 +1,7 @@
 //! Why a server did not start.
 
 use std::io;
+use std::net::IpAddr;
 
 use authority::LedgerFault;
 use net::udp::BindFault;
@@ -25,6 +26,15 @@ pub enum StartupFault {
     Ledger(LedgerFault),
     /// The socket of `[admin]` cannot be created.
     Admin(SocketFault),
+    /// A multicast group of `[discovery]` cannot be joined.
+    Group {
+        /// The group.
+        group: IpAddr,
+        /// Where.
+        interface: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The observer could not be made.
     Observer(io::Error),
     /// The system refused a thread, an event loop or a timer.
@@ -43,6 +53,12 @@ impl std::fmt::Display for StartupFault {
                 write!(f, "the layout of the revocation lists cannot be read: the ledger is {fault}")
             }
             Self::Admin(fault) => write!(f, "{fault}"),
+            Self::Group { group, interface, source } => {
+                write!(
+                    f,
+                    "discovery: the group {group} cannot be joined on {interface}: {source}; `ip link` lists the interfaces"
+                )
+            }
             Self::Observer(error) => write!(f, "cannot write the capture: {error}"),
             Self::System(error) => write!(f, "the system refused a resource that the server needs: {error}"),
         }

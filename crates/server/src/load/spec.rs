@@ -33,6 +33,7 @@ pub(super) fn server_spec(
     spec.name_authorities =
         if config.dtls.certificate_authorities { NameAuthorities::List } else { NameAuthorities::LeaveEmpty };
     spec.short_root = Some(config.est.short_root.value.clone()).filter(|root| !root.is_empty());
+    spec.public = config.est.public.as_ref().map(|public| public.value.clone());
     spec.dtls.mtu = usize::try_from(config.dtls.mtu).unwrap_or(dtls::MTU_DEFAULT);
     spec.dtls.idle_timeout = config.server.idle_timeout;
     spec.dtls.handshake_deadline = config.dtls.handshake_timeout;

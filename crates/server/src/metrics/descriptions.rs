@@ -47,6 +47,8 @@ pub(super) const RECEIVED_BYTES: &str = "muster_received_bytes_total";
 pub(super) const SENT: &str = "muster_datagrams_sent_total";
 pub(super) const SENT_BYTES: &str = "muster_sent_bytes_total";
 pub(super) const SEND_CALLS: &str = "muster_send_calls_total";
+pub(super) const GROUP_REQUESTS: &str = "muster_multicast_requests_total";
+pub(super) const DIRECTORY_REGISTERED: &str = "muster_resource_directory_registered";
 pub(super) const DROPS: &str = "muster_drops_total";
 pub(super) const FORGERY_ALARMS: &str = "muster_forgery_alarms_total";
 pub(super) const SESSIONS: &str = "muster_sessions";
@@ -272,6 +274,22 @@ pub const DESCRIPTIONS: &[Description] = &[
         &["ca"],
         "Attempts to write the revocation lists of a CA that failed; the log says why",
         CRL_TURN,
+    ),
+    counter(
+        GROUP_REQUESTS,
+        "requests",
+        &["outcome"],
+        "Datagrams to the multicast groups of [discovery], by outcome: answered, or why not. not_request, confirmable, not_discovery, option and \
+         no_match have no answer; too_long would have one longer than the request, for a source beyond the link; rate and full are limits; \
+         ending: the server drains",
+        "the service of the groups, with each datagram",
+    ),
+    gauge(
+        DIRECTORY_REGISTERED,
+        "boolean",
+        &[],
+        "Whether the resource directory of [discovery] lists this server, as far as it has answered",
+        "the service of the registration, with each answer",
     ),
     counter(
         DROPS,

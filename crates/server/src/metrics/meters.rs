@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use est::discovery::Silence;
 use est::reason::{Stage, Wire};
 use est::{Reason, Resource};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use rustls_pki_types::UnixTime;
 
 use super::descriptions::{
-    DROPS, FORGERY_ALARMS, HANDSHAKE_SECONDS, HANDSHAKES, IN_FLIGHT, ISSUANCE_SECONDS, LAST_ENROLMENT, POOL_JOBS,
-    RECEIVED, RECEIVED_BYTES, REFUSALS, REQUEST_SECONDS, REQUESTS, SEND_CALLS, SENT, SENT_BYTES, SESSIONS,
+    DIRECTORY_REGISTERED, DROPS, FORGERY_ALARMS, GROUP_REQUESTS, HANDSHAKE_SECONDS, HANDSHAKES, IN_FLIGHT,
+    ISSUANCE_SECONDS, LAST_ENROLMENT, POOL_JOBS, RECEIVED, RECEIVED_BYTES, REFUSALS, REQUEST_SECONDS, REQUESTS,
+    SEND_CALLS, SENT, SENT_BYTES, SESSIONS,
 };
 use super::label::{LABEL_BYTES_MAX, bounded};
 
@@ -33,6 +35,33 @@ pub(crate) struct Meters {
     pub(crate) pool_enrolments: Gauge,
     pub(crate) pool_handshake_steps: Gauge,
     pub(crate) handshake_seconds: Histogram,
+    pub(crate) groups: GroupMeters,
+    pub(crate) directory_registered: Gauge,
+}
+
+/// What becomes of datagrams to multicast groups.
+#[derive(Clone)]
+pub(crate) struct GroupMeters {
+    answered: Counter,
+    ending: Counter,
+    /// In the order of [`Silence::ALL`].
+    silences: Arc<[Counter]>,
+}
+
+impl GroupMeters {
+    /// Counts a datagram; `None` if the server ends.
+    pub(crate) fn count(&self, outcome: Option<Result<(), Silence>>) {
+        let counter = match outcome {
+            None => Some(&self.ending),
+            Some(Ok(())) => Some(&self.answered),
+            Some(Err(silence)) => {
+                Silence::ALL.iter().position(|known| *known == silence).and_then(|place| self.silences.get(place))
+            }
+        };
+        if let Some(counter) = counter {
+            counter.increment(1);
+        }
+    }
 }
 
 /// What the shell, rather than an engine, drops.
@@ -51,6 +80,7 @@ pub(crate) struct ShellDrops {
 impl Meters {
     pub(super) fn register(registry: Registry<'_>) -> Self {
         let dropped = |reason| registry.counter(DROPS, &[("reason", reason)]);
+        let asked = |outcome| registry.counter(GROUP_REQUESTS, &[("outcome", outcome)]);
         Self {
             received: registry.counter(RECEIVED, &[]),
             received_bytes: registry.counter(RECEIVED_BYTES, &[]),
@@ -73,6 +103,12 @@ impl Meters {
             pool_enrolments: registry.gauge(POOL_JOBS, &[("kind", "enrolment")]),
             pool_handshake_steps: registry.gauge(POOL_JOBS, &[("kind", "handshake_step")]),
             handshake_seconds: registry.histogram(HANDSHAKE_SECONDS, &[]),
+            groups: GroupMeters {
+                answered: asked("answered"),
+                ending: asked("ending"),
+                silences: Silence::ALL.iter().map(|silence| asked(silence.name())).collect(),
+            },
+            directory_registered: registry.gauge(DIRECTORY_REGISTERED, &[]),
         }
     }
 }
