@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -243,12 +244,43 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// Small enough that adding it to any clock reading does not overflow.
 const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Arguments that all device-side commands share.
+/// A server, and how to talk to it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Connection {
     /// The server, and the label of a profile if it has several
     #[arg(long, value_name = "coaps://HOST:PORT[/LABEL]")]
     pub(crate) server: ServerUri,
+
+    #[command(flatten)]
+    pub(crate) options: ConnectionOptions,
+}
+
+/// The options are read as often as the server, and always of one connection.
+impl Deref for Connection {
+    type Target = ConnectionOptions;
+
+    fn deref(&self) -> &ConnectionOptions {
+        &self.options
+    }
+}
+
+impl Connection {
+    /// What the server's certificate must name: what the command line expects, or else the host of the URI (RFC 7030 §3.6.1).
+    pub(crate) fn expected_name(&self) -> CommandResult<ServerName<'static>> {
+        match &self.expect_name {
+            None => self.server.name(),
+            Some(name) => ServerName::try_from(name.clone())
+                .map_err(|_| CommandFault::usage(format!("`{name}` is neither a DNS name nor an address"))),
+        }
+    }
+}
+
+/// Arguments that all device-side commands share.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ConnectionOptions {
+    /// The name that the server's certificate must contain [default: the host of --server]; for a server that somebody else named
+    #[arg(long, value_name = "NAME")]
+    pub(crate) expect_name: Option<String>,
 
     /// Folder with idevid.pem and idevid.key, or with device.pem and device.key from an earlier --out
     #[arg(long, value_name = "DIR", conflicts_with_all = ["cert", "key"])]

@@ -214,9 +214,9 @@ impl Session {
 
 impl Plan {
     fn new(connection: &Connection, identity: Option<&Identity>, trust: Trust) -> CommandResult<Self> {
-        let name = connection.server.name()?;
+        let name = connection.expected_name()?;
         // An address is not allowed in server_name (RFC 6066 §3) or in Uri-Host (RFC 7252 §5.10.1).
-        let host = matches!(name, pki::ServerName::DnsName(_)).then(|| connection.server.host.clone());
+        let host = matches!(name, pki::ServerName::DnsName(_)).then(|| name.to_str().into_owned());
         let mut client = ClientConfig {
             block: connection.block.size(),
             kind: if connection.non { coap::Kind::NonConfirmable } else { coap::Kind::Confirmable },

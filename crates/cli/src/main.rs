@@ -33,6 +33,7 @@ mod question;
 mod reenroll;
 mod renew;
 mod request;
+mod search;
 mod serve;
 mod skg;
 mod whole_file;
@@ -95,7 +96,7 @@ impl Verb {
             Self::Reenroll(arguments) => arguments.enrolment.connection.json,
             Self::Renew(arguments) => arguments.connection.json,
             Self::Skg(arguments) => arguments.enrolment.connection.json,
-            Self::Discover(arguments) => arguments.connection.json,
+            Self::Discover(arguments) => arguments.options.json,
             Self::Explain(arguments) => arguments.json,
             Self::Inspect(arguments) => arguments.json,
             Self::Cert(arguments) => arguments.prints_json(),

@@ -23,7 +23,7 @@ use est::{AnchorDatabase, EnvelopedKey, Operation};
 use pki::{Certificate, UnixTime};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use crate::arguments::{Connection, duration};
+use crate::arguments::{Connection, ConnectionOptions, duration};
 use crate::connection::Session;
 use crate::describe;
 use crate::enrolment;
@@ -252,7 +252,9 @@ impl Arguments {
         if self.own_schedule || self.manner.dry_run || is_expired || is_known || !folder.path(ANCHORS).exists() {
             return Ok(known.filter(|_| !self.own_schedule));
         }
-        let connection = Connection { identity: Some(self.dir.clone()), wait: false, ..self.connection.clone() };
+        let options =
+            ConnectionOptions { identity: Some(self.dir.clone()), wait: false, ..self.connection.options.clone() };
+        let connection = Connection { options, ..self.connection.clone() };
         let asked = Session::open(&connection, Some(identity), self.trust(folder)?, interrupt.clone());
         let asked = asked.and_then(|mut session| {
             let info = session.renewal_info()?;
@@ -299,7 +301,8 @@ impl Arguments {
         interrupt: &Interrupt,
     ) -> CommandResult<Certificate> {
         let names = RequestNames::of(&identity.leaf, function)?;
-        let connection = Connection { identity: Some(self.dir.clone()), ..self.connection.clone() };
+        let options = ConnectionOptions { identity: Some(self.dir.clone()), ..self.connection.options.clone() };
+        let connection = Connection { options, ..self.connection.clone() };
         let mut session = Session::open(&connection, Some(identity), self.trust(folder)?, interrupt.clone())?;
         let authorities = session.authorities()?.certificates;
         let changed = folder.keep_anchors(&authorities)?;

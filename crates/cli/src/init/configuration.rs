@@ -45,6 +45,25 @@ extended_master_secret = "prefer"
 # false sends an empty list in CertificateRequest, because device buffers are small.
 certificate_authorities = false
 
+# [est]
+# Where devices reach the server, if it is behind another name or port: discovery lists absolute links with it. Without it, links are absolute where the
+# port is not 5684 and the certificate has the name or address that was asked.
+# public = "coaps://est.example.net:5690"
+
+# How devices find the server, over CoAP without DTLS: both are off without this section, and both need `public` in [est].
+# [discovery]
+# Answers questions for links to these groups, on these interfaces. An answer comes within the leisure, and is longer than its question for the hosts of the
+# link alone: link-local addresses, and the networks of on_link.
+# multicast = ["ff02::fd", "224.0.1.187"]
+# interfaces = ["eth0"]
+# on_link = ["192.0.2.0/24", "2001:db8::/64"]
+# port = 5683
+# leisure = "5s"
+# Registers the links with a CoRE Resource Directory (RFC 9176), and removes them when the server drains.
+# resource_directory = "coap://rd.example.net"
+# endpoint = "est.example.net"
+# lifetime = "25h"
+
 [ca.main]
 # The issuing CA, its key, and the root above it; /crts returns both certificates.
 certificate = "ca/issuing.pem"

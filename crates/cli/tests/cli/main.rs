@@ -11,6 +11,7 @@ mod cert;
 mod common;
 mod durable;
 mod enrolment;
+mod finding;
 mod foreign;
 mod https;
 mod inspect;
