@@ -1,9 +1,14 @@
 //! Bodies of fuzz targets, as library functions that tests replay. Each accepts any bytes and checks an invariant.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use dtls::{Direction, Now, Path, SocketIndex, TraceEvent};
 
+use crate::discovery::{
+    COAP_PORT, Directory, DirectoryUri, GroupLinks, GroupResponder, LinkBase, Registrant, RegistrationSpec,
+    ResourceLink,
+};
 use crate::server::{Output, Server};
 use crate::trace::{Formatter, Style};
 
@@ -15,6 +20,35 @@ pub use crate::client::fuzz_key_answer as key_answer;
 
 /// `renewal_info`: any bytes as an answer of `ren`.
 pub use crate::renewal_info::fuzz_renewal_info as renewal_info;
+
+/// `plain_coap`: one byte chooses a group or a directory, the rest is a datagram from there. It checks that an answer to a
+/// group is not longer than its request beyond the link, and that a registrant goes on after any answer.
+///
+/// # Panics
+/// If the property does not hold.
+pub fn plain_coap(at: Instant, input: &[u8]) {
+    let Some((&kind, datagram)) = input.split_first() else { return };
+    let base = LinkBase::of_address(IpAddr::from([192, 0, 2, 1]), 5690);
+    if kind & 1 == 0 {
+        let link = ResourceLink { href: "/est/sen".into(), resource_type: "ace.est.sen", content_formats: "281 287" };
+        let links = GroupLinks { directory: &Directory::new(vec![link]), base: &base };
+        let mut responder = GroupResponder::new(Duration::ZERO, Vec::new(), 1);
+        let peer = SocketAddr::from(([198, 51, 100, 7], 40_000));
+        let judged = responder.handle_datagram(at, (0, peer), datagram, links);
+        let answer = responder.poll_transmit(at);
+        assert_eq!(judged.is_ok(), answer.is_some(), "an answer or a reason");
+        assert!(answer.is_none_or(|answer| answer.bytes.len() <= datagram.len()), "no amplification");
+        return;
+    }
+    let directory = DirectoryUri { host: "192.0.2.9".to_owned(), port: COAP_PORT, path: String::new() };
+    let links = b"</est/sen>;rt=\"ace.est.sen\"".to_vec();
+    let spec = RegistrationSpec { endpoint: "est".to_owned(), lifetime: Duration::from_secs(3_600), base, links };
+    let mut registrant = Registrant::new(at, &directory, spec, 1);
+    while registrant.poll_transmit().is_some() {}
+    // As the directory repeats message id and token of the question, which is always the same here.
+    registrant.handle_datagram(at, datagram);
+    assert!(registrant.poll_timeout().is_some(), "it goes on");
+}
 
 /// The limit for datagrams to an unproven address: "three times the amount of data received" (RFC 9000 §8, used as a
 /// yardstick).

@@ -49,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "est_discovery", body: est::fuzz::discovery_filter },
     Target { name: "est_key_answer", body: est::fuzz::key_answer },
     Target { name: "est_operations", body: server_operations },
+    Target { name: "est_plain_coap", body: |data| est::fuzz::plain_coap(start(), data) },
     Target { name: "est_renewal_info", body: est::fuzz::renewal_info },
     Target { name: "est_server_stream", body: server_stream },
     Target { name: "est_trace", body: |data| est::fuzz::trace_line(VirtualClock::start().now(), data) },

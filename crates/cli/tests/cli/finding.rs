@@ -46,7 +46,7 @@ fn discover(pki: &Pki, arguments: &[&str]) -> Output {
 #[test]
 fn a_directory_that_names_its_own_server_is_not_believed() {
     let pki = Pki::new();
-    let server = pki.serve(&[]);
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
     let directory = UdpSocket::bind("127.0.0.1:0").unwrap();
     let uri = format!("coap://{}", directory.local_addr().unwrap());
     answer_all(directory, lie(server.uri()));
@@ -76,7 +76,7 @@ fn a_directory_that_names_its_own_server_is_not_believed() {
 #[test]
 fn whoever_answers_a_multicast_picks_where_to_connect_and_not_whom_to_trust() {
     let pki = Pki::new();
-    let server = pki.serve(&[]);
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
     let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
     answer_all(net::udp::join_group(IpAddr::V4(GROUP), port, "lo").unwrap(), lie(server.uri()));
     let port = port.to_string();

@@ -202,6 +202,12 @@ fn add_scripts(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
     {
         add("est_discovery", format!("query-{number}"), query.as_bytes().to_vec());
     }
+    // NON GET /.well-known/core?rt=ace.est*, with an elective option that leaves room for an answer; ACK 2.05 with a link.
+    let question = b"\x00\x51\x01\x00\x01t\xbb.well-known\x04core\x4brt=ace.est*\xed\xfd\xda\x50".iter().copied();
+    let padded = question.chain([b'.'; 93]).collect();
+    add("est_plain_coap", "group".to_owned(), padded);
+    let answer = b"\x01\x60\x45\x00\x01\xc1\x28\xff</rd>;rt=\"core.rd\"".to_vec();
+    add("est_plain_coap", "directory".to_owned(), answer);
 }
 
 fn add_certificates(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
