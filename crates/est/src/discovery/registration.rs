@@ -325,11 +325,11 @@ impl Registrant {
         match progress {
             ExchangeProgress::Ignored | ExchangeProgress::Pending | ExchangeProgress::Acknowledged => {}
             ExchangeProgress::Failed(failure) => self.fail(now, RegistrationFailure::Exchange(failure)),
-            ExchangeProgress::Done(reply) => self.answered(now, reply),
+            ExchangeProgress::Done(reply) => self.answered(now, &reply),
         }
     }
 
-    fn answered(&mut self, now: Instant, reply: Reply) {
+    fn answered(&mut self, now: Instant, reply: &Reply) {
         if reply.code.is_error() {
             return self.fail(now, RegistrationFailure::Refused(reply.code));
         }

@@ -1,5 +1,6 @@
 //! From a decrypted message to its answer: the resource table judges the request, the authority gives the outcome.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,19 +89,17 @@ impl Server {
                 self.respond(now, session, id, &config.refusal(reason));
                 self.refused(now, session, None, reason, describe(request.head().message().bytes()));
             }
-            Ok(RequestTarget::Discovery) => {
-                match config.directory.select(request.queries(), self.link_base(session, request.head()).as_ref()) {
-                    Ok(links) => {
-                        self.counters.discoveries += 1;
-                        let response = Response::content(Code::CONTENT, ContentFormat::LINK_FORMAT, &links);
-                        self.respond(now, session, id, &response);
-                    }
-                    Err(TooManyFilters) => {
-                        self.respond(now, session, id, &config.refusal(Reason::EstTooManyFilters));
-                        self.refused(now, session, None, Reason::EstTooManyFilters, String::new());
-                    }
+            Ok(RequestTarget::Discovery) => match self.listed(session, &request, &config) {
+                Ok(links) => {
+                    self.counters.discoveries += 1;
+                    let response = Response::content(Code::CONTENT, ContentFormat::LINK_FORMAT, &links);
+                    self.respond(now, session, id, &response);
                 }
-            }
+                Err(TooManyFilters) => {
+                    self.respond(now, session, id, &config.refusal(Reason::EstTooManyFilters));
+                    self.refused(now, session, None, Reason::EstTooManyFilters, String::new());
+                }
+            },
             Ok(RequestTarget::CaCertificates { packing, body, profile }) => {
                 self.respond(now, session, id, &Response::content(Code::CONTENT, packing.content_format(), body));
                 // Each later block of an answer is a request of its own (RFC 7959 §2.4), but belongs to one attempt.
@@ -124,6 +123,16 @@ impl Server {
                 self.handle_enrolment(now, session, id, enrolment);
             }
         }
+    }
+
+    /// The links that match, absolute where they have to be.
+    fn listed<'c>(
+        &self,
+        session: SessionId,
+        request: &Request<'_>,
+        config: &'c ServerConfig,
+    ) -> Result<Cow<'c, [u8]>, TooManyFilters> {
+        config.directory.select(request.queries(), self.link_base(session, request.head()).as_ref())
     }
 
     fn link_base(&self, session: SessionId, head: &Head<'_>) -> Option<LinkBase> {
