@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use authority::{
-    Collected, Completion, MemoryLedger, MemoryRelayLedger, Profile, ProfileSpec, RelayProfile, RelayProfileSpec,
-    RelayQuery, RelayStage, RelayedKeys, UpstreamFacts,
+    Arrival, Collected, Completion, MadeKey, MemoryLedger, MemoryRelayLedger, Profile, ProfileSpec, RelayProfile,
+    RelayProfileSpec, RelayQuery, RelayStage, RelayedKeys, UpstreamFacts,
 };
 use net::SystemRandom;
 use pki::issue::{NodePrefix, Serial};
@@ -172,6 +172,8 @@ impl Scene {
             deviations: Deviations::default(),
             csr,
             tls_unique: Some([7; 12]),
+            cipher_bits: 128,
+            arrival: Arrival::Coaps,
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
         }
     }
@@ -549,6 +551,7 @@ fn a_key_that_the_upstream_makes_is_passed_on_only_with_its_own_certificate() {
     scene.submit(NOW, scene.job(Function::ServerKeygen, csr));
     scene.reply(NOW, Ok(multipart(&[("application/pkcs8", pkcs8), (CERTS_ONLY, good)])));
     let Outcome::Issued { private_key: Some(key), issued } = scene.outcome() else { panic!("no key") };
+    let MadeKey::Plain(key) = &*key else { panic!("nobody encrypted it") };
     let passed_on = with_random(|random| SigningKey::from_pkcs8(key.pkcs8(), random).unwrap());
     assert_eq!(passed_on.spki(), made.spki());
     // The key did not reach its device: the certificate opens nothing any more.
