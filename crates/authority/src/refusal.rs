@@ -226,10 +226,7 @@ impl fmt::Display for Refusal {
             Self::ClientRevoked => f.write_str("the client's certificate is revoked"),
             Self::NotIssuedHere => f.write_str("only a certificate of this CA can be renewed"),
             Self::ClientOfAnotherProfile(issuing) => {
-                write!(
-                    f,
-                    "the client's certificate was issued by profile {issuing:?} and can be used with that profile only"
-                )
+                write!(f, "the client's certificate is of profile {issuing:?} and can be used with that profile only")
             }
             Self::ClientNotInLedger => f.write_str("the ledger does not hold the client's certificate"),
             Self::ClientOfLostRow => {

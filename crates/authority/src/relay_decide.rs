@@ -19,6 +19,7 @@ use pki::{
 };
 use rustls_pki_types::UnixTime;
 
+use crate::arrival::Arrival;
 use crate::checks::{KeyRules, SanRules, admits, check_link, renews, waits};
 use crate::device::Device;
 use crate::function::Function;
@@ -45,6 +46,9 @@ pub struct RelayJob {
     anchor: AnchorId,
     origin: Origin,
     tls_unique: Option<TlsUnique>,
+    cipher_bits: u16,
+    /// Whether a link to the session cannot be compared: the device came over HTTPS.
+    is_unlinkable: bool,
     peer: SocketAddr,
     request: JobRequest,
 }
@@ -66,6 +70,8 @@ impl RelayJob {
                 anchor: job.anchor,
                 origin,
                 tls_unique: job.tls_unique,
+                cipher_bits: job.cipher_bits,
+                is_unlinkable: job.arrival == Arrival::Https,
                 peer: job.peer,
                 request,
             }),
@@ -154,9 +160,19 @@ impl RelayJob {
         }
     }
 
+    /// Whether the cipher of the session is as strong as a key on this curve.
+    fn protects(&self, curve: Curve) -> bool {
+        self.cipher_bits >= curve.security_bits()
+    }
+
     fn check(&self) -> Result<(), Refusal> {
         let csr = self.request.contents();
-        check_link(csr, self.tls_unique.as_ref(), self.profile.spec().require_linking)?;
+        let required = self.profile.spec().require_linking;
+        let is_linked = csr.challenge_password().is_some() || csr.identity_linking().is_some();
+        if self.is_unlinkable && (is_linked || required) {
+            return Err(Refusal::ChallengeOverHttps);
+        }
+        check_link(csr, self.tls_unique.as_ref(), required)?;
         check_requested(csr)?;
         let spec = self.rules.spec();
         match &self.request {
@@ -172,7 +188,13 @@ impl RelayJob {
             JobRequest::ServerKey(contents) if contents.key_protection().is_wanted() => {
                 return Err(Refusal::KeyProtection(KeyProtectionFlaw::NoSigner));
             }
-            JobRequest::ServerKey(_) => {}
+            JobRequest::ServerKey(_) => {
+                // RFC 7030 §4.4: no key leaves under a cipher that is weaker than it. What the upstream makes is judged when it comes.
+                let curve = spec.key_types.of_server_keys();
+                if spec.server_keys == RelayedKeys::Here && !self.protects(curve) {
+                    return Err(Refusal::KeyCipher(curve));
+                }
+            }
         }
         let rules = SanRules {
             listed: &spec.san,
@@ -195,6 +217,10 @@ impl RelayJob {
 
 /// Whether the client may use the profile and possesses the key of the request. Cheap checks come before the check of the signature.
 fn check_proof(job: &Job, rules: &RelayProfile, csr: Vec<u8>) -> Result<(Origin, JobRequest), Refusal> {
+    // A Registrar vouches to a CA: behind another Registrar nobody would know for whom it speaks.
+    if let Arrival::Registrar(name) = &job.arrival {
+        return Err(Refusal::RegistrarNotListed(Arc::clone(name)));
+    }
     let origin = job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown)?;
     if job.function == Function::SimpleReenroll && origin != Origin::ThisCa {
         return Err(Refusal::NotIssuedHere);
@@ -305,6 +331,12 @@ pub struct RelayPermit {
 }
 
 impl RelayPermit {
+    /// Whether a key on this curve that the upstream has made may be passed on: the profile certifies it, and the session's cipher is as strong.
+    #[must_use]
+    pub fn may_pass_on(&self, curve: Curve) -> bool {
+        self.job.rules.spec().key_types.allow(curve) && self.job.protects(curve)
+    }
+
     /// What the upstream is asked for: a key that is made here is enrolled like a device's own.
     #[must_use]
     pub fn operation(&self) -> Function {

@@ -43,7 +43,8 @@ pub enum UpstreamAnswerFlaw {
     OtherIssuer,
     /// The certificate is a CA's, or is outside its validity.
     Unusable,
-    /// The private key is protected in another way than the request asked for, or is not that of the certificate.
+    /// The private key is protected in another way than the request asked for, is not that of the certificate, or is of a kind that the profile does
+    /// not certify or the session's cipher does not protect.
     PrivateKey,
 }
 

@@ -97,6 +97,9 @@ pub struct FrontRefusal {
     pub answer: FrontAnswer,
 }
 
+/// What a client is told to wait while the answers of an upstream CA are not known: a refresh after a failure comes about as often.
+const NOT_READY_SECONDS: u32 = 60;
+
 impl Front {
     /// The same front for other answers of the same profiles.
     #[must_use]
@@ -152,6 +155,12 @@ impl Front {
         let found = self.by_label.get(label).ok_or_else(|| self.refused(Reason::EstUnknownLabel, None))?;
         let profile = &found.profile;
         let refused = |reason| self.refused(reason, Some(profile));
+        if !profile.is_ready() {
+            // As over CoAP: what an upstream CA has not said yet is not answered.
+            let mut refusal = refused(Reason::UpstreamNotReady);
+            refusal.answer.retry_after = Some(NOT_READY_SECONDS);
+            return Err(refusal);
+        }
         if operation == FrontOperation::Enrolment(Function::ServerKeygen) && !profile.makes_keys() {
             return Err(refused(Reason::EstFunctionNotServed));
         }

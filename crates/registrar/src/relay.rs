@@ -531,6 +531,9 @@ fn certificate(
         let mut pair = None;
         random.with_secure(&mut |source| pair = SigningKey::from_pkcs8(key.pkcs8(), source).ok());
         let signer = pair.ok_or(UpstreamAnswerFlaw::PrivateKey)?;
+        if !permit.may_pass_on(certificate.public_key().curve()) {
+            return Err(UpstreamAnswerFlaw::PrivateKey);
+        }
         permit.rules().judge(&certificate, signer.spki(), at).map_err(|flaw| match flaw {
             UpstreamAnswerFlaw::OtherKey => UpstreamAnswerFlaw::PrivateKey,
             other => other,

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use authority::{
-    Arrival, Collected, Completion, MadeKey, MemoryLedger, MemoryRelayLedger, Profile, ProfileSpec, RelayProfile,
-    RelayProfileSpec, RelayQuery, RelayStage, RelayedKeys, UpstreamFacts,
+    Arrival, Collected, Completion, KeyTypes, MadeKey, MemoryLedger, MemoryRelayLedger, Profile, ProfileSpec,
+    RelayProfile, RelayProfileSpec, RelayQuery, RelayStage, RelayedKeys, UpstreamFacts,
 };
 use net::SystemRandom;
 use pki::issue::{NodePrefix, Serial};
@@ -424,6 +424,27 @@ fn nothing_is_sent_for_a_request_that_the_profile_refuses() {
     }
     scene.submit(NOW, scene.job(Function::ServerKeygen, scene.csr(&key, None)));
     assert!(matches!(scene.outcome(), Outcome::Refused(Refusal::NoServerKeys)));
+    assert!(scene.sent().is_empty());
+}
+
+/// RFC 7030 §4.4: no key leaves under a cipher that is weaker than it; and a Registrar speaks for devices only before a CA.
+#[test]
+fn nothing_is_sent_for_a_key_that_the_session_does_not_protect_nor_for_another_registrar() {
+    let p384 = KeyTypes { p256: false, p384: true };
+    let scene = Scene::with(|spec| (spec.server_keys, spec.key_types) = (RelayedKeys::Here, p384));
+    let csr = scene.csr(&scene.key, None);
+    for (cipher_bits, sent) in [(128, 0), (256, 1)] {
+        scene.submit(NOW, Job { cipher_bits, ..scene.job(Function::ServerKeygen, csr.clone()) });
+        assert_eq!(scene.sent().len(), sent);
+        if sent == 0 {
+            assert!(matches!(scene.outcome(), Outcome::Refused(Refusal::KeyCipher(Curve::P384))));
+        }
+    }
+    let scene = Scene::new();
+    let csr = scene.csr(&new_key(), None);
+    let job = Job { arrival: Arrival::Registrar("site".into()), ..scene.job(Function::SimpleEnroll, csr) };
+    scene.submit(NOW, job);
+    assert!(matches!(scene.outcome(), Outcome::Refused(Refusal::RegistrarNotListed(name)) if *name == *"site"));
     assert!(scene.sent().is_empty());
 }
 

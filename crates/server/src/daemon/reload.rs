@@ -67,11 +67,13 @@ impl Reloader {
     pub fn reload(&self, sources: &Sources) -> Result<Reloaded, ConfigurationFaults> {
         let running = &*self.0;
         let _turn = running.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let reread = load::load_beside(sources, &running.process, &running.started.limits);
-        let reread = reread.and_then(|reread| running.fix_layouts(&reread.loaded).map(|()| reread));
+        let reread = load::load_beside(sources, &running.process, &running.started.limits).and_then(|reread| {
+            running.issuing.expect_kind(&reread.loaded)?;
+            running.fix_layouts(&reread.loaded)?;
+            running.issuing.renew_transport(&reread.loaded).map(|()| reread)
+        });
         running.issuing.exposition.reloaded(reread.is_ok().then(UnixTime::now));
         let reread = reread?;
-        running.issuing.renew_transport(&reread.loaded)?;
         running.snapshot.store(Arc::new(running.issuing.snapshot(&reread.loaded)));
         running.control.wake();
         Ok(Reloaded {
@@ -164,9 +166,16 @@ impl Issuing {
     fn renew_transport(&self, loaded: &Loaded) -> Result<(), ConfigurationFaults> {
         match (&self.relaying, &loaded.registrar) {
             (Some(relaying), Some(registrar)) => relaying.renew(registrar, &loaded.config),
-            (None, None) => Ok(()),
-            _ => Err(ConfigurationFaults(vec![super::relay::kind_fault(&loaded.config)])),
+            _ => Ok(()),
         }
+    }
+
+    /// Refuses another kind of authority before anything is changed.
+    fn expect_kind(&self, loaded: &Loaded) -> Result<(), ConfigurationFaults> {
+        if self.relaying.is_some() == loaded.registrar.is_some() {
+            return Ok(());
+        }
+        Err(ConfigurationFaults(vec![super::relay::kind_fault(&loaded.config)]))
     }
 
     fn authority(&self, loaded: &Loaded) -> Arc<dyn Authority<Ticket>> {
