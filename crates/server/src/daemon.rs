@@ -99,16 +99,12 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let control = Arc::new(Control::new(config.server.drain_timeout));
     let runtime = Runtime::start("muster-runtime", Arc::clone(&control)).map_err(StartupFault::System)?;
     let exposition = watch::exposition(&loaded, UnixTime::now());
-    let observer = match options.observer {
-        Some(make) => make(&bound.addresses).map_err(StartupFault::Observer)?,
-        None => None,
-    };
+    let observer = observer(options.observer, &bound.addresses)?;
     let random = Arc::new(SystemRandom::new());
     let ledger: Arc<dyn Ledger> = Arc::new(GuardedLedger::new(ledger, Arc::clone(&control)));
     let certificates = Arc::new(CertificateCount::of(Arc::clone(&ledger)));
     let clock = Arc::new(IssuanceClock::new());
-    let pool = Pool::new(config.server.pool_threads, Arc::clone(&clock));
-    let pool = Arc::new(pool.map_err(|error| StartupFault::System(io::Error::other(error)))?);
+    let pool = start_pool(config, &clock)?;
     let executor = Arc::new(PoolExecutor::new(&pool));
     crl::fix_layouts(&*ledger, config, (&loaded.cas, &[]))?;
     let crl_statuses = Arc::new(CrlStatuses::default());
@@ -168,6 +164,21 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         handle.spawn(index, parts, linux::Placement::of(config.server.shards, index))?;
     }
     Ok(handle)
+}
+
+fn observer(
+    make: Option<ObserverFactory>,
+    addresses: &[SocketAddr],
+) -> Result<Option<Arc<dyn dtls::Observer>>, StartupFault> {
+    match make {
+        Some(make) => make(addresses).map_err(StartupFault::Observer),
+        None => Ok(None),
+    }
+}
+
+fn start_pool(config: &Configuration, clock: &Arc<IssuanceClock>) -> Result<Arc<Pool>, StartupFault> {
+    let pool = Pool::new(config.server.pool_threads, Arc::clone(clock));
+    pool.map(Arc::new).map_err(|error| StartupFault::System(io::Error::other(error)))
 }
 
 /// What the log says about the configuration of a start.

@@ -160,8 +160,14 @@ fn an_export_is_imported_into_a_new_ledger_whose_server_knows_its_devices() {
     assert!(stderr(&refused).contains("another process has it open"), "{}", stderr(&refused));
     assert_eq!(server.terminate().0, Some(0));
 
-    // The ledger is lost.
+    // The ledger is lost. What shows that there was one has to be moved away before another begins.
     for name in ["ledger.db", "ledger.journal", "ledger.db.checkpoints.jsonl"] {
+        std::fs::remove_file(pki.path(name)).unwrap();
+    }
+    let refused = ledger(&pki, "import", &[lines]);
+    expect_status(&refused, 1);
+    assert!(stderr(&refused).contains("move these files away"), "{}", stderr(&refused));
+    for name in ["ledger.db.audit.key", "ledger.db.audit.key.pub"] {
         std::fs::remove_file(pki.path(name)).unwrap();
     }
     let tried = ledger(&pki, "import", &[lines, "--dry-run", "--json"]);

@@ -216,13 +216,8 @@ fn indexed() -> Stage {
     let stage = Stage::new();
     let ca = stage.maker.issuers()[0].anchor_id();
     let ledger = stage.open();
-    ask(|done| {
-        ledger.fix_crl_layout(
-            ca,
-            CrlLayout::Sharded { shards: CrlShards::DEFAULT, url: "http://crl.example/{shard}".into() },
-            done,
-        )
-    });
+    let layout = CrlLayout::Sharded { shards: CrlShards::DEFAULT, url: "http://crl.example/{shard}".into() };
+    ask(|done| ledger.fix_crl_layout(ca, layout, done));
     drop(ledger);
     stage.issue(1..12);
     let connection = Connection::open(&stage.file).unwrap();

@@ -13,7 +13,7 @@
 //! {"v":1,"request":"cert.list","filter":{"expires_from":"2026-01-01","expires_before":"2026-07-01T00:00:00Z"},"after":"00000000000000000000000000000007"}
 //! {"v":1,"request":"cert.show","row":{"serial":"010000a8c4…"}}
 //! {"v":1,"request":"cert.show","row":{"certificate":"MIIB…"}}
-//! {"v":1,"request":"cert.relayed","state":"unresolved","after":7}
+//! {"v":1,"request":"cert.relayed","state":"unresolved","after":"7"}
 //! {"v":1,"request":"cert.revoke","rows":[{"serial":"010000a8c4…"}],"reason":"keyCompromise","dry_run":true}
 //! ```
 //!

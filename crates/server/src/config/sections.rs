@@ -284,6 +284,23 @@ fn ca(reader: &mut SectionReader, name: String, mut section: Section<'_>) -> Opt
     Some(CaSection { name, certificate, root, rollover, key, verify_signatures, crl_url, ca_issuers_url, ocsp_url })
 }
 
+/// `server_key_encryption_keys`, which has no effect where no keys are made.
+fn key_encryption_keys(
+    reader: &mut SectionReader,
+    section: &mut Section<'_>,
+    server_keys: bool,
+) -> Option<Read<SecretUri>> {
+    let named: Option<Read<SecretUri>> = reader.optional(section, "server_key_encryption_keys");
+    if let Some(named) = named.as_ref().filter(|_| !server_keys) {
+        let problem = Problem::Conflict {
+            what: "the profile makes no keys that could be encrypted".into(),
+            remedy: "write `server_keys = true`, or remove it",
+        };
+        reader.faults.push(named.fault(problem));
+    }
+    named
+}
+
 fn profile(reader: &mut SectionReader, mut section: Section<'_>, kind: AuthorityKind) -> Option<ProfileSection> {
     let name: Option<Read<String>> = reader.required(&mut section, "name", "name = \"meters\"");
     let labels = reader.or(&mut section, "labels", vec![String::new()]);
@@ -317,14 +334,7 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>, kind: Authority
     if kind == AuthorityKind::Ca {
         spec.server_keys = reader.or(&mut section, "server_keys", false).value;
     }
-    let key_encryption_keys: Option<Read<SecretUri>> = reader.optional(&mut section, "server_key_encryption_keys");
-    if let Some(named) = key_encryption_keys.as_ref().filter(|_| !spec.server_keys) {
-        let problem = Problem::Conflict {
-            what: "the profile makes no keys that could be encrypted".into(),
-            remedy: "write `server_keys = true`, or remove it",
-        };
-        reader.faults.push(named.fault(problem));
-    }
+    let key_encryption_keys = key_encryption_keys(reader, &mut section, spec.server_keys);
     // Clients recognize an EST server by id-kp-cmcRA or serverAuth (RFC 7030 §3.6.1): a device with one of them, or with an unlimited
     // certificate, could act as the server.
     for key in ["extended_key_usage", "key_usage", "purposes"] {

@@ -12,11 +12,11 @@ fn examples() -> Vec<String> {
 #[test]
 fn the_examples_of_the_documentation_are_requests_and_are_written_as_they_are_read() {
     let read: Vec<AdminRequest> = examples().iter().map(|line| AdminRequest::read(line.as_bytes()).unwrap()).collect();
-    assert_eq!(read.len(), 7);
+    assert_eq!(read.len(), 8);
     for request in &read {
         assert_eq!(AdminRequest::read(request.line().as_bytes()).as_ref(), Ok(request));
     }
-    let AdminRequest::CertificateRevoke { rows, reason, dry_run: true } = &read[6] else { panic!("{:?}", read[6]) };
+    let AdminRequest::CertificateRevoke { rows, reason, dry_run: true } = &read[7] else { panic!("{:?}", read[7]) };
     assert_eq!((rows.len(), reason.as_str()), (1, "keyCompromise"));
 }
 
