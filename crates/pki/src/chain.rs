@@ -87,7 +87,7 @@ pub fn collect_server<A: Borrow<Anchors>>(
 }
 
 /// Like [`collect_server`], for anchors of the Explicit database: "the client MUST check either the configured URI or the most recent HTTP
-/// redirection URI against the server's identity [...], or the EST server certificate MUST contain the id-kp-cmcRA [RFC6402] extended
+/// redirection URI against the server's identity ..., or the EST server certificate MUST contain the id-kp-cmcRA \[RFC6402\] extended
 /// key usage extension" (RFC 7030 §3.6.1). id-kp-cmcRA stands for the name only: serverAuth is required beside it, because a certificate
 /// with extKeyUsage serves no purpose that it does not list (RFC 5280 §4.2.1.12).
 ///

@@ -28,7 +28,7 @@ impl Jitter {
         Self { seed, drawn: AtomicU64::new(0) }
     }
 
-    /// A value between `least` and 1.5 times `least`, in whole seconds, at least 1 and at most [`MAX_AGE_SECONDS_MAX`].
+    /// A value between `least` and 1.5 times `least`, in whole seconds, at least 1 and at most `MAX_AGE_SECONDS_MAX`.
     #[must_use]
     pub fn max_age(&self, least: Duration) -> u32 {
         self.within(least, MAX_AGE_SECONDS_MAX)

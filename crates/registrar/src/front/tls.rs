@@ -141,8 +141,8 @@ impl ClientCertVerifier for ConnectionVerifier {
     }
 }
 
-/// Whether the curve in the name of a signature scheme has to be that of the key. RFC 8446 §4.2.3: "ECDSA algorithms [...] the curve [is] defined"
-/// by the scheme; in TLS 1.2 the name stands for the hash alone.
+/// Whether the curve in the name of a signature scheme has to be that of the key. In TLS 1.3 the scheme defines
+/// the curve (RFC 8446 §4.2.3); in TLS 1.2 the name stands for the hash alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CurveOfScheme {
     Binding,
