@@ -69,6 +69,10 @@ impl<J: Send + 'static> Authority<J> for CaAuthority {
         let verified = batch.advance(|job| verify(job, utc, &mut refused));
         let submission = Submission { authority: self, utc };
         submission.audit(refused);
+        // Only a Registrar renews for others: a batch without one is not divided.
+        if verified.states().all(|job| job.renewed_for().is_none()) {
+            return submission.ask_standing(verified);
+        }
         let (renewed, others) =
             verified.divide(|job| match job.renewed_for().map(|it| Locator::NewestOf(it.clone())) {
                 Some(newest) => NextStep::On((job, newest)),
