@@ -45,8 +45,8 @@ costs no message.
 
 The renewal authenticates with the current certificate (/sren). If that is expired or the server refuses it, the device enrols again with its IDevID (/sen). \
 The CA certificates of the server (/crts) become the trust anchors in anchors.pem, the Explicit database of RFC 7030; --trust verifies the server only while \
-there is no anchors.pem. Key and certificate change in one step; those before stay as device.pem.previous and device.key.previous. On failure the \
-folder is as it was.
+there is no anchors.pem. Key and certificate change in one step; those before stay as device.pem.previous and device.key.previous. On failure \
+both are as they were; anchors.pem may be new by then (RFC 9148 section 9.1), and those before are in anchors.pem.previous.
 
 The hook runs by `sh -c` after an installation, with RENEWED_DIR, RENEWED_CERTIFICATE, RENEWED_KEY and RENEWED_ANCHORS in its environment. If it fails, the \
 exit status is 8, the new certificate stays, and the next run repeats the hook.
@@ -204,13 +204,33 @@ impl Arguments {
     /// Looks once, and renews if it is due.
     fn once(&self, interrupt: &Interrupt) -> CommandResult<Look> {
         let folder = DeviceFolder::lock(&self.dir)?;
-        if let Some(hook) = self.hook.as_deref().filter(|_| hook::is_due(&folder) && !self.manner.dry_run) {
-            hook::run(&folder, hook)?;
+        if self.manner.dry_run {
+            return self.look(&folder, interrupt);
         }
+        folder.clean()?;
+        let due = self.hook.as_deref().filter(|_| hook::is_due(&folder));
+        let failed = due.and_then(|hook| hook::run(&folder, hook).err());
+        // A hook that keeps failing does not keep the certificate from being renewed.
+        let looked = self.look(&folder, interrupt);
+        match (failed, looked) {
+            (Some(fault), Err(other)) => {
+                say!("muster: {fault}");
+                Err(other)
+            }
+            // After a renewal the hook has run again, and what counts is how that ended.
+            (Some(fault), Ok(Look::NotDue { .. } | Look::WouldRenew { .. })) => Err(fault),
+            (_, looked) => looked,
+        }
+    }
+
+    fn look(&self, folder: &DeviceFolder, interrupt: &Interrupt) -> CommandResult<Look> {
         let now = UnixTime::now();
-        let current = folder.identity()?;
+        let current = folder.identity().unwrap_or_else(|fault| {
+            say!("muster: {fault}\nmuster: the device goes on as if it had no certificate");
+            None
+        });
         if let Some(identity) = current.as_ref().filter(|_| !self.manner.force) {
-            let told = self.told(&folder, identity, interrupt)?;
+            let told = self.told(folder, identity, interrupt)?;
             let due = told.and_then(|told| told.due(&identity.leaf));
             let due = due.unwrap_or_else(|| schedule::due(&identity.leaf, self.at));
             if now < due {
@@ -227,17 +247,17 @@ impl Arguments {
             return Ok(Look::WouldRenew { function });
         }
         let (certificate, function) = match valid {
-            Some(identity) => match self.obtain(&folder, &identity, RequestedFunction::Reenroll, interrupt) {
+            Some(identity) => match self.obtain(folder, &identity, RequestedFunction::Reenroll, interrupt) {
                 Err(fault) if fault.is_identity_refused() && self.factory_identity()?.is_some() => {
                     say!("muster: {fault}\nmuster: the device enrols again with its IDevID");
-                    (self.enrol(&folder, interrupt)?, "sen")
+                    (self.enrol(folder, interrupt)?, "sen")
                 }
                 obtained => (obtained?, "sren"),
             },
-            None => (self.enrol(&folder, interrupt)?, "sen"),
+            None => (self.enrol(folder, interrupt)?, "sen"),
         };
         if let Some(hook) = &self.hook {
-            hook::run(&folder, hook).map_err(|fault| fault.fields(describe::json(&certificate)))?;
+            hook::run(folder, hook).map_err(|fault| fault.fields(describe::json(&certificate)))?;
         }
         Ok(Look::Renewed { certificate: Box::new(certificate), function })
     }
@@ -246,10 +266,13 @@ impl Arguments {
     /// because the device's own schedule remains.
     fn told(&self, folder: &DeviceFolder, identity: &Identity, interrupt: &Interrupt) -> CommandResult<Option<Told>> {
         let now = UnixTime::now();
+        if now > identity.leaf.validity().not_after {
+            // Whatever the server has said, an expired certificate is due.
+            return Ok(None);
+        }
         let known = Told::read(folder, &identity.leaf);
-        let is_expired = now > identity.leaf.validity().not_after;
         let is_known = known.is_some_and(|known| now < known.ask_at());
-        if self.own_schedule || self.manner.dry_run || is_expired || is_known || !folder.path(ANCHORS).exists() {
+        if self.own_schedule || self.manner.dry_run || is_known || !folder.path(ANCHORS).exists() {
             return Ok(known.filter(|_| !self.own_schedule));
         }
         let options =
@@ -263,12 +286,12 @@ impl Arguments {
         });
         interrupt.check()?;
         let told = match asked {
-            Ok(info) => Told::new(info, now),
+            Ok(info) => Told::new(info, &identity.leaf, now),
             Err(fault) => {
                 say!(
-                    "muster: the server was asked when to renew: {fault}\nmuster: the device renews by its own schedule"
+                    "muster: the server was asked when to renew: {fault}\nmuster: what it said before counts, else the device's own schedule"
                 );
-                Told::new(None, now)
+                Told::unanswered(known, &identity.leaf, now)
             }
         };
         told.write(folder, &identity.leaf)?;

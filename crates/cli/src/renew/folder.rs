@@ -48,7 +48,7 @@ pub(super) struct StagedIdentity {
 }
 
 impl DeviceFolder {
-    /// Locks the folder; whatever an earlier renewal was killed with is removed.
+    /// Locks the folder.
     pub(super) fn lock(dir: &Path) -> CommandResult<Self> {
         let path = dir.join("renew.lock");
         let options = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
@@ -57,9 +57,7 @@ impl DeviceFolder {
             return Err(CommandFault::failed(format!("another renewal of {} is under way", dir.display()))
                 .remedy("wait until it has ended; the lock ends with the process that holds it"));
         }
-        let folder = Self { dir: dir.to_owned(), _lock: file };
-        folder.clean()?;
-        Ok(folder)
+        Ok(Self { dir: dir.to_owned(), _lock: file })
     }
 
     /// A file of the folder.
@@ -136,6 +134,8 @@ impl DeviceFolder {
         if before.as_deref() == Some(Path::new(&name)) {
             return Err(CommandFault::failed("the server issued the certificate that this device already has"));
         }
+        // Both names are on the disk before `current` can lead to them.
+        files::sync_folder(folder.path());
         // A generation of this name that nothing leads to was left by a process that was killed.
         let _ = fs::remove_dir_all(self.path(&name));
         fs::rename(folder.path(), self.path(&name)).map_err(fail(&name))?;
@@ -158,13 +158,23 @@ impl DeviceFolder {
         self.link(Path::new(&name), CURRENT)?;
         self.sync();
         look();
-        self.clean()
+        // The new pair is in place; the next run cleans again.
+        let _ = self.clean();
+        Ok(())
     }
 
     /// Replaces the plain files of `enroll --out` by links to the same contents.
     fn move_plain_files(&self, look: &mut dyn FnMut()) -> CommandResult {
         let is_plain = |name: &str| fs::symlink_metadata(self.path(name)).is_ok_and(|it| it.is_file());
         if !is_plain(CERTIFICATE) && !is_plain(KEY) {
+            return Ok(());
+        }
+        if is_plain(CERTIFICATE) && is_plain(KEY) && self.identity().is_err() {
+            // Nothing is to be kept current: they make room, and stay for whoever can read them.
+            for file in [KEY, CERTIFICATE] {
+                let aside = self.path(&format!("{file}.unreadable"));
+                fs::rename(self.path(file), &aside).map_err(|source| unwritable(&aside, &source))?;
+            }
             return Ok(());
         }
         if is_plain(CERTIFICATE) && is_plain(KEY) {
@@ -201,15 +211,32 @@ impl DeviceFolder {
     }
 
     /// Removes what nothing leads to: staged folders and links, and identities before the previous one.
-    fn clean(&self) -> CommandResult {
-        let kept: Vec<_> = [CURRENT, PREVIOUS].iter().filter_map(|name| fs::read_link(self.path(name)).ok()).collect();
+    pub(super) fn clean(&self) -> CommandResult {
+        let mut kept = Vec::new();
+        for name in [CURRENT, PREVIOUS, CERTIFICATE, KEY] {
+            match fs::read_link(self.path(name)) {
+                Ok(target) => kept.extend(target.components().next().map(|first| first.as_os_str().to_owned())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // The plain file of `enroll --out`.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput && [CERTIFICATE, KEY].contains(&name) => {}
+                Err(error) => {
+                    let path = self.path(name);
+                    return Err(CommandFault::failed(format!("cannot read the link {}: {error}", path.display())));
+                }
+            }
+        }
+        // A link that leads nowhere says nothing about which identity is the right one.
+        let is_known = self.path(CURRENT).exists() || fs::symlink_metadata(self.path(CURRENT)).is_err();
         let entries = fs::read_dir(&self.dir).map_err(|source| {
             CommandFault::failed(format!("cannot read the folder {}: {source}", self.dir.display()))
         })?;
         for entry in entries.flatten() {
             let name = entry.file_name();
             let text = name.to_string_lossy();
-            let is_old = text.starts_with("identity.") && !kept.iter().any(|it| it.as_os_str() == name);
+            let is_old = is_known
+                && is_generation(&text)
+                && entry.file_type().is_ok_and(|it| it.is_dir())
+                && !kept.contains(&name);
             if text.starts_with(STAGED) || is_old {
                 let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
             }
@@ -220,6 +247,12 @@ impl DeviceFolder {
     fn sync(&self) {
         files::sync_folder(&self.dir);
     }
+}
+
+/// Whether a folder of this name is one that `install` makes: `identity.` and a serial number.
+fn is_generation(name: &str) -> bool {
+    let serial = name.strip_prefix("identity.").unwrap_or_default();
+    !serial.is_empty() && hex::decode(serial).is_ok_and(|bytes| hex::encode(bytes) == serial)
 }
 
 #[cfg(test)]
@@ -332,6 +365,32 @@ mod tests {
         assert_eq!(current(scratch.path()), identities[0].0.serial());
         let names: Vec<_> = fs::read_dir(scratch.path()).unwrap().flatten().map(|it| it.file_name()).collect();
         assert_eq!(names.len(), 3, "{names:?}");
+    }
+
+    #[test]
+    fn cleaning_takes_nothing_of_the_operator_and_nothing_without_a_link_that_can_be_read() {
+        let identities = identities(2);
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |name: &str| scratch.path().join(name);
+        install(scratch.path(), &identities[0], &mut || {});
+        fs::write(path("identity.pem"), "").unwrap();
+        fs::write(path("identity.0a"), "").unwrap();
+        for folder in ["identity.old", "identity.0b", ".muster-x"] {
+            fs::create_dir(path(folder)).unwrap();
+        }
+        let folder = DeviceFolder::lock(scratch.path()).unwrap();
+        assert!(path(".muster-x").exists(), "the lock alone removes nothing");
+        folder.clean().unwrap();
+        assert!(["identity.pem", "identity.0a", "identity.old"].iter().all(|name| path(name).exists()));
+        assert!(!path("identity.0b").exists() && !path(".muster-x").exists());
+        let live = fs::read_link(path(CURRENT)).unwrap();
+        fs::remove_file(path(CURRENT)).unwrap();
+        fs::create_dir(path(CURRENT)).unwrap();
+        assert!(folder.clean().is_err(), "no link");
+        fs::remove_dir(path(CURRENT)).unwrap();
+        symlink("identity.99", path(CURRENT)).unwrap();
+        folder.clean().unwrap();
+        assert!(scratch.path().join(live).exists(), "the link leads nowhere");
     }
 
     #[test]

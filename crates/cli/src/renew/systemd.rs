@@ -1,7 +1,9 @@
 //! The units of `muster renew --print-systemd`.
 
 use std::path::Path;
+use std::time::Duration;
 
+use clap::ValueEnum as _;
 use server::shell;
 
 use super::Arguments;
@@ -24,6 +26,7 @@ pub(super) fn units(arguments: &Arguments) -> CommandResult<String> {
             command.push(format!("{option} {}", shell::path(&absolute(path)?)));
         }
     }
+    command.extend(connection_options(arguments));
     if let Some(hook) = &arguments.hook {
         command.push(format!("--hook {}", shell::word(hook)));
     }
@@ -31,6 +34,38 @@ pub(super) fn units(arguments: &Arguments) -> CommandResult<String> {
     let command = command.join(" \\\n    ").replace('%', "%%").replace('$', "$$");
     let folder = dir.display().to_string().replace('%', "%%");
     Ok(UNITS.replace("@COMMAND@", &command).replace("@FOLDER@", &folder))
+}
+
+/// The options that differ from their defaults and are of use to a service.
+fn connection_options(arguments: &Arguments) -> Vec<String> {
+    let options = &arguments.connection.options;
+    let mut written = Vec::new();
+    if let Some(name) = &options.expect_name {
+        written.push(format!("--expect-name {}", shell::word(name)));
+    }
+    if arguments.own_schedule {
+        written.push("--own-schedule".to_owned());
+    }
+    if options.timeout != Duration::from_secs(300) {
+        written.push(format!("--timeout {}ms", options.timeout.as_millis()));
+    }
+    if options.mtu != 1_232 {
+        written.push(format!("--mtu {}", options.mtu));
+    }
+    if options.block.size().bytes() != 512 {
+        written.push(format!("--block {}", options.block.size().bytes()));
+    }
+    for suite in &options.suite {
+        let name = suite.to_possible_value().map(|value| value.get_name().to_owned());
+        written.extend(name.map(|name| format!("--suite {name}")));
+    }
+    if options.non {
+        written.push("--non".to_owned());
+    }
+    if options.json {
+        written.push("--json".to_owned());
+    }
+    written
 }
 
 const UNITS: &str = "\
@@ -55,7 +90,7 @@ PrivateTmp=yes
 Description=Look whether this device's certificate is due
 
 [Timer]
-# A certificate that is not due costs no message: only a due one asks the server.
+# The server is asked when to renew as often as it wants; between these times, a certificate that is not due costs no message.
 OnBootSec=5min
 OnUnitActiveSec=1h
 # Devices that were switched on together do not ask together.

@@ -205,6 +205,13 @@ fn a_hook_gets_the_paths_and_its_failure_undoes_nothing_and_is_made_up_for() {
     assert!(stderr(&failed).contains("from the hook"), "stdout belongs to the object: {}", stdout(&failed));
     assert_ne!(contents(&dir)[0], old[0], "the new certificate stays");
 
+    // A hook that keeps failing is told each time, and does not keep the certificate from being looked at and renewed.
+    let looked = renew(&dir, server.uri()).args(["--hook", "exit 3"]).output().unwrap();
+    expect_status(&looked, 8);
+    let before = contents(&dir);
+    expect_status(&renew(&dir, server.uri()).args(["--force", "--hook", "exit 3"]).output().unwrap(), 8);
+    assert_ne!(contents(&dir)[0], before[0], "renewed nevertheless");
+
     // Not due any more, and the hook is.
     let seen = pki.beside("seen");
     let hook = format!(
@@ -288,6 +295,8 @@ fn the_units_of_systemd_run_this_command_line_and_know_the_statuses() {
         "--at",
         "50%",
     ]);
+    command.args(["--expect-name", "est", "--own-schedule", "--timeout", "9s", "--mtu", "1000", "--block", "64"]);
+    command.args(["--suite", "gcm", "--non"]);
     let units = command.args(["--hook", "logger $RENEWED_DIR", "--print-systemd"]).output().unwrap();
     expect_status(&units, 0);
     let text = stdout(&units);
@@ -295,6 +304,13 @@ fn the_units_of_systemd_run_this_command_line_and_know_the_statuses() {
         "renew --wait --at 50%% --server coaps://est.example.net:5684/meters",
         "--dir '/var/lib/muster/a b'",
         "--hook 'logger $$RENEWED_DIR'",
+        "--expect-name est",
+        "--own-schedule",
+        "--timeout 9000ms",
+        "--mtu 1000",
+        "--block 64",
+        "--suite gcm",
+        "--non",
         "[Timer]",
         "OnUnitActiveSec=",
         "SuccessExitStatus=4 5",

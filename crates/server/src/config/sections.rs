@@ -346,7 +346,7 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>, kind: Authority
     reader.finish(&issue);
     spec.profile.allow_expired_identity = reader.or(&mut section, "allow_expired_identity", false).value;
     spec.profile.require_linking = reader.or(&mut section, "require_linking", false).value;
-    spec.profile.renewal = renewal(reader, &mut section);
+    spec.profile.renewal = renewal(reader, &mut section, spec.validity);
     spec.profile.identity_encoding = word(reader, &mut section, "identity_encoding", Encoding::Strict);
     spec.certificates_per_device_max = number(
         reader,
@@ -375,10 +375,13 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>, kind: Authority
     })
 }
 
-/// `renew_spread` and `renew_now_before`; without both, devices are not told when to renew.
-fn renewal(reader: &mut SectionReader, section: &mut Section<'_>) -> Option<RenewalPolicy> {
+/// `renew_spread` and `renew_now_before`; without both, devices are not told when to renew. A call without a spread is spread over a tenth of a life,
+/// because a whole fleet would come at once otherwise; who wants that writes `renew_spread = "0s"`.
+fn renewal(reader: &mut SectionReader, section: &mut Section<'_>, life: Duration) -> Option<RenewalPolicy> {
     let year = Duration::from_secs(365 * 86_400);
-    let spread = span(reader, section, "renew_spread", Duration::ZERO, (Duration::ZERO, year));
+    let calls = section.has("renew_now_before");
+    let unwritten = if calls { Duration::from_secs(life.as_secs() / 10).min(year) } else { Duration::ZERO };
+    let spread = span(reader, section, "renew_spread", unwritten, (Duration::ZERO, year));
     let now_before: Option<Read<Moment>> = reader.optional(section, "renew_now_before");
     let now_before = now_before.map(|read| read.value.0);
     (spread > Duration::ZERO || now_before.is_some()).then_some(RenewalPolicy { spread, now_before })
