@@ -55,11 +55,15 @@ impl Client {
     }
 
     fn send(&mut self, method: &str, operation: &str, body: &str) {
+        self.try_send(method, operation, body).unwrap();
+    }
+
+    fn try_send(&mut self, method: &str, operation: &str, body: &str) -> std::io::Result<()> {
         let kind = if body.is_empty() { "" } else { "Content-Type: application/pkcs10\r\n" };
         let length = body.len();
         let head = format!("{method} /.well-known/est/{operation} HTTP/1.1\r\nHost: localhost\r\n{kind}");
-        write!(self.0, "{head}Content-Length: {length}\r\n\r\n{body}").unwrap();
-        self.0.flush().unwrap();
+        write!(self.0, "{head}Content-Length: {length}\r\n\r\n{body}")?;
+        self.0.flush()
     }
 
     /// The next answer; `None` if the connection ended.
@@ -115,8 +119,8 @@ fn one_connection_carries_several_requests() {
     assert_eq!(pki::cms::parse_certs_only(&certs_only).unwrap().len(), 1);
     assert_eq!(client.ask("POST", "simpleenroll", &request(&device)).status, 200);
     assert_eq!(server.issued(), 2);
-    // A head that is too long is answered and ends the connection.
-    client.send("GET", &"x".repeat(20_000), "");
+    // A head that is too long is answered and ends the connection, perhaps before all of it is written.
+    let _whole_or_cut_off = client.try_send("GET", &"x".repeat(20_000), "");
     assert!(client.read(true).is_none_or(|answer| matches!(answer.status, 414 | 431)));
     assert!(client.read(true).is_none());
 }
