@@ -1,6 +1,7 @@
 //! `muster cert`: the certificates that were issued, as the ledger has them, and their revocation.
 
 mod list;
+mod pages;
 mod relayed;
 mod revoke;
 mod show;

@@ -1,12 +1,11 @@
 //! `muster cert list`: rows of the ledger, page by page.
 
 use clap::ValueEnum;
-use serde_json::json;
 use server::admin::protocol::{AdminAnswer, AdminRequest, ListFilter, RowStateName, time_of};
 
-use crate::interrupt::Interrupt;
-use crate::operator::{Operator, OperatorArguments, table_head, table_line};
-use crate::outcome::{CommandResult, out, print_json, say};
+use super::pages::Pages;
+use crate::operator::{OperatorArguments, table_head, table_line};
+use crate::outcome::CommandResult;
 
 /// List issued certificates
 #[derive(clap::Args)]
@@ -89,8 +88,6 @@ fn time(text: &str) -> Result<String, String> {
 
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
-    let interrupt = Interrupt::install()?;
-    let operator = Operator::of(&arguments.operator)?;
     let filter = ListFilter {
         device: arguments.device.clone(),
         manufacturer: arguments.manufacturer.clone(),
@@ -99,33 +96,15 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         expires_from: arguments.expires_from.clone(),
         expires_before: arguments.expires_before.clone(),
     };
-    let (mut after, mut count) = (None, 0_u64);
-    loop {
-        let request = AdminRequest::CertificateList { filter: filter.clone(), after, rows_max: None };
-        let answered = operator.ask(request, Some(&interrupt))?;
-        for line in answered.lines {
-            let AdminAnswer::Row(row) = line else { continue };
-            if arguments.json {
-                let line = serde_json::to_string(&row).unwrap_or_default();
-                out!("{}", pki::json_line_shown(&line));
-            } else {
-                if count == 0 {
-                    out!("{}", table_head());
-                }
-                out!("{}", table_line(&row));
-            }
-            count += 1;
-        }
-        interrupt.check()?;
-        match answered.next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
-    }
-    if arguments.json {
-        print_json(json!({ "rows": count }));
-    } else {
-        say!("{count} {}", if count == 1 { "row" } else { "rows" });
-    }
-    Ok(())
+    let pages = Pages {
+        row: |answer| if let AdminAnswer::Row(row) = answer { Some(row) } else { None },
+        head: table_head,
+        lines: |row| vec![table_line(row)],
+        noun: ("row", "rows"),
+    };
+    pages.print(&arguments.operator, arguments.json, |after| AdminRequest::CertificateList {
+        filter: filter.clone(),
+        after,
+        rows_max: None,
+    })
 }

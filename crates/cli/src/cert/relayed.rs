@@ -1,12 +1,11 @@
 //! `muster cert relayed`: what a Registrar relayed, page by page.
 
 use clap::ValueEnum;
-use serde_json::json;
 use server::admin::protocol::{AdminAnswer, AdminRequest, RelayedRow, RelayedState};
 
-use crate::interrupt::Interrupt;
-use crate::operator::{Operator, OperatorArguments};
-use crate::outcome::{CommandResult, out, print_json, say};
+use super::pages::Pages;
+use crate::operator::OperatorArguments;
+use crate::outcome::CommandResult;
 
 /// List what was relayed to an upstream CA
 #[derive(clap::Args)]
@@ -60,38 +59,17 @@ impl RelayedWord {
 
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
-    let interrupt = Interrupt::install()?;
-    let operator = Operator::of(&arguments.operator)?;
-    let (mut after, mut count) = (None, 0_u64);
-    loop {
-        let state = arguments.state.map(RelayedWord::state);
-        let answered =
-            operator.ask(AdminRequest::CertificateRelayed { state, after, rows_max: None }, Some(&interrupt))?;
-        for line in answered.lines {
-            let AdminAnswer::Relayed(row) = line else { continue };
-            if arguments.json {
-                let line = serde_json::to_string(&row).unwrap_or_default();
-                out!("{}", pki::json_line_shown(&line));
-            } else {
-                if count == 0 {
-                    out!("{}", head());
-                }
-                lines(&row).iter().for_each(|line| out!("{line}"));
-            }
-            count += 1;
-        }
-        interrupt.check()?;
-        match answered.next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
-    }
-    if arguments.json {
-        print_json(json!({ "requests": count }));
-    } else {
-        say!("{count} {}", if count == 1 { "request" } else { "requests" });
-    }
-    Ok(())
+    let pages = Pages {
+        row: |answer| if let AdminAnswer::Relayed(row) = answer { Some(*row) } else { None },
+        head,
+        lines,
+        noun: ("request", "requests"),
+    };
+    pages.print(&arguments.operator, arguments.json, |after| AdminRequest::CertificateRelayed {
+        state: arguments.state.map(RelayedWord::state),
+        after,
+        rows_max: None,
+    })
 }
 
 fn head() -> String {
