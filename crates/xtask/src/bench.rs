@@ -11,6 +11,7 @@ pub(crate) mod facts;
 mod hello;
 mod ledger;
 mod median;
+mod overload;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -39,6 +40,8 @@ pub(crate) enum BenchCommand {
     Ledger(ledger::LedgerOptions),
     /// Attack a released server on loopback: one cookie, unfinished handshakes, enrolments without close_notify
     Attacks(attacks::AttackOptions),
+    /// Offer a released server on one core up to four times what it can serve, and say what it still finishes
+    Overload(overload::OverloadOptions),
 }
 
 pub(crate) fn run(command: &BenchCommand) -> Result<()> {
@@ -51,6 +54,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::E2e(options) => e2e::run(options),
         BenchCommand::Ledger(options) => ledger::run(options),
         BenchCommand::Attacks(options) => attacks::run(options),
+        BenchCommand::Overload(options) => overload::run(options),
     }
 }
 

@@ -27,6 +27,7 @@ use super::facts::TimingFacts;
 use crate::tree;
 
 pub(crate) use self::cpu::pinned;
+pub(super) use self::programs::free_address;
 
 #[derive(Args)]
 pub(crate) struct E2eOptions {

@@ -126,7 +126,7 @@ impl Bench {
 }
 
 /// An address on loopback that is free now: the log of a server that only warns does not say which one it took.
-fn free_address() -> Result<SocketAddr> {
+pub(in crate::bench) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

@@ -1,0 +1,391 @@
+//! More load than one core can serve: what a released `muster serve`, pinned to a core, still finishes.
+//!
+//! First the peak is searched with devices that start as others finish. Then, at each multiple of the peak, honest devices start at the rate of the peak
+//! on a schedule, and the rest of the load comes from `benches/src/bin/hellos.rs`: hellos with a live cookie exchange, which cost the sender so little that
+//! one core can offer four times what another can serve. Goodput is what the server's own counters say it enrolled in each second while the load lasts. A
+//! run that offered less than its schedule is void. Afterwards new devices show when the server is back.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::e2e::{free_address, pinned};
+use super::facts::TimingFacts;
+use super::median::median;
+use crate::dashboards::http;
+use crate::process::{Daemon, Program};
+use crate::{cargo, tree};
+
+#[derive(Args)]
+pub(crate) struct OverloadOptions {
+    /// The released program to load, such as one built from an older commit [default: this tree, built now]
+    #[arg(long, value_name = "MUSTER")]
+    target: Option<PathBuf>,
+    /// Multiples of the peak
+    #[arg(long, value_delimiter = ',', default_values_t = [1.0, 1.5, 2.0, 4.0])]
+    multiples: Vec<f64>,
+    /// Rounds; each measures the peak and then every multiple
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Seconds that each load lasts
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(6..=120))]
+    seconds: u32,
+    /// Where to write the JSON [default: a new file in benches/runs]
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Devices at work at the same time while the peak is searched.
+const CONCURRENCIES: [u32; 3] = [32, 64, 128];
+/// Devices of one step of the search.
+const PEAK_DEVICES: u32 = 8_000;
+/// The first seconds of a load are not counted: the queues fill.
+const SETTLING: usize = 2;
+/// A load that offered less than this part of its schedule measured the sender.
+const OFFERED_MIN: f64 = 0.98;
+/// After this time new devices must find the server as before.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// The devices that look whether it is, as a part of the peak, and for how long they start.
+const PROBE_PART: f64 = 0.1;
+const PROBE_SECONDS: f64 = 3.0;
+/// A handshake without one retransmission.
+const AT_ONCE: Duration = Duration::from_millis(900);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
+
+#[derive(Serialize)]
+struct OverloadRecord {
+    schema: &'static str,
+    facts: TimingFacts,
+    target: String,
+    seconds: u32,
+    rounds: Vec<Round>,
+    /// Medians over the rounds of what a round's peak and loads say.
+    summary: Vec<Summary>,
+}
+
+#[derive(Serialize)]
+struct Round {
+    peak_per_second: f64,
+    loads: Vec<Overloaded>,
+}
+
+/// One multiple of the peak.
+#[derive(Serialize)]
+struct Overloaded {
+    multiple: f64,
+    offered_per_second: f64,
+    /// The part of the schedules that was offered.
+    offered_share: f64,
+    void: bool,
+    /// Enrolments in each second, by the server's counter.
+    enrolled_each_second: Vec<f64>,
+    goodput_per_second: f64,
+    of_peak: f64,
+    honest: u64,
+    enrolled: u64,
+    /// Attempts of honest devices that ended after their handshake, and devices that gave up.
+    cut_off: u64,
+    failed: u64,
+    total_p50_ms: f64,
+    total_p99_ms: f64,
+    hellos: u64,
+    hellos_begun: u64,
+    socket_drops: f64,
+    behind_drops: f64,
+    probe_at_once: bool,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    multiple: f64,
+    of_peak: f64,
+    least: f64,
+    most: f64,
+    void_runs: usize,
+    cut_off: u64,
+    back_within_5_s: bool,
+}
+
+pub(super) fn run(options: &OverloadOptions) -> Result<()> {
+    let stage = OverloadStage::build(options)?;
+    let mut rounds = Vec::new();
+    for number in 1..=options.rounds {
+        let peak = stage.peak()?;
+        println!("round {number}: peak {peak:.0} enrolments/s");
+        let mut loads = Vec::new();
+        for multiple in &options.multiples {
+            let load = stage.load(peak, *multiple, options.seconds)?;
+            println!("{}", load.line());
+            loads.push(load);
+        }
+        rounds.push(Round { peak_per_second: peak, loads });
+    }
+    let summary = summary(&options.multiples, &rounds);
+    let facts = TimingFacts::here();
+    let target = options.target.as_ref().map_or_else(|| facts.commit.clone(), |path| path.display().to_string());
+    let record =
+        OverloadRecord { schema: "muster-overload/1", target, seconds: options.seconds, rounds, summary, facts };
+    let name = format!("benches/runs/overload-{}.json", record.facts.at.replace(':', ""));
+    let path = options.json.clone().unwrap_or_else(|| tree::root().join(name));
+    tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
+    print_summary(&record.summary);
+    println!("   written to {}", path.display());
+    Ok(())
+}
+
+/// The programs and a PKI.
+struct OverloadStage {
+    target: PathBuf,
+    fleet: PathBuf,
+    hellos: PathBuf,
+    folder: PathBuf,
+}
+
+impl OverloadStage {
+    fn build(options: &OverloadOptions) -> Result<Self> {
+        cargo::cargo("build --quiet --release --locked --package muster").stream()?;
+        cargo::cargo("build --quiet --release --locked --package benches --bin hellos").stream()?;
+        let released = tree::target().join("release");
+        let [fleet, hellos] = ["muster", "hellos"].map(|name| released.join(name));
+        let target = options.target.clone().unwrap_or_else(|| fleet.clone());
+        let stage = Self { target, fleet, hellos, folder: tree::scratch("overload")? };
+        Program::new(&stage.fleet).arg("init").arg(stage.folder.join("pki")).expect_success()?;
+        Ok(stage)
+    }
+
+    /// A fresh server for each load: none inherits the backlog of another.
+    fn serve(&self) -> Result<Server> {
+        let metrics = free_address()?;
+        let serve = pinned(0, &self.target).arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
+        let serve = serve.args(["--listen", "127.0.0.1:0"]).env("MUSTER_METRICS__LISTEN", metrics.to_string());
+        let serve = serve.env("MUSTER_LOG", "warn").env("MUSTER_LEDGER__URL", "memory:");
+        let serve = serve.env("MUSTER_SERVER__SHARDS", "1").env("MUSTER_SERVER__POOL_THREADS", "1");
+        let (daemon, line) = serve.daemon("listening on coaps://", &self.folder.join("serve.log"))?;
+        let uri = line.split_whitespace().last().unwrap_or_default().to_owned();
+        Ok(Server { daemon, uri, metrics })
+    }
+
+    fn fleet(&self, server: &Server, seed: u32, arguments: &[String]) -> Result<Value> {
+        let file = self.folder.join(format!("load-{seed}.json"));
+        let load = pinned(1, &self.fleet).args(["load", "--server", &server.uri, "--pki"]).arg(self.folder.join("pki"));
+        let load =
+            load.args(["--seed", &seed.to_string(), "--timeout", "60s"]).args(arguments).arg("--json").arg(&file);
+        let ended = load.timeout(LOAD_TIMEOUT).output()?;
+        // Failed devices are a result, and so is a schedule that was not kept.
+        ensure!(matches!(ended.status.code(), Some(0 | 1 | 7)), "the fleet did not run: {}", ended.words());
+        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    fn peak(&self) -> Result<f64> {
+        let mut peak = 0.0_f64;
+        for concurrency in CONCURRENCIES {
+            let server = self.serve()?;
+            let arguments = [("--devices", PEAK_DEVICES), ("--concurrency", concurrency)];
+            let arguments = arguments.map(|(flag, value)| [flag.to_owned(), value.to_string()]).concat();
+            let report = self.fleet(&server, 1, &arguments)?;
+            peak = peak.max(report["enrolled_per_second"].as_f64().unwrap_or_default());
+            server.daemon.stop()?;
+        }
+        ensure!(peak > 0.0, "no device enrolled");
+        Ok(peak)
+    }
+
+    fn load(&self, peak: f64, multiple: f64, seconds: u32) -> Result<Overloaded> {
+        let server = self.serve()?;
+        let hellos = peak * (multiple - 1.0);
+        let began = Instant::now();
+        let (each_second, report, begun) = std::thread::scope(|scope| {
+            let junk = scope.spawn(|| (hellos > 0.0).then(|| self.hellos(&server, hellos, seconds)).transpose());
+            let honest = scope.spawn(|| self.fleet(&server, 2, &scheduled(peak, f64::from(seconds))));
+            let each_second = server.watch(began, seconds);
+            let panicked = |_| anyhow::anyhow!("a sender panicked");
+            (each_second, honest.join().map_err(panicked), junk.join().map_err(panicked))
+        });
+        let (each_second, report, junk) = (each_second?, report??, begun??);
+        let page = http::get(server.metrics, "/metrics")?;
+        let back = began + Duration::from_secs(seconds.into()) + BACK_WITHIN;
+        std::thread::sleep(back.saturating_duration_since(Instant::now()));
+        let probe = self.fleet(&server, 3, &scheduled(peak * PROBE_PART, PROBE_SECONDS))?;
+        server.daemon.stop()?;
+        Ok(Overloaded::of(&Run { peak, multiple, hellos, seconds, each_second, report, junk, page, probe }))
+    }
+
+    fn hellos(&self, server: &Server, rate: f64, seconds: u32) -> Result<Value> {
+        let address = server.uri.strip_prefix("coaps://").unwrap_or_default();
+        let program = pinned(1, &self.hellos).args([address, &rate.to_string(), &seconds.to_string()]);
+        Ok(serde_json::from_str(&program.timeout(LOAD_TIMEOUT).expect_success()?.stdout)?)
+    }
+}
+
+fn scheduled(rate: f64, seconds: f64) -> Vec<String> {
+    let devices = format!("{:.0}", (rate * seconds).max(1.0));
+    ["--rate", &format!("{rate:.1}"), "--devices", &devices].map(str::to_owned).to_vec()
+}
+
+struct Server {
+    daemon: Daemon,
+    uri: String,
+    metrics: SocketAddr,
+}
+
+impl Server {
+    /// What the counter of enrolments grew by in each second.
+    fn watch(&self, began: Instant, seconds: u32) -> Result<Vec<f64>> {
+        let mut each = Vec::new();
+        let (mut last, mut at) = (0.0, began);
+        for second in 1..=seconds {
+            let due = began + Duration::from_secs(second.into());
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let page = http::get(self.metrics, "/metrics")?;
+            let (now, enrolled) = (Instant::now(), sum(&page, "muster_requests_total", "function=\"sen\""));
+            each.push((enrolled - last) / now.saturating_duration_since(at).as_secs_f64());
+            (last, at) = (enrolled, now);
+        }
+        Ok(each)
+    }
+}
+
+/// The sum of a metric's series with this label.
+fn sum(page: &str, name: &str, label: &str) -> f64 {
+    let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+struct Run {
+    peak: f64,
+    multiple: f64,
+    hellos: f64,
+    seconds: u32,
+    each_second: Vec<f64>,
+    report: Value,
+    junk: Option<Value>,
+    page: String,
+    probe: Value,
+}
+
+impl Overloaded {
+    fn of(run: &Run) -> Self {
+        let number = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_f64).unwrap_or_default();
+        let count = |value: &Value, key: &str| value[key].as_u64().unwrap_or_default();
+        let of_junk = |key: &str| run.junk.as_ref().map_or(0, |junk| count(junk, key));
+        let started = of_junk("started");
+        let honest_share = number(&run.report, "/schedule/offered_share");
+        let planned = run.hellos * f64::from(run.seconds);
+        let junk_share = run.junk.as_ref().map_or(1.0, |junk| number(junk, "/started") / planned.max(1.0));
+        let offered_share = honest_share.min(junk_share);
+        let goodput = median(run.each_second.iter().skip(SETTLING).copied());
+        Self {
+            multiple: run.multiple,
+            offered_per_second: number(&run.report, "/schedule/offered_per_second") + run.hellos * junk_share,
+            offered_share,
+            void: offered_share < OFFERED_MIN,
+            enrolled_each_second: run.each_second.clone(),
+            goodput_per_second: goodput,
+            of_peak: goodput / run.peak,
+            honest: count(&run.report, "devices"),
+            enrolled: count(&run.report, "enrolled"),
+            cut_off: cut_off(&run.report),
+            failed: count(&run.report, "failed"),
+            total_p50_ms: stage(&run.report, "total", "p50_us") / 1e3,
+            total_p99_ms: stage(&run.report, "total", "p99_us") / 1e3,
+            hellos: started,
+            hellos_begun: of_junk("begun"),
+            socket_drops: sum(&run.page, "muster_drops_total", "\"receive_full\""),
+            behind_drops: sum(&run.page, "muster_drops_total", "\"behind\""),
+            probe_at_once: count(&run.probe, "failed") == 0
+                && stage(&run.probe, "handshake", "p99_us") < AT_ONCE.as_secs_f64() * 1e6,
+        }
+    }
+
+    fn line(&self) -> String {
+        let void = if self.void { " VOID: offered less than its schedule" } else { "" };
+        format!(
+            "   {:>4.1}x offered {:>6.0}/s, goodput {:>5.0}/s = {:>3.0} % of the peak; cut off {}, failed {}; total p50 {:.0} p99 {:.0} ms; \
+             dropped by the socket {:.0}, while behind {:.0}; back within {} s: {}{void}",
+            self.multiple,
+            self.offered_per_second,
+            self.goodput_per_second,
+            self.of_peak * 100.0,
+            self.cut_off,
+            self.failed,
+            self.total_p50_ms,
+            self.total_p99_ms,
+            self.socket_drops,
+            self.behind_drops,
+            BACK_WITHIN.as_secs(),
+            if self.probe_at_once { "yes" } else { "no" },
+        )
+    }
+}
+
+fn stage(report: &Value, name: &str, key: &str) -> f64 {
+    let mut stages = report["stages"].as_array().into_iter().flatten();
+    stages.find(|stage| stage["stage"] == name).and_then(|stage| stage[key].as_f64()).unwrap_or_default()
+}
+
+/// Attempts that had a session and lost it. A hello without an answer is no such attempt: nothing had begun.
+fn cut_off(report: &Value) -> u64 {
+    let errors = report["errors"].as_array().into_iter().flatten();
+    errors.filter(|error| error["stage"] != "handshake").filter_map(|error| error["count"].as_u64()).sum()
+}
+
+fn summary(multiples: &[f64], rounds: &[Round]) -> Vec<Summary> {
+    let of = |at: usize| rounds.iter().filter_map(move |round| round.loads.get(at));
+    let summarise = |(at, multiple): (usize, &f64)| {
+        let shares: Vec<f64> = of(at).filter(|load| !load.void).map(|load| load.of_peak).collect();
+        Summary {
+            multiple: *multiple,
+            of_peak: median(shares.iter().copied()),
+            least: shares.iter().copied().fold(f64::INFINITY, f64::min),
+            most: shares.iter().copied().fold(0.0, f64::max),
+            void_runs: of(at).filter(|load| load.void).count(),
+            cut_off: of(at).map(|load| load.cut_off).sum(),
+            back_within_5_s: of(at).all(|load| load.probe_at_once),
+        }
+    };
+    multiples.iter().enumerate().map(summarise).collect()
+}
+
+fn print_summary(all: &[Summary]) {
+    println!("\n   offered   goodput of the peak   least   most   void   cut off   back within 5 s");
+    for one in all {
+        let percent = |share: f64| if share.is_finite() { format!("{:.0} %", share * 100.0) } else { "-".to_owned() };
+        println!(
+            "   {:>5.1}x   {:>19}   {:>5}   {:>4}   {:>4}   {:>7}   {}",
+            one.multiple,
+            percent(one.of_peak),
+            percent(one.least),
+            percent(one.most),
+            one.void_runs,
+            one.cut_off,
+            if one.back_within_5_s { "yes" } else { "no" },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_summed_over_its_series() {
+        let page = "# TYPE muster_requests_total counter\nmuster_requests_total{profile=\"a\",function=\"sen\"} 3\n\
+                    muster_requests_total{profile=\"b\",function=\"sen\"} 4\nmuster_requests_total{profile=\"b\",function=\"crts\"} 9\n";
+        assert!((sum(page, "muster_requests_total", "function=\"sen\"") - 7.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn only_what_had_begun_is_cut_off() {
+        let report = serde_json::json!({ "errors": [
+            { "stage": "handshake", "reason": "device.server.no_answer", "count": 40 },
+            { "stage": "enrol", "reason": "device.server.no_answer", "count": 2 },
+        ]});
+        assert_eq!(cut_off(&report), 2);
+    }
+}
