@@ -2,11 +2,14 @@
 //! used for it.
 //!
 //! ```text
-//!   period │ shown │ tag of the head │ tag of the rest
-//!     1        2           16                8          bytes
+//!   period │ issued │ shown │ tag of the head │ tag of the rest
+//!     1        1        2           16                8          bytes
 //! ```
 //!
-//! The tag of the head is HMAC-SHA256 over the peer's address, version, random, session_id and `shown`. The tag of the rest also covers the
+//! `issued` is the time of issue in eighths of a second, modulo 32 s: a server that is late begins the handshakes of those first who have waited
+//! ([`GoodCookie::has_waited`]), without any memory used for them.
+//!
+//! The tag of the head is HMAC-SHA256 over the peer's address, version, random, session_id, `issued` and `shown`. The tag of the rest also covers the
 //! first `shown` bytes after the cookie: cipher suites and compression methods, as far as the fragment that was answered showed them. So a
 //! first fragment that includes the cookie is answered from its own content, and the head alone earns a slot. What the first fragment of the
 //! second hello does not show is checked once the hello has been reassembled ([`Promise`]).
@@ -15,17 +18,18 @@
 //! secret therefore accept one another's cookies and rotate together.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls_pki_types::UnixTime;
 use zeroize::Zeroizing;
 
 use crate::crypto::MacKey;
 use crate::random::Random;
+use crate::time::Now;
 use crate::wire::HelloHead;
 
 /// Bytes of a cookie: a HelloVerifyRequest with it is not longer than the shortest fragment that it answers.
-pub(crate) const COOKIE_BYTES: usize = 1 + SHOWN_BYTES + HEAD_TAG_BYTES + REST_TAG_BYTES;
+pub(crate) const COOKIE_BYTES: usize = 1 + 1 + SHOWN_BYTES + HEAD_TAG_BYTES + REST_TAG_BYTES;
 
 /// Maximum length of all cipher suites that a hello may list.
 const SHOWN_BYTES: usize = 2;
@@ -39,6 +43,19 @@ const REST_TAG_BYTES: usize = 8;
 
 /// Default lifetime of one key. A cookie is valid for one to two periods.
 const PERIOD_DEFAULT: Duration = Duration::from_secs(60);
+
+/// One step of the time of issue.
+const TICK: Duration = Duration::from_millis(125);
+
+const TICKS_PER_SECOND: u64 = 8;
+const _: () = assert!(TICK.as_millis() * 8 == 1_000 && TICKS_PER_SECOND == 8);
+
+/// A hello that comes this long after its cookie was issued is a repeated one, or its client is this far away. Devices repeat a hello after
+/// 0.4 s (Mbed TLS in some devices) at the earliest; a cookie that is that old counts three ticks or four.
+const WAITED_TICKS: u8 = 3;
+
+/// Cookies of the future, from a node whose clock is ahead by less than two seconds, count as fresh.
+const AHEAD_TICKS: u8 = 16;
 
 /// The secret of the cookies and the length of their periods.
 #[derive(Clone)]
@@ -83,47 +100,69 @@ pub(crate) struct CookieJar {
     number: u64,
     /// Keys of the previous, current and next period. The next one serves a neighbour whose clock is ahead.
     derived: [MacKey; 3],
+    /// The origin of the ticks: a time, and the ticks since 1970 at that time, as far as whole seconds tell.
+    origin: Option<(Instant, u64)>,
+}
+
+/// A cookie that this server issued to this address, for this hello.
+pub(crate) struct GoodCookie {
+    pub(crate) promise: Promise,
+    /// The client has waited: its first hello with this cookie found no place, or the path to it is long. A client that answers the cookie at
+    /// once has shown less patience, and has lost nothing yet.
+    pub(crate) has_waited: bool,
 }
 
 impl CookieJar {
     pub(crate) fn new(keys: CookieKeys) -> Self {
         let derived = [0, 1, 2].map(|number| keys.key_of(number));
-        Self { keys, number: 1, derived }
+        Self { keys, number: 1, derived, origin: None }
     }
 
-    pub(crate) fn make(&mut self, utc: UnixTime, peer: SocketAddr, hello: &HelloHead<'_>) -> [u8; COOKIE_BYTES] {
-        self.turn(utc);
+    pub(crate) fn make(&mut self, now: Now, peer: SocketAddr, hello: &HelloHead<'_>) -> [u8; COOKIE_BYTES] {
+        self.turn(now.utc);
+        let issued = self.tick(now);
         let address = AddressBytes::of(peer);
         // A hello has room for far less than 64 KiB; a longer one would only be covered in part.
         let shown = u16::try_from(hello.after_cookie.len()).unwrap_or(u16::MAX).to_be_bytes();
         let rest = covered(hello, shown);
-        let head: [u8; HEAD_TAG_BYTES] = self.derived[1].tag(&head_parts(&address, hello, &shown));
+        let head: [u8; HEAD_TAG_BYTES] = self.derived[1].tag(&head_parts(&address, hello, &[issued], &shown));
         let rest: [u8; REST_TAG_BYTES] = self.derived[1].tag(&rest_parts(&address, hello, &shown, rest));
         let mut cookie = [0; COOKIE_BYTES];
-        let parts = [low_byte(self.number)].into_iter().chain(shown).chain(head).chain(rest);
+        let parts = [low_byte(self.number), issued].into_iter().chain(shown).chain(head).chain(rest);
         cookie.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
         cookie
     }
 
     /// Judges the cookie in `hello`. The returned cookie proves the address; the rest of the hello may still have to be
     /// checked.
-    pub(crate) fn verify(&mut self, utc: UnixTime, peer: SocketAddr, hello: &HelloHead<'_>) -> Option<Promise> {
-        self.turn(utc);
+    pub(crate) fn verify(&mut self, now: Now, peer: SocketAddr, hello: &HelloHead<'_>) -> Option<GoodCookie> {
+        self.turn(now.utc);
+        let tick = self.tick(now);
         let cookie: &[u8; COOKIE_BYTES] = hello.cookie.try_into().ok()?;
-        let (&[period, shown @ ..], tags) = cookie.split_first_chunk::<{ 1 + SHOWN_BYTES }>()?;
+        let (&[period, issued, shown @ ..], tags) = cookie.split_first_chunk::<{ 1 + 1 + SHOWN_BYTES }>()?;
         let (head, rest) = tags.split_first_chunk::<HEAD_TAG_BYTES>()?;
         let named = (0..3).find(|offset| low_byte(self.number.wrapping_sub(1).wrapping_add(*offset)) == period)?;
         let key = self.derived.get(usize::try_from(named).ok()?)?;
         let address = AddressBytes::of(peer);
-        if !key.verify::<HEAD_TAG_BYTES>(&head_parts(&address, hello, &shown), head) {
+        if !key.verify::<HEAD_TAG_BYTES>(&head_parts(&address, hello, &[issued], &shown), head) {
             return None;
         }
+        let age = tick.wrapping_sub(issued);
+        let has_waited = (WAITED_TICKS..=u8::MAX - AHEAD_TICKS).contains(&age);
+        let good = |promise| GoodCookie { promise, has_waited };
         if hello.after_cookie.len() < usize::from(u16::from_be_bytes(shown)) {
             let rest = rest.try_into().ok()?;
-            return Some(Promise(Some(Box::new(Later { key: key.clone(), address, shown, rest }))));
+            return Some(good(Promise(Some(Box::new(Later { key: key.clone(), address, shown, rest })))));
         }
         let kept = key.verify::<REST_TAG_BYTES>(&rest_parts(&address, hello, &shown, covered(hello, shown)), rest);
-        kept.then_some(Promise(None))
+        kept.then(|| good(Promise(None)))
+    }
+
+    /// The time in ticks, modulo 256. Nodes that share the secret agree to about a second and their clocks' difference.
+    fn tick(&mut self, now: Now) -> u8 {
+        let (origin, ticks) = *self.origin.get_or_insert((now.mono, now.utc.as_secs().wrapping_mul(TICKS_PER_SECOND)));
+        let since = now.mono.saturating_duration_since(origin).as_millis() / TICK.as_millis();
+        low_byte(ticks.wrapping_add(u64::try_from(since).unwrap_or(u64::MAX)))
     }
 
     fn turn(&mut self, utc: UnixTime) {
@@ -170,8 +209,13 @@ fn covered<'a>(hello: &HelloHead<'a>, shown: [u8; SHOWN_BYTES]) -> &'a [u8] {
 }
 
 /// "Cookie = HMAC(Secret, Client-IP, Client-Parameters)" (RFC 6347 §4.2.1), with the port. Each part has a fixed length or carries its own.
-fn head_parts<'a>(address: &'a AddressBytes, hello: &'a HelloHead<'_>, shown: &'a [u8; SHOWN_BYTES]) -> [&'a [u8]; 4] {
-    [b"head", &address.0, hello.before_cookie, shown]
+fn head_parts<'a>(
+    address: &'a AddressBytes,
+    hello: &'a HelloHead<'_>,
+    issued: &'a [u8; 1],
+    shown: &'a [u8; SHOWN_BYTES],
+) -> [&'a [u8]; 5] {
+    [b"head", &address.0, hello.before_cookie, issued, shown]
 }
 
 fn rest_parts<'a>(
@@ -196,5 +240,55 @@ impl AddressBytes {
         bytes[..16].copy_from_slice(&ip.octets());
         bytes[16..].copy_from_slice(&peer.port().to_be_bytes());
         Self(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How a cookie counts that comes back after so many milliseconds.
+    fn returned_after(milliseconds: u64) -> Option<bool> {
+        #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        let start = Now { mono: Instant::now(), utc: UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_030)) };
+        let passed = Duration::from_millis(milliseconds);
+        let later = Now {
+            mono: start.mono + passed,
+            utc: UnixTime::since_unix_epoch(Duration::from_secs(start.utc.as_secs()) + passed),
+        };
+        let peer = SocketAddr::from(([192, 0, 2, 1], 5_684));
+        let mut jar = CookieJar::new(CookieKeys::shared([7; 32], PERIOD_DEFAULT));
+        let first = hello(&[]);
+        let cookie = jar.make(start, peer, &HelloHead::parse(&first).unwrap());
+        let second = hello(&cookie);
+        jar.verify(later, peer, &HelloHead::parse(&second).unwrap()).map(|good| good.has_waited)
+    }
+
+    fn hello(cookie: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(cookie.len()).unwrap();
+        [&[0xFE, 0xFD][..], &[9; 32], &[0, length], cookie, &[0, 2, 0xC0, 0xAE, 1, 0]].concat()
+    }
+
+    #[test]
+    fn c47_a_hello_that_is_repeated_has_waited_and_one_that_answers_at_once_has_not() {
+        for fresh in [0, 20, 125, 240] {
+            assert_eq!(returned_after(fresh), Some(false), "{fresh} ms");
+        }
+        for waited in [400, 1_000, 3_000, 9_000, 27_000] {
+            assert_eq!(returned_after(waited), Some(true), "{waited} ms");
+        }
+        assert_eq!(returned_after(121_000), None, "after two periods");
+    }
+
+    /// What a cookie says of its time is covered by its tag: nobody makes it older.
+    #[test]
+    fn c47_nobody_makes_a_cookie_older() {
+        #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        let now = Now { mono: Instant::now(), utc: UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_030)) };
+        let peer = SocketAddr::from(([192, 0, 2, 1], 5_684));
+        let mut jar = CookieJar::new(CookieKeys::shared([7; 32], PERIOD_DEFAULT));
+        let mut cookie = jar.make(now, peer, &HelloHead::parse(&hello(&[])).unwrap());
+        cookie[1] = cookie[1].wrapping_sub(WAITED_TICKS);
+        assert!(jar.verify(now, peer, &HelloHead::parse(&hello(&cookie)).unwrap()).is_none());
     }
 }

@@ -25,8 +25,11 @@ pub enum Admission {
 /// hundred datagrams that lead to nothing, on a fast machine and on a slow one. This bounds the share of time that goes to new handshakes
 /// when handshakes make the server late, and still begins new handshakes when a flood of other datagrams does.
 ///
-/// A hello whose prefixes had few of the handshakes begun recently ([`RecentBegins`]) is admitted on credit, against datagrams that are yet
-/// to arrive; one at a time. Other hellos wait until the credit is paid back and the next handshake is paid for; the first of them to arrive
+/// Hellos that have waited go first ([`crate::cookie::GoodCookie`]): devices repeat their hellos, and a sender of many hellos that is heard of only once
+/// gets what they leave. A fresh hello is admitted when the next handshake is paid for, and no hello that had waited was turned away lately.
+///
+/// A hello that has waited, and whose prefixes had few of the handshakes begun recently ([`RecentBegins`]), is admitted on credit, against datagrams that
+/// are yet to arrive; one at a time. Other hellos wait until the credit is paid back and the next handshake is paid for; the first of them to arrive
 /// after that is admitted. Nothing is reserved for hellos that do not arrive, so one network gets every handshake if no other asks for any.
 /// When hellos admitted on credit use up all that is paid for, the others get nothing until their prefixes count as having few again.
 #[derive(Debug, Default)]
@@ -36,7 +39,18 @@ pub(super) struct Door {
     /// handshake: unused credit is not saved up.
     credit: i32,
     recent: RecentBegins,
+    /// When a hello that had waited was turned away last.
+    turned_away: Option<Instant>,
+    /// When a hello came last while the server was behind.
+    behind: Option<Instant>,
 }
+
+/// For how long a hello that had waited and was turned away has precedence: its client repeats it within this time, also with timers of 9 s (RFC 7925
+/// §11).
+const WAITING: Duration = Duration::from_secs(10);
+
+/// For how long slots are held back after the server was behind: a handshake that nobody goes on with keeps its slot about as long under pressure.
+const AFTERMATH: Duration = super::pressure::DUE;
 
 /// The price of one handshake, in datagrams.
 const PRICE: i32 = DATAGRAMS_PER_BEGIN_BEHIND.cast_signed();
@@ -58,14 +72,37 @@ impl Door {
     }
 
     /// Whether a handshake may be begun now.
-    pub(super) fn admits(&mut self, now: Instant, prefixes: impl FnOnce() -> PrefixHashes) -> Result<(), DropReason> {
+    pub(super) fn admits(
+        &mut self,
+        now: Instant,
+        has_waited: bool,
+        prefixes: impl FnOnce() -> PrefixHashes,
+    ) -> Result<(), DropReason> {
+        if self.admission == Admission::Behind {
+            self.behind = Some(now);
+        }
         match self.admission {
             Admission::Open => Ok(()),
-            Admission::Behind if self.credit >= PRICE => Ok(()),
-            Admission::Behind if self.credit >= 0 && self.recent.had_little(now, &prefixes()) => Ok(()),
-            Admission::Behind => Err(DropReason::Behind),
             Admission::Draining => Err(DropReason::Draining),
+            Admission::Behind if !has_waited && self.somebody_waits(now) => Err(DropReason::Behind),
+            Admission::Behind if self.credit >= PRICE => Ok(()),
+            Admission::Behind if has_waited && self.credit >= 0 && self.recent.had_little(now, &prefixes()) => Ok(()),
+            Admission::Behind => {
+                if has_waited {
+                    self.turned_away = Some(now);
+                }
+                Err(DropReason::Behind)
+            }
         }
+    }
+
+    /// Whether the server was behind a short time ago: it is caught up again and again while more arrives than it can serve.
+    pub(super) fn was_behind(&self, now: Instant) -> bool {
+        self.behind.is_some_and(|at| now.saturating_duration_since(at) < AFTERMATH)
+    }
+
+    fn somebody_waits(&self, now: Instant) -> bool {
+        self.turned_away.is_some_and(|at| now.saturating_duration_since(at) < WAITING)
     }
 
     pub(super) fn note_begun(&mut self, now: Instant, prefixes: impl FnOnce() -> PrefixHashes) {
@@ -171,7 +208,7 @@ mod tests {
         }
 
         fn knock(&mut self, prefixes: PrefixHashes) -> bool {
-            let admitted = self.0.admits(self.1, || prefixes).is_ok();
+            let admitted = self.0.admits(self.1, true, || prefixes).is_ok();
             if admitted {
                 self.0.note_begun(self.1, || prefixes);
             }
@@ -194,9 +231,9 @@ mod tests {
         assert!(house.knock(A));
         assert!(!house.knock(A), "nothing is saved up");
         house.0.set(Admission::Open);
-        assert_eq!(house.0.admits(house.1, || A), Ok(()));
+        assert_eq!(house.0.admits(house.1, true, || A), Ok(()));
         house.0.set(Admission::Draining);
-        assert_eq!(house.0.admits(house.1, || A), Err(DropReason::Draining));
+        assert_eq!(house.0.admits(house.1, true, || A), Err(DropReason::Draining));
     }
 
     #[test]

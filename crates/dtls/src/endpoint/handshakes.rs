@@ -8,7 +8,7 @@ use super::network::Network;
 use super::table::{HalfOpen, Occupation};
 use super::{Endpoint, Event};
 use crate::config::PublicKeySteps;
-use crate::cookie::Promise;
+use crate::cookie::GoodCookie;
 use crate::drops::DropReason;
 use crate::handshake::advance::Progress;
 use crate::handshake::established::Established;
@@ -27,7 +27,7 @@ use crate::wire::Fragment;
 pub(super) struct FirstHello<'a> {
     pub(super) record_sequence: u64,
     pub(super) fragment: &'a Fragment<'a>,
-    pub(super) promise: Promise,
+    pub(super) cookie: GoodCookie,
     /// The mark by which a repetition of the hello is recognised.
     pub(super) mark: u64,
 }
@@ -35,7 +35,7 @@ pub(super) struct FirstHello<'a> {
 impl<V: VerifyPeer> Endpoint<V> {
     /// Begins a handshake with a ClientHello whose cookie is good. Reserves the slot before it allocates anything.
     pub(super) fn begin(&mut self, now: Now, path: Path, hello: FirstHello<'_>) {
-        if let Err(reason) = self.door.admits(now.mono, || self.table.prefixes(path)) {
+        if let Err(reason) = self.door.admits(now.mono, hello.cookie.has_waited, || self.table.prefixes(path)) {
             return self.outside.port(now, Some(path)).drop(reason);
         }
         // Checked before any handshake is ended: a hello that is not admitted changes nothing.
@@ -58,6 +58,9 @@ impl<V: VerifyPeer> Endpoint<V> {
             None if slots.established.is_none() && !self.has_room(now) => {
                 return self.outside.port(now, Some(path)).drop(DropReason::SessionsFull);
             }
+            None if !hello.cookie.has_waited && self.table.counts().half_open >= self.open_to_fresh(now) => {
+                return self.outside.port(now, Some(path)).drop(DropReason::HalfOpenFull);
+            }
             None if self.table.counts().half_open >= self.config.limits.half_open_max => {
                 if let Err(reason) = self.displace(now, path) {
                     return self.outside.port(now, Some(path)).drop(reason);
@@ -66,8 +69,9 @@ impl<V: VerifyPeer> Endpoint<V> {
             None => {}
         }
         self.door.note_begun(now.mono, || self.table.prefixes(path));
-        let FirstHello { record_sequence, fragment, promise, mark } = hello;
-        let handshake = ServerHandshake::new(Arc::clone(&self.config), fragment, promise, record_sequence, now.mono);
+        let FirstHello { record_sequence, fragment, cookie, mark } = hello;
+        let handshake =
+            ServerHandshake::new(Arc::clone(&self.config), fragment, cookie.promise, record_sequence, now.mono);
         let mut half_open = HalfOpen::new(path, handshake, now.mono, mark, fragment.message_seq);
         half_open.bought = bought;
         let Some(slot) = self.table.insert_half_open(half_open) else {
@@ -76,6 +80,13 @@ impl<V: VerifyPeer> Endpoint<V> {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         let result = half_open.handshake.handle_hello(fragment, &mut self.outside.port(now, Some(path)));
         self.proceed(now, slot, result);
+    }
+
+    /// Slots that a hello may take which has not waited. After the server was behind, half of them are for those that have: clients that fetch a
+    /// cookie, send one hello and are never heard of again fill the other half, and then wait for it to come free.
+    fn open_to_fresh(&self, now: Now) -> usize {
+        let all = self.config.limits.half_open_max;
+        if self.door.was_behind(now.mono) { all.div_ceil(2) } else { usize::MAX }
     }
 
     pub(super) fn handle_handshake_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {

@@ -75,7 +75,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         {
             return self.handle_same_hello(now, slot, fragment);
         }
-        let Some(promise) = self.cookies.verify(now.utc, path.peer, &head) else {
+        let Some(cookie) = self.cookies.verify(now, path.peer, &head) else {
             // A client that knows only DTLS 1.3 would not understand a HelloVerifyRequest. A plaintext alert could end a handshake or session
             // on the same path, if the peer obeys it: on such a path this client gets a HelloVerifyRequest like others.
             if slots.half_open.is_none()
@@ -95,7 +95,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             None if slots.established.is_some_and(|slot| self.table.has_mark(slot, mark)) => {
                 self.outside.port(now, Some(path)).drop(DropReason::Repeated);
             }
-            None => self.begin(now, path, FirstHello { record_sequence, fragment, promise, mark }),
+            None => self.begin(now, path, FirstHello { record_sequence, fragment, cookie, mark }),
         }
     }
 
@@ -132,7 +132,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         if self.door.admission() == Admission::Draining {
             return self.outside.port(now, Some(path)).drop(DropReason::Draining);
         }
-        let cookie = self.cookies.make(now.utc, path.peer, head);
+        let cookie = self.cookies.make(now, path.peer, head);
         let mut port = self.outside.port(now, Some(path));
         let mut datagram = port.datagram();
         // "the server MUST use the record sequence number in the ClientHello as the record sequence number in the

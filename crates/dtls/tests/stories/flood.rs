@@ -83,7 +83,7 @@ enum Sent {
 }
 
 /// 10,000 networks, each in a different /16.
-fn everywhere(n: u64) -> Path {
+pub(crate) fn everywhere(n: u64) -> Path {
     let [.., a, b] = (n * 7_919 % 10_000).to_be_bytes();
     at([11 + a, b, 1, 1], port(n))
 }
