@@ -19,6 +19,7 @@ mod jitter;
 mod live;
 mod request;
 mod sent_away;
+mod throughput;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ use attempt::AttemptBuilder;
 use backlog::Pace;
 use live::Sessions;
 use sent_away::SentAway;
+use throughput::Throughput;
 
 pub use attempt::{Attempt, Counters, Notice, OFFERED_BYTES_MAX, Success};
 pub use backlog::Backlog;
@@ -121,6 +123,7 @@ pub struct Server {
     counters: Counters,
     jitter: Jitter,
     sent_away: SentAway,
+    throughput: Throughput,
     observer: Option<Arc<dyn dtls::Observer>>,
     /// Sessions that still have to be visited because the shard stops.
     sweep: Option<Sweep>,
@@ -149,6 +152,7 @@ impl Server {
             counters: Counters::default(),
             jitter: Jitter::new(jitter_seed),
             sent_away: SentAway::default(),
+            throughput: Throughput::default(),
             observer: None,
             sweep: None,
             admission: Admission::Open,
@@ -219,7 +223,11 @@ impl Server {
     /// Takes the outcome of a job. An outcome for a session that is gone, or for an exchange that its client abandoned,
     /// is dropped and counted: the certificate is in the ledger, and the same request yields it again.
     pub fn complete(&mut self, now: Now, job: JobId, outcome: Outcome) {
-        match self.sessions.take_waiting(job) {
+        let waiting = self.sessions.take_waiting(job);
+        if !matches!(outcome, Outcome::Later { .. }) {
+            self.throughput.note_decided(now.mono, self.sessions.pending());
+        }
+        match waiting {
             Some(waiting) => self.answer(now, job, &waiting, outcome),
             None => {
                 self.counters.stale_outcomes += 1;

@@ -19,6 +19,7 @@ mod outbound;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::{Interest, Registry, Token};
 use quinn_udp::{UdpSockRef, UdpSocketState};
@@ -282,6 +283,12 @@ impl Socket {
     #[must_use]
     pub fn counters(&self) -> SocketCounters {
         SocketCounters { received: self.received, received_bytes: self.received_bytes, ..self.outbound.counters() }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
     }
 }
 

@@ -19,6 +19,7 @@ mod crl;
 mod dates;
 mod discovery;
 mod https;
+mod kernel_drops;
 mod ledger;
 mod mailbox;
 mod publish;

@@ -393,19 +393,25 @@ impl Server {
     }
 
     /// Why an enrolment of this certificate that has begun may not continue; `None` if it may. It may not if the
-    /// maximum of enrolments already waits, or if those of this certificate already use its share.
+    /// maximum of enrolments already waits, if those of this certificate already use its share, or if it would wait
+    /// for too long ([`Throughput`]).
     fn is_full(&self, owner: Owner) -> Option<Reason> {
         let has_room = self.sessions.has_room_to_wait(owner, self.config.limits.pending_max);
-        (!has_room).then_some(Reason::EstPendingFull)
+        (!has_room || self.throughput.is_too_long(self.sessions.pending())).then_some(Reason::EstPendingFull)
     }
 
     /// The minimum Max-Age now. The devices that were sent away form a queue, although the server does not store their
-    /// order: the first `pending_max` of them are asked to come back after one interval, as many again one interval
+    /// order: Max-Age is the time in which those who wait and those who were sent away are served. As long as no rate is
+    /// known, the first `pending_max` of them are asked to come back after one interval, as many again one interval
     /// later, and so on. A Max-Age that the authority gives is only jittered.
     fn retry_after(&self) -> Duration {
         let limits = &self.config.limits;
-        let rounds = (1 + self.sent_away.count() / limits.pending_max).min(RETRY_GROWTH_MAX);
-        limits.retry_after * u32::try_from(rounds).unwrap_or(1)
+        let away = self.sent_away.count();
+        let rounds = (1 + away / limits.pending_max).min(RETRY_GROWTH_MAX);
+        let guessed = limits.retry_after * u32::try_from(rounds).unwrap_or(1);
+        let growth_max = u32::try_from(RETRY_GROWTH_MAX).unwrap_or(1);
+        let measured = self.throughput.time_for(self.sessions.pending().saturating_add(away));
+        measured.map_or(guessed, |time| time.clamp(limits.retry_after, limits.retry_after.saturating_mul(growth_max)))
     }
 }
 

@@ -387,6 +387,33 @@ fn c37_max_age_grows_with_those_who_were_sent_away() {
 }
 
 #[test]
+fn c37_max_age_is_the_queue_over_the_rate_at_which_the_authority_answers() {
+    let mut world = World::with(|_, spec| spec.limits.pending_max = 40);
+    world.pace = Pace::Held;
+    let mut waiting = Vec::new();
+    for number in 1..=50 {
+        // Ten have come and gone when the last ten come: two are answered in a second.
+        if number > 40 {
+            let later = world.held.split_off(1);
+            world.now.mono += Duration::from_millis(500);
+            world.release();
+            world.held = later;
+        }
+        let holder = world.pki.device(number);
+        let mut device = world.connect(u16::try_from(number).unwrap(), &holder, ClientConfig::default());
+        world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
+        waiting.push(device);
+    }
+    let holder = world.pki.device(51);
+    let mut late = world.connect(51, &holder, ClientConfig::default());
+    world.ask(&mut late, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
+    let Failure::Later { refused, max_age } = late.failure() else { panic!("not told to come later") };
+    assert_eq!(refused.reason(), Some(Reason::EstPendingFull));
+    // Forty wait: twenty seconds, and the random part.
+    assert!((19..=31).contains(&max_age), "{max_age}");
+}
+
+#[test]
 fn c49_a_device_that_does_not_wait_makes_nobody_else_wait() {
     let mut crowd = Crowd::of(2);
     let own: Vec<u32> = (0..1_000).map(|_| crowd.max_age(0)).collect();

@@ -10,6 +10,8 @@ use crate::metrics::Meters;
 pub(super) struct Own {
     /// Multicast and broadcast datagrams received since the start.
     pub(super) not_unicast: u64,
+    /// Datagrams that the kernel dropped because a socket was full.
+    pub(super) receive_full: u64,
     /// Enrolments that are in the pool now.
     pub(super) enrolments: usize,
     /// Steps of handshakes that are in the pool now.
@@ -32,6 +34,7 @@ impl Publisher {
         self.publish_traffic(meters, sockets);
         let published = &mut self.own;
         add(&meters.shell_drops.not_unicast, &mut published.not_unicast, own.not_unicast);
+        add(&meters.shell_drops.receive_full, &mut published.receive_full, own.receive_full);
         move_gauge(&meters.pool_enrolments, &mut published.enrolments, own.enrolments);
         move_gauge(&meters.pool_handshake_steps, &mut published.handshake_steps, own.handshake_steps);
         self.drops.resize(dtls::DropReason::ALL.len(), 0);

@@ -25,6 +25,7 @@ use net::Clock;
 use net::udp::{Batch, Socket, finish, is_passing};
 
 use super::control::{Control, Phase};
+use super::kernel_drops::KernelDrops;
 use super::mailbox::{Mailbox, Sender, mailbox};
 use super::publish::{Own, Publisher};
 use super::snapshot::SnapshotReader;
@@ -80,6 +81,7 @@ pub(super) struct Shard {
     meters: Meters,
     refusals: Refusals,
     publisher: Publisher,
+    kernel_drops: KernelDrops,
     not_unicast: u64,
     draining: bool,
 }
@@ -164,6 +166,7 @@ impl Shard {
             meters,
             refusals,
             publisher: Publisher::default(),
+            kernel_drops: KernelDrops::default(),
             not_unicast: 0,
             draining: false,
         };
@@ -212,14 +215,19 @@ impl Shard {
         }
         self.hand_over(now);
         self.send()?;
+        self.kernel_drops.look(now.mono, &self.sockets);
         self.publish();
         Ok(())
     }
 
     fn publish(&mut self) {
         let Desk { outside, steps, .. } = self.desk;
-        let own =
-            Own { not_unicast: self.not_unicast, enrolments: outside.saturating_sub(steps), handshake_steps: steps };
+        let own = Own {
+            not_unicast: self.not_unicast,
+            receive_full: self.kernel_drops.total(),
+            enrolments: outside.saturating_sub(steps),
+            handshake_steps: steps,
+        };
         self.publisher.publish(&self.meters, &self.server, &self.sockets, own);
     }
 

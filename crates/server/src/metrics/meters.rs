@@ -67,6 +67,8 @@ impl GroupMeters {
 /// What the shell, rather than an engine, drops.
 #[derive(Clone)]
 pub(crate) struct ShellDrops {
+    /// The receive buffer of a socket was full (SO_MEMINFO).
+    pub(crate) receive_full: Counter,
     /// The send backlog was full.
     pub(crate) backlog_full: Counter,
     /// The kernel refused to send.
@@ -89,6 +91,7 @@ impl Meters {
             send_calls: registry.counter(SEND_CALLS, &[]),
             drops: dtls::DropReason::ALL.iter().map(|drop| dropped(drop.name())).collect(),
             shell_drops: ShellDrops {
+                receive_full: dropped("receive_full"),
                 backlog_full: dropped("backlog_full"),
                 send_refused: dropped("send_refused"),
                 not_unicast: dropped("not_unicast"),
