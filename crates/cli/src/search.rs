@@ -152,7 +152,8 @@ pub(crate) fn directory(uri: &DirectoryUri, timeout: Duration) -> CommandResult<
     let list = ask(".well-known/core", "rt=core.rd-lookup-res")?.unwrap_or_default();
     let lookup = parse_links(&list).into_iter().find(|link| is_of_type(link, "core.rd-lookup-res"));
     // "rd-lookup/res" is an example of RFC 9176, not a default: without a link there is no directory.
-    let path = lookup.and_then(|link| link.target.strip_prefix('/')).map(|path| path.trim_matches('/').to_owned());
+    let path = lookup.and_then(|link| link.target.strip_prefix('/')).filter(|path| !path.starts_with('/'));
+    let path = path.map(str::to_owned);
     let path = path.ok_or_else(|| {
         CommandFault::failed(format!("{uri} is not a resource directory: it lists no lookup (rt=core.rd-lookup-res)"))
     })?;

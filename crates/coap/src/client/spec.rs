@@ -49,13 +49,13 @@ pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 pub const LOCATION_SEGMENTS_MAX: usize = 8;
 
 impl RequestSpec {
-    /// A confirmable request to `path`, segments joined by `/`, without a body.
+    /// A confirmable request to `path`, segments joined by `/`, without a body. An empty path has no segments.
     pub fn new(method: Method, path: &str) -> Self {
         Self {
             method,
             uri_host: None,
             uri_port: None,
-            path: path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect(),
+            path: segments(path),
             queries: Vec::new(),
             content_format: None,
             accept: None,
@@ -149,6 +149,12 @@ impl fmt::Debug for Reply {
     }
 }
 
+/// RFC 7252 §6.4: "for each segment in the <path> component, include a Uri-Path Option", also for the empty one behind a slash at the end: `a/` is
+/// another resource than `a`.
+fn segments(path: &str) -> Vec<String> {
+    if path.is_empty() { Vec::new() } else { path.split('/').map(str::to_owned).collect() }
+}
+
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeFailure {
@@ -182,3 +188,15 @@ impl fmt::Display for ExchangeFailure {
 }
 
 impl std::error::Error for ExchangeFailure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slash_at_the_end_of_a_path_is_an_empty_segment() {
+        assert_eq!(RequestSpec::get("est/crts").path, ["est", "crts"]);
+        assert_eq!(RequestSpec::get("resource-lookup/").path, ["resource-lookup", ""]);
+        assert!(RequestSpec::get("").path.is_empty());
+    }
+}

@@ -69,7 +69,7 @@ impl DirectoryUri {
             (None, None) => (authority, None),
         };
         let port = port.map_or(Some(COAP_PORT), |port| port.parse().ok())?;
-        let path = path.trim_end_matches('/');
+        let path = if path.bytes().all(|byte| byte == b'/') { "" } else { path };
         let plain = path.len() <= PATH_BYTES_MAX && !path.contains(['?', '#', '%', ' ']);
         plain.then(|| Self { host: host.to_owned(), port, path: path.to_owned() })
     }
@@ -343,8 +343,7 @@ impl Registrant {
             },
             RegistrationPhase::Registering { path } => {
                 let location = reply.location.join("/");
-                let plain = reply.location.iter().all(|segment| !segment.is_empty() && !segment.contains('/'));
-                if location.is_empty() || !plain || location.len() > PATH_BYTES_MAX {
+                if !is_location(&reply.location) || location.len() > PATH_BYTES_MAX {
                     self.phase = RegistrationPhase::Registering { path };
                     return self.fail(now, RegistrationFailure::NoLocation);
                 }
@@ -410,6 +409,15 @@ impl fmt::Debug for Registrant {
     }
 }
 
+/// Whether the segments name a resource that a request can go to. The last one is empty if the path ends in a slash.
+fn is_location(segments: &[String]) -> bool {
+    let named = match segments {
+        [named @ .., last] if last.is_empty() => named,
+        all => all,
+    };
+    !named.is_empty() && named.iter().all(|segment| !segment.is_empty() && !segment.contains('/'))
+}
+
 /// The path of the registration resource: "the RD's own link format with rt=core.rd" (RFC 9176 §4.3). A link to another
 /// host is not followed: the operator configured this one.
 fn directory_path(body: &[u8]) -> Option<String> {
@@ -417,9 +425,9 @@ fn directory_path(body: &[u8]) -> Option<String> {
     let found = parse_links(text)
         .into_iter()
         .find(|link| link.resource_type.split(' ').any(|kind| kind == "core.rd") && link.target.starts_with('/'))?;
-    let path = found.target.trim_matches('/');
+    let path = found.target.strip_prefix('/')?;
     let plain = !path.is_empty() && path.len() <= PATH_BYTES_MAX && !path.contains(['?', '#', '%']);
-    (plain && !found.target.starts_with("//")).then(|| path.to_owned())
+    (plain && !path.starts_with('/')).then(|| path.to_owned())
 }
 
 #[cfg(test)]

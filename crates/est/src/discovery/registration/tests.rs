@@ -185,6 +185,24 @@ fn a_directory_that_is_away_is_asked_again_later_and_later() {
     assert_eq!(desk.sent()[0].line(), FIND);
 }
 
+/// The paths of aiocoap's directory end in a slash.
+#[test]
+fn a_path_that_ends_in_a_slash_keeps_it() {
+    let mut desk = Desk::new("coap://rd.example.net");
+    desk.answer(FIND, Code::CONTENT, &[], br#"</resourcedirectory/>;rt="core.rd";ct=40"#);
+    let register = REGISTER.replace("/rd?", "/resourcedirectory/?");
+    desk.answer(&register, Code::CREATED, &["reg", "7", ""], b"");
+    let location = "reg/7/".to_owned();
+    assert_eq!(desk.registrant.poll_event(), Some(RegistrationEvent::Registered { location }));
+    desk.registrant.remove(desk.now);
+    desk.answer("DELETE /reg/7/?", Code::DELETED, &[], b"");
+    let configured = DirectoryUri::parse("coap://rd.example.net/resourcedirectory/").unwrap();
+    assert_eq!(configured.to_string(), "coap://rd.example.net/resourcedirectory/");
+    assert_eq!(DirectoryUri::parse("coap://rd.example.net/").unwrap().path, "", "it is asked for its path");
+    let mut desk = Desk::new("coap://rd.example.net/resourcedirectory/");
+    desk.answer(&register, Code::CREATED, &["reg", "7"], b"");
+}
+
 #[test]
 fn what_a_directory_answers_is_checked() {
     for list in [
@@ -193,6 +211,7 @@ fn what_a_directory_answers_is_checked() {
         b"<coap://evil.example/rd>;rt=core.rd",
         b"<//evil/rd>;rt=core.rd",
         b"</>;rt=core.rd",
+        b"<///>;rt=core.rd",
         b"\xff",
     ] {
         let mut desk = Desk::new("coap://rd.example.net");
@@ -202,7 +221,7 @@ fn what_a_directory_answers_is_checked() {
     let many = ["x"; 9];
     let long = "x".repeat(200);
     let long = [long.as_str(), long.as_str()];
-    for location in [&[][..], &[""], &["a/b"], &many, &long] {
+    for location in [&[][..], &[""], &["a/b"], &["", "a"], &["", ""], &["a", "", "b"], &many, &long] {
         let mut desk = Desk::new("coap://rd.example.net/rd");
         desk.answer(REGISTER, Code::CREATED, location, b"");
         assert_eq!(desk.failure(), ("registration", RegistrationFailure::NoLocation), "{location:?}");
