@@ -7,6 +7,8 @@
 
 mod built;
 mod capture;
+mod cbor;
+mod functions;
 mod gnutls;
 mod libcoap;
 mod link;
@@ -85,6 +87,7 @@ const BUSY: &[Story] = &[
     story("coap-client-openssl sends unknown options", LIBCOAP, libcoap::openssl_raw_options),
     story("coap-client-gnutls sends unknown options", LIBCOAP, libcoap::gnutls_raw_options),
     story("a CSR for another device is refused to coap-client-openssl", LIBCOAP, libcoap::stranger_is_refused),
+    story("coap-client-openssl plays every function of EST-coaps", LIBCOAP, functions::every_function),
     story("tshark reads our capture", LIBCOAP, tshark::tshark_reads_it),
     story(
         "muster discover and crts against coap-server-openssl",

@@ -16,14 +16,14 @@ use super::server::InteropServer;
 use super::world::{CCM8, InteropDevice, InteropWorld, MTU, free_address};
 use crate::process::{Daemon, Program};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 const PATIENCE_MARGIN_SECONDS: u64 = 5;
 /// application/pkcs10 and application/pkcs7-mime; smime-type=certs-only (RFC 9148 §8.1).
-const PKCS10: &str = "286";
+pub(super) const PKCS10: &str = "286";
 const CERTS_ONLY: &str = "281";
 /// application/csrattrs
 const CSR_ATTRIBUTES: &str = "285";
-const OPENSSL: &str = "coap-client-openssl";
+pub(super) const OPENSSL: &str = "coap-client-openssl";
 const GNUTLS: &str = "coap-client-gnutls";
 /// On a lossy link most runs wait for a timer: libcoap's doubles from 2 s (RFC 7252 §4.8), that of its handshakes from 1 s.
 const LOSSY_TIMEOUT: Duration = Duration::from_secs(280);
@@ -104,7 +104,7 @@ pub(super) fn stranger_is_refused(world: &InteropWorld) -> Result<String> {
     let name = "stranger";
     let (device, server) = world.begin(name, &[])?;
     let stranger = InteropDevice { name: "somebody else".to_owned(), folder: device.folder.clone() };
-    runs::hundred(&server, AT_ONCE, |run| PLAIN.is_refused(world, &stranger, run, "4.03", |client| client))?;
+    runs::hundred(&server, AT_ONCE, |run| PLAIN.is_refused(world, &stranger, run, "4.03", |client| client).map(drop))?;
     server.refused("est.sen.subject_mismatch")?;
     server.stop()?;
     Ok(format!("{RUNS} of {RUNS} refused with 4.03"))
@@ -203,7 +203,7 @@ fn raw_options(world: &InteropWorld, client: &'static str) -> Result<String> {
     let other = world.device(&refused.story())?;
     runs::hundred(&server, enrolment.at_once, |run| {
         enrolment.enrol(world, &device, run, |client| client.args(["-O", ELECTIVE]))?;
-        refused.is_refused(world, &other, run, "4.02", |client| client.args(["-O", CRITICAL]))
+        refused.is_refused(world, &other, run, "4.02", |client| client.args(["-O", CRITICAL])).map(drop)
     })?;
     judge(world, &device)?;
     server.saw(&device, CCM8.iana, RUNS)?;
@@ -240,6 +240,18 @@ impl Enrolment {
     ) -> Result<()> {
         let files = Files::of(device, run);
         openssl::request(&files.key, &device.subject(), &files.request)?;
+        self.obtain(world, device, run, shape)
+    }
+
+    /// Gets the certificate for the request of this run.
+    fn obtain(
+        &self,
+        world: &InteropWorld,
+        device: &InteropDevice,
+        run: StoryRun,
+        shape: impl Fn(Program) -> Program,
+    ) -> Result<()> {
+        let files = Files::of(device, run);
         let mut said = String::new();
         let mut issued = Ok(0);
         for _ in 0..self.tries {
@@ -258,7 +270,7 @@ impl Enrolment {
         openssl::holds_key_of(&files.answer, &files.request)
     }
 
-    /// Sends the same request, which must be refused with this code.
+    /// Sends a request, which must be refused with this code; returns what the client said about it.
     fn is_refused(
         &self,
         world: &InteropWorld,
@@ -266,7 +278,7 @@ impl Enrolment {
         run: StoryRun,
         code: &str,
         shape: impl FnOnce(Program) -> Program,
-    ) -> Result<()> {
+    ) -> Result<String> {
         let files = Files::of(device, run);
         openssl::request(&files.key, &device.subject(), &files.request)?;
         let ended = shape(self.post(world, device, &files, run.server)).args(["-v", "6"]).output()?;
@@ -274,7 +286,7 @@ impl Enrolment {
         ensure!(said.contains(&format!("c:{code}")), "no {code}: {said}");
         let issued = openssl::certificates_of(&files.answer, &files.certificate);
         ensure!(issued.is_err(), "a certificate was issued in spite of {code}");
-        Ok(())
+        Ok(said)
     }
 
     fn post(&self, world: &InteropWorld, device: &InteropDevice, files: &Files, server: SocketAddr) -> Program {
@@ -285,15 +297,15 @@ impl Enrolment {
 }
 
 /// The files of one run.
-struct Files {
-    key: PathBuf,
-    request: PathBuf,
+pub(super) struct Files {
+    pub(super) key: PathBuf,
+    pub(super) request: PathBuf,
     answer: PathBuf,
-    certificate: PathBuf,
+    pub(super) certificate: PathBuf,
 }
 
 impl Files {
-    fn of(device: &InteropDevice, run: StoryRun) -> Self {
+    pub(super) fn of(device: &InteropDevice, run: StoryRun) -> Self {
         let file = |ending: &str| device.file(&format!("run-{}.{ending}", run.number));
         Self { key: file("key"), request: file("csr"), answer: file("p7"), certificate: file("pem") }
     }
@@ -309,9 +321,36 @@ fn judge(world: &InteropWorld, device: &InteropDevice) -> Result<()> {
 /// POSTs one request of the device in blocks of 64 bytes; leaves the request and the certificate in the device's
 /// folder.
 pub(super) fn enrol(world: &InteropWorld, device: &InteropDevice, server: SocketAddr) -> Result<PathBuf> {
-    let run = StoryRun { number: 0, server };
+    Ok(enrol_in(world, device, StoryRun { number: 0, server })?.request)
+}
+
+/// The same for one run of a story; all its files are left in the device's folder.
+pub(super) fn enrol_in(world: &InteropWorld, device: &InteropDevice, run: StoryRun) -> Result<Files> {
     PLAIN.enrol(world, device, run, |client| client)?;
-    Ok(Files::of(device, run).request)
+    Ok(Files::of(device, run))
+}
+
+/// Enrols on a lossy link; a client that gives up is started again with the same request.
+pub(super) fn enrol_on_a_lossy_link(world: &InteropWorld, device: &InteropDevice, run: StoryRun) -> Result<Files> {
+    LOSSY.enrol(world, device, run, |client| client)?;
+    Ok(Files::of(device, run))
+}
+
+/// POSTs one request of the device, which must be refused with this code; what the client said about it.
+pub(super) fn is_refused_with(
+    world: &InteropWorld,
+    device: &InteropDevice,
+    run: StoryRun,
+    code: &str,
+) -> Result<String> {
+    PLAIN.is_refused(world, device, run, code, |client| client)
+}
+
+/// POSTs the request of this run again, which must get its certificate.
+pub(super) fn asks_again(world: &InteropWorld, device: &InteropDevice, run: StoryRun) -> Result<()> {
+    PLAIN.obtain(world, device, run, |client| client)?;
+    let certificate = Files::of(device, run).certificate;
+    openssl::verify(&[certificate], &world.pki("ca/root.pem"), &world.pki("ca/issuing.pem"))
 }
 
 /// libcoap fetches `/crts` in blocks: it must get the root and the issuing CA.
@@ -344,10 +383,21 @@ pub(super) fn csr_attributes(world: &InteropWorld) -> Result<String> {
 }
 
 fn as_device(world: &InteropWorld, client: &str, device: &InteropDevice, answer: &Path, timeout: Duration) -> Program {
+    with_identity(world, client, [&device.certificate(), &device.key()], answer, timeout)
+}
+
+/// A client with this certificate and key.
+pub(super) fn with_identity(
+    world: &InteropWorld,
+    client: &str,
+    [certificate, key]: [&Path; 2],
+    answer: &Path,
+    timeout: Duration,
+) -> Program {
     // The client's own timeout ends before ours: its message explains more.
     let patience = timeout.as_secs() - PATIENCE_MARGIN_SECONDS;
     let client = Program::new(client).args(["-b", "64", "-B", &patience.to_string()]).timeout(timeout);
-    let client = client.arg("-c").arg(device.certificate()).arg("-j").arg(device.key());
+    let client = client.arg("-c").arg(certificate).arg("-j").arg(key);
     client.arg("-R").arg(world.pki("ca/root.pem")).arg("-o").arg(answer)
 }
 

@@ -74,6 +74,18 @@ pub(super) fn certificates_of(cms: &Path, file: &Path) -> Result<usize> {
     Ok(std::fs::read_to_string(file)?.matches("-----BEGIN CERTIFICATE-----").count())
 }
 
+/// Writes a certificate in DER as PEM.
+pub(super) fn certificate_pem(der: &Path, file: &Path) -> Result<()> {
+    openssl("x509 -inform DER -in").arg(der).arg("-out").arg(file).expect_success()?;
+    Ok(())
+}
+
+/// Writes a private key in DER (PKCS#8) as PEM.
+pub(super) fn key_pem(der: &Path, file: &Path) -> Result<()> {
+    openssl("pkey -inform DER -in").arg(der).arg("-out").arg(file).expect_success()?;
+    Ok(())
+}
+
 /// A certificate in DER, as lower-case hex.
 pub(super) fn der_hex(pem: &Path) -> Result<String> {
     let der = pem.with_extension("der");

@@ -1,4 +1,4 @@
-//! Runs one peer a hundred times: every run must succeed, half of them over IPv4, half over IPv6.
+//! Runs one peer a hundred times, or fewer times for long conversations: every run must succeed, half of them over IPv4, half over IPv6.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,13 +31,23 @@ pub(super) fn hundred_at(
     at_once: usize,
     play: impl Fn(StoryRun) -> Result<()> + Sync,
 ) -> Result<()> {
+    several(RUNS, doors, at_once, play)
+}
+
+/// Like `hundred_at`, for a story whose run is a conversation of many sessions: a few of them show as much.
+pub(super) fn several(
+    runs: usize,
+    doors: [SocketAddr; 2],
+    at_once: usize,
+    play: impl Fn(StoryRun) -> Result<()> + Sync,
+) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failures: Mutex<Vec<Error>> = Mutex::new(Vec::new());
     let failures_of = || failures.lock().unwrap_or_else(PoisonError::into_inner);
     let lane = || {
         while failures_of().len() < FAILURES_MAX {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= RUNS {
+            if number >= runs {
                 return;
             }
             let run = StoryRun { number, server: doors[number % doors.len()] };
@@ -52,9 +62,9 @@ pub(super) fn hundred_at(
         }
     });
     let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let played = next.into_inner().min(RUNS);
+    let played = next.into_inner().min(runs);
     if let Some(first) = failures.first() {
-        bail!("{} of {played} runs failed, all {RUNS} must succeed; the first: {first:#}", failures.len());
+        bail!("{} of {played} runs failed, all {runs} must succeed; the first: {first:#}", failures.len());
     }
     Ok(())
 }
