@@ -21,6 +21,7 @@ mod run;
 mod runs;
 mod s_client;
 mod server;
+mod strongswan;
 mod switch;
 mod tshark;
 mod wolfssl;
@@ -48,6 +49,8 @@ const fn story(name: &'static str, needs: &'static [&'static str], run: fn(&Inte
 const OPENSSL: &[&str] = &["openssl", "tshark"];
 const GNUTLS: &[&str] = &["gnutls-cli", "openssl", "tshark"];
 const LIBCOAP: &[&str] = &["coap-client-openssl", "coap-client-gnutls", "openssl", "tshark"];
+
+const STRONGSWAN: &[&str] = &["pki", "coap-client-openssl", "openssl"];
 
 const WOLFSSL: &[&str] = &["cc", "openssl", "tshark"];
 const PION: &[&str] = &["go", "openssl", "tshark"];
@@ -88,6 +91,11 @@ const BUSY: &[Story] = &[
     story("coap-client-gnutls sends unknown options", LIBCOAP, libcoap::gnutls_raw_options),
     story("a CSR for another device is refused to coap-client-openssl", LIBCOAP, libcoap::stranger_is_refused),
     story("coap-client-openssl plays every function of EST-coaps", LIBCOAP, functions::every_function),
+    story(
+        "strongSwan's pki fetches the CA certificates and renews over HTTPS",
+        STRONGSWAN,
+        strongswan::fetches_and_renews,
+    ),
     story("tshark reads our capture", LIBCOAP, tshark::tshark_reads_it),
     story(
         "muster discover and crts against coap-server-openssl",

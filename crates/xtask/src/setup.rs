@@ -14,10 +14,13 @@ use crate::tree;
 const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("openssl", "s_client handshakes, CSRs, judging our certificates and CMS"),
     ("sqlite3", "an independent reader of the ledger"),
+    ("curl", "a plain client of EST over HTTPS, and of metrics"),
     (
         "libcoap3-bin",
-        "whole enrolments by coap-client-openssl and coap-client-gnutls; coap-server-openssl for our client",
+        "every function by coap-client-openssl and coap-client-gnutls; coap-server-openssl for our client",
     ),
+    ("strongswan-pki", "an EST client over HTTPS: pki --estca and pki --est"),
+    ("libstrongswan-standard-plugins", "elliptic curves for strongswan-pki"),
     ("gnutls-bin", "gnutls-cli handshakes"),
     ("libwolfssl-dev", "wolfSSL as a device and as a server"),
     ("golang-go", "builds the programs around Pion"),
