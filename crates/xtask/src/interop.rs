@@ -8,6 +8,7 @@
 mod built;
 mod capture;
 mod cbor;
+mod directory;
 mod functions;
 mod gnutls;
 mod libcoap;
@@ -51,6 +52,7 @@ const GNUTLS: &[&str] = &["gnutls-cli", "openssl", "tshark"];
 const LIBCOAP: &[&str] = &["coap-client-openssl", "coap-client-gnutls", "openssl", "tshark"];
 
 const STRONGSWAN: &[&str] = &["pki", "coap-client-openssl", "openssl"];
+const RESOURCE_DIRECTORY: &[&str] = &["coap-client-openssl", "openssl"];
 
 const WOLFSSL: &[&str] = &["cc", "openssl", "tshark"];
 const PION: &[&str] = &["go", "openssl", "tshark"];
@@ -118,6 +120,16 @@ const WAITING: &[Story] = &[
     story("coap-client-gnutls loses a tenth", LIBCOAP, libcoap::gnutls_loses),
     story("coap-client-openssl enrols through muster link", LIBCOAP, libcoap::openssl_on_a_bad_link),
     story("coap-client-gnutls enrols through muster link", LIBCOAP, libcoap::gnutls_on_a_bad_link),
+    story(
+        "coap-rd-openssl lists our server",
+        &["coap-rd-openssl", "coap-client-openssl"],
+        directory::libcoap_takes_a_registration,
+    ),
+    story(
+        "aiocoap-rd lists our server, and our client finds it",
+        RESOURCE_DIRECTORY,
+        directory::aiocoap_lists_and_our_client_finds,
+    ),
     story(
         "a fleet between two namespaces, the kernel loses a tenth",
         &["ip", "nft"],

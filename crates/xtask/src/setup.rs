@@ -17,7 +17,7 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("curl", "a plain client of EST over HTTPS, and of metrics"),
     (
         "libcoap3-bin",
-        "every function by coap-client-openssl and coap-client-gnutls; coap-server-openssl for our client",
+        "every function by coap-client-openssl and coap-client-gnutls; coap-server-openssl for our client; coap-rd-openssl",
     ),
     ("strongswan-pki", "an EST client over HTTPS: pki --estca and pki --est"),
     ("libstrongswan-standard-plugins", "elliptic curves for strongswan-pki"),
@@ -38,6 +38,7 @@ const PYTHON_PACKAGES: &[(&str, &str, &str)] = &[
     ("python-mbedtls", "2.10.1", "enrols on Mbed TLS 2.28, which its wheel carries; the last release"),
     ("pyOpenSSL", "26.4.0", "handshakes over a memory BIO, each of whose datagrams can go astray"),
     ("cryptography", "50.0.2", "the OpenSSL 4.0 under pyOpenSSL"),
+    ("aiocoap", "0.4.17", "a CoRE Resource Directory (RFC 9176)"),
 ];
 /// Reads deny.toml. It is not in Cargo.lock, so its version is set here.
 const CARGO_DENY_VERSION: &str = "0.20.2";
@@ -136,7 +137,7 @@ fn python_need() -> Need {
     // Metadata alone would not show that a wheel's library does not load.
     let versions = PYTHON_PACKAGES.iter().map(|(name, version, _)| format!("assert version('{name}') == '{version}'"));
     let probe = format!(
-        "from importlib.metadata import version; import mbedtls, OpenSSL.SSL; {}",
+        "from importlib.metadata import version; import aiocoap.cli.rd, mbedtls, OpenSSL.SSL; {}",
         versions.collect::<Vec<_>>().join("; ")
     );
     let met = tree::python().is_file()
