@@ -8,6 +8,7 @@
 mod built;
 mod capture;
 mod cbor;
+mod chain;
 mod directory;
 mod functions;
 mod gnutls;
@@ -18,6 +19,7 @@ mod namespaces;
 mod openssl;
 mod pion;
 mod pyopenssl;
+mod registrar;
 mod run;
 mod runs;
 mod s_client;
@@ -120,6 +122,7 @@ const WAITING: &[Story] = &[
     story("coap-client-gnutls loses a tenth", LIBCOAP, libcoap::gnutls_loses),
     story("coap-client-openssl enrols through muster link", LIBCOAP, libcoap::openssl_on_a_bad_link),
     story("coap-client-gnutls enrols through muster link", LIBCOAP, libcoap::gnutls_on_a_bad_link),
+    story("a Registrar, a lossy link, one certificate in two ledgers", LIBCOAP, chain::one_certificate_for_each_device),
     story(
         "coap-rd-openssl lists our server",
         &["coap-rd-openssl", "coap-client-openssl"],
