@@ -4,6 +4,9 @@
 //! a hundred times, half over IPv4, half over IPv6, and compares the peer's report of its session with the server's report and with Wireshark's reading
 //! of a capture: the suite, the device's certificate, the largest datagram. A peer that is not installed counts as a failure with its name: no story
 //! passes because it could not run.
+//!
+//! Stories that are conversations of many sessions (`functions`, `strongswan`) are played fewer times. Those of the Registrar (`chain`, `scripted`) and of
+//! Resource Directories (`directory`) are played once: they are about what several programs hold in the end.
 
 mod built;
 mod capture;
@@ -23,6 +26,7 @@ mod registrar;
 mod run;
 mod runs;
 mod s_client;
+mod scripted;
 mod server;
 mod strongswan;
 mod switch;
@@ -123,6 +127,7 @@ const WAITING: &[Story] = &[
     story("coap-client-openssl enrols through muster link", LIBCOAP, libcoap::openssl_on_a_bad_link),
     story("coap-client-gnutls enrols through muster link", LIBCOAP, libcoap::gnutls_on_a_bad_link),
     story("a Registrar, a lossy link, one certificate in two ledgers", LIBCOAP, chain::one_certificate_for_each_device),
+    story("a Registrar whose upstream is slow, fails and lies", LIBCOAP, scripted::what_an_upstream_does_wrong),
     story(
         "coap-rd-openssl lists our server",
         &["coap-rd-openssl", "coap-client-openssl"],

@@ -37,7 +37,7 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
 const PYTHON_PACKAGES: &[(&str, &str, &str)] = &[
     ("python-mbedtls", "2.10.1", "enrols on Mbed TLS 2.28, which its wheel carries; the last release"),
     ("pyOpenSSL", "26.4.0", "handshakes over a memory BIO, each of whose datagrams can go astray"),
-    ("cryptography", "50.0.2", "the OpenSSL 4.0 under pyOpenSSL"),
+    ("cryptography", "50.0.2", "the OpenSSL 4.0 under pyOpenSSL; certificates of the scripted upstream CA"),
     ("aiocoap", "0.4.17", "a CoRE Resource Directory (RFC 9176)"),
 ];
 /// Reads deny.toml. It is not in Cargo.lock, so its version is set here.
