@@ -50,6 +50,7 @@ pub const LOCATION_SEGMENTS_MAX: usize = 8;
 
 impl RequestSpec {
     /// A confirmable request to `path`, segments joined by `/`, without a body. An empty path has no segments.
+    #[must_use]
     pub fn new(method: Method, path: &str) -> Self {
         Self {
             method,
