@@ -23,7 +23,7 @@ use crate::support::{Pki, days, ring, signing};
 pub(crate) enum Act {
     /// Issues as RFC 7030 says.
     Issue,
-    /// Issues, and sends the body in chunks, in lines, with a Content-Transfer-Encoding.
+    /// Issues, and sends the body in chunks, in lines, with a Content-Transfer-Encoding that says something else.
     IssueOldFashioned,
     /// A head and a body as they are.
     Raw(String, Vec<u8>),
@@ -143,7 +143,7 @@ impl Shared {
                     let (one, two) = lines.split_at(37);
                     write!(
                         stream,
-                        "HTTP/1.1 200 OK\r\ncontent-type: Application/PKCS7-MIME\r\nContent-Transfer-Encoding: base64\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{one}\r\n{:x}\r\n{two}\r\n0\r\n\r\n",
+                        "HTTP/1.1 200 OK\r\ncontent-type: Application/PKCS7-MIME\r\nContent-Transfer-Encoding: 8bit\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{one}\r\n{:x}\r\n{two}\r\n0\r\n\r\n",
                         one.len(),
                         two.len()
                     )?;
