@@ -1,0 +1,85 @@
+//! A request that comes again: which upstream is asked, and what the ledger answers.
+
+use super::*;
+
+#[test]
+fn e42_silence_and_202_keep_the_request_with_its_upstream_and_a_connection_that_was_refused_does_not() {
+    let accepted = HttpAnswer { status: 202, ..HttpAnswer::default() };
+    for unknown in
+        [Err(UpstreamFailure::Unknown), Ok(accepted), Ok(answer(500, "text/plain", "")), Ok(answer(502, "", ""))]
+    {
+        let scene = Scene::new();
+        let csr = scene.csr(&new_key(), None);
+        scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
+        scene.reply(NOW, unknown);
+        drop(scene.outcome());
+        for round in 1..4 {
+            scene.submit(NOW + round, scene.job(Function::SimpleEnroll, csr.clone()));
+            let sent = scene.sent();
+            let operation = UpstreamOperation::Enrol(Function::SimpleEnroll);
+            assert_eq!(sent, [("a".to_owned(), operation, csr.clone())], "the same CSR, to the same upstream");
+            // It cannot even be reached: no other one is asked.
+            scene.reply(NOW + round, Err(UpstreamFailure::NotSent));
+            let Outcome::Later { why: Busy::Upstream(UpstreamBusy::Unreachable), .. } = scene.outcome() else {
+                panic!("not later")
+            };
+        }
+    }
+    let scene = Scene::new();
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, scene.csr(&new_key(), None)));
+    scene.reply(NOW, Err(UpstreamFailure::NotSent));
+    assert_eq!(scene.sent()[0].0, "b", "nothing was sent to the first one");
+    scene.reply(NOW, Err(UpstreamFailure::NotSent));
+    assert!(matches!(scene.outcome(), Outcome::Later { why: Busy::Upstream(UpstreamBusy::Unreachable), .. }));
+}
+
+#[test]
+fn a_fresh_csr_for_the_same_key_is_a_repeat_and_gets_the_bytes_of_the_ledger() {
+    let scene = Scene::new();
+    let key = new_key();
+    let good = scene.issuing.device(&key, years());
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, scene.csr(&key, None)));
+    scene.reply(NOW, Ok(answer(200, CERTS_ONLY, certs_only(&[&good]))));
+    drop(scene.outcome());
+    scene.submit(NOW + 9, scene.job(Function::SimpleEnroll, scene.csr(&key, None)));
+    let Outcome::Issued { issued, .. } = scene.outcome() else { panic!("not issued") };
+    assert_eq!(issued.certificate, good.der());
+    assert!(scene.sent().is_empty(), "nothing is sent");
+}
+
+#[test]
+fn requests_that_wait_for_upstreams_are_bounded_and_the_same_one_waits_for_its_twin() {
+    let scene = Scene::new();
+    let devices: Vec<Job> = (0..5).map(|_| scene.job(Function::SimpleEnroll, scene.csr(&new_key(), None))).collect();
+    for (number, job) in devices.into_iter().enumerate() {
+        // Each from a device of its own: one device has a bound of its own.
+        let key = new_key();
+        let spec = DeviceCertificateSpec {
+            common_name: "device",
+            serial_number: &format!("{number:06}"),
+            organization: None,
+            serial: serial(),
+            validity: years(),
+        };
+        let parent = Parent { certificate: &scene.factory.certificate, key: &scene.factory.key };
+        let client = with_random(|random| make::idevid(&spec, key.public_key(), parent, random)).unwrap();
+        let san = GeneralNames::empty();
+        let csr = CsrSpec { subject: client.subject(), san: &san, challenge_password: None };
+        let csr = with_random(|random| make::csr(&csr, &new_key(), random)).unwrap();
+        scene.submit(NOW, Job { client: Arc::new(client), csr, ..job });
+    }
+    assert_eq!(scene.sent().len(), 4);
+    assert!(matches!(scene.outcome(), Outcome::Later { why: Busy::Upstream(UpstreamBusy::Full), .. }));
+    for _ in 0..4 {
+        scene.reply(NOW, Ok(answer(403, "text/plain", "")));
+    }
+    assert_eq!(scene.outcomes.take().len(), 4);
+    let key = new_key();
+    let csr = scene.csr(&key, None);
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, csr));
+    assert_eq!(scene.sent().len(), 1, "one request for both");
+    scene.reply(NOW, Ok(answer(200, CERTS_ONLY, certs_only(&[&scene.issuing.device(&key, years())]))));
+    let outcomes = scene.outcomes.take();
+    assert!(outcomes.len() == 2 && outcomes.iter().all(|(_, it)| matches!(it, Outcome::Issued { .. })), "{outcomes:?}");
+}
