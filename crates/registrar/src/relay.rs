@@ -265,7 +265,8 @@ impl RelaySubmission {
             match (joined, single) {
                 (Joined::Claimed(claim), Some(single)) => match self.authority.slot() {
                     Some(slot) => {
-                        self.clone().begin(RelayFlight { single, permit, claim, slot, tried: Vec::new() });
+                        let at = self.utc;
+                        self.clone().begin(RelayFlight { single, permit, claim, slot, tried: Vec::new() }, at);
                     }
                     None => single.finish_all(&claim.end(Busy::Upstream(UpstreamBusy::Full).into())),
                 },
@@ -275,26 +276,27 @@ impl RelaySubmission {
         }
     }
 
-    /// Writes the row for the upstream that comes next. A repeat of an unresolved request is found here even if no upstream is healthy.
-    fn begin<J: Send + 'static>(self, flight: RelayFlight<J>) {
+    /// Writes the row for the upstream that comes next, at the time `at` of this attempt: a row in flight outlives its time from there on. A repeat
+    /// of an unresolved request is found here even if no upstream is healthy.
+    fn begin<J: Send + 'static>(self, flight: RelayFlight<J>, at: UnixTime) {
         let pool = &self.parts().pool;
-        let chosen = pool.choose(self.utc, &flight.tried);
+        let chosen = pool.choose(at, &flight.tried);
         let name = chosen.and_then(|place| pool.name(place)).or_else(|| pool.name(0)).cloned();
         let Some(name) = name else { return flight.end(Busy::Upstream(UpstreamBusy::Unreachable).into()) };
-        let mut request = flight.permit.request(&name, self.utc);
+        let mut request = flight.permit.request(&name, at);
         if chosen.is_none() {
             // Nothing could be sent: only what is known already is answered.
             request.new_row = authority::NewRow::Held;
         }
         let relayed = Arc::clone(&self.parts().relayed);
-        relayed
-            .begin(vec![request], Box::new(move |answer| self.resume(move |it| it.begun(flight, chosen, one(answer)))));
+        let begun = move |answer| self.resume(move |it| it.begun(flight, (chosen, at), one(answer)));
+        relayed.begin(vec![request], Box::new(begun));
     }
 
     fn begun<J: Send + 'static>(
         self,
-        flight: RelayFlight<J>,
-        chosen: Option<usize>,
+        mut flight: RelayFlight<J>,
+        (chosen, at): (Option<usize>, UnixTime),
         answer: Result<Begun, LedgerFault>,
     ) {
         let answer = match answer {
@@ -304,7 +306,13 @@ impl RelaySubmission {
         let certificates_max = flight.permit.rules().spec().certificates_per_device_max;
         let outcome: Outcome = match (answer, chosen) {
             (Begun::New(id), Some(upstream)) if flight.permit.waits().is_none() => {
-                return self.send(flight, Attempt { id, upstream, again: false });
+                if self.parts().pool.claim(upstream, at) {
+                    return self.send(flight, Attempt { id, upstream, again: false });
+                }
+                // Another request tries it meanwhile.
+                self.parts().relayed.end(vec![(id, RelayEnd::NotSent)]);
+                flight.tried.push(upstream);
+                return self.begin(flight, at);
             }
             // A defect in the ledger: what waits must have no row.
             (Begun::New(id), _) => {
@@ -317,22 +325,22 @@ impl RelaySubmission {
                 None => {
                     self.parts().relayed.end(vec![(id, RelayEnd::Refused)]);
                     tracing::warn!(%upstream, "the upstream CA of an unresolved request is no longer configured");
-                    return self.begin(flight);
+                    return self.begin(flight, at);
                 }
             },
             (Begun::Repeat(issued), _) => Outcome::issued(issued),
             (Begun::InProgress, _) => Busy::InFlight.into(),
             (Begun::Held, _) => flight.permit.waits().unwrap_or(Busy::Upstream(UpstreamBusy::Unreachable)).into(),
-            (Begun::ClientRevoked, _) => self.refuse(&flight, Refusal::ClientRevoked),
-            (Begun::KeyOfAnother, _) => self.refuse(&flight, Refusal::KeyOfAnotherDevice),
-            (Begun::DeviceFull, _) => self.refuse(&flight, Refusal::DeviceFull(certificates_max)),
+            (Begun::ClientRevoked, _) => self.refuse(&flight, Refusal::ClientRevoked, at),
+            (Begun::KeyOfAnother, _) => self.refuse(&flight, Refusal::KeyOfAnotherDevice, at),
+            (Begun::DeviceFull, _) => self.refuse(&flight, Refusal::DeviceFull(certificates_max), at),
             (Begun::Full, _) => Busy::Ledger(LedgerFault::Full).into(),
         };
         flight.end(outcome);
     }
 
-    fn refuse<J: Send + 'static>(&self, flight: &RelayFlight<J>, why: Refusal) -> Outcome {
-        self.audit(vec![flight.permit.refused(&why, self.utc)]);
+    fn refuse<J: Send + 'static>(&self, flight: &RelayFlight<J>, why: Refusal, at: UnixTime) -> Outcome {
+        self.audit(vec![flight.permit.refused(&why, at)]);
         Outcome::Refused(why)
     }
 
@@ -352,6 +360,8 @@ impl RelaySubmission {
 
     fn replied<J: Send + 'static>(self, mut flight: RelayFlight<J>, attempt: Attempt, reply: UpstreamReply) {
         let UpstreamReply { at, answer } = reply;
+        // As at the submission: never before the ledger's latest row.
+        let at = at.max(self.utc);
         let (pool, relayed) = (Arc::clone(&self.parts().pool), Arc::clone(&self.parts().relayed));
         let end = |end| relayed.end(vec![(attempt.id, end)]);
         let answer = match answer {
@@ -363,7 +373,7 @@ impl RelaySubmission {
                     return flight.end(Busy::Upstream(UpstreamBusy::Unreachable).into());
                 }
                 flight.tried.push(attempt.upstream);
-                return self.begin(flight);
+                return self.begin(flight, at);
             }
             Err(UpstreamFailure::Unknown) => {
                 pool.failed(attempt.upstream, at, &UpstreamFailure::Unknown);
@@ -371,19 +381,22 @@ impl RelaySubmission {
                 return flight.end(Busy::Upstream(UpstreamBusy::Silent).into());
             }
             Err(UpstreamFailure::TooLong) => {
+                pool.succeeded(attempt.upstream);
                 end(RelayEnd::Refused);
-                let outcome = self.refuse_answer(&flight, attempt, UpstreamAnswerFlaw::TooLong);
+                let outcome = self.refuse_answer(&flight, attempt, (UpstreamAnswerFlaw::TooLong, at));
                 return flight.end(outcome);
             }
         };
         pool.succeeded(attempt.upstream);
+        // What the upstream says now ends this attempt. An earlier one may have been answered with a certificate that was lost.
+        let end = |how| end(if attempt.again { RelayEnd::Unknown } else { how });
         match Answered::read(&answer, &mut flight.permit, at, &*self.parts().random) {
             Answered::Certificate(certificate, private_key) => {
                 self.record(flight, attempt, (&certificate, private_key, at));
             }
             Answered::Refused(why, how) => {
                 end(how);
-                let outcome = self.refuse(&flight, Refusal::Upstream(why));
+                let outcome = self.refuse(&flight, Refusal::Upstream(why), at);
                 flight.end(outcome);
             }
             Answered::Later(busy, how) => {
@@ -392,7 +405,7 @@ impl RelaySubmission {
             }
             Answered::Flawed(flaw, how) => {
                 end(how);
-                let outcome = self.refuse_answer(&flight, attempt, flaw);
+                let outcome = self.refuse_answer(&flight, attempt, (flaw, at));
                 flight.end(outcome);
             }
         }
@@ -402,11 +415,11 @@ impl RelaySubmission {
         &self,
         flight: &RelayFlight<J>,
         attempt: Attempt,
-        flaw: UpstreamAnswerFlaw,
+        (flaw, at): (UpstreamAnswerFlaw, UnixTime),
     ) -> Outcome {
         let name = self.parts().pool.name(attempt.upstream).map_or("", |name| name);
         tracing::warn!(upstream = name, device = %flight.permit.device().id.as_str(), "nothing is passed on: {flaw}");
-        self.refuse(flight, Refusal::UpstreamAnswer(flaw))
+        self.refuse(flight, Refusal::UpstreamAnswer(flaw), at)
     }
 
     /// A certificate is passed on when it is durable. If the ledger cannot write it, the row is unresolved, and the repeat asks the same upstream

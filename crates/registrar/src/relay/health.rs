@@ -56,22 +56,22 @@ impl UpstreamPool {
         self.upstreams.iter().position(|(name, _)| **name == *wanted)
     }
 
-    /// The first healthy upstream that was not tried, else one whose rest is over; `None` if all of them rest.
+    /// The first healthy upstream that was not tried, else one whose rest is over; `None` if all of them rest. It changes nothing: whether a request
+    /// is sent at all is decided later, and only then [`Self::claim`] is asked.
     pub(super) fn choose(&self, at: UnixTime, tried: &[usize]) -> Option<usize> {
         let open = || (0..self.upstreams.len()).filter(|place| !tried.contains(place));
-        let now = at.as_secs();
-        open().find(|place| self.health(*place).rests.is_none()).or_else(|| {
-            open().find(|place| {
-                let mut health = self.lock(*place);
-                // A clock that was set back does not prolong a rest.
-                let is_over = health.rests.is_some_and(|(until, since)| until <= now || now < since);
-                if is_over {
-                    // Only this request tries it.
-                    health.rests = Some((now + pause(health.failures), now));
-                }
-                is_over
-            })
-        })
+        let is_healthy = |place: &usize| self.lock(*place).rests.is_none();
+        open().find(is_healthy).or_else(|| open().find(|place| self.lock(*place).may_be_asked(at)))
+    }
+
+    /// Whether a request that is about to be sent may go to this upstream. Where its rest is over, only one request tries it.
+    pub(super) fn claim(&self, upstream: usize, at: UnixTime) -> bool {
+        let mut health = self.lock(upstream);
+        let may = health.may_be_asked(at);
+        if may && health.rests.is_some() {
+            health.rest(at);
+        }
+        may
     }
 
     pub(super) fn succeeded(&self, upstream: usize) {
@@ -85,20 +85,28 @@ impl UpstreamPool {
     pub(super) fn failed(&self, upstream: usize, at: UnixTime, why: &dyn std::fmt::Display) {
         let mut health = self.lock(upstream);
         health.failures = health.failures.saturating_add(1);
-        let now = at.as_secs();
-        health.rests = Some((now + pause(health.failures), now));
+        health.rest(at);
         // Once at the beginning, and then each time the pause doubles.
         if health.failures.is_power_of_two() {
             tracing::warn!(upstream = %self.upstreams[upstream].0, failures = health.failures, "upstream CA: {why}");
         }
     }
 
-    fn health(&self, upstream: usize) -> Health {
-        *self.lock(upstream)
-    }
-
     fn lock(&self, upstream: usize) -> std::sync::MutexGuard<'_, Health> {
         self.upstreams[upstream].1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Health {
+    /// Whether it is healthy, or its rest is over. A clock that was set back does not prolong a rest.
+    fn may_be_asked(&self, at: UnixTime) -> bool {
+        let now = at.as_secs();
+        self.rests.is_none_or(|(until, since)| until <= now || now < since)
+    }
+
+    fn rest(&mut self, at: UnixTime) {
+        let now = at.as_secs();
+        self.rests = Some((now + pause(self.failures), now));
     }
 }
 
@@ -124,14 +132,19 @@ mod tests {
         assert_eq!(pool.choose(at(100), &[]), Some(1), "the other one is healthy");
         pool.failed(1, at(100), &"refused");
         assert_eq!(pool.choose(at(100), &[]), None, "all of them rest");
-        assert_eq!(pool.choose(at(101), &[]), Some(0), "the rest is over");
-        assert_eq!(pool.choose(at(101), &[0]), Some(1));
+        for _ in 0..2 {
+            assert_eq!(pool.choose(at(101), &[]), Some(0), "the rest is over, and looking uses up nothing");
+        }
+        assert!(pool.claim(0, at(101)) && !pool.claim(0, at(101)), "one request tries it");
+        assert_eq!(pool.choose(at(101), &[]), Some(1));
+        assert!(pool.claim(1, at(101)));
         assert_eq!(pool.choose(at(101), &[]), None, "one request each");
         pool.failed(0, at(101), &"refused");
         assert_eq!(pool.choose(at(102), &[1]), None, "it rests for two seconds now");
         assert_eq!(pool.choose(at(103), &[1]), Some(0));
         pool.succeeded(0);
         assert_eq!(pool.choose(at(103), &[]), Some(0));
+        assert!(pool.claim(0, at(103)) && pool.claim(0, at(103)), "it is healthy: everybody asks it");
     }
 
     #[test]

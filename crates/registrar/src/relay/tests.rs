@@ -1,6 +1,7 @@
 //! What a Registrar does with lying, slow and failing upstreams, in virtual time: the test plays the upstream and says when it answers.
 
 mod answers;
+mod failover;
 mod keys;
 mod repeats;
 mod requests;
@@ -206,20 +207,22 @@ impl Scene {
         outcomes.remove(0).1
     }
 
-    fn certificates(&self) -> Vec<Vec<u8>> {
-        let listed: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    fn rows(&self) -> Vec<authority::RelayEntry> {
+        let listed: Arc<Mutex<Vec<authority::RelayEntry>>> = Arc::default();
         let found = Arc::clone(&listed);
-        self.relayed.relayed(
-            RelayQuery { rows_max: 99, ..RelayQuery::default() },
-            Box::new(move |rows| {
-                for row in rows.unwrap().rows {
-                    if let RelayStage::Recorded(all) = row.stage {
-                        found.lock().unwrap().extend(all.iter().map(|it| it.record.issued.certificate.clone()));
-                    }
-                }
-            }),
-        );
-        listed.lock().unwrap().clone()
+        let query = RelayQuery { rows_max: 99, ..RelayQuery::default() };
+        self.relayed.relayed(query, Box::new(move |rows| *found.lock().unwrap() = rows.unwrap().rows));
+        let rows = listed.lock().unwrap().clone();
+        rows
+    }
+
+    fn certificates(&self) -> Vec<Vec<u8>> {
+        let recorded = |row: authority::RelayEntry| match row.stage {
+            RelayStage::Recorded(all) => all,
+            RelayStage::InFlight | RelayStage::Unresolved => Vec::new(),
+        };
+        let certificates = self.rows().into_iter().flat_map(recorded);
+        certificates.map(|it| it.record.issued.certificate.clone()).collect()
     }
 }
 

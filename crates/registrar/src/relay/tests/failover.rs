@@ -1,0 +1,87 @@
+//! Which upstream is asked, and when: one that failed rests, and is tried by one request that is really sent.
+
+use super::*;
+
+/// A scene whose two upstreams have failed at `NOW`.
+fn both_failed() -> Scene {
+    let scene = Scene::new();
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, scene.csr(&new_key(), None)));
+    for _ in 0..2 {
+        scene.reply(NOW, Err(UpstreamFailure::NotSent));
+    }
+    assert!(matches!(scene.outcome(), Outcome::Later { why: Busy::Upstream(UpstreamBusy::Unreachable), .. }));
+    scene
+}
+
+#[test]
+fn a_request_that_sends_nothing_does_not_use_up_the_trial_of_an_upstream_that_rests() {
+    let scene = Scene::new();
+    let repeated = scene.csr(&new_key(), None);
+    let key = new_key();
+    let good = certs_only(&[&scene.issuing.device(&key, years())]);
+    let answered = scene.csr(&key, None);
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, answered.clone()));
+    scene.reply(NOW, Ok(answer(200, CERTS_ONLY, good)));
+    assert!(matches!(scene.outcome(), Outcome::Issued { .. }));
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, repeated));
+    for _ in 0..2 {
+        scene.reply(NOW, Err(UpstreamFailure::NotSent));
+    }
+    assert!(matches!(scene.outcome(), Outcome::Later { .. }));
+    // Both rest for a second. A repeat is answered by the ledger, any number of times.
+    for _ in 0..3 {
+        scene.submit(NOW + 1, scene.job(Function::SimpleEnroll, answered.clone()));
+        assert!(matches!(scene.outcome(), Outcome::Issued { .. }));
+    }
+    let other = scene.csr(&new_key(), None);
+    scene.submit(NOW + 1, scene.job(Function::SimpleEnroll, other));
+    assert_eq!(scene.sent().len(), 1, "the trial is still there for a request that is sent");
+    assert_eq!(scene.sent()[0].0, "a");
+}
+
+#[test]
+fn an_upstream_whose_rest_is_over_is_tried_by_one_request() {
+    let scene = both_failed();
+    let jobs: Vec<Job> = (0..3).map(|_| scene.job(Function::SimpleEnroll, scene.csr(&new_key(), None))).collect();
+    for job in jobs {
+        scene.submit(NOW + 1, job);
+    }
+    let sent: Vec<String> = scene.sent().into_iter().map(|(upstream, ..)| upstream).collect();
+    assert_eq!(sent, ["a", "b"], "one each, and the third one waits for what they find");
+    assert!(matches!(scene.outcome(), Outcome::Later { why: Busy::Upstream(UpstreamBusy::Unreachable), .. }));
+    assert!(scene.rows().iter().all(|row| matches!(row.stage, RelayStage::InFlight)), "it left no row");
+    assert_eq!(scene.rows().len(), 2);
+}
+
+/// The lifetime of an attempt counts from the attempt: a slow first upstream takes nothing from the second one's.
+#[test]
+fn a_fail_over_begins_at_the_time_of_the_reply() {
+    let scene = Scene::new();
+    let csr = scene.csr(&new_key(), None);
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, csr));
+    scene.reply(NOW + 50, Err(UpstreamFailure::NotSent));
+    assert_eq!(scene.sent()[0].0, "b");
+    let rows = scene.rows();
+    assert_eq!((rows.len(), rows[0].request.at), (1, at(NOW + 50)));
+}
+
+/// What the upstream says to the repeat does not tell what became of the first attempt.
+#[test]
+fn a_refusal_of_the_repeat_does_not_send_an_unknown_request_to_another_upstream() {
+    for status in [503, 429, 403, 302] {
+        let scene = Scene::new();
+        let csr = scene.csr(&new_key(), None);
+        scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
+        scene.reply(NOW, Err(UpstreamFailure::Unknown));
+        drop(scene.outcome());
+        for round in 1..3 {
+            scene.submit(NOW + round, scene.job(Function::SimpleEnroll, csr.clone()));
+            assert_eq!(scene.sent()[0].0, "a", "{status}");
+            scene.reply(NOW + round, Ok(answer(status, "text/plain", "")));
+            drop(scene.outcome());
+        }
+        // The first upstream fails now: the second one is the healthy one.
+        scene.submit(NOW + 3, scene.job(Function::SimpleEnroll, csr));
+        assert_eq!(scene.sent()[0].0, "a", "{status}");
+    }
+}
