@@ -19,6 +19,7 @@ use crate::batch::NextStep;
 use crate::ca_profile::CaProfile;
 use crate::checks::{self, KeyRules, SanRules, admits, renews, waits};
 use crate::device::Device;
+use crate::entry::Locator;
 use crate::function::Function;
 use crate::idempotency::{Key, RepeatWindow};
 use crate::intent::{Adoption, Intent, Record};
@@ -71,20 +72,16 @@ impl VerifiedJob {
         }
     }
 
-    /// The device whose last certificate has to be known before this job is decided: the one that a Registrar renews for.
-    pub(crate) fn renewed_for(&self) -> Option<&Device> {
+    /// The certificate that has to be known before this job is decided: the one that a Registrar renews for a device.
+    pub(crate) fn renewed_for(&self) -> Option<Locator> {
         let renews = self.origin == Origin::Registrar && renews(self.function, self.origin);
-        self.device.as_ref().filter(|_| renews)
+        let device = self.device.clone().filter(|_| renews)?;
+        Some(Locator::NewestOf { device, profile: Arc::clone(self.profile.shared_name()) })
     }
 
     /// The same job with the certificate that it renews.
     pub(crate) fn renewing(self, predecessor: Arc<Certificate>) -> Self {
         Self { predecessor: Some(predecessor), ..self }
-    }
-
-    /// Name of the profile that the job asks for.
-    pub(crate) fn profile_name(&self) -> &str {
-        self.profile.name()
     }
 
     /// What the request asks for, without its key.

@@ -81,8 +81,14 @@ pub enum Locator {
     Serial(Serial),
     /// The row of this serial number if it has the certificate with this digest.
     Certificate(Serial, Digest),
-    /// The device's newest row with a certificate, in any profile.
-    NewestOf(Device),
+    /// The device's certificate in the profile: the newest one that is not revoked, or else the newest one. So neither a certificate of another
+    /// profile stands before it, nor one whose key did not reach the device, which is revoked.
+    NewestOf {
+        /// The device.
+        device: Device,
+        /// The name of the profile.
+        profile: Arc<str>,
+    },
 }
 
 impl Locator {

@@ -73,11 +73,10 @@ impl<J: Send + 'static> Authority<J> for CaAuthority {
         if verified.states().all(|job| job.renewed_for().is_none()) {
             return submission.ask_standing(verified);
         }
-        let (renewed, others) =
-            verified.divide(|job| match job.renewed_for().map(|it| Locator::NewestOf(it.clone())) {
-                Some(newest) => NextStep::On((job, newest)),
-                None => NextStep::Aside(job),
-            });
+        let (renewed, others) = verified.divide(|job| match job.renewed_for() {
+            Some(newest) => NextStep::On((job, newest)),
+            None => NextStep::Aside(job),
+        });
         submission.clone().ask_predecessors(renewed);
         submission.ask_standing(others);
     }
@@ -180,13 +179,11 @@ impl Submission {
             }
         };
         let mut refused = Vec::new();
-        let renewing = batch.advance_with(found, |(job, _), newest| {
-            match vouched::predecessor(newest, job.profile_name(), self.utc) {
-                Ok(predecessor) => Ok(job.renewing(predecessor)),
-                Err(why) => {
-                    refused.push(job.refused(&why, None, self.utc));
-                    Err(why.into())
-                }
+        let renewing = batch.advance_with(found, |(job, _), newest| match vouched::predecessor(newest, self.utc) {
+            Ok(predecessor) => Ok(job.renewing(predecessor)),
+            Err(why) => {
+                refused.push(job.refused(&why, None, self.utc));
+                Err(why.into())
             }
         });
         self.audit(refused);

@@ -280,11 +280,14 @@ impl Rows {
             Locator::Certificate(serial, digest) => {
                 self.by_certificate.get(digest).copied().filter(|held| held == serial)
             }
-            Locator::NewestOf(device) => {
-                let issued = |serial: &&Serial| {
-                    self.by_serial.get(serial).is_some_and(|row| RowState::Issued.holds_for(&row.entry))
+            Locator::NewestOf { device, profile } => {
+                let is = |state: RowState, serial: &Serial| {
+                    let row = self.by_serial.get(serial).map(|row| &row.entry);
+                    row.is_some_and(|row| *row.intent.profile == **profile && state.holds_for(row))
                 };
-                self.devices.get(device)?.serials.iter().rev().find(issued).copied()
+                let serials = &self.devices.get(device)?.serials;
+                let newest = |state| serials.iter().rev().find(|serial| is(state, serial)).copied();
+                newest(RowState::Good).or_else(|| newest(RowState::Issued))
             }
         }
     }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use authority::{
-    Arrival, CaProfile, CaProfileFault, CaProfileSpec, Function, Job, Ledger, Locator, MemoryLedger, Origin, Profile,
-    ProfileFault, Refusal, SanKind, VerifySignatures,
+    Arrival, Authority, CaProfile, CaProfileFault, CaProfileSpec, Function, Job, Ledger, Locator, MemoryLedger, Origin,
+    Profile, ProfileFault, Refusal, SanKind, VerifySignatures,
 };
 use pki::{AnchorId, Certificate, GeneralNames, Name, oid};
 
 use crate::support::{
-    DAY, Device, START, TLS_UNIQUE, World, dns, issued, key, locator, refused, revoke, run_one, subject_of,
+    DAY, Device, START, TLS_UNIQUE, World, at, dns, issued, key, locator, refused, revoke, run_one, subject_of,
 };
 
 /// A world with a Registrar, whose certificate is not that of any device of the profile.
@@ -143,15 +143,36 @@ fn there_is_nothing_to_renew_without_a_good_certificate_of_this_profile() {
     let over = first.validity.not_after.as_secs() + 1;
     assert_eq!(refused(renew(over)), Refusal::NothingToRenew, "expired");
 
-    let other_profile = site.world.profile_with(|spec| spec.profile.name = "others".into());
-    let of_other = site.world.enroll(&other_profile, &device, device.csr());
-    issued(run_one(&issuer, START + 1, of_other));
-    assert_eq!(refused(renew(START + 2)), Refusal::ClientOfAnotherProfile("others".into()));
-
+    revoke(&*ledger, &first);
+    assert_eq!(refused(renew(START + 1)), Refusal::PredecessorRevoked);
     let again = device.csr_for(&key(&site.world.random).0, device.idevid.subject(), &GeneralNames::empty(), None);
-    let last = issued(run_one(&issuer, START + 3, site.asks(Function::SimpleEnroll, again)));
-    revoke(&*ledger, &last);
-    assert_eq!(refused(renew(START + 4)), Refusal::PredecessorRevoked);
+    let other = site.world.device(2);
+    let last = issued(run_one(&issuer, START + 3, site.asks(Function::SimpleEnroll, other.csr())));
+    Authority::<u32>::undelivered(&*issuer, at(START + 3), &last);
+    let renewal = site.asks(Function::SimpleReenroll, other.csr());
+    assert_eq!(refused(run_one(&issuer, START + 4, renewal)), Refusal::NothingToRenew, "it never got one");
+    issued(run_one(&issuer, START + 5, site.asks(Function::SimpleEnroll, again)));
+    issued(renew(START + 6));
+}
+
+/// A certificate that the device cannot use, or that does not belong to the profile, stands before none that it can.
+#[test]
+fn a_later_certificate_of_another_profile_or_one_that_did_not_arrive_does_not_keep_a_device_from_renewing() {
+    let site = Site::new();
+    let (issuer, ledger) = site.world.plain();
+    let device = site.world.device(1);
+    let fresh = || {
+        let subject = device.idevid.subject();
+        device.csr_for(&key(&site.world.random).0, subject, &GeneralNames::empty(), None)
+    };
+    let renew = |at| issued(run_one(&issuer, at, site.asks(Function::SimpleReenroll, fresh())));
+    let good = issued(run_one(&issuer, START, site.asks(Function::SimpleEnroll, device.csr())));
+    let other_profile = site.world.profile_with(|spec| spec.profile.name = "others".into());
+    issued(run_one(&issuer, START + 1, site.world.enroll(&other_profile, &device, fresh())));
+    let lost = issued(run_one(&issuer, START + 2, site.asks(Function::SimpleEnroll, fresh())));
+    Authority::<u32>::undelivered(&*issuer, at(START + 2), &lost);
+    assert_eq!(subject_of(&renew(START + 3)).der(), subject_of(&good).der());
+    assert_eq!(ledger.issued_count(), 4);
 }
 
 #[test]

@@ -22,10 +22,17 @@ pub(super) fn locate(
             let is_it = |row: &LedgerEntry| row.issued().is_some_and(|issued| issued.digest == *digest);
             Ok(by_serial(connection, serials, serial)?.filter(|(_, row)| is_it(row)))
         }
-        Locator::NewestOf(device) => {
+        Locator::NewestOf { device, profile } => {
             let held = unmerged.of_device(connection, short_device(device))?;
-            let is_it = |row: &LedgerEntry| row.issued().is_some() && row.intent.device == *device;
-            newest(connection, held.iter().map(|entry| entry.number), is_it)
+            let is_it = |row: &LedgerEntry| {
+                row.issued().is_some() && row.intent.device == *device && row.intent.profile == *profile
+            };
+            let is_good = |row: &LedgerEntry| row.revocation.is_none() && is_it(row);
+            let numbers = || held.iter().map(|entry| entry.number);
+            match newest(connection, numbers(), is_good)? {
+                Some(found) => Ok(Some(found)),
+                None => newest(connection, numbers(), is_it),
+            }
         }
     }
 }

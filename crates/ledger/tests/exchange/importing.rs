@@ -80,9 +80,9 @@ fn an_export_of_an_import_is_the_same_bytes_with_another_key_of_serial_numbers()
         let (before, after) = (open(&old, 7), open(&new, key));
         for (number, serial) in (1..).zip(&serials) {
             assert_eq!(state(&before, *serial), state(&after, *serial));
-            let device = maker.row(number, *serial, START).0.intent.device;
-            let newest =
-                |ledger| ask(|done| Ledger::find(ledger, vec![Locator::NewestOf(device.clone())], done)).remove(0);
+            let intent = maker.row(number, *serial, START).0.intent;
+            let of = Locator::NewestOf { device: intent.device, profile: intent.profile };
+            let newest = |ledger| ask(|done| Ledger::find(ledger, vec![of.clone()], done)).remove(0);
             let (before, after) = (newest(&before), newest(&after));
             assert_eq!(before.map(|row| row.intent.serial), after.map(|row| row.intent.serial));
         }

@@ -239,6 +239,11 @@ impl Sample {
         Locator::Certificate(self.serial, self.certificate())
     }
 
+    /// What finds the newest certificate of its device by its profile.
+    pub(super) fn newest(&self) -> Locator {
+        Locator::NewestOf { device: self.device(), profile: self.profile.into() }
+    }
+
     pub(super) fn device(&self) -> Device {
         let id = DeviceId::new(&self.device).expect("the name of a device");
         Device { manufacturer: AnchorId::from_bytes([1; 32]), id }

@@ -8,7 +8,7 @@ use authority::{
 };
 
 use super::desk::{Desk, LIFE, Sample, WINDOW, reserve, utc};
-use super::revoking::revocation;
+use super::revoking::{revocation, revoke_one};
 
 /// Makes another intent of one.
 type Change = fn(Intent) -> Intent;
@@ -68,7 +68,8 @@ pub(super) fn a_row_is_found(desk: &Desk<'_>) {
     let [first, second, third] = [of_one(1, "p"), of_one(2, "q"), of_one(3, "p")];
     let other = desk.sample(4);
     let serial = |row: Locator| desk.find_one(row).map(|row| row.intent.serial);
-    let newest = || serial(Locator::NewestOf(first.device()));
+    let newest_in = |profile: &str| serial(Locator::NewestOf { device: first.device(), profile: profile.into() });
+    let newest = || newest_in("p");
 
     desk.same(serial(Locator::Serial(first.serial)), None, "nothing is found in an empty ledger");
     desk.same(newest(), None, "a device without a row has no newest one");
@@ -85,10 +86,16 @@ pub(super) fn a_row_is_found(desk: &Desk<'_>) {
         desk.same(serial(Locator::Serial(sample.serial)), Some(sample.serial), "by its serial");
         desk.same(serial(sample.locator()), Some(sample.serial), "by its certificate");
     }
-    desk.same(newest(), Some(second.serial), "the newest is what was reserved last, of whatever profile");
-    desk.same(serial(Locator::NewestOf(other.device())), Some(other.serial), "each device has a newest of its own");
+    desk.same(newest(), Some(first.serial), "the newest is what was reserved last, by the same profile");
+    desk.same(newest_in("q"), Some(second.serial), "each profile has a newest of its own");
+    desk.same(newest_in("r"), None, "none of a profile that issued nothing");
+    desk.same(serial(other.newest()), Some(other.serial), "each device has a newest of its own");
     desk.keep(std::slice::from_ref(&third));
     desk.same(newest(), Some(third.serial), "a newer one takes its place");
+    revoke_one(desk, third.locator(), 5);
+    desk.same(newest(), Some(first.serial), "a revoked one does not stand before one that is good");
+    revoke_one(desk, first.locator(), 6);
+    desk.same(newest(), Some(third.serial), "where all are revoked, the newest of them is found");
     desk.same(serial(Locator::Serial(desk.sample(9).serial)), None, "no row of an unknown serial");
     desk.same(serial(desk.sample(9).locator()), None, "no row of an unknown certificate");
 }
@@ -214,7 +221,7 @@ pub(super) fn an_abandoned_reservation_is_no_certificate(desk: &Desk<'_>) {
     desk.same(desk.record(vec![sample.record()]), vec![Recorded::Abandoned], "a late certificate is turned away");
     let row = desk.find_one(Locator::Serial(sample.serial));
     desk.is(row.is_some_and(|row| matches!(row.stage, RowStage::Abandoned)), "its row is given up");
-    for locator in [sample.locator(), Locator::NewestOf(sample.device())] {
+    for locator in [sample.locator(), sample.newest()] {
         desk.is(desk.find_one(locator).is_none(), "it is found as no certificate");
     }
     desk.is(desk.standing(&[&sample]).remove(0).holder.is_none(), "its certificate has no holder");

@@ -72,7 +72,7 @@ pub(super) fn refusals_take_nothing_from_enrolments(desk: &Desk<'_>) {
     let holders = desk.standing(&[&first, &second]).into_iter().map(|it| it.holder.map(|holder| holder.device));
     desk.same(holders.collect(), vec![Some(first.device()), Some(second.device())], "clients stand as before");
     let unknown = Sample { device: "refused-0-1".to_owned(), ..third };
-    desk.is(desk.find_one(Locator::NewestOf(unknown.device())).is_none(), "a device that was refused has no row");
+    desk.is(desk.find_one(unknown.newest()).is_none(), "a device that was refused has no row");
     desk.same(desk.ledger.time(), Some(utc(first.at)), "a refusal is later, and does not move the time");
     desk.same(desk.ledger.writes().fault, None, "it writes");
     desk.same(desk.health().room, empty.room.map(|room| room.saturating_sub(2)), "refusals take no room of rows");

@@ -23,7 +23,7 @@ pub(super) fn the_first_revocation_stands(desk: &Desk<'_>) {
     let [sample, other] = [desk.sample(1), desk.sample(2)];
     desk.issue(&[sample.clone(), other.clone()]);
     revoke_one(desk, Locator::Serial(sample.serial), 5);
-    let locators = [Locator::Serial(sample.serial), sample.locator(), Locator::NewestOf(sample.device())];
+    let locators = [Locator::Serial(sample.serial), sample.locator(), sample.newest()];
     for (row, at) in locators.into_iter().zip(6..) {
         let again = desk.revoke(vec![Revoke { row: row.clone(), revocation: revocation(at) }]);
         desk.same(again, vec![Revoked::Before(revocation(5))], &format!("revoked before, by {row:?}"));
@@ -41,10 +41,10 @@ pub(super) fn what_no_row_has_is_not_revoked(desk: &Desk<'_>) {
     for row in [
         Locator::Serial(unknown.serial),
         unknown.locator(),
-        Locator::NewestOf(unknown.device()),
+        unknown.newest(),
         // A reservation has no certificate to be named by.
         sample.locator(),
-        Locator::NewestOf(sample.device()),
+        sample.newest(),
     ] {
         let answers = desk.revoke(vec![Revoke { row: row.clone(), revocation: revocation(5) }]);
         desk.same(answers, vec![Revoked::Unknown], &format!("no row of {row:?}"));
@@ -75,7 +75,7 @@ pub(super) fn a_revocation_is_seen_by_the_next_standing(desk: &Desk<'_>) {
         findings.into_iter().map(|it| it.holder.map(|holder| holder.state)).collect()
     };
     desk.same(states(), vec![Some(State::Good); 2], "before");
-    revoke_one(desk, Locator::NewestOf(first.device()), 5);
+    revoke_one(desk, first.newest(), 5);
     desk.same(states(), vec![Some(State::Revoked(revocation(5))), Some(State::Good)], "after");
 }
 
