@@ -8,6 +8,7 @@ use pki::linking::SessionLink;
 use pki::{Certificate, CsrContents, GeneralName, GeneralNames, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
+use crate::arrival::Arrival;
 use crate::ca_profile::KeyTypes;
 use crate::function::Function;
 use crate::job::TlsUnique;
@@ -52,11 +53,22 @@ pub(crate) fn waits(registration: Registration, utc: UnixTime) -> Option<Busy> {
 
 /// RFC 7030 §3.5: the client puts the base64 of tls-unique in challengePassword, and the server MUST verify it if it is present; RFC 7894 §3.3
 /// has estIdentityLinking for the same. Without extended master secret tls-unique does not identify one session (RFC 7627 §5.4) and proves
-/// nothing.
-pub(crate) fn check_link(csr: &CsrContents, tls_unique: Option<&TlsUnique>, required: bool) -> Result<(), Refusal> {
+/// nothing. Over HTTPS there is nothing to compare it with.
+pub(crate) fn check_link(
+    csr: &CsrContents,
+    arrival: &Arrival,
+    tls_unique: Option<&TlsUnique>,
+    required: bool,
+) -> Result<(), Refusal> {
     let is_linked = csr.challenge_password().is_some() || csr.identity_linking().is_some();
     if !is_linked && !required {
         return Ok(());
+    }
+    match arrival {
+        Arrival::Https => return Err(Refusal::ChallengeOverHttps),
+        // The link is to the session between the device and the Registrar, which compared it (RFC 9148 §5).
+        Arrival::Registrar(_) => return Ok(()),
+        Arrival::Coaps => {}
     }
     match csr.link(tls_unique.ok_or(Refusal::ChallengeUnbound)?) {
         SessionLink::Matches => Ok(()),

@@ -17,7 +17,7 @@ use rustls_pki_types::UnixTime;
 use crate::arrival::Arrival;
 use crate::batch::NextStep;
 use crate::ca_profile::CaProfile;
-use crate::checks::{self, KeyRules, SanRules, admits, renews, waits};
+use crate::checks::{KeyRules, SanRules, admits, check_link, renews, waits};
 use crate::device::Device;
 use crate::entry::Locator;
 use crate::function::Function;
@@ -92,6 +92,11 @@ impl VerifiedJob {
     /// The certificate whose names are kept: see [`Permit::holder`].
     fn holder(&self) -> &Arc<Certificate> {
         self.predecessor.as_ref().unwrap_or(&self.client)
+    }
+
+    /// The certificate of the device, to whose key another key can be encrypted: the key of a Registrar is not that of its device.
+    fn key_holder(&self) -> Option<&Certificate> {
+        Some(&*self.client).filter(|_| self.origin != Origin::Registrar)
     }
 
     /// Whether a Registrar vouches for the names of the request, and no certificate of the device limits them.
@@ -231,7 +236,8 @@ pub(crate) fn decide(
     let names = Digest::of_parts(&[verified.csr().subject().der(), verified.csr().san().der()]);
     let holder = Arc::clone(verified.holder());
     let VerifiedJob { function, profile, rules, client, anchor, origin, peer, request, cipher_bits, .. } = verified;
-    let made = request.certified(&occasion.key_delivery(&client, &rules, cipher_bits));
+    let key_holder = Some(&*client).filter(|_| origin != Origin::Registrar);
+    let made = request.certified(&occasion.key_delivery(key_holder, &rules, cipher_bits));
     let CertifiedKey { public_key, private_key, san, digest } =
         made.ok_or_else(|| Outcome::from(Busy::Signer(SignerFault::Failed)))?;
     let key = Key::new(function, profile.name(), &device, &digest);
@@ -267,12 +273,13 @@ fn check(
         Identified::Unasked(unasked) => return Ok(NextStep::Aside(unasked)),
     };
     admits(verified.profile.spec().mode, finding.registration)?;
-    check_link(verified)?;
+    let required = verified.profile.spec().require_linking;
+    check_link(verified.csr(), &verified.arrival, verified.tls_unique.as_ref(), required)?;
     check_requested(verified.csr())?;
     match &verified.request {
         JobRequest::OwnKey(csr) => check_key(verified, csr)?,
         JobRequest::ServerKey(contents) => {
-            occasion.key_delivery(&verified.client, &verified.rules, verified.cipher_bits).check(contents)?;
+            occasion.key_delivery(verified.key_holder(), &verified.rules, verified.cipher_bits).check(contents)?;
         }
     }
     check_san(verified)?;
@@ -409,17 +416,6 @@ fn unrecorded(verified: &VerifiedJob, occasion: &Occasion<'_>) -> Result<Identif
     let device = verified.rules.device_unrecorded(&verified.profile, &verified.client);
     let device = device.ok_or(Refusal::ClientNotInLedger)?;
     Ok(Identified::Unasked(Unasked { device, row: LedgerRow::Absent }))
-}
-
-fn check_link(verified: &VerifiedJob) -> Result<(), Refusal> {
-    let (csr, required) = (verified.csr(), verified.profile.spec().require_linking);
-    let is_linked = csr.challenge_password().is_some() || csr.identity_linking().is_some();
-    match verified.arrival {
-        Arrival::Https if is_linked || required => Err(Refusal::ChallengeOverHttps),
-        // The link is to the session between the device and the Registrar, which compared it (RFC 9148 §5).
-        Arrival::Registrar(_) | Arrival::Https => Ok(()),
-        Arrival::Coaps => checks::check_link(csr, verified.tls_unique.as_ref(), required),
-    }
 }
 
 fn check_key(verified: &VerifiedJob, csr: &VerifiedCsr) -> Result<(), Refusal> {

@@ -21,6 +21,7 @@ use pki::{Certificate, CsrContents, Curve, GeneratedKey, PrivateKey, PublicKeyIn
 use zeroize::Zeroizing;
 
 use crate::ca_profile::CaProfile;
+use crate::cipher::check_cipher;
 use crate::random::Random;
 use crate::refusal::{KeyProtectionFlaw, Refusal};
 
@@ -64,7 +65,8 @@ impl fmt::Debug for KeyPackageSigner {
 /// The circumstances of a request for a key.
 #[derive(Clone, Copy)]
 pub(crate) struct KeyDeliveryTerms<'a> {
-    pub(crate) client: &'a Certificate,
+    /// The certificate of the device; `None` if a Registrar authenticated in its place.
+    pub(crate) client: Option<&'a Certificate>,
     pub(crate) rules: &'a CaProfile,
     /// The strength of the session's cipher.
     pub(crate) cipher_bits: u16,
@@ -106,12 +108,7 @@ impl<'a> KeyDeliveryTerms<'a> {
     fn envelope(&self, csr: &'a CsrContents) -> Result<Option<Envelope<'a>>, Refusal> {
         let wanted = csr.key_protection();
         let recipient = match (wanted.decrypt_key_id, wanted.asymm_decrypt_key_id) {
-            (None, None) => {
-                // RFC 7030 §4.4: "The cipher suite used to return the private key and certificate MUST offer confidentiality commensurate with
-                // the private key being delivered to the client."
-                let is_enough = self.cipher_bits >= self.curve().security_bits();
-                return if is_enough { Ok(None) } else { Err(Refusal::KeyCipher(self.curve())) };
-            }
+            (None, None) => return check_cipher(self.cipher_bits, self.curve()).map(|()| None),
             (Some(id), None) => self.symmetric(id),
             (None, Some(id)) => self.asymmetric(id),
             (Some(_), Some(_)) => Err(KeyProtectionFlaw::TwoKeys),
@@ -137,15 +134,16 @@ impl<'a> KeyDeliveryTerms<'a> {
     /// RFC 7093 §2. RFC 7030 §4.4.1.2: "If the key identified is bound to an X.509 certificate, then the key MUST either explicitly support
     /// keyTransport or keyAgreement or its use MUST be unrestricted."
     fn asymmetric(&self, id: &'a [u8]) -> Result<KeyRecipient<'a>, KeyProtectionFlaw> {
-        let public_key = self.client.public_key();
-        let is_named = match self.client.subject_key_id() {
+        let client = self.client.ok_or(KeyProtectionFlaw::UnknownAsymmetricKey)?;
+        let public_key = client.public_key();
+        let is_named = match client.subject_key_id() {
             Some(own) => own == id,
             None => public_key.key_identifier() == id,
         };
         if !is_named {
             return Err(KeyProtectionFlaw::UnknownAsymmetricKey);
         }
-        if self.client.key_usage().is_some_and(|usage| !usage.key_agreement()) {
+        if client.key_usage().is_some_and(|usage| !usage.key_agreement()) {
             return Err(KeyProtectionFlaw::KeyUsage);
         }
         Ok(KeyRecipient::KeyAgreement { id, public_key })

@@ -30,6 +30,7 @@ mod ca;
 mod ca_authority;
 mod ca_profile;
 mod checks;
+mod cipher;
 mod clock_guard;
 mod collected;
 mod completion;

@@ -26,10 +26,10 @@ pub(crate) struct Occasion<'l> {
 }
 
 impl Occasion<'_> {
-    /// The circumstances of a request for a key: its client, the rules of its profile and the strength of its session's cipher.
+    /// The circumstances of a request for a key: the certificate of its device, the rules of its profile and the strength of its session's cipher.
     pub(crate) fn key_delivery<'a>(
         &'a self,
-        client: &'a Certificate,
+        client: Option<&'a Certificate>,
         rules: &'a CaProfile,
         cipher_bits: u16,
     ) -> KeyDeliveryTerms<'a> {

@@ -21,6 +21,7 @@ use rustls_pki_types::UnixTime;
 
 use crate::arrival::Arrival;
 use crate::checks::{KeyRules, SanRules, admits, check_link, renews, waits};
+use crate::cipher::check_cipher;
 use crate::device::Device;
 use crate::function::Function;
 use crate::idempotency::{Key, RepeatWindow};
@@ -47,8 +48,7 @@ pub struct RelayJob {
     origin: Origin,
     tls_unique: Option<TlsUnique>,
     cipher_bits: u16,
-    /// Whether a link to the session cannot be compared: the device came over HTTPS.
-    is_unlinkable: bool,
+    arrival: Arrival,
     peer: SocketAddr,
     request: JobRequest,
 }
@@ -71,7 +71,7 @@ impl RelayJob {
                 origin,
                 tls_unique: job.tls_unique,
                 cipher_bits: job.cipher_bits,
-                is_unlinkable: job.arrival == Arrival::Https,
+                arrival: job.arrival,
                 peer: job.peer,
                 request,
             }),
@@ -160,19 +160,9 @@ impl RelayJob {
         }
     }
 
-    /// Whether the cipher of the session is as strong as a key on this curve.
-    fn protects(&self, curve: Curve) -> bool {
-        self.cipher_bits >= curve.security_bits()
-    }
-
     fn check(&self) -> Result<(), Refusal> {
         let csr = self.request.contents();
-        let required = self.profile.spec().require_linking;
-        let is_linked = csr.challenge_password().is_some() || csr.identity_linking().is_some();
-        if self.is_unlinkable && (is_linked || required) {
-            return Err(Refusal::ChallengeOverHttps);
-        }
-        check_link(csr, self.tls_unique.as_ref(), required)?;
+        check_link(csr, &self.arrival, self.tls_unique.as_ref(), self.profile.spec().require_linking)?;
         check_requested(csr)?;
         let spec = self.rules.spec();
         match &self.request {
@@ -184,17 +174,13 @@ impl RelayJob {
                 };
                 rules.check(own, &self.profile, &self.client, self.origin)?;
             }
-            // RFC 7030 §4.4.1: what cannot be encrypted is refused, never sent in plain.
+            // What the upstream makes is judged when it comes: it is encrypted if the request asks for that, and the upstream knows whether it can.
+            JobRequest::ServerKey(_) if spec.server_keys == RelayedKeys::Upstream => {}
+            // RFC 7030 §4.4.1: what cannot be encrypted is refused, never sent in plain. No key of this server signs packages of keys.
             JobRequest::ServerKey(contents) if contents.key_protection().is_wanted() => {
                 return Err(Refusal::KeyProtection(KeyProtectionFlaw::NoSigner));
             }
-            JobRequest::ServerKey(_) => {
-                // RFC 7030 §4.4: no key leaves under a cipher that is weaker than it. What the upstream makes is judged when it comes.
-                let curve = spec.key_types.of_server_keys();
-                if spec.server_keys == RelayedKeys::Here && !self.protects(curve) {
-                    return Err(Refusal::KeyCipher(curve));
-                }
-            }
+            JobRequest::ServerKey(_) => check_cipher(self.cipher_bits, spec.key_types.of_server_keys())?,
         }
         let rules = SanRules {
             listed: &spec.san,
@@ -331,10 +317,24 @@ pub struct RelayPermit {
 }
 
 impl RelayPermit {
-    /// Whether a key on this curve that the upstream has made may be passed on: the profile certifies it, and the session's cipher is as strong.
+    /// Whether a key on this curve that the upstream has made may be passed on: the profile certifies it, and, unless it is encrypted to the device,
+    /// the session's cipher is as strong.
     #[must_use]
     pub fn may_pass_on(&self, curve: Curve) -> bool {
-        self.job.rules.spec().key_types.allow(curve) && self.job.protects(curve)
+        let is_protected = self.wants_envelope() || check_cipher(self.job.cipher_bits, curve).is_ok();
+        self.job.rules.spec().key_types.allow(curve) && is_protected
+    }
+
+    /// Whether the device asks for a key that only it can decrypt.
+    #[must_use]
+    pub fn wants_envelope(&self) -> bool {
+        self.job.request.contents().key_protection().is_wanted()
+    }
+
+    /// Whether the outcome belongs to one exchange alone: a key is delivered once, or its certificate is given up.
+    #[must_use]
+    pub fn is_for_one_exchange(&self) -> bool {
+        self.job.function == Function::ServerKeygen
     }
 
     /// What the upstream is asked for: a key that is made here is enrolled like a device's own.
