@@ -105,6 +105,14 @@ impl RelayProfile {
         if spec.issuers.iter().any(|issuer| !issuer.is_ca()) {
             return Err(RelayProfileFault::NotACa);
         }
+        // Anchors that are above no issuer of the profile are those of another CA: a device that took them for its own could verify neither its
+        // certificate nor its server. An issuer that is not in use yet need not be below them, and a root that cannot be read is not among them.
+        let authenticates = |listed: &Arc<Certificate>| {
+            spec.issuers.iter().any(|it| it.anchor_id() == listed.anchor_id() || it.verify_signed_by(listed).is_ok())
+        };
+        if !facts.ca_certificates.is_empty() && !facts.ca_certificates.iter().any(authenticates) {
+            return Err(RelayProfileFault::Anchors);
+        }
         let published = Published {
             ca_certificates: facts.ca_certificates,
             issuers: spec.issuers.clone(),
@@ -170,6 +178,8 @@ pub enum RelayProfileFault {
     NoIssuer,
     /// One of its issuers is not a CA.
     NotACa,
+    /// The CA certificates of the upstream are above none of its issuers.
+    Anchors,
 }
 
 impl fmt::Display for RelayProfileFault {
@@ -178,6 +188,9 @@ impl fmt::Display for RelayProfileFault {
             Self::Profile(fault) => fault.fmt(f),
             Self::NoIssuer => f.write_str("`issuers` is empty: no certificate that comes back could be passed on"),
             Self::NotACa => f.write_str("`issuers` holds a certificate that is not a CA's"),
+            Self::Anchors => {
+                f.write_str("cacerts lists none of the CAs in the profile's `issuers`, and none above them")
+            }
         }
     }
 }
