@@ -32,7 +32,7 @@ use crate::oid::{self, Oid};
 use crate::private_key::KeyError;
 
 pub(crate) use open::open_content;
-pub use open::{DecryptionKey, OpenedKey, open};
+pub use open::{DecryptionKey, OpenedKey, check_enveloped, open};
 pub use seal::{EnvelopeSecrets, seal};
 pub use signed::{KeyPackage, SignedKey};
 

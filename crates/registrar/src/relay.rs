@@ -37,7 +37,7 @@ use authority::{
 };
 use coap::Code;
 use pki::issue::RevocationReason;
-use pki::{Certificate, Digest, PrivateKey, SigningKey};
+use pki::{Certificate, Digest, SigningKey};
 use rustls_pki_types::UnixTime;
 
 use crate::status::HttpStatus;
@@ -261,7 +261,14 @@ impl RelaySubmission {
                 let single = single.take();
                 Box::new(move |outcome| single.into_iter().for_each(|single| single.finish_all(&outcome)))
             };
-            let joined = self.parts().flights.join(permit.key(), permit.device(), permit.client(), waiter);
+            let (flights, key) = (&self.parts().flights, permit.key());
+            let joined = if permit.is_for_one_exchange() {
+                // Its twin would get the same key, and the end of one exchange would decide about the certificate of both.
+                let claim = flights.claim(key, permit.device(), permit.client());
+                claim.map_or(Joined::Turned(Busy::InFlight), Joined::Claimed)
+            } else {
+                flights.join(key, permit.device(), permit.client(), waiter)
+            };
             match (joined, single) {
                 (Joined::Claimed(claim), Some(single)) => match self.authority.slot() {
                     Some(slot) => {
@@ -391,9 +398,7 @@ impl RelaySubmission {
         // What the upstream says now ends this attempt. An earlier one may have been answered with a certificate that was lost.
         let end = |how| end(if attempt.again { RelayEnd::Unknown } else { how });
         match Answered::read(&answer, &mut flight.permit, at, &*self.parts().random) {
-            Answered::Certificate(certificate, private_key) => {
-                self.record(flight, attempt, (&certificate, private_key, at));
-            }
+            Answered::Certificate(certificate, made) => self.record(flight, attempt, (&certificate, made, at)),
             Answered::Refused(why, how) => {
                 end(how);
                 let outcome = self.refuse(&flight, Refusal::Upstream(why), at);
@@ -428,7 +433,7 @@ impl RelaySubmission {
         self,
         flight: RelayFlight<J>,
         attempt: Attempt,
-        (certificate, private_key, at): (&Certificate, Option<PrivateKey>, UnixTime),
+        (certificate, made, at): (&Certificate, Option<MadeKey>, UnixTime),
     ) {
         let permit = &flight.permit;
         let validity = certificate.validity();
@@ -452,7 +457,7 @@ impl RelaySubmission {
             vec![record],
             Box::new(move |answer| {
                 self.resume(move |it| {
-                    let outcome = it.recorded(attempt, (issued, private_key), one(answer));
+                    let outcome = it.recorded(attempt, (issued, made), one(answer));
                     flight.end(outcome);
                 });
             }),
@@ -462,7 +467,7 @@ impl RelaySubmission {
     fn recorded(
         &self,
         attempt: Attempt,
-        (issued, private_key): (Arc<Issued>, Option<PrivateKey>),
+        (issued, made): (Arc<Issued>, Option<MadeKey>),
         answer: Result<Relayed, LedgerFault>,
     ) -> Outcome {
         match answer {
@@ -474,12 +479,10 @@ impl RelaySubmission {
                     "the upstream CA issued a second certificate for one request; both are recorded"
                 );
                 // The first one is the answer, unless its key is in no answer any more.
-                let issued = if private_key.is_some() { issued } else { first };
-                Outcome::Issued { issued, private_key: private_key.map(|key| Arc::new(MadeKey::Plain(key))) }
+                let issued = if made.is_some() { issued } else { first };
+                Outcome::Issued { issued, private_key: made.map(Arc::new) }
             }
-            Ok(Relayed::First) => {
-                Outcome::Issued { issued, private_key: private_key.map(|key| Arc::new(MadeKey::Plain(key))) }
-            }
+            Ok(Relayed::First) => Outcome::Issued { issued, private_key: made.map(Arc::new) },
             Ok(Relayed::Unknown) => Busy::Ledger(LedgerFault::Abandoned).into(),
             Err(fault) => {
                 self.parts().relayed.end(vec![(attempt.id, RelayEnd::Unknown)]);
@@ -492,7 +495,7 @@ impl RelaySubmission {
 /// What an upstream's answer is for the device.
 enum Answered {
     /// A certificate that can be passed on, and its private key if it was made for the device.
-    Certificate(Box<Certificate>, Option<PrivateKey>),
+    Certificate(Box<Certificate>, Option<MadeKey>),
     Refused(UpstreamRefusal, RelayEnd),
     Later(UpstreamBusy, RelayEnd),
     Flawed(UpstreamAnswerFlaw, RelayEnd),
@@ -503,7 +506,7 @@ impl Answered {
         let later = || UpstreamBusy::Later { wait: retry_after(answer.retry_after.as_deref(), at) };
         match answer.status {
             200 => match certificate(answer, permit, at, random) {
-                Ok((certificate, private_key)) => Self::Certificate(Box::new(certificate), private_key),
+                Ok((certificate, made)) => Self::Certificate(Box::new(certificate), made),
                 Err(flaw) => Self::Flawed(flaw, RelayEnd::Refused),
             },
             // RFC 7030 §4.2.3: "The client MUST wait at least the specified 'Retry-After' time before repeating the same request": the
@@ -532,31 +535,39 @@ impl Answered {
     }
 }
 
-/// The certificate of an answer, checked against the request.
+/// The certificate of an answer, checked against the request, and the key that was made for the device.
 fn certificate(
     answer: &HttpAnswer,
     permit: &mut RelayPermit,
     at: UnixTime,
     random: &dyn Random,
-) -> Result<(Certificate, Option<PrivateKey>), UpstreamAnswerFlaw> {
+) -> Result<(Certificate, Option<MadeKey>), UpstreamAnswerFlaw> {
     if permit.operation() == Function::ServerKeygen {
-        let (key, certificate) = read_key_and_certificate(answer)?;
-        let mut pair = None;
-        random.with_secure(&mut |source| pair = SigningKey::from_pkcs8(key.pkcs8(), source).ok());
-        let signer = pair.ok_or(UpstreamAnswerFlaw::PrivateKey)?;
+        let (made, certificate) = read_key_and_certificate(answer)?;
         if !permit.may_pass_on(certificate.public_key().curve()) {
             return Err(UpstreamAnswerFlaw::PrivateKey);
         }
-        permit.rules().judge(&certificate, signer.spki(), at).map_err(|flaw| match flaw {
+        let spki = match (&made, permit.wants_envelope()) {
+            (MadeKey::Plain(key), false) => {
+                let mut pair = None;
+                random.with_secure(&mut |source| pair = SigningKey::from_pkcs8(key.pkcs8(), source).ok());
+                pair.ok_or(UpstreamAnswerFlaw::PrivateKey)?.spki().to_vec()
+            }
+            // RFC 9148 §5: a key that is encrypted end to end stays so. Whether it is that of the certificate, only the device can see.
+            (MadeKey::Enveloped(_), true) => certificate.spki().to_vec(),
+            // RFC 7030 §4.4.1: what the device wants encrypted is never sent in plain, and what it cannot open is of no use to it.
+            (MadeKey::Plain(_), true) | (MadeKey::Enveloped(_), false) => return Err(UpstreamAnswerFlaw::PrivateKey),
+        };
+        permit.rules().judge(&certificate, &spki, at).map_err(|flaw| match flaw {
             UpstreamAnswerFlaw::OtherKey => UpstreamAnswerFlaw::PrivateKey,
             other => other,
         })?;
-        return Ok((certificate, Some(key)));
+        return Ok((certificate, Some(made)));
     }
     let certificate = read_certificate(answer)?;
     let spki = permit.spki().ok_or(UpstreamAnswerFlaw::OtherKey)?;
     permit.rules().judge(&certificate, spki, at)?;
-    Ok((certificate, permit.take_private_key()))
+    Ok((certificate, permit.take_private_key().map(MadeKey::Plain)))
 }
 
 /// An answer with the wrong number of rows counts as no answer.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{
-    Authority, Busy, CaAuthority, Collected, Deliver, Device, Function, Inquiry, Issued, Job, Ledger, LedgerEntry,
-    MemoryLedger, Origin, Outcome, Profile, Refusal, Registration, RowStage, Signer, Unrecorded,
+    Arrival, Authority, Busy, CaAuthority, Collected, Deliver, Device, Function, Inquiry, Issued, Job, Ledger,
+    LedgerEntry, MemoryLedger, Origin, Outcome, Profile, Refusal, Registration, RowStage, Signer, Unrecorded,
 };
 use pki::issue::Serial;
 use pki::{Certificate, Digest, GeneralNames};
@@ -81,6 +81,28 @@ fn every_job_asks_and_the_jobs_of_a_batch_share_one_question() {
     let serial = Some(row(&desk.ledger.inner, &first).intent.serial);
     let of_holder = Inquiry { client: first.digest, serial, device: None, profile: Arc::clone(&profile) };
     assert_eq!(desk.asked(), [[of_holder, of_factory(&two, second.device.clone())]]);
+}
+
+/// RFC 7030 §4.4: authorisation comes before a key is made.
+#[test]
+fn a_device_that_is_denied_gets_no_key_itself_nor_through_a_registrar() {
+    let desk = Desk::new();
+    let profile = desk.world.profile_with(|spec| {
+        spec.server_keys = true;
+        spec.profile.registrars = vec!["site".into()];
+    });
+    let (device, other) = (desk.world.device(1), desk.world.device(2));
+    desk.ledger.says("000001", Registration::Denied);
+    for arrival in [Arrival::Coaps, Arrival::Https, Arrival::Registrar("site".into())] {
+        let asks = |device: &support::Device| Job {
+            function: Function::ServerKeygen,
+            arrival: arrival.clone(),
+            ..desk.world.enroll(&profile, device, device.csr())
+        };
+        assert_eq!(refused(desk.run_one(START, asks(&device))), Refusal::DeviceDenied, "{arrival:?}");
+        let made = desk.run_one(START, asks(&other));
+        assert!(matches!(made, Outcome::Issued { private_key: Some(_), .. }), "{arrival:?}: {made:?}");
+    }
 }
 
 #[test]

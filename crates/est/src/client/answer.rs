@@ -91,6 +91,18 @@ pub struct EnvelopedKey {
 }
 
 impl EnvelopedKey {
+    /// The message as it came: a CMS EnvelopedData in DER.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// The certificate beside it, DER.
+    #[must_use]
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
     /// Decrypts it with the key that the request named. RFC 9148 §4.8 leaves open whether a SignedData is inside, as RFC 7030 §4.4.2 has it: both
     /// are opened. The second value is the certificate of the signer, whose signature is verified and whose standing the caller judges; without a
     /// signature the session alone vouches for the key. `known` are certificates that the message need not carry.

@@ -62,24 +62,7 @@ pub fn open(
     decryption: &DecryptionKey<'_>,
     known: &[&Certificate],
 ) -> Result<OpenedKey, EnvelopedKeyError> {
-    check_within(message, ENVELOPE_LIMITS)?;
-    let mut content_info = Reader::sequence(message)?;
-    if content_info.oid()? != oid::PKCS7_ENVELOPED_DATA {
-        return Err(EnvelopedKeyError::NotEnveloped);
-    }
-    let mut explicit = content_info.nested(Tag::context_constructed(0))?;
-    content_info.finish()?;
-    let mut enveloped = explicit.nested(Tag::SEQUENCE)?;
-    explicit.finish()?;
-    if !matches!(enveloped.expect(Tag::INTEGER)?, [0 | 2 | 3]) {
-        return Err(EnvelopedKeyError::Version);
-    }
-    enveloped.optional(Tag::context_constructed(0))?; // originatorInfo: certificates that nothing here needs
-    let recipients = enveloped.nested(Tag::SET)?;
-    let mut content = enveloped.nested(Tag::SEQUENCE)?;
-    enveloped.optional(Tag::context_constructed(1))?; // unprotectedAttrs
-    enveloped.finish()?;
-
+    let (recipients, mut content) = read_envelope(message)?;
     let content_type = content.oid()?;
     let mut algorithm = content.nested(Tag::SEQUENCE)?;
     let cipher = algorithm.oid()?;
@@ -96,6 +79,37 @@ pub fn open(
     }
     let plaintext = content_key.decrypt(iv, ciphertext).ok_or(EnvelopedKeyError::Decryption)?;
     open_content(content_type, &plaintext, known)
+}
+
+/// Checks that this is an EnvelopedData, without opening it: a Registrar passes it on and has no key to it.
+///
+/// # Errors
+/// [`EnvelopedKeyError`].
+pub fn check_enveloped(message: &[u8]) -> Result<(), EnvelopedKeyError> {
+    let (recipients, _) = read_envelope(message)?;
+    if recipients.is_empty() { Err(EnvelopedKeyError::NoRecipient) } else { Ok(()) }
+}
+
+/// The recipients and the encrypted content of an EnvelopedData (RFC 5652 §6.1).
+fn read_envelope(message: &[u8]) -> Result<(Reader<'_>, Reader<'_>), EnvelopedKeyError> {
+    check_within(message, ENVELOPE_LIMITS)?;
+    let mut content_info = Reader::sequence(message)?;
+    if content_info.oid()? != oid::PKCS7_ENVELOPED_DATA {
+        return Err(EnvelopedKeyError::NotEnveloped);
+    }
+    let mut explicit = content_info.nested(Tag::context_constructed(0))?;
+    content_info.finish()?;
+    let mut enveloped = explicit.nested(Tag::SEQUENCE)?;
+    explicit.finish()?;
+    if !matches!(enveloped.expect(Tag::INTEGER)?, [0 | 2 | 3]) {
+        return Err(EnvelopedKeyError::Version);
+    }
+    enveloped.optional(Tag::context_constructed(0))?; // originatorInfo: certificates that nothing here needs
+    let recipients = enveloped.nested(Tag::SET)?;
+    let content = enveloped.nested(Tag::SEQUENCE)?;
+    enveloped.optional(Tag::context_constructed(1))?; // unprotectedAttrs
+    enveloped.finish()?;
+    Ok((recipients, content))
 }
 
 fn content_key(mut recipients: Reader<'_>, decryption: &DecryptionKey<'_>) -> Result<AesKey, EnvelopedKeyError> {

@@ -2,7 +2,7 @@
 //!
 //! What comes from here is not yet checked against the request: `RelayProfile::judge` does that.
 
-use authority::UpstreamAnswerFlaw;
+use authority::{MadeKey, UpstreamAnswerFlaw};
 use pki::{Certificate, PrivateKey};
 
 use super::upstream::HttpAnswer;
@@ -17,11 +17,11 @@ pub fn read_certificate(answer: &HttpAnswer) -> Result<Certificate, UpstreamAnsw
     one_certificate(&answer.body)
 }
 
-/// A private key that the upstream made, and its certificate (RFC 7030 §4.4.2).
+/// A private key that the upstream made, as it sent it, and its certificate (RFC 7030 §4.4.2). A key in an envelope stays in it.
 ///
 /// # Errors
 /// Why they cannot be passed on.
-pub fn read_key_and_certificate(answer: &HttpAnswer) -> Result<(PrivateKey, Certificate), UpstreamAnswerFlaw> {
+pub fn read_key_and_certificate(answer: &HttpAnswer) -> Result<(MadeKey, Certificate), UpstreamAnswerFlaw> {
     let media_type = MediaType::read(answer.content_type.as_deref().unwrap_or_default());
     if !media_type.is("multipart/mixed") {
         return Err(UpstreamAnswerFlaw::MediaType);
@@ -34,12 +34,13 @@ pub fn read_key_and_certificate(answer: &HttpAnswer) -> Result<(PrivateKey, Cert
         let again = if media_type.is("application/pkcs8") {
             let der = zeroize::Zeroizing::new(decode_body(body).map_err(|_| UpstreamAnswerFlaw::Malformed)?);
             let read = PrivateKey::read(&der).map_err(|_| UpstreamAnswerFlaw::PrivateKey)?;
-            key.replace(read).is_some()
+            key.replace(MadeKey::Plain(read)).is_some()
+        } else if media_type.is_enveloped_key() {
+            let der = decode_body(body).map_err(|_| UpstreamAnswerFlaw::Malformed)?;
+            pki::enveloped_key::check_enveloped(&der).map_err(|_| UpstreamAnswerFlaw::PrivateKey)?;
+            key.replace(MadeKey::Enveloped(der)).is_some()
         } else if expect_certs_only(Some(content_type)).is_ok() {
             certificate.replace(one_certificate(body)?).is_some()
-        } else if media_type.is("application/pkcs7-mime") {
-            // A key that is encrypted although nobody asked for it.
-            return Err(UpstreamAnswerFlaw::PrivateKey);
         } else {
             return Err(UpstreamAnswerFlaw::MediaType);
         };
@@ -180,6 +181,13 @@ impl<'a> MediaType<'a> {
 
     fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// RFC 7030 §4.4.2: "application/pkcs7-mime" with the smime-type "server-generated-key", for a key in a CMS EnvelopedData.
+    fn is_enveloped_key(&self) -> bool {
+        let smime_type = self.parameter("smime-type");
+        self.is("application/pkcs7-mime")
+            && smime_type.is_some_and(|it| it.eq_ignore_ascii_case("server-generated-key"))
     }
 
     fn parameter(&self, wanted: &str) -> Option<&'a str> {

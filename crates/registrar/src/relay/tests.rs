@@ -1,6 +1,7 @@
 //! What a Registrar does with lying, slow and failing upstreams, in virtual time: the test plays the upstream and says when it answers.
 
 mod answers;
+mod envelope;
 mod failover;
 mod keys;
 mod repeats;
@@ -17,7 +18,7 @@ use authority::{
 use net::SystemRandom;
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent};
-use pki::{Curve, Deviations, GeneralNames, Validity};
+use pki::{Curve, Deviations, GeneralNames, PrivateKey, Validity};
 
 use super::*;
 use crate::body::encode_body;
@@ -138,16 +139,7 @@ impl Scene {
             UpstreamFacts { ca_certificates: vec![Arc::clone(&issuing.certificate)], ..UpstreamFacts::default() };
         let profile = Arc::new(RelayProfile::compile(spec, facts).unwrap());
         let (relayed, upstream) = (Arc::new(MemoryRelayLedger::default()), Arc::new(PlayedUpstream::default()));
-        let parts = RelayParts {
-            ledger: Arc::new(MemoryLedger::default()),
-            relayed: Arc::clone(&relayed) as Arc<dyn RelayLedger>,
-            upstream: Arc::clone(&upstream) as Arc<dyn Upstream>,
-            pool: Arc::new(UpstreamPool::new(["a".into(), "b".into()])),
-            random: Arc::new(SystemRandom::new()),
-            flights: Arc::default(),
-            in_flight_max: 4,
-            waiting: Arc::default(),
-        };
+        let parts = parts(Arc::new(MemoryLedger::default()), &relayed, &upstream);
         let key = new_key();
         let client = factory.device(&key, years());
         Self {
@@ -161,6 +153,11 @@ impl Scene {
             factory,
             issuing,
         }
+    }
+
+    /// What another Registrar over this ledger with lists of devices is made of.
+    fn parts(&self, ledger: Arc<dyn Ledger>) -> RelayParts {
+        parts(ledger, &self.relayed, &self.upstream)
     }
 
     fn csr(&self, key: &SigningKey, challenge_password: Option<&str>) -> Vec<u8> {
@@ -223,6 +220,19 @@ impl Scene {
         };
         let certificates = self.rows().into_iter().flat_map(recorded);
         certificates.map(|it| it.record.issued.certificate.clone()).collect()
+    }
+}
+
+fn parts(ledger: Arc<dyn Ledger>, relayed: &Arc<MemoryRelayLedger>, upstream: &Arc<PlayedUpstream>) -> RelayParts {
+    RelayParts {
+        ledger,
+        relayed: Arc::clone(relayed) as Arc<dyn RelayLedger>,
+        upstream: Arc::clone(upstream) as Arc<dyn Upstream>,
+        pool: Arc::new(UpstreamPool::new(["a".into(), "b".into()])),
+        random: Arc::new(SystemRandom::new()),
+        flights: Arc::default(),
+        in_flight_max: 4,
+        waiting: Arc::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 /// RFC 7030 §4.4.2: multipart/mixed of a key and a certificate, with these media types.
-fn multipart(parts: &[(&str, Vec<u8>)]) -> HttpAnswer {
+pub(super) fn multipart(parts: &[(&str, Vec<u8>)]) -> HttpAnswer {
     let mut body = b"preamble\r\n".to_vec();
     for (content_type, part) in parts {
         body.extend(b"--estServerKeyGenBoundary\r\n");
