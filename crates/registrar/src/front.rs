@@ -38,7 +38,7 @@ pub use answer::FrontAnswer;
 pub use client::{FrontClient, FrontRegistrar};
 pub use multipart::FrontKey;
 pub use operation::FrontOperation;
-pub use tls::{FrontIdentity, FrontVerdict};
+pub use tls::{FrontIdentity, FrontVerdict, cipher_bits};
 
 /// Bytes of the body of a request: the base64 of the largest CSR that is taken, more than twice over for white space.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024;
@@ -84,6 +84,15 @@ pub struct FrontEnrolment {
     /// The profile that the label chose, pinned for this request.
     pub profile: Arc<Profile>,
     client: FrontClient,
+}
+
+/// The connection of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct FrontSession {
+    /// Its address.
+    pub peer: SocketAddr,
+    /// The strength of its cipher ([`cipher_bits`]).
+    pub cipher_bits: u16,
 }
 
 /// A request that is refused before the authority sees it.
@@ -192,7 +201,12 @@ impl Front {
     ///
     /// # Errors
     /// [`FrontRefusal`], with its answer.
-    pub fn job(&self, enrolment: &FrontEnrolment, body: &[u8], peer: SocketAddr) -> Result<Job, Box<FrontRefusal>> {
+    pub fn job(
+        &self,
+        enrolment: &FrontEnrolment,
+        body: &[u8],
+        session: FrontSession,
+    ) -> Result<Job, Box<FrontRefusal>> {
         let FrontEnrolment { function, profile, client } = enrolment;
         let refused = |reason| self.refused(reason, Some(profile));
         if body.iter().all(u8::is_ascii_whitespace) {
@@ -212,9 +226,8 @@ impl Front {
             deviations: *deviations,
             csr,
             tls_unique: None,
-            // The weakest suite of the listener has AES-128.
-            cipher_bits: 128,
-            peer,
+            cipher_bits: session.cipher_bits,
+            peer: session.peer,
         })
     }
 

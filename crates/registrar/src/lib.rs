@@ -12,6 +12,6 @@ mod status;
 pub use body::{BODY_BYTES_MAX, BodyFlaw, decode_body, encode_body};
 pub use front::{
     Front, FrontAnswer, FrontClient, FrontEnrolment, FrontIdentity, FrontKey, FrontOperation, FrontRefusal,
-    FrontRegistrar, FrontVerdict, HeadVerdict, REQUEST_BYTES_MAX,
+    FrontRegistrar, FrontSession, FrontVerdict, HeadVerdict, REQUEST_BYTES_MAX, cipher_bits,
 };
 pub use status::HttpStatus;

@@ -9,10 +9,12 @@
 mod crls;
 mod descriptions;
 mod expiry;
+mod https;
 mod label;
 mod listener;
 mod meters;
 mod process;
+mod registry;
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,10 +34,11 @@ use descriptions::{
     LEDGER_WRITABLE, LEDGER_WRITE_FAULTS, MAX_FDS, MEMORY, OPEN_FDS, POOL_JOBS_MAX, READY, READY_TO_ISSUE,
     RELOAD_SUCCESS, RELOAD_SUCCESSFUL, REQUEST_SECONDS, SESSIONS_MAX, START,
 };
-use meters::Registry;
 use process::ProcessFacts;
+use registry::Registry;
 
 pub use descriptions::{DESCRIPTIONS, Description, MetricType, page};
+pub(crate) use https::HttpsClient;
 pub(crate) use listener::Listener;
 pub(crate) use meters::{GroupMeters, Meters, ProfileTable};
 

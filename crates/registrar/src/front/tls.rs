@@ -14,7 +14,8 @@ use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, PeerMisbehaved, ServerConfig, SignatureScheme,
+    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, PeerMisbehaved, ServerConfig,
+    SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 
@@ -61,6 +62,23 @@ impl FrontIdentity {
 impl fmt::Debug for FrontIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FrontIdentity").finish_non_exhaustive()
+    }
+}
+
+/// The strength of a suite's cipher in bits. A suite that is not known here protects nothing.
+#[must_use]
+pub const fn cipher_bits(suite: CipherSuite) -> u16 {
+    match suite {
+        CipherSuite::TLS13_AES_256_GCM_SHA384
+        | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+        | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
+        | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => 256,
+        CipherSuite::TLS13_AES_128_GCM_SHA256
+        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => 128,
+        _ => 0,
     }
 }
 
@@ -181,5 +199,20 @@ fn alert(fault: CertificateFault) -> CertificateError {
         CertificateFault::BadEncoding => CertificateError::BadEncoding,
         CertificateFault::ExtendedKeyUsage => CertificateError::InvalidPurpose,
         _ => CertificateError::ApplicationVerificationFailure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_suite_of_the_provider_has_the_strength_of_its_cipher() {
+        for suite in ring::default_provider().cipher_suites {
+            let name = format!("{:?}", suite.suite());
+            let bits = if name.contains("AES_128") { 128 } else { 256 };
+            assert_eq!(cipher_bits(suite.suite()), bits, "{name}");
+        }
+        assert_eq!(cipher_bits(CipherSuite::TLS_RSA_WITH_NULL_SHA256), 0);
     }
 }

@@ -32,7 +32,7 @@ use super::snapshot::Snapshot;
 use super::startup_fault::StartupFault;
 use super::work::Pool;
 use crate::config::Configuration;
-use crate::http::connections;
+use crate::http::connections::{self, Places};
 use crate::logging::{Journal, Refusals};
 use crate::metrics::Meters;
 use conversation::FrontConversation;
@@ -42,8 +42,14 @@ use shares::ConnectionShares;
 /// Connections open at once; each is a descriptor, a task and about 50 KiB of buffers.
 const CONNECTIONS_MAX: usize = 256;
 
+/// Of these, the places of clients that have not authenticated: some of them read /cacerts, and everybody begins there. Handshakes take a few round
+/// trips, so that many newcomers pass through them in a second.
+const STRANGERS_MAX: usize = 64;
+
 /// The interval in which the end of the server looks for requests that are still being answered.
 const SETTLE_STEP: Duration = Duration::from_millis(10);
+
+const PLACES: Places = Places { connections: CONNECTIONS_MAX, strangers: STRANGERS_MAX };
 
 /// The parts from which a front is made.
 pub(super) struct FrontParts<'r> {
@@ -104,7 +110,7 @@ impl HttpsFront {
         let context = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(socket).map_err(StartupFault::System)?;
         drop(context);
-        let serving = connections::serve_conversations(listener, conversation, CONNECTIONS_MAX);
+        let serving = connections::serve_conversations(listener, conversation, PLACES);
         runtime.spawn("the HTTPS listener", serving);
         Ok(Some(Self { address, shared, _runtime: runtime }))
     }

@@ -5,6 +5,10 @@
 //! and stays silent displaces its own, and cannot keep out a request from another address; a request from its own address only has to send its head
 //! before that many newer connections arrive. An attacker with many addresses has to keep up that many connections at every moment; a firewall, or
 //! the address that the listener is bound to, has to keep such an attacker out.
+//!
+//! Where clients authenticate, strangers have a share of the places and authenticated clients the rest ([`Places`]): strangers displace each other as
+//! long as they hold their share, from however many addresses they come, and authenticated clients never take the places in which a newcomer
+//! authenticates.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -88,14 +92,49 @@ pub(crate) trait Conversation: Clone + Send + Sync + 'static {
     /// What the log calls the listener.
     const NAME: &'static str;
 
-    /// Serves the connection to its end, within limits of its own. It sets `at_work` while a whole request is being answered: other connections of
-    /// the same address give way first.
+    /// Serves the connection to its end, within limits of its own, and says in `rank` what the connection is worth meanwhile.
     fn converse(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: SocketAddr,
-        at_work: Arc<AtomicBool>,
+        rank: Arc<ConnectionRank>,
     ) -> impl Future<Output = ()> + Send + 'static;
+}
+
+/// What a connection is worth when a newcomer needs its place.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionRank {
+    at_work: AtomicBool,
+    is_authenticated: AtomicBool,
+}
+
+impl ConnectionRank {
+    /// Says whether a whole request is being answered.
+    pub(crate) fn works(&self, at_work: bool) {
+        self.at_work.store(at_work, Ordering::Relaxed);
+    }
+
+    /// The client has proven who it is, and has a place of its own.
+    pub(crate) fn authenticated(&self) {
+        self.is_authenticated.store(true, Ordering::Relaxed);
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.at_work.load(Ordering::Relaxed)
+    }
+
+    fn is_authenticated(&self) -> bool {
+        self.is_authenticated.load(Ordering::Relaxed)
+    }
+}
+
+/// How many connections may be open at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    /// All of them.
+    pub(crate) connections: usize,
+    /// Of these, what clients that have not authenticated can hold against those that have: a stranger displaces another stranger from there on.
+    pub(crate) strangers: usize,
 }
 
 /// One request on each connection.
@@ -112,24 +151,26 @@ impl<S: Service> Conversation for OneRequest<S> {
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         _peer: SocketAddr,
-        at_work: Arc<AtomicBool>,
+        rank: Arc<ConnectionRank>,
     ) {
-        one(stream, self.service, at_work, self.limits).await;
+        one(stream, self.service, rank, self.limits).await;
     }
 }
 
 /// Serves one request on each connection until it is dropped: errors of a connection or of the listening socket do not end it.
 pub(crate) async fn serve<S: Service>(source: impl Accept, service: S, limits: Limits) -> Infallible {
-    serve_conversations(source, OneRequest { service, limits }, limits.connections).await
+    // Nobody authenticates: all places are for strangers.
+    let places = Places { connections: limits.connections, strangers: limits.connections };
+    serve_conversations(source, OneRequest { service, limits }, places).await
 }
 
 /// Serves until it is dropped, with at most so many connections open at once.
 pub(crate) async fn serve_conversations<C: Conversation>(
     mut source: impl Accept,
     conversation: C,
-    connections_max: usize,
+    places: Places,
 ) -> Infallible {
-    let mut open: Vec<Open> = Vec::with_capacity(connections_max);
+    let mut open: Vec<Open> = Vec::with_capacity(places.connections);
     let mut failing = false;
     loop {
         let (stream, peer) = match source.accept().await {
@@ -146,15 +187,15 @@ pub(crate) async fn serve_conversations<C: Conversation>(
         };
         failing = false;
         open.retain(|open| !open.task.is_finished());
-        if open.len() >= connections_max
-            && let Some(place) = displaced(&open)
+        if open.len() >= places.connections
+            && let Some(place) = displaced(&open, places.strangers)
         {
             open.remove(place).task.abort();
         }
-        let at_work = Arc::new(AtomicBool::new(false));
-        let connection = conversation.clone().converse(stream, peer, Arc::clone(&at_work));
+        let rank = Arc::new(ConnectionRank::default());
+        let connection = conversation.clone().converse(stream, peer, Arc::clone(&rank));
         let task = tokio::spawn(guarded_async(C::NAME, connection)).abort_handle();
-        open.push(Open { from: network(peer.ip()), at_work, task });
+        open.push(Open { from: network(peer.ip()), rank, task });
         // Before the next newcomer is accepted, the closed connection returns its descriptor, and connections whose head has arrived get their
         // answer.
         tokio::task::yield_now().await;
@@ -165,11 +206,11 @@ pub(crate) async fn serve_conversations<C: Conversation>(
 async fn one<S: Service>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     service: S,
-    head_complete: Arc<AtomicBool>,
+    rank: Arc<ConnectionRank>,
     limits: Limits,
 ) {
     let answer = service_fn(|request: Request<Incoming>| {
-        head_complete.store(true, Ordering::Relaxed);
+        rank.works(true);
         let answer = service.clone().answer(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
@@ -195,18 +236,23 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
 /// An open connection. The list is in order of arrival.
 struct Open {
     from: IpAddr,
-    /// A whole head has arrived, and its request is not answered yet.
-    at_work: Arc<AtomicBool>,
+    rank: Arc<ConnectionRank>,
     task: AbortHandle,
 }
 
-/// The index of the connection to close: of the address that holds the most, the oldest that has sent no complete head, or else the oldest.
-fn displaced(open: &[Open]) -> Option<usize> {
-    let rank = |open_one: &Open| {
-        let of_its_address = open.iter().filter(|other| other.from == open_one.from).count();
-        (std::cmp::Reverse(of_its_address), open_one.at_work.load(Ordering::Relaxed))
+/// The index of the connection to close. Of strangers, if they hold their share: of the address that holds the most, the oldest that has sent no
+/// complete head, or else the oldest. Of authenticated clients otherwise: one without a request that is being answered comes first, because such a
+/// request would have an unknown end; of these, one of the address that holds the most.
+fn displaced(open: &[Open], strangers_max: usize) -> Option<usize> {
+    let strangers = open.iter().filter(|it| !it.rank.is_authenticated()).count();
+    let gives_way = |it: &Open| it.rank.is_authenticated() == (strangers < strangers_max);
+    let order = |it: &Open| {
+        let of_its_address = open.iter().filter(|other| other.from == it.from && gives_way(other)).count();
+        let (crowd, at_work) = (std::cmp::Reverse(of_its_address), it.rank.is_at_work());
+        (it.rank.is_authenticated() && at_work, crowd, at_work)
     };
-    open.iter().enumerate().min_by_key(|(_, open_one)| rank(open_one)).map(|(place, _)| place)
+    let candidates = open.iter().enumerate().filter(|(_, it)| gives_way(it));
+    candidates.min_by_key(|(_, it)| order(it)).map(|(place, _)| place)
 }
 
 /// What counts as one address: an IPv6 host can choose any address of its /64.

@@ -49,6 +49,7 @@ pub(super) const SENT_BYTES: &str = "muster_sent_bytes_total";
 pub(super) const SEND_CALLS: &str = "muster_send_calls_total";
 pub(super) const GROUP_REQUESTS: &str = "muster_multicast_requests_total";
 pub(super) const DIRECTORY_REGISTERED: &str = "muster_resource_directory_registered";
+pub(super) const HTTPS_CONNECTIONS: &str = "muster_https_connections";
 pub(super) const DROPS: &str = "muster_drops_total";
 pub(super) const FORGERY_ALARMS: &str = "muster_forgery_alarms_total";
 pub(super) const SESSIONS: &str = "muster_sessions";
@@ -274,6 +275,13 @@ pub const DESCRIPTIONS: &[Description] = &[
         &["ca"],
         "Attempts to write the revocation lists of a CA that failed; the log says why",
         CRL_TURN,
+    ),
+    gauge(
+        HTTPS_CONNECTIONS,
+        "connections",
+        &["client"],
+        "Open connections of the HTTPS front, by client: registrar, device, or stranger (handshake in progress, no certificate, or more connections than a certificate may have). At most 256, of which strangers hold 64 against authenticated clients",
+        "the HTTPS front, with each connection",
     ),
     counter(
         GROUP_REQUESTS,

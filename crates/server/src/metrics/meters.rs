@@ -6,7 +6,7 @@ use std::sync::Arc;
 use est::discovery::Silence;
 use est::reason::{Stage, Wire};
 use est::{Reason, Resource};
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics::{Counter, Gauge, Histogram};
 use rustls_pki_types::UnixTime;
 
 use super::descriptions::{
@@ -14,7 +14,9 @@ use super::descriptions::{
     ISSUANCE_SECONDS, LAST_ENROLMENT, POOL_JOBS, RECEIVED, RECEIVED_BYTES, REFUSALS, REQUEST_SECONDS, REQUESTS,
     SEND_CALLS, SENT, SENT_BYTES, SESSIONS,
 };
+use super::https::HttpsMeters;
 use super::label::{LABEL_BYTES_MAX, bounded};
+use super::registry::Registry;
 
 /// The handles of the whole server. Cheap to clone; each shard has its own.
 #[derive(Clone)]
@@ -37,6 +39,7 @@ pub(crate) struct Meters {
     pub(crate) handshake_seconds: Histogram,
     pub(crate) groups: GroupMeters,
     pub(crate) directory_registered: Gauge,
+    pub(crate) https: HttpsMeters,
 }
 
 /// What becomes of datagrams to multicast groups.
@@ -112,6 +115,7 @@ impl Meters {
                 silences: Silence::ALL.iter().map(|silence| asked(silence.name())).collect(),
             },
             directory_registered: registry.gauge(DIRECTORY_REGISTERED, &[]),
+            https: HttpsMeters::register(registry),
         }
     }
 }
@@ -235,31 +239,4 @@ impl ProfileTable {
     pub(crate) fn of(&self, profile: Option<&str>) -> &ProfileMeters {
         profile.and_then(|name| self.by_name.get(name)).unwrap_or(&self.without)
     }
-}
-
-/// Where series are registered.
-#[derive(Clone, Copy)]
-pub(super) struct Registry<'r>(pub(super) &'r dyn Recorder);
-
-type Labels<'l> = [(&'static str, &'l str)];
-
-const METADATA: Metadata<'static> = Metadata::new("server", Level::INFO, None);
-
-impl Registry<'_> {
-    pub(super) fn counter(self, name: &'static str, labels: &Labels<'_>) -> Counter {
-        self.0.register_counter(&key(name, labels), &METADATA)
-    }
-
-    pub(super) fn gauge(self, name: &'static str, labels: &Labels<'_>) -> Gauge {
-        self.0.register_gauge(&key(name, labels), &METADATA)
-    }
-
-    fn histogram(self, name: &'static str, labels: &Labels<'_>) -> Histogram {
-        self.0.register_histogram(&key(name, labels), &METADATA)
-    }
-}
-
-fn key(name: &'static str, labels: &Labels<'_>) -> Key {
-    let labels: Vec<Label> = labels.iter().map(|(label, value)| Label::new(*label, (*value).to_owned())).collect();
-    Key::from_parts(name, labels)
 }

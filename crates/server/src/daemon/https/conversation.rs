@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use registrar::{FrontSession, cipher_bits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::request::{AnswerBody, Connected};
-use crate::http::connections::{Conversation, network};
+use crate::http::connections::{ConnectionRank, Conversation, network};
+use crate::metrics::HttpsClient;
 
 /// From the accepted connection to the end of its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -47,7 +48,10 @@ const LAST_ANSWER: Duration = Duration::from_secs(30);
 /// Connections of one device, and of one Registrar: a device has one, and a second one if it gave the first one up.
 const DEVICE_CONNECTIONS_MAX: usize = 4;
 const REGISTRAR_CONNECTIONS_MAX: usize = 64;
-const _: () = assert!(2 * REGISTRAR_CONNECTIONS_MAX <= super::CONNECTIONS_MAX, "one Registrar leaves room for others");
+const _: () = assert!(
+    2 * REGISTRAR_CONNECTIONS_MAX <= super::CONNECTIONS_MAX - super::STRANGERS_MAX,
+    "one Registrar leaves room for others"
+);
 
 /// The conversation of the front, with what all of them share.
 #[derive(Clone)]
@@ -60,9 +64,10 @@ impl Conversation for FrontConversation {
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: SocketAddr,
-        at_work: Arc<AtomicBool>,
+        rank: Arc<ConnectionRank>,
     ) {
         let shared = self.0;
+        let mut open = shared.parts.meters.https.open();
         let may_begin = {
             let mut pace = shared.pace.lock().unwrap_or_else(PoisonError::into_inner);
             pace.admits(Instant::now(), network(peer.ip()))
@@ -76,13 +81,19 @@ impl Conversation for FrontConversation {
         let life = if is_registrar { LIFE_OF_REGISTRAR } else { LIFE_OF_DEVICE };
         let most = if is_registrar { REGISTRAR_CONNECTIONS_MAX } else { DEVICE_CONNECTIONS_MAX };
         let share = connected.certificate().map(|certificate| shared.shares.take(certificate, most));
+        // A certificate with more connections than its share ranks as a stranger with those.
+        if matches!(share, Some(Some(_))) {
+            rank.authenticated();
+            shared.pace.lock().unwrap_or_else(PoisonError::into_inner).knows(Instant::now(), network(peer.ip()));
+            open.is_of(if is_registrar { HttpsClient::Registrar } else { HttpsClient::Device });
+        }
         let connected = Arc::new(connected.within_share(!matches!(share, Some(None))));
         let service = service_fn(|request: Request<Incoming>| {
-            let (connected, at_work) = (Arc::clone(&connected), Arc::clone(&at_work));
+            let (connected, rank) = (Arc::clone(&connected), Arc::clone(&rank));
             async move {
-                at_work.store(true, Ordering::Relaxed);
+                rank.works(true);
                 let answer: Response<AnswerBody> = connected.answer(request).await;
-                at_work.store(false, Ordering::Relaxed);
+                rank.works(false);
                 Ok::<_, Infallible>(answer)
             }
         });
@@ -131,11 +142,18 @@ async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     let shaken = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await;
     match (shaken, verdict.take()) {
         (Ok(Ok(stream)), verdict) => {
-            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let session = stream.get_ref().1;
+            let chain = session.peer_certificates().unwrap_or_default();
             let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
+            let cipher_bits = session.negotiated_cipher_suite().map_or(0, |suite| cipher_bits(suite.suite()));
             let client = verdict.and_then(Result::ok);
             shared.parts.meters.handshakes.increment(1);
-            let connected = Connected::new(Arc::clone(shared), peer, chain, (Arc::clone(&loaded.front), client));
+            let connected = Connected::new(
+                Arc::clone(shared),
+                FrontSession { peer, cipher_bits },
+                chain,
+                (Arc::clone(&loaded.front), client),
+            );
             Some((stream, connected))
         }
         (Ok(Err(_)), Some(Err(refusal))) => {

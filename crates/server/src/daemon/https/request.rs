@@ -1,6 +1,5 @@
 //! One request: from its head to its answer, by way of the pool.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +13,8 @@ use hyper::{Request, Response, StatusCode};
 use net::Clock;
 use pki::Digest;
 use registrar::{
-    Front, FrontAnswer, FrontClient, FrontEnrolment, FrontOperation, FrontRefusal, HeadVerdict, REQUEST_BYTES_MAX,
+    Front, FrontAnswer, FrontClient, FrontEnrolment, FrontOperation, FrontRefusal, FrontSession, HeadVerdict,
+    REQUEST_BYTES_MAX,
 };
 use rustls_pki_types::UnixTime;
 use tokio::sync::oneshot;
@@ -37,7 +37,7 @@ const REQUESTS_MAX: usize = 1_000;
 /// A connection after its handshake.
 pub(super) struct Connected {
     shared: Arc<Shared>,
-    peer: SocketAddr,
+    session: FrontSession,
     /// The certificates that the client has shown, leaf first.
     chain: Vec<Vec<u8>>,
     /// Who the client is for this front; another configuration judges it anew.
@@ -51,12 +51,12 @@ pub(super) struct Connected {
 impl Connected {
     pub(super) fn new(
         shared: Arc<Shared>,
-        peer: SocketAddr,
+        session: FrontSession,
         chain: Vec<Vec<u8>>,
         judged: (Arc<Front>, Option<FrontClient>),
     ) -> Self {
         let (judged, requests, key) = (Mutex::new(judged), AtomicUsize::new(0), Mutex::default());
-        Self { shared, peer, chain, judged, has_share: true, requests, key }
+        Self { shared, session, chain, judged, has_share: true, requests, key }
     }
 
     /// Whether its certificate has room for this connection.
@@ -154,16 +154,16 @@ impl Connected {
             return Err(busy(Reason::HttpConnectionsFull));
         }
         let body = collect(body).await.map_err(refused)?;
-        let job = front.job(enrolment, &body, self.peer)?;
+        let job = front.job(enrolment, &body, self.session)?;
         let now = Clock.now();
         let ticket = Ticket {
             job: TicketOwner::Https,
             since: now.mono,
             at: now.utc,
             profile: Arc::clone(&enrolment.profile),
-            peer: Some(self.peer),
+            peer: Some(self.session.peer),
         };
-        let (sender, outcome) = oneshot::channel();
+        let (sender, answered) = oneshot::channel();
         let deliver: Arc<dyn Deliver<Ticket>> = Arc::new(ToConnection {
             waiting: Mutex::new(Some(sender)),
             authority: Arc::clone(&snapshot.authority),
@@ -172,36 +172,35 @@ impl Connected {
         self.shared.parts.pool.submit(now, &snapshot.authority, vec![(ticket, job)], &deliver);
         drop(deliver);
         // Only a pool that ends drops a job.
-        let outcome = outcome.await.unwrap_or_else(|_| Outcome::from(authority::Busy::Dropped));
+        let answered = answered.await.unwrap_or_else(|_| Answered::from(Outcome::from(authority::Busy::Dropped)));
         snapshot.meters.of(Some(enrolment.profile.name())).issuance(since.elapsed().as_secs_f64());
-        Ok(self.answer_of(snapshot, enrolment, &outcome, since))
+        Ok(self.answer_of(snapshot, enrolment, answered, since))
     }
 
     fn answer_of(
         &self,
         snapshot: &Snapshot,
         enrolment: &FrontEnrolment,
-        outcome: &Outcome,
+        Answered { outcome, key }: Answered,
         since: Instant,
     ) -> Response<AnswerBody> {
         let jitter = &self.shared.parts.jitter;
-        let (answer, reason) = enrolment.answer(outcome, |max_age, why| jitter.max_age_of(max_age, why));
+        let (answer, reason) = enrolment.answer(&outcome, |max_age, why| jitter.max_age_of(max_age, why));
         match reason {
             Ok(()) => {
-                let Outcome::Issued { issued, private_key } = outcome else { return response(answer) };
+                let Outcome::Issued { issued, .. } = &outcome else { return response(answer) };
                 let device = Some(enrolment.profile.shown(&issued.device));
                 self.succeeded(snapshot, (enrolment.operation(), &enrolment.profile), device, since);
                 let answer = response(answer);
-                if private_key.is_none() {
+                if key.is_none() {
                     return answer;
                 }
-                let key = KeyOnItsWay::new(Arc::clone(&snapshot.authority), Arc::clone(issued));
-                *self.key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+                *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
                 // The end of the connection tells that the key was sent.
                 closing(answer)
             }
             Err(reason) => {
-                let (said, detail) = match outcome {
+                let (said, detail) = match &outcome {
                     Outcome::Refused(why) => (why.to_string(), why.detail()),
                     Outcome::Later { why, .. } => (why.to_string(), None),
                     Outcome::Issued { .. } => (String::new(), None),
@@ -213,7 +212,7 @@ impl Connected {
                         profile: Some(Arc::clone(enrolment.profile.shared_name())),
                         detail: detail.map(String::into_boxed_str),
                         elapsed: since.elapsed(),
-                        ..Attempt::refused(self.peer, reason, said)
+                        ..Attempt::refused(self.session.peer, reason, said)
                     },
                 );
                 response(answer)
@@ -232,7 +231,7 @@ impl Connected {
         snapshot.meters.of(Some(profile.name())).succeeded(UnixTime::now(), resource, elapsed.as_secs_f64());
         if tracing::enabled!(tracing::Level::DEBUG) {
             let profile = Some(Arc::clone(profile.shared_name()));
-            let success = Attempt::succeeded(self.peer, Success::Function(resource));
+            let success = Attempt::succeeded(self.session.peer, Success::Function(resource));
             self.shared.parts.refusals.report(Attempt { device, profile, elapsed, ..success });
         }
     }
@@ -245,7 +244,7 @@ impl Connected {
         since: Instant,
     ) -> Response<AnswerBody> {
         let profile = refusal.profile.as_ref().map(|profile| Arc::clone(profile.shared_name()));
-        let attempt = Attempt::refused(self.peer, refusal.reason, described);
+        let attempt = Attempt::refused(self.session.peer, refusal.reason, described);
         self.report(snapshot, Attempt { profile, elapsed: since.elapsed(), ..attempt });
         response(refusal.answer.clone())
     }
@@ -260,7 +259,7 @@ impl Connected {
         let device = of.as_ref().and_then(|(enrolment, _)| shown(enrolment));
         let profile = refusal.profile.as_ref().map(|profile| Arc::clone(profile.shared_name()));
         let offered = of.map(|(_, described)| described).unwrap_or_default();
-        let attempt = Attempt::refused(self.peer, refusal.reason, offered);
+        let attempt = Attempt::refused(self.session.peer, refusal.reason, offered);
         let elapsed = since.elapsed();
         self.report(snapshot, Attempt { device, profile, elapsed, ..attempt });
         response(refusal.answer.clone())
@@ -348,9 +347,34 @@ impl Drop for AtWork<'_> {
     }
 }
 
+/// The outcome of a job on its way to its connection, and after it: wherever it is dropped, a key that it holds is known to be undelivered.
+struct Answered {
+    outcome: Outcome,
+    key: Option<KeyOnItsWay>,
+}
+
+impl Answered {
+    fn new(outcome: Outcome, authority: &Arc<dyn Authority<Ticket>>) -> Self {
+        let key = match &outcome {
+            Outcome::Issued { issued, private_key: Some(_) } => {
+                Some(KeyOnItsWay::new(Arc::clone(authority), Arc::clone(issued)))
+            }
+            _ => None,
+        };
+        Self { outcome, key }
+    }
+}
+
+impl From<Outcome> for Answered {
+    /// For an outcome without a key.
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, key: None }
+    }
+}
+
 /// Hands the outcome of one job to its connection.
 struct ToConnection {
-    waiting: Mutex<Option<oneshot::Sender<Outcome>>>,
+    waiting: Mutex<Option<oneshot::Sender<Answered>>>,
     authority: Arc<dyn Authority<Ticket>>,
     journal: Journal,
 }
@@ -367,16 +391,18 @@ impl Deliver<Ticket> for ToConnection {
                     peer: ticket.peer,
                 });
             }
-            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let unheard = match waiting {
-                Some(waiting) => waiting.send(outcome).err(),
-                None => Some(outcome),
-            };
-            // The connection is gone: the same request yields the same certificate, but never the same key.
-            if let Some(Outcome::Issued { issued, private_key: Some(_) }) = unheard {
-                self.authority.undelivered(UnixTime::now(), &issued);
-            }
+            self.hand_over(outcome);
         }
+    }
+}
+
+impl ToConnection {
+    /// Where the connection is gone, now or before it takes the outcome, a key is dropped: the same request yields the same certificate, but never the
+    /// same key.
+    fn hand_over(&self, outcome: Outcome) {
+        let answered = Answered::new(outcome, &self.authority);
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(waiting.map(|waiting| waiting.send(answered)));
     }
 }
 
@@ -400,3 +426,6 @@ impl Drop for KeyOnItsWay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

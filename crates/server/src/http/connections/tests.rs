@@ -207,10 +207,10 @@ fn a_socket_that_cannot_accept_is_tried_once_a_second() {
 fn the_crowd_makes_room_not_the_lone_scraper() {
     in_virtual_time(async {
         let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
-        let open = |from: &str, asked: bool| Open {
-            from: network(from.parse().unwrap()),
-            at_work: Arc::new(AtomicBool::new(asked)),
-            task: task.clone(),
+        let open = |from: &str, asked: bool| {
+            let rank = Arc::new(ConnectionRank::default());
+            rank.works(asked);
+            Open { from: network(from.parse().unwrap()), rank, task: task.clone() }
         };
         let crowd = [
             open("192.0.2.1", false),
@@ -219,9 +219,45 @@ fn the_crowd_makes_room_not_the_lone_scraper() {
             open("::ffff:192.0.2.9", false),
             open("2001:db8:0:0:ffff::3", false),
         ];
+        let displaced = |open: &[Open]| displaced(open, open.len());
         assert_eq!(displaced(&crowd), Some(2), "a /64 is one address; its first connection has sent its head");
         assert_eq!(displaced(&crowd[..2]), Some(0), "each holds one: the silent one");
         assert_eq!(displaced(&crowd[1..2]), Some(0));
         assert_eq!(displaced(&[]), None);
+    });
+}
+
+/// An attacker with a /64 for each of its connections, and a Registrar with many connections from one address.
+#[test]
+fn strangers_displace_each_other_and_no_authenticated_client_takes_their_share() {
+    in_virtual_time(async {
+        const STRANGERS: usize = 4;
+        let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let open = |from: String, asked: bool, known: bool| {
+            let rank = Arc::new(ConnectionRank::default());
+            rank.works(asked);
+            if known {
+                rank.authenticated();
+            }
+            Open { from: network(from.parse().unwrap()), rank, task: task.clone() }
+        };
+        let registrar = |asked| open("192.0.2.1".into(), asked, true);
+        let stranger = |number: usize| open(format!("2001:db8:0:{number}::1"), true, false);
+        let mut all: Vec<Open> = vec![registrar(true), registrar(false), registrar(true)];
+        all.extend((0..STRANGERS).map(stranger));
+        for number in 0..100 {
+            let place = displaced(&all, STRANGERS).unwrap();
+            assert_eq!(place, 3, "the oldest stranger makes room for stranger {number}");
+            all.remove(place);
+            all.push(stranger(STRANGERS + number));
+        }
+        // Authenticated clients have filled the rest: the next newcomer takes the place of one that waits for nothing.
+        all.truncate(3 + STRANGERS - 1);
+        all.push(open("198.51.100.1".into(), false, true));
+        assert_eq!(displaced(&all, STRANGERS), Some(1), "of the address that holds the most, one that is idle");
+        all.remove(1);
+        all.pop();
+        all.push(open("198.51.100.1".into(), false, true));
+        assert_eq!(displaced(&all, STRANGERS), Some(all.len() - 1), "a request that is being answered comes last");
     });
 }

@@ -1,0 +1,73 @@
+//! Where an outcome can be lost on its way to its connection.
+
+use authority::{Busy, Device, DeviceId, Job, MadeKey};
+use pki::{AnchorId, Validity};
+
+use super::*;
+
+/// Counts the keys that did not reach their client.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl Authority<Ticket> for Counting {
+    fn submit(self: Arc<Self>, _: UnixTime, _: Vec<(Ticket, Job)>, _: Arc<dyn Deliver<Ticket>>) {}
+
+    fn undelivered(&self, _: UnixTime, _: &Issued) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn outcome(private_key: Option<Arc<MadeKey>>) -> Outcome {
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(9));
+    let issued = Issued {
+        device: Device { manufacturer: AnchorId::from_bytes([1; 32]), id: DeviceId::new("d").unwrap() },
+        profile: "meters".into(),
+        certificate: vec![0x30, 0],
+        digest: Digest::of(b"certificate"),
+        validity: Validity { not_before: at, not_after: at },
+        at,
+    };
+    Outcome::Issued { issued: Arc::new(issued), private_key }
+}
+
+#[test]
+fn a_key_is_undelivered_wherever_its_outcome_is_lost() {
+    let key = || Some(Arc::new(MadeKey::Enveloped(vec![0x30, 0])));
+    let counting = Arc::new(Counting::default());
+    let lost = |of: Outcome, connection: fn(oneshot::Receiver<Answered>, &dyn Fn())| {
+        let before = counting.0.load(Ordering::SeqCst);
+        let (sender, answered) = oneshot::channel();
+        let to_connection = ToConnection {
+            waiting: Mutex::new(Some(sender)),
+            authority: Arc::clone(&counting) as Arc<dyn Authority<Ticket>>,
+            journal: Journal::channel().0,
+        };
+        let outcome = Mutex::new(Some(of));
+        let deliver = || to_connection.hand_over(outcome.lock().unwrap().take().unwrap());
+        connection(answered, &deliver);
+        counting.0.load(Ordering::SeqCst) - before
+    };
+    let is_gone = |answered: oneshot::Receiver<Answered>, deliver: &dyn Fn()| {
+        drop(answered);
+        deliver();
+    };
+    assert_eq!(lost(outcome(key()), is_gone), 1, "the connection ended before the outcome came");
+    assert_eq!(lost(outcome(None), is_gone), 0, "the same request yields the same certificate");
+    assert_eq!(lost(Outcome::from(Busy::Full), is_gone), 0);
+    let ends_then = |answered: oneshot::Receiver<Answered>, deliver: &dyn Fn()| {
+        deliver();
+        drop(answered);
+    };
+    assert_eq!(lost(outcome(key()), ends_then), 1, "it ended before it looked");
+    let ends_later = |mut answered: oneshot::Receiver<Answered>, deliver: &dyn Fn()| {
+        deliver();
+        let Answered { key, .. } = answered.try_recv().unwrap();
+        drop(key);
+    };
+    assert_eq!(lost(outcome(key()), ends_later), 1, "it ended before everything was sent");
+    let ends_well = |mut answered: oneshot::Receiver<Answered>, deliver: &dyn Fn()| {
+        deliver();
+        answered.try_recv().unwrap().key.unwrap().delivered();
+    };
+    assert_eq!(lost(outcome(key()), ends_well), 0);
+}
