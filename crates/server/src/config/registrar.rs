@@ -7,7 +7,7 @@ use authority::{RelayedKeys, SubjectRule};
 use hyper::Uri;
 
 use super::fault::Problem;
-use super::model::{AuthorityKind, CaSection, ProfileSection, RelaySection, UpstreamSection};
+use super::model::{AuthorityKind, CaSection, ProfileSection, RegistrarSection, RelaySection, UpstreamSection};
 use super::reader::{Read, Section, SectionReader, number, span};
 use super::value::{SecretUri, Word, Words, unknown};
 
@@ -145,13 +145,29 @@ pub(super) fn refuse_issue<'s, 'd>(reader: &mut SectionReader, issue: &'s mut Se
 }
 
 /// A Registrar forwards the CSR unchanged, and has no CA.
-pub(super) fn cross_check_relay(reader: &mut SectionReader, cas: &[CaSection], profiles: &[ProfileSection]) {
+pub(super) fn cross_check_relay(
+    reader: &mut SectionReader,
+    (cas, registrars): (&[CaSection], &[RegistrarSection]),
+    profiles: &[ProfileSection],
+) {
     for ca in cas {
         let problem = Problem::Conflict {
             what: format!("`{}` is a CA of this server, and a Registrar has none", ca.name),
             remedy: "remove every [ca.NAME], or set `kind = \"ca\"` in [authority] and remove its other keys",
         };
         reader.faults.push(ca.certificate.fault(problem));
+    }
+    let vouching = || {
+        Problem::Conflict {
+        what: "a Registrar accepts no request from another Registrar: only a Registrar that sees the device can speak for it".into(),
+        remedy: "remove it here, and list every Registrar at the server with the CA",
+    }
+    };
+    for profile in profiles.iter().filter(|profile| !profile.registrars.value.is_empty()) {
+        reader.faults.push(profile.registrars.fault(vouching()));
+    }
+    for registrar in registrars {
+        reader.faults.push(registrar.trust.fault(vouching()));
     }
     for profile in profiles.iter().filter(|profile| profile.spec.subject != SubjectRule::Csr) {
         let problem = Problem::Conflict {

@@ -87,7 +87,7 @@ pub(super) fn read(
         cross_check_https(reader, https.as_ref(), &registrars, &profiles);
     }
     if kind == AuthorityKind::Registrar {
-        cross_check_relay(reader, &cas, &profiles);
+        cross_check_relay(reader, (&cas, &registrars), &profiles);
     }
     if let Some(crl) = &crl {
         cross_check_crl(reader, crl, &cas);
