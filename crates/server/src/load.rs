@@ -35,8 +35,8 @@ pub(crate) use dates::CertificateRole;
 pub(crate) use dates::testing;
 pub(crate) use dates::{DatedCertificate, warnings_at};
 pub(crate) use front::LoadedFront;
-pub(crate) use process::Process;
-pub(crate) use registrar::LoadedRegistrar;
+pub(crate) use process::{GoodAnswers, Process};
+pub(crate) use registrar::{LoadedRegistrar, UpstreamStatus};
 pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
 pub use warning::Warning;
 

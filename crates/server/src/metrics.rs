@@ -15,6 +15,7 @@ mod listener;
 mod meters;
 mod process;
 mod registry;
+mod upstreams;
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +28,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use rustls_pki_types::UnixTime;
 
 use crate::crl::CrlStatus;
-use crate::load::DatedCertificate;
+use crate::load::{DatedCertificate, UpstreamStatus};
 use descriptions::{
     BUILD, CERTIFICATE_EXPIRY, CLOCK_AHEAD, CLOCK_BEHIND, CPU, DRAINING, HANDSHAKE_SECONDS, IN_FLIGHT_MAX,
     ISSUANCE_SECONDS, LEDGER, LEDGER_COMMITS, LEDGER_DISK_FREE, LEDGER_DISK_NEEDED, LEDGER_MAX, LEDGER_WAITING_ROWS,
@@ -65,6 +66,8 @@ pub(crate) struct Readings {
     pub(crate) issuing: Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>,
     /// How the revocation lists are.
     pub(crate) crls: Box<dyn Fn() -> Vec<CrlStatus> + Send + Sync>,
+    /// What a Registrar knows of its upstream CAs.
+    pub(crate) upstreams: Box<dyn Fn() -> Vec<UpstreamStatus> + Send + Sync>,
     /// The certificates of the configuration in force.
     pub(crate) certificates: Box<dyn Fn() -> Arc<[DatedCertificate]> + Send + Sync>,
 }
@@ -202,7 +205,7 @@ impl MetricsPage {
 
     /// In the text format of Prometheus.
     fn render(&self) -> String {
-        let Readings { ready, draining, ledger_rows, ledger_writes, clock, issuing, crls, certificates } =
+        let Readings { ready, draining, ledger_rows, ledger_writes, clock, issuing, crls, upstreams, certificates } =
             &*self.readings;
         let process = ProcessFacts::read();
         let mut text = self.handle.render();
@@ -234,6 +237,7 @@ impl MetricsPage {
             let _ = writeln!(text, "{}{name} {value}\n", head(name));
         }
         text.push_str(&crls::lines(&crls()));
+        text.push_str(&upstreams::lines(&upstreams()));
         text.push_str(&head(CERTIFICATE_EXPIRY));
         text.push_str(&expiry::lines(&certificates()));
         text

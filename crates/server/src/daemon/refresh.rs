@@ -1,12 +1,13 @@
 //! Keeps what a Registrar's upstream CA says about itself up to date: the answers to `/crts` and `/att`.
 //!
 //! ```text
-//!   service "upstream refresh" ── cacerts, csrattrs, each interval ──► Process::learn ──news──► Reloader::republish ──► Snapshot
-//!                                                                └──► a file beside the ledger, for the next start
+//!   service "upstream refresh" ── cacerts, csrattrs ──► do they fit the profile? ──► Process::learn ──news──► Reloader::republish ──► Snapshot
+//!      each interval, and after a reload                                 └──► a file beside the ledger, for the next start
 //! ```
 //!
-//! While the upstream is away, its last answers are served.
+//! While no upstream gives answers that fit the profile, its last good ones are served. How old they are is a metric.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,18 +15,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use authority::UpstreamFacts;
+use authority::{RelayProfile, RelayProfileSpec, UpstreamFacts};
 use registrar::relay::{
     HttpAnswer, HttpUpstream, Upstream, UpstreamFailure, UpstreamOperation, UpstreamRequest, read_ca_certificates,
     read_csr_attributes,
 };
+use rustls_pki_types::UnixTime;
 use tokio::sync::oneshot;
 
 use super::relay::{Transport, facts_file};
 use super::reload::Reloader;
 use super::runtime::Runtime;
 use super::snapshot::Snapshot;
-use crate::load::{Loaded, LoadedRegistrar, Process};
+use crate::load::{GoodAnswers, Loaded, LoadedRegistrar, Process};
 
 /// After a failed refresh it is tried again this soon, and then less and less often.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -76,58 +78,94 @@ impl Refresh {
                 retry = (retry * 2).min(RETRY_MAX);
                 wait.min(registrar.refresh_interval)
             };
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // Upstreams, labels or profiles may be others.
+                () = self.reloader.reloaded() => retry = RETRY_MIN,
+            }
         }
     }
 
-    /// Asks for each label once; whether all answered.
+    /// Asks for each label once; whether each profile has answers that fit it.
     async fn refresh(&self, registrar: &LoadedRegistrar) -> bool {
-        let mut labels: Vec<Option<&str>> =
-            registrar.profiles.iter().map(|profile| profile.upstream_label.as_deref()).collect();
-        labels.sort_unstable();
-        labels.dedup();
-        let (mut all, mut news) = (true, false);
-        for label in labels {
-            match self.fetch(registrar, label).await {
-                Ok(facts) => news |= self.process.learn(label, facts),
-                Err(why) => {
-                    all = false;
-                    let label = label.unwrap_or_default();
-                    tracing::warn!(
-                        label,
-                        "cacerts and csrattrs of the upstream CA: {why}; the last answers are served"
-                    );
-                }
-            }
+        let mut labels: BTreeMap<Option<&str>, Vec<&RelayProfileSpec>> = BTreeMap::new();
+        for profile in &registrar.profiles {
+            labels.entry(profile.upstream_label.as_deref()).or_default().push(profile);
         }
-        if news {
-            let file = self.file.clone();
-            let pages = file.as_ref().map(|_| page(&self.process, registrar));
-            let reloader = self.reloader.clone();
-            // Compiling and writing block: not on the thread of all services.
-            let _ended = tokio::task::spawn_blocking(move || {
+        let (mut all, mut learned) = (true, Learned::Nothing);
+        for (label, profiles) in labels {
+            let without = self.ask_all(registrar, (label, profiles), &mut learned).await;
+            all &= without == 0;
+        }
+        if learned == Learned::Nothing {
+            return all;
+        }
+        let file = self.file.clone();
+        let page = file.as_ref().map(|_| page(registrar));
+        let reloader = self.reloader.clone();
+        // Compiling and writing block: not on the thread of all services.
+        let _ended = tokio::task::spawn_blocking(move || {
+            if learned == Learned::News {
                 reloader.republish();
-                if let (Some(file), Some(page)) = (file, pages)
-                    && let Err(error) = write_whole(&file, page.as_bytes())
-                {
-                    tracing::warn!(file = %file.display(), "the upstream's answers cannot be kept for the next start: {error}");
-                }
-            })
-            .await;
-        }
+            }
+            if let (Some(file), Some(page)) = (file, page)
+                && let Err(error) = write_whole(&file, page.as_bytes())
+            {
+                tracing::warn!(file = %file.display(), "the upstream's answers cannot be kept for the next start: {error}");
+            }
+        })
+        .await;
         all
     }
 
-    /// The first upstream that answers.
-    async fn fetch(&self, registrar: &LoadedRegistrar, label: Option<&str>) -> Result<UpstreamFacts, String> {
-        let mut why = "no upstream is configured".to_owned();
+    /// Asks one upstream after the other, until the answers of one fit each of the profiles with this label. Returns how many are left.
+    async fn ask_all(
+        &self,
+        registrar: &LoadedRegistrar,
+        (label, mut profiles): (Option<&str>, Vec<&RelayProfileSpec>),
+        learned: &mut Learned,
+    ) -> usize {
+        let mut failures: BTreeMap<&str, String> = BTreeMap::new();
         for upstream in &registrar.upstreams {
-            match self.fetch_from(upstream, label).await {
-                Ok(facts) => return Ok(facts),
-                Err(failed) => why = format!("{upstream}: {failed}"),
+            let answer = self.fetch_from(upstream, label).await;
+            profiles.retain(|spec| {
+                let name = spec.profile.name.as_str();
+                let fits = answer.as_ref().map_err(String::clone).and_then(|facts| {
+                    RelayProfile::compile((*spec).clone(), facts.clone()).map_err(|fault| fault.to_string())?;
+                    Ok(facts.clone())
+                });
+                match fits {
+                    Ok(facts) => {
+                        let distrusted = registrar.distrusted_below(&facts);
+                        let label = label.map(str::to_owned);
+                        let answers = GoodAnswers { upstream: Arc::clone(upstream), label, facts, at: UnixTime::now() };
+                        let is_news = self.process.learn(name, answers);
+                        if let Some(why) = distrusted.filter(|_| is_news) {
+                            tracing::warn!(
+                                profile = name,
+                                "devices that take cacerts of the upstream CA for their trust anchors will not trust this server any more: {why}; have its certificate issued below a root of the upstream CA"
+                            );
+                        }
+                        *learned = (*learned).max(if is_news { Learned::News } else { Learned::TheSame });
+                        false
+                    }
+                    Err(why) => {
+                        let said = failures.entry(name).or_default();
+                        let separator = if said.is_empty() { "" } else { "; " };
+                        said.push_str(&format!("{separator}{upstream}: {why}"));
+                        true
+                    }
+                }
+            });
+            if profiles.is_empty() {
+                return 0;
             }
         }
-        Err(why)
+        for spec in &profiles {
+            let name = spec.profile.name.as_str();
+            self.process.learned_nothing(name, failures.remove(name).unwrap_or_default());
+        }
+        profiles.len()
     }
 
     async fn fetch_from(&self, upstream: &Arc<str>, label: Option<&str>) -> Result<UpstreamFacts, String> {
@@ -161,15 +199,25 @@ impl Refresh {
     }
 }
 
+/// What a round of questions has brought.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Learned {
+    Nothing,
+    TheSame,
+    News,
+}
+
 /// What is known, as text.
-fn page(process: &Process, registrar: &LoadedRegistrar) -> String {
-    let labels = registrar.profiles.iter().map(|profile| profile.upstream_label.as_deref());
-    let entries: Vec<serde_json::Value> = labels
-        .map(|label| {
-            let facts = process.upstream_facts(label);
+fn page(registrar: &LoadedRegistrar) -> String {
+    let known = registrar.profiles.iter().filter_map(|spec| Some((spec, registrar.answers(spec)?)));
+    let entries: Vec<serde_json::Value> = known
+        .map(|(spec, GoodAnswers { upstream, label, facts, at })| {
             let certificates: Vec<String> = facts.ca_certificates.iter().map(|it| hex::encode(it.der())).collect();
             serde_json::json!({
+                "profile": spec.profile.name,
+                "upstream": *upstream,
                 "label": label,
+                "confirmed_at": at.as_secs(),
                 "ca_certificates": certificates,
                 "csr_attributes": facts.csr_attributes.map(hex::encode),
             })

@@ -4,19 +4,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use authority::{Authority, Executor, Flights, Ledger, MemoryRelayLedger, RelayLedger, UpstreamFacts};
 use net::SystemRandom;
 use pki::Certificate;
+use pki::csr_attributes::CsrAttributes;
 use registrar::relay::{
     HttpUpstream, HttpUpstreamFault, HttpUpstreamService, RelayAuthority, RelayParts, Upstream, UpstreamPool,
 };
+use rustls_pki_types::UnixTime;
 
 use super::startup_fault::StartupFault;
 use super::work::{Ticket, isolate};
 use crate::config::{Configuration, ConfigurationFault, ConfigurationFaults, Location, Problem};
 use crate::files::read_file;
-use crate::load::{Loaded, LoadedRegistrar, Process};
+use crate::load::{GoodAnswers, Loaded, LoadedRegistrar, Process};
 
 /// What all configurations of a Registrar's process share.
 pub(super) struct Relaying {
@@ -114,13 +117,22 @@ fn remember(process: &Process, registrar: &LoadedRegistrar, file: &Path) {
         return;
     };
     for profile in &registrar.profiles {
-        let label = profile.upstream_label.as_deref();
-        let entry = entries.iter().find(|entry| entry.get("label").and_then(serde_json::Value::as_str) == label);
-        let Some(entry) = entry else { continue };
+        let name = profile.profile.name.as_str();
+        let text = |entry: &serde_json::Value, key: &str| entry.get(key)?.as_str().map(str::to_owned);
+        let of_profile = |entry: &&serde_json::Value| text(entry, "profile").as_deref() == Some(name);
+        let Some(entry) = entries.iter().find(of_profile) else { continue };
         let bytes = |value: &serde_json::Value| value.as_str().and_then(|text| hex::decode(text).ok());
         let listed = entry.get("ca_certificates").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
         let certificates = listed.iter().filter_map(|value| Certificate::parse(&bytes(value)?).ok()).map(Arc::new);
-        let csr_attributes = entry.get("csr_attributes").and_then(bytes);
-        process.learn(label, UpstreamFacts { ca_certificates: certificates.collect(), csr_attributes });
+        let csr_attributes =
+            entry.get("csr_attributes").and_then(bytes).filter(|der| CsrAttributes::parse(der).is_ok());
+        let facts = UpstreamFacts { ca_certificates: certificates.collect(), csr_attributes };
+        let (Some(upstream), Some(at)) =
+            (text(entry, "upstream"), entry.get("confirmed_at").and_then(serde_json::Value::as_u64))
+        else {
+            continue;
+        };
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
+        process.learn(name, GoodAnswers { upstream: upstream.into(), label: text(entry, "label"), facts, at });
     }
 }

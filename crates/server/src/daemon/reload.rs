@@ -15,6 +15,7 @@ use authority::{Authority, CaAuthority, Executor, Flights, Ledger};
 use net::SystemRandom;
 use pki::issue::NodePrefix;
 use rustls_pki_types::UnixTime;
+use tokio::sync::Notify;
 
 use super::control::Control;
 use super::crl::{self, LayoutFault};
@@ -47,6 +48,8 @@ struct Running {
     control: Arc<Control>,
     /// Held while a reload reads: of two reloads, the one that read earlier must not overwrite the other.
     turn: Mutex<()>,
+    /// Wakes what waits for another configuration.
+    reloaded: Notify,
 }
 
 impl Reloader {
@@ -57,7 +60,15 @@ impl Reloader {
         control: Arc<Control>,
     ) -> Self {
         let (started, process) = (loaded.config.clone(), Arc::clone(&loaded.process));
-        Self(Arc::new(Running { started, process, issuing, snapshot, control, turn: Mutex::default() }))
+        Self(Arc::new(Running {
+            started,
+            process,
+            issuing,
+            snapshot,
+            control,
+            turn: Mutex::default(),
+            reloaded: Notify::new(),
+        }))
     }
 
     /// See [`Handle::reload`](super::Handle::reload).
@@ -76,10 +87,16 @@ impl Reloader {
         let reread = reread?;
         running.snapshot.store(Arc::new(running.issuing.snapshot(&reread.loaded)));
         running.control.wake();
+        running.reloaded.notify_one();
         Ok(Reloaded {
             needs_restart: needs_restart(&running.started, &reread.written),
             warnings: reread.loaded.warnings().to_vec(),
         })
+    }
+
+    /// Waits for the next configuration; one that came since the last call counts. One service waits.
+    pub(super) async fn reloaded(&self) {
+        self.0.reloaded.notified().await;
     }
 
     /// Puts new answers of an upstream CA in force, under the configuration that is in force.
@@ -88,7 +105,7 @@ impl Reloader {
         let _turn = running.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = running.snapshot.load_full();
         let Some(registrar) = &snapshot.registrar else { return };
-        let rebuilt = registrar.compile(&running.process).map_err(|fault| fault.to_string());
+        let rebuilt = registrar.compile().map_err(|fault| fault.to_string());
         match rebuilt.and_then(|profiles| (registrar.rebuild)(profiles).map_err(|fault| fault.to_string())) {
             Ok(est) => {
                 running.snapshot.store(Arc::new(snapshot.answering(est)));

@@ -7,7 +7,7 @@ use authority::{Authority, Ca};
 
 use super::work::Ticket;
 use crate::crl::CrlPlan;
-use crate::load::{DatedCertificate, LoadedFront, LoadedRegistrar};
+use crate::load::{DatedCertificate, LoadedFront, LoadedRegistrar, UpstreamStatus};
 use crate::metrics::ProfileTable;
 
 /// What a configuration compiles to: how to answer, which CAs issue, and what is counted and watched.
@@ -29,6 +29,11 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
+    /// What a Registrar knows of its upstream CAs, for each profile.
+    pub(super) fn upstream_statuses(&self) -> Vec<UpstreamStatus> {
+        self.registrar.as_ref().map(|registrar| registrar.statuses()).unwrap_or_default()
+    }
+
     /// The same, with other answers.
     pub(super) fn answering(&self, est: est::ServerConfig) -> Self {
         let est = Arc::new(est);

@@ -52,7 +52,7 @@ impl Watch {
     ) -> Result<Option<SocketAddr>, StartupFault> {
         let Self { certificates: tally, readiness, crls } = self;
         let IssueReadiness { control, clock, ledger, snapshot } = &*readiness;
-        let (control, snapshot) = (Arc::clone(control), Arc::clone(snapshot));
+        let (control, snapshot, relayed) = (Arc::clone(control), Arc::clone(snapshot), Arc::clone(snapshot));
         let (watched, of_ledger) = (Arc::clone(clock), Arc::clone(ledger));
         let check = move || watched.check_with(UnixTime::now(), of_ledger.time());
         runtime.spawn("the clock check", clock::watch(check));
@@ -72,6 +72,7 @@ impl Watch {
             clock: Box::new(move || of_clock.clock(UnixTime::now())),
             issuing: Box::new(move || readiness.check(UnixTime::now())),
             crls: Box::new(move || crls.all()),
+            upstreams: Box::new(move || relayed.load().upstream_statuses()),
             certificates: Box::new(certificates),
         });
         let Some(page) = page else { return Ok(None) };

@@ -1,11 +1,12 @@
 //! State that belongs to the process and outlives each of its configurations.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use authority::UpstreamFacts;
 use est::CertificateCache;
 use net::SystemRandom;
+use rustls_pki_types::UnixTime;
 use zeroize::Zeroizing;
 
 /// State that belongs to the process and outlives each of its configurations.
@@ -14,8 +15,30 @@ pub(crate) struct Process {
     pub(crate) certificates: Arc<CertificateCache>,
     /// For cookies, if the configuration names no secret: a device with a cookie from before a reload need not request another one.
     pub(super) cookie_secret: Zeroizing<[u8; 32]>,
-    /// What upstream CAs say about themselves, by label: as many as the configurations of this process have labels.
-    upstream_facts: Mutex<HashMap<Option<String>, UpstreamFacts>>,
+    /// What upstream CAs say about themselves, by profile: as many as the configurations of this process have.
+    upstreams: Mutex<HashMap<String, UpstreamAnswers>>,
+}
+
+/// What upstream CAs have said about themselves for one profile.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UpstreamAnswers {
+    /// The last answers that fit the profile.
+    pub(crate) good: Option<GoodAnswers>,
+    /// Why the last attempt brought none.
+    pub(crate) failure: Option<String>,
+}
+
+/// Answers that fit a profile, and where they are from: another upstream, or another label, is another CA.
+#[derive(Clone, Debug)]
+pub(crate) struct GoodAnswers {
+    /// The URL of the upstream.
+    pub(crate) upstream: Arc<str>,
+    /// The label that was asked.
+    pub(crate) label: Option<String>,
+    /// What it said.
+    pub(crate) facts: UpstreamFacts,
+    /// When it said so last.
+    pub(crate) at: UnixTime,
 }
 
 impl Process {
@@ -23,21 +46,44 @@ impl Process {
         let mut cookie_secret = Zeroizing::new([0; 32]);
         dtls::Random::fill(&SystemRandom::new(), cookie_secret.as_mut());
         let certificates = Arc::new(CertificateCache::new(CertificateCache::CERTIFICATES_MAX_DEFAULT));
-        Self { certificates, cookie_secret, upstream_facts: Mutex::default() }
+        Self { certificates, cookie_secret, upstreams: Mutex::default() }
     }
 
-    /// What the upstream said last for this label.
-    pub(crate) fn upstream_facts(&self, label: Option<&str>) -> UpstreamFacts {
-        let facts = self.upstream_facts.lock().unwrap_or_else(PoisonError::into_inner);
-        facts.get(&label.map(str::to_owned)).cloned().unwrap_or_default()
+    /// What upstreams have said for this profile.
+    pub(crate) fn upstream_answers(&self, profile: &str) -> UpstreamAnswers {
+        self.upstreams().get(profile).cloned().unwrap_or_default()
     }
 
-    /// Remembers what the upstream says; whether that is news.
-    pub(crate) fn learn(&self, label: Option<&str>, facts: UpstreamFacts) -> bool {
-        let mut known = self.upstream_facts.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.entry(label.map(str::to_owned)).or_default();
-        let is_news = !known.says_the_same_as(&facts);
-        *known = facts;
+    /// Keeps answers that fit the profile; whether they are news.
+    pub(crate) fn learn(&self, profile: &str, answers: GoodAnswers) -> bool {
+        let mut known = self.upstreams();
+        let known = known.entry(profile.to_owned()).or_default();
+        if known.failure.take().is_some() {
+            tracing::info!(profile, upstream = %answers.upstream, "the upstream CA's cacerts and csrattrs are up to date again");
+        }
+        let is_news = known.good.as_ref().is_none_or(|before| {
+            !before.facts.says_the_same_as(&answers.facts)
+                || (&before.upstream, &before.label) != (&answers.upstream, &answers.label)
+        });
+        known.good = Some(answers);
         is_news
+    }
+
+    /// Keeps why an attempt brought nothing; what was good before stays. It is said when it begins, and when the reason changes.
+    pub(crate) fn learned_nothing(&self, profile: &str, why: String) {
+        let mut known = self.upstreams();
+        let known = known.entry(profile.to_owned()).or_default();
+        if known.failure.as_ref() != Some(&why) {
+            let consequence = match &known.good {
+                Some(_) => "the last good answers are handed out",
+                None => "devices are told to come again",
+            };
+            tracing::warn!(profile, "cacerts and csrattrs of the upstream CA: {why}; {consequence}");
+            known.failure = Some(why);
+        }
+    }
+
+    fn upstreams(&self) -> MutexGuard<'_, HashMap<String, UpstreamAnswers>> {
+        self.upstreams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

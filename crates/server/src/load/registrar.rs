@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::dates::{CertificateRole, Gravity};
 use super::loading::Loading;
-use super::process::Process;
+use super::process::{GoodAnswers, Process};
 use super::secrets::PRIVATE_KEY;
 use super::shown::ServerChain;
 use super::spec::server_spec;
@@ -20,6 +20,17 @@ use crate::config::{self, Configuration, Problem, ProfileSection, Read, RelaySec
 
 /// Rebuilds the server's configuration from other profiles.
 pub(crate) type Rebuild = Box<dyn Fn(Vec<Arc<Profile>>) -> Result<est::ServerConfig, est::ConfigFault> + Send + Sync>;
+
+/// What is known of the upstream CAs for one profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UpstreamStatus {
+    /// The name of the profile.
+    pub(crate) profile: Arc<str>,
+    /// When an upstream last said what the profile hands out, in seconds since 1970; 0 while nothing is known.
+    pub(crate) confirmed_at: u64,
+    /// Whether the last attempt to ask brought nothing that can be handed out.
+    pub(crate) has_failed: bool,
+}
 
 /// A Registrar's part of a configuration.
 pub(crate) struct LoadedRegistrar {
@@ -31,6 +42,8 @@ pub(crate) struct LoadedRegistrar {
     /// The profiles, without what the upstream says.
     pub(crate) profiles: Vec<RelayProfileSpec>,
     pub(crate) rebuild: Rebuild,
+    process: Arc<Process>,
+    shown: ServerChain,
     trust: Vec<Arc<Certificate>>,
     certificate: Vec<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
@@ -49,22 +62,40 @@ impl LoadedRegistrar {
     }
 
     /// The profiles with what the upstream says now.
-    pub(crate) fn compile(&self, process: &Process) -> Result<Vec<Arc<Profile>>, RelayProfileFault> {
-        let compiled = self.profiles.iter().map(|spec| compile(spec, process).map(Arc::new));
+    pub(crate) fn compile(&self) -> Result<Vec<Arc<Profile>>, RelayProfileFault> {
+        let compiled = self.profiles.iter().map(|spec| self.compile_one(spec).map(Arc::new));
         compiled.collect()
     }
-}
 
-/// Certificates that an upstream lists and that do not fit the profile are not published.
-fn compile(spec: &RelayProfileSpec, process: &Process) -> Result<Profile, RelayProfileFault> {
-    let facts = process.upstream_facts(spec.upstream_label.as_deref());
-    match RelayProfile::compile(spec.clone(), facts) {
-        Err(fault @ RelayProfileFault::Profile(_)) => {
+    /// Answers that were good for a profile of this name fit no longer once a reload has changed its issuers: then they are not published.
+    fn compile_one(&self, spec: &RelayProfileSpec) -> Result<Profile, RelayProfileFault> {
+        let facts = self.answers(spec).map(|good| good.facts).unwrap_or_default();
+        RelayProfile::compile(spec.clone(), facts).or_else(|fault| {
             let without = RelayProfile::compile(spec.clone(), UpstreamFacts::default())?;
             tracing::warn!(profile = %spec.profile.name, "the upstream's answer to cacerts cannot be used: {fault}");
             Ok(without)
-        }
-        compiled => compiled,
+        })
+    }
+
+    /// Why devices that take these answers for their trust anchors (RFC 9148 §9.1) would not trust this server any more.
+    pub(crate) fn distrusted_below(&self, facts: &UpstreamFacts) -> Option<String> {
+        self.shown.distrusted_below(facts.ca_certificates.clone(), UnixTime::now())
+    }
+
+    /// What an upstream of this configuration has said under the profile's label.
+    pub(crate) fn answers(&self, spec: &RelayProfileSpec) -> Option<GoodAnswers> {
+        let good = self.process.upstream_answers(&spec.profile.name).good?;
+        (good.label == spec.upstream_label && self.upstreams.contains(&good.upstream)).then_some(good)
+    }
+
+    /// For the metrics.
+    pub(crate) fn statuses(&self) -> Vec<UpstreamStatus> {
+        let status = |spec: &RelayProfileSpec| UpstreamStatus {
+            profile: spec.profile.name.as_str().into(),
+            confirmed_at: self.answers(spec).map_or(0, |good| good.at.as_secs()),
+            has_failed: self.process.upstream_answers(&spec.profile.name).failure.is_some(),
+        };
+        self.profiles.iter().map(status).collect()
     }
 }
 
@@ -88,16 +119,17 @@ impl Loading {
         let sections = config.profiles.iter().filter_map(|profile| Some((profile, profile.relay.as_ref()?)));
         let specs: Vec<_> = sections.map(|(profile, relay)| self.relay_profile(profile, relay, config)).collect();
         let specs: Option<Vec<RelayProfileSpec>> = specs.into_iter().collect();
-        let (served, cookie) = (Arc::clone(&shown?.identity), cookie?.clone());
+        let (shown, cookie) = (shown?.clone(), cookie?.clone());
+        let served = Arc::clone(&shown.identity);
         let (config, certificates) = (config.clone(), Arc::clone(&process.certificates));
         let rebuild: Rebuild = Box::new(move |profiles| {
             let mut spec = server_spec(&config, shards, Arc::clone(&served), cookie.clone(), profiles);
             spec.certificates = Arc::clone(&certificates);
             est::ServerConfig::new(spec)
         });
-        let loaded = Arc::new(identity?.with(section, specs?, rebuild));
+        let loaded = Arc::new(identity?.with(section, specs?, (rebuild, Arc::clone(process), shown)));
         // Each has been compiled once without what the upstream says.
-        let profiles = loaded.compile(process).ok()?;
+        let profiles = loaded.compile().ok()?;
         Some((profiles, loaded))
     }
 
@@ -204,7 +236,12 @@ impl Loading {
 }
 
 impl RegistrarIdentity {
-    fn with(self, section: &UpstreamSection, profiles: Vec<RelayProfileSpec>, rebuild: Rebuild) -> LoadedRegistrar {
+    fn with(
+        self,
+        section: &UpstreamSection,
+        profiles: Vec<RelayProfileSpec>,
+        (rebuild, process, shown): (Rebuild, Arc<Process>, ServerChain),
+    ) -> LoadedRegistrar {
         LoadedRegistrar {
             upstreams: section.upstreams.value.iter().map(|url| Arc::from(url.as_str())).collect(),
             timeout: section.timeout,
@@ -212,6 +249,8 @@ impl RegistrarIdentity {
             refresh_interval: section.refresh_interval,
             profiles,
             rebuild,
+            process,
+            shown,
             trust: self.trust,
             certificate: self.certificate,
             key: self.key,

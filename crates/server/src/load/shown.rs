@@ -16,6 +16,7 @@ use super::warning::Warning;
 use crate::config::{self, Configuration, ConfigurationFault, ExpiredServer, Problem, ServerFlaw};
 
 /// The chain that the server presents, with the key of its leaf.
+#[derive(Clone)]
 pub(super) struct ServerChain {
     /// What devices receive, leaf first: the file unchanged.
     der: Vec<Vec<u8>>,
@@ -144,15 +145,20 @@ impl Loading {
         beside: &[Arc<Certificate>],
     ) {
         let used = |name: &str| config.profiles.iter().any(|profile| profile.spec.ca.value == name);
-        let mut refused = Vec::new();
+        let (mut refused, mut by_trust_alone) = (Vec::new(), Vec::new());
         let mut trusted = 0;
         for authority in authorities.iter().filter(|authority| used(authority.ca.name())) {
-            let known: Vec<_> = authority.ca.published().iter().chain(beside).cloned().collect();
+            let published = authority.ca.published();
+            let known: Vec<_> = published.iter().chain(beside).cloned().collect();
             match shown.verify(known, self.utc) {
-                Ok(()) => trusted += 1,
+                Ok(()) => {
+                    trusted += 1;
+                    by_trust_alone.extend(shown.verify(published, self.utc).err().map(|error| (authority, error)));
+                }
                 Err(error) => refused.push((authority.ca.name(), error)),
             }
         }
+        self.warn_of_replaced_anchors(config, shown, by_trust_alone);
         if trusted == 0 {
             // Of several CAs, the one that the path comes closest to gives the most useful message.
             let nearest =
@@ -176,7 +182,43 @@ impl Loading {
     }
 }
 
+impl Loading {
+    /// RFC 9148 §9.1 lets `/crts` replace the anchors with which a device came: `server.trust` then counts for nothing.
+    fn warn_of_replaced_anchors(
+        &mut self,
+        config: &Configuration,
+        shown: &ServerChain,
+        by_trust_alone: Vec<(&LoadedCa, ChainRefusal)>,
+    ) {
+        let (key, path) = (config.server.trust.key.clone(), shown.path.display());
+        for (authority, error) in by_trust_alone {
+            let name = authority.ca.name();
+            self.warnings.push(Warning {
+                key: key.clone(),
+                what: format!(
+                    "a device that takes the answer to /crts of `{name}` for its trust anchors (RFC 9148 §9.1) will not trust {path} any more: {error}"
+                ),
+                remedy: "have the server certificate issued below a CA of `root`, or publish the CA above it with `rollover`",
+            });
+        }
+        if config.registrar.is_some() && !config.server.trust.value.is_empty() {
+            self.warnings.push(Warning {
+                key,
+                what: format!(
+                    "/crts of a Registrar is that of the upstream CA: a device that takes it for its trust anchors (RFC 9148 §9.1) trusts {path} only below a CA in it"
+                ),
+                remedy: "have the server certificate issued below a root of the upstream CA",
+            });
+        }
+    }
+}
+
 impl ServerChain {
+    /// Why a device that knows only these CAs does not trust the server.
+    pub(super) fn distrusted_below(&self, known: Vec<Arc<Certificate>>, utc: pki::UnixTime) -> Option<String> {
+        self.verify(known, utc).err().map(|refusal| refusal.to_string())
+    }
+
     fn leaf(&self) -> &Certificate {
         &self.chain[0].certificate
     }

@@ -50,6 +50,8 @@ pub(super) const SEND_CALLS: &str = "muster_send_calls_total";
 pub(super) const GROUP_REQUESTS: &str = "muster_multicast_requests_total";
 pub(super) const DIRECTORY_REGISTERED: &str = "muster_resource_directory_registered";
 pub(super) const HTTPS_CONNECTIONS: &str = "muster_https_connections";
+pub(super) const UPSTREAM_FACTS: &str = "muster_upstream_answers_timestamp_seconds";
+pub(super) const UPSTREAM_REFRESH_FAILED: &str = "muster_upstream_refresh_failed";
 pub(super) const DROPS: &str = "muster_drops_total";
 pub(super) const FORGERY_ALARMS: &str = "muster_forgery_alarms_total";
 pub(super) const SESSIONS: &str = "muster_sessions";
@@ -282,6 +284,20 @@ pub const DESCRIPTIONS: &[Description] = &[
         &["client"],
         "Open connections of the HTTPS front, by client: registrar, device, or stranger (handshake in progress, no certificate, or more connections than a certificate may have). At most 256, of which strangers hold 64 against authenticated clients",
         "the HTTPS front, with each connection",
+    ),
+    gauge(
+        UPSTREAM_FACTS,
+        "seconds",
+        &["profile"],
+        "Of a Registrar: when an upstream CA last gave the answers to /crts and /att that the profile hands out, in seconds since 1970; 0 while none are known. Their age is `time()` minus this, and about `refresh_interval` of [authority] at most while upstreams answer",
+        "read by each scrape",
+    ),
+    gauge(
+        UPSTREAM_REFRESH_FAILED,
+        "boolean",
+        &["profile"],
+        "Of a Registrar: 1 if the last attempt to fetch these answers failed, or brought answers that do not fit the profile; the last good ones are handed out meanwhile, and the log says why",
+        "read by each scrape",
     ),
     counter(
         GROUP_REQUESTS,

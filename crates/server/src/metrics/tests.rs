@@ -17,6 +17,7 @@ fn page(exposition: &Exposition, certificates: Vec<DatedCertificate>) -> Metrics
         crls: Box::new(|| {
             vec![CrlStatus { ca: "main".into(), last_write: 7, next_update: 9, due: 2, failures: 3, validity: 4 }]
         }),
+        upstreams: Box::new(|| vec![UpstreamStatus { profile: "meters".into(), confirmed_at: 7, has_failed: true }]),
         certificates: Box::new(move || Arc::clone(&certificates)),
     };
     exposition.page(readings).unwrap()

@@ -5,6 +5,8 @@
     reason = "tests: a failure is a panic, the machine's clock, sockets and threads are real"
 )]
 
+mod envelope;
+mod refresh;
 #[path = "../support/mod.rs"]
 mod support;
 mod upstream;
@@ -219,6 +221,7 @@ fn the_keys_of_a_ca_and_of_a_registrar_do_not_mix() {
         ("issuers = [\"issuing.pem\"]", "ca = \"main\"", "the upstream CA issues for this profile"),
         ("issuers = [\"issuing.pem\"]", "issuers = [\"factory.pem\"]", "`manufacturers` holds"),
         ("https://127.0.0.1:1/.well-known/est", "http://127.0.0.1:1/.well-known/est", "a URL such as"),
+        ("[ledger]", "registrars = [\"site\"]\n[ledger]", "accepts no request from another Registrar"),
         ("[ledger]", "issue.validity = \"30d\"\n[ledger]", "the upstream CA decides this"),
         ("[ledger]", "issue.subject = \"CN={device_id}\"\n[ledger]", "forwards the CSR as the device made it"),
         (

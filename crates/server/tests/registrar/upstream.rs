@@ -45,6 +45,8 @@ struct Shared {
     issuing_key: PrivateKey,
     root: Certificate,
     act: Mutex<Act>,
+    /// The body of the answer to `/cacerts`, if it is not that of the CA.
+    listed: Mutex<Option<String>>,
     /// Path and CSR of each POST.
     posts: Mutex<Vec<(String, Vec<u8>)>>,
     connections: AtomicUsize,
@@ -77,6 +79,7 @@ impl ScriptedUpstream {
             issuing_key: pki::pem::private_key(&read("issuing.key")).unwrap(),
             root: pki.root.clone(),
             act: Mutex::new(act),
+            listed: Mutex::default(),
             posts: Mutex::default(),
             connections: AtomicUsize::new(0),
         });
@@ -102,6 +105,19 @@ impl ScriptedUpstream {
         *self.shared.act.lock().unwrap() = act;
     }
 
+    /// Answers `/cacerts` with these certificates from now on, or with nonsense.
+    pub(crate) fn now_lists(&self, certificates: Option<&[&Certificate]>) {
+        let ders = |all: &[&Certificate]| {
+            STANDARD.encode(pki::cms::certs_only(&all.iter().map(|it| it.der()).collect::<Vec<_>>()))
+        };
+        *self.shared.listed.lock().unwrap() = Some(certificates.map_or_else(|| "<html>".to_owned(), ders));
+    }
+
+    /// Answers `/cacerts` as the CA that it is.
+    pub(crate) fn now_lists_its_own(&self) {
+        *self.shared.listed.lock().unwrap() = None;
+    }
+
     /// Path and CSR of each POST that came whole.
     pub(crate) fn posts(&self) -> Vec<(String, Vec<u8>)> {
         self.shared.posts.lock().unwrap().clone()
@@ -121,7 +137,8 @@ impl Shared {
             let certs_only = |certificates: &[&[u8]]| STANDARD.encode(pki::cms::certs_only(certificates));
             let pkcs7 = "Content-Type: application/pkcs7-mime; smime-type=certs-only\r\n";
             if path.ends_with("/cacerts") {
-                let body = certs_only(&[self.issuing.der(), self.root.der()]);
+                let listed = self.listed.lock().unwrap().clone();
+                let body = listed.unwrap_or_else(|| certs_only(&[self.issuing.der(), self.root.der()]));
                 write!(stream, "HTTP/1.1 200 OK\r\n{pkcs7}Content-Length: {}\r\n\r\n{body}", body.len())?;
                 continue;
             }

@@ -1,0 +1,31 @@
+//! What a Registrar knows of its upstream CAs, as lines of the text format.
+//!
+//! The recorder does not write them, because it keeps every series that it was ever given: the answers for a profile that a reload removed would
+//! seem to grow old.
+
+use std::fmt::Write as _;
+
+use super::descriptions::{UPSTREAM_FACTS, UPSTREAM_REFRESH_FAILED};
+use super::head;
+use super::label::{LABEL_BYTES_MAX, bounded};
+use crate::load::UpstreamStatus;
+
+type Value = fn(&UpstreamStatus) -> u64;
+
+const METRICS: [(&str, Value); 2] =
+    [(UPSTREAM_FACTS, |status| status.confirmed_at), (UPSTREAM_REFRESH_FAILED, |status| u64::from(status.has_failed))];
+
+/// The series of each profile of a Registrar; nothing for a CA.
+pub(super) fn lines(statuses: &[UpstreamStatus]) -> String {
+    let mut text = String::new();
+    for (name, value) in METRICS.iter().filter(|_| !statuses.is_empty()) {
+        text.push_str(&head(name));
+        for status in statuses {
+            let profile = bounded(&status.profile, LABEL_BYTES_MAX);
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{name}{{profile=\"{profile}\"}} {}", value(status));
+        }
+        text.push('\n');
+    }
+    text
+}

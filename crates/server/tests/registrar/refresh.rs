@@ -1,0 +1,80 @@
+//! What an upstream says about itself: kept while it says nonsense, and asked for at once where a reload names another one.
+
+use std::time::{Duration, Instant};
+
+use est::Operation;
+use server::Handle;
+
+use crate::support::{PATIENCE, Pki, days, http};
+use crate::upstream::{Act, ScriptedUpstream};
+use crate::{configuration, ready};
+
+/// The value of a metric of the profile.
+fn metric(server: &Handle, name: &str) -> Option<u64> {
+    let (_, page) = http(server.metrics_address().unwrap(), "/metrics");
+    let series = format!("{name}{{profile=\"meters\"}} ");
+    page.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok())
+}
+
+#[track_caller]
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn answers_that_do_not_fit_the_profile_displace_no_good_ones_and_a_metric_says_so() {
+    let pki = Pki::new();
+    let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+    let text =
+        configuration(&pki, &[upstream.url()], "refresh_interval = \"1s\"") + "[metrics]\nlisten = \"127.0.0.1:0\"\n";
+    let server = pki.start(&text);
+    let device = pki.device(1);
+    let asks = || ready(&pki, &server, &device).ask(Operation::CaCertificates, PATIENCE).unwrap();
+    let good = asks();
+    let failed = || metric(&server, "muster_upstream_refresh_failed") == Some(1);
+    let confirmed = || metric(&server, "muster_upstream_answers_timestamp_seconds").unwrap();
+    assert!(!failed() && confirmed() > 0);
+    // The root of somebody else, a list in which a manufacturer of the profile is a CA, and no certificates at all.
+    let stranger = Pki::new();
+    let read = |name: &str| {
+        let pem = std::fs::read(pki.path(name)).unwrap();
+        pki::Certificate::parse(&pki::pem::certificates(&pem).unwrap()[0]).unwrap()
+    };
+    let factory = read("factory.pem");
+    for listed in [Some(&[&stranger.root][..]), Some(&[&factory, &pki.root][..]), None] {
+        upstream.now_lists(listed);
+        until("the refresh never failed", failed);
+        let before = confirmed();
+        assert_eq!(asks(), good, "the last good answer is handed out");
+        assert_eq!(confirmed(), before, "and grows old");
+        upstream.now_lists_its_own();
+        until("it never recovered", || !failed() && confirmed() >= before);
+    }
+}
+
+#[test]
+fn a_reload_that_names_another_upstream_asks_it_at_once_and_forgets_what_the_first_one_said() {
+    let pki = Pki::new();
+    let first = ScriptedUpstream::start(&pki, Act::Issue);
+    let server = pki.start(&configuration(&pki, &[first.url()], ""));
+    let device = pki.device(1);
+    let before = ready(&pki, &server, &device).ask(Operation::CaCertificates, PATIENCE).unwrap();
+    // The same issuing CA, and one certificate more in the list.
+    let second = ScriptedUpstream::start(&pki, Act::Issue);
+    let stranger = Pki::with_ca(days(-1, 30));
+    let pem = std::fs::read(pki.path("issuing.pem")).unwrap();
+    let issuing = pki::Certificate::parse(&pki::pem::certificates(&pem).unwrap()[0]).unwrap();
+    second.now_lists(Some(&[&issuing, &pki.root, &stranger.root]));
+    // The answers are fetched each hour.
+    server.reload(&pki.sources(&configuration(&pki, &[second.url()], ""))).unwrap();
+    let after = ready(&pki, &server, &device).ask(Operation::CaCertificates, PATIENCE).unwrap();
+    assert_ne!(before, after, "what the second one says");
+    let with_label = configuration(&pki, &[second.url()], "")
+        .replace("issuers = [\"issuing.pem\"]", "issuers = [\"issuing.pem\"]\nupstream_label = \"x\"");
+    server.reload(&pki.sources(&with_label)).unwrap();
+    assert_eq!(ready(&pki, &server, &device).ask(Operation::CaCertificates, PATIENCE).unwrap(), after);
+}
