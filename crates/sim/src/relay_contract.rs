@@ -160,7 +160,8 @@ fn device(id: &str) -> Device {
 }
 
 /// A request of device `d` at this time, for this key.
-fn request(at: u64, key: &str) -> RelayRequest {
+#[must_use]
+pub fn request(at: u64, key: &str) -> RelayRequest {
     RelayRequest {
         function: Function::SimpleEnroll,
         profile: "p".into(),
@@ -180,7 +181,9 @@ fn request(at: u64, key: &str) -> RelayRequest {
     }
 }
 
-fn certificate(id: RelayId, text: &str, key: &str) -> RelayRecord {
+/// A certificate of this text, which came back for the request and certifies the key.
+#[must_use]
+pub fn certificate(id: RelayId, text: &str, key: &str) -> RelayRecord {
     let issued = Issued {
         device: device("d"),
         profile: "p".into(),
