@@ -54,7 +54,7 @@ pub fn read_key_and_certificate(answer: &HttpAnswer) -> Result<(MadeKey, Certifi
 /// The CA certificates of `/cacerts`. One that cannot be read does not make the others unusable.
 ///
 /// # Errors
-/// There is none.
+/// The answer cannot be read, or holds none.
 pub fn read_ca_certificates(answer: &HttpAnswer) -> Result<Vec<Certificate>, UpstreamAnswerFlaw> {
     if answer.status != 200 {
         return Err(UpstreamAnswerFlaw::Status);
@@ -66,13 +66,14 @@ pub fn read_ca_certificates(answer: &HttpAnswer) -> Result<Vec<Certificate>, Ups
     if read.is_empty() { Err(UpstreamAnswerFlaw::Malformed) } else { Ok(read) }
 }
 
-/// The CSR attributes of `/csrattrs`; `None` if the upstream has nothing to say (RFC 7030 §4.5.2: 204 or 404).
+/// The CSR attributes of `/csrattrs`; `None` if the upstream has nothing to say (RFC 7030 §4.5.2: 204 or 404), or does not have this optional function
+/// (501).
 ///
 /// # Errors
 /// The answer cannot be read.
 pub fn read_csr_attributes(answer: &HttpAnswer) -> Result<Option<Vec<u8>>, UpstreamAnswerFlaw> {
     match answer.status {
-        204 | 404 => return Ok(None),
+        204 | 404 | 501 => return Ok(None),
         200 => {}
         _ => return Err(UpstreamAnswerFlaw::Status),
     }

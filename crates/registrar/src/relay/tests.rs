@@ -3,6 +3,7 @@
 mod answers;
 mod envelope;
 mod failover;
+mod front_cipher;
 mod keys;
 mod repeats;
 mod requests;

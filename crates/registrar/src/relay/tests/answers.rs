@@ -120,7 +120,7 @@ fn what_an_upstream_says_about_itself_is_read_and_nonsense_is_not() {
     ] {
         assert!(read_ca_certificates(&lie).is_err(), "{lie:?}");
     }
-    for nothing in [204, 404] {
+    for nothing in [204, 404, 501] {
         assert_eq!(read_csr_attributes(&answer(nothing, "text/plain", "")), Ok(None));
     }
     assert!(read_csr_attributes(&answer(200, "application/csrattrs", "AAAA")).is_err());
