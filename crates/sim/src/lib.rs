@@ -17,6 +17,7 @@
 //! clock's origin.
 
 pub mod agenda;
+pub mod backend;
 pub mod chance;
 pub mod clock;
 pub mod crashes;

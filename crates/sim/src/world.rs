@@ -5,26 +5,22 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use authority::{Authority, CaAuthority, Collected, Deliver, Flights, Job, Ledger, MemoryLedger, Profile};
+use authority::{Collected, Deliver, Job, MemoryLedger, Profile};
 use dtls::{CookieKeys, Now, Path, SocketIndex};
 use est::{JobId, Output, PublicKeyDone, Server, ServerConfig, ServerSpec};
 use link::Tally;
-use pki::issue::NodePrefix;
 use ring::digest::{Context, SHA256};
 
 use crate::agenda::Agenda;
+use crate::backend::{Backend, CaBackend};
 use crate::chance::{Chance, DerivedRandom};
 use crate::clock::VirtualClock;
-use crate::crashing::{CrashTally, CrashingStore};
+use crate::crashing::CrashTally;
 use crate::device::{Reboot, SimulatedDevice};
-use crate::faulty::{FaultyLedger, FaultySigner};
 use crate::link::{SimulatedLink, Towards};
-use crate::scenario::{REPEAT_WINDOW, Scenario};
+use crate::scenario::Scenario;
 use crate::trace::Tracer;
 use crate::trust::TestCa;
-
-/// Rows of the simulated ledger: many more than any scenario needs.
-const ROWS_MAX: usize = 10_000;
 
 /// Turns without time passing: more of them mean that an engine asks to be called without reason.
 const TURNS_AT_ONCE_MAX: u32 = 10_000;
@@ -49,24 +45,17 @@ pub enum Stopped {
 }
 
 /// One simulated world; the documentation of this module describes it.
-pub struct World {
+pub struct World<B = CaBackend> {
     clock: VirtualClock,
     server: Server,
     site: ServerSite,
-    authority: Arc<dyn Authority<JobId>>,
+    backend: B,
     /// Results of the authority and the pool, kept until the server's turn.
     outcomes: Arc<Collected<JobId>>,
     steps: Arc<Mutex<Vec<PublicKeyDone>>>,
-    ledger: Arc<MemoryLedger>,
-    /// What the server crashes with, if it does.
-    store: Option<Arc<CrashingStore>>,
     /// When the server that has crashed starts again.
     starts_at: Option<Instant>,
-    starts: u64,
-    scenario: Scenario,
-    seed: u64,
-    profile: Arc<Profile>,
-    ca: TestCa,
+    ca: Arc<TestCa>,
     devices: Vec<SimulatedDevice>,
     by_address: BTreeMap<SocketAddr, usize>,
     link: SimulatedLink,
@@ -78,52 +67,69 @@ pub struct World {
     restarts: Vec<u64>,
 }
 
+/// What the backend of a world shares with it.
+pub(crate) struct WorldParts {
+    pub(crate) clock: VirtualClock,
+    pub(crate) ca: Arc<TestCa>,
+    pub(crate) agenda: Agenda,
+}
+
+impl WorldParts {
+    pub(crate) fn new(seed: u64) -> Self {
+        let clock = VirtualClock::start();
+        Self { clock, ca: Arc::new(TestCa::new(seed)), agenda: Agenda::new(clock.now().mono) }
+    }
+}
+
 impl World {
-    /// The world of a seed, at its start.
+    /// The world of a seed, with a CA behind the server, at its start.
     ///
     /// # Panics
     /// If a scenario cannot be configured.
     #[must_use]
     pub fn new(seed: u64, scenario: &Scenario, tracer: Option<&Tracer>) -> Self {
-        let clock = VirtualClock::start();
+        let parts = WorldParts::new(seed);
+        let backend = CaBackend::new(seed, scenario, &parts);
+        Self::with(seed, scenario, tracer, parts, backend)
+    }
+
+    /// What the ledger went through, if it crashes.
+    #[must_use]
+    pub fn crash_tally(&self) -> CrashTally {
+        self.backend.crash_tally()
+    }
+
+    /// The ledger, wrapped in its faults.
+    #[must_use]
+    pub fn ledger(&self) -> &MemoryLedger {
+        self.backend.ledger()
+    }
+}
+
+impl<B: Backend> World<B> {
+    /// The world of a seed with this backend, at its start.
+    pub(crate) fn with(
+        seed: u64,
+        scenario: &Scenario,
+        tracer: Option<&Tracer>,
+        WorldParts { clock, ca, agenda }: WorldParts,
+        backend: B,
+    ) -> Self {
         let start = clock.now().mono;
-        let ca = TestCa::new(seed);
-        let agenda = Agenda::new(start);
-        let profile = ca.profile(|spec| {
-            spec.repeat_window = REPEAT_WINDOW;
-            spec.server_keys = true;
-            spec.profile.require_linking = scenario.linking;
-        });
-        let ledger = Arc::new(MemoryLedger::new(ROWS_MAX));
         let mut devices: Vec<SimulatedDevice> =
             (1..=scenario.devices).map(|number| SimulatedDevice::new(number, seed, scenario, &ca, start)).collect();
         for device in &mut devices {
             device.observe_with(tracer.map(|tracer| tracer.party(&format!("device {}", device.number))));
         }
-        let site = ServerSite::new(seed, scenario, &ca, &profile, tracer);
-        let crashing = || {
-            let chance = Chance::new(seed, "crashes");
-            CrashingStore::new(Arc::clone(&ledger), scenario.crashes, chance, agenda.clone())
-        };
-        let store = (scenario.crashes > 0).then(crashing);
-        let open: Arc<dyn Ledger> = match &store {
-            Some(store) => store.start(clock.now().utc),
-            None => Arc::clone(&ledger) as Arc<dyn Ledger>,
-        };
+        let site = ServerSite::new(seed, scenario, &ca, backend.profile(), tracer);
         Self {
-            authority: authority(seed, scenario, &ca, open, &agenda),
-            store,
+            backend,
             starts_at: None,
-            starts: 0,
-            scenario: *scenario,
-            seed,
             server: site.start(),
             site,
             clock,
             outcomes: Arc::default(),
             steps: Arc::default(),
-            ledger,
-            profile,
             ca,
             by_address: devices.iter().enumerate().map(|(index, device)| (device.address, index)).collect(),
             devices,
@@ -234,8 +240,7 @@ impl World {
 
     /// Whether the server has crashed with its ledger. It starts again after a while: nothing is left but what was durable.
     fn is_down(&mut self, now: Now) -> bool {
-        let Some(store) = &self.store else { return false };
-        if !store.is_down() {
+        if !self.backend.is_down() {
             return false;
         }
         let at = *self.starts_at.get_or_insert_with(|| now.mono + self.site.chance.between(Duration::ZERO, DOWN_MAX));
@@ -243,11 +248,7 @@ impl World {
             return true;
         }
         self.starts_at = None;
-        let ledger = store.start(now.utc);
-        self.starts += 1;
-        // Random octets of a new process are others than those of the last one.
-        let seed = self.seed ^ (self.starts << 48);
-        self.authority = authority(seed, &self.scenario, &self.ca, ledger, &self.agenda);
+        self.backend.start(now);
         self.restart();
         false
     }
@@ -257,12 +258,6 @@ impl World {
         self.server = self.site.start();
         self.outcomes = Arc::default();
         self.steps = Arc::default();
-    }
-
-    /// What the ledger went through, if it crashes.
-    #[must_use]
-    pub fn crash_tally(&self) -> CrashTally {
-        self.store.as_ref().map_or_else(CrashTally::default, |store| store.tally())
     }
 
     /// Passes results from elsewhere to the server, until nothing more happens.
@@ -296,12 +291,13 @@ impl World {
                         lock(&steps).push(step.run());
                     });
                 }
-                Output::Undelivered(issued) => self.authority.undelivered(now.utc, &issued),
+                Output::Undelivered(issued) => self.backend.authority().undelivered(now.utc, &issued),
                 Output::Attempt(_) | Output::Alarm(_) => {}
             }
         }
         if !jobs.is_empty() {
-            Arc::clone(&self.authority).submit(now.utc, jobs, Arc::clone(&self.outcomes) as Arc<dyn Deliver<JobId>>);
+            let deliver = Arc::clone(&self.outcomes) as Arc<dyn Deliver<JobId>>;
+            Arc::clone(self.backend.authority()).submit(now.utc, jobs, deliver);
         }
         while let Some(transmit) = self.server.poll_transmit() {
             let peer = transmit.path.peer;
@@ -326,12 +322,6 @@ impl World {
         }
     }
 
-    /// The ledger, wrapped in its faults.
-    #[must_use]
-    pub fn ledger(&self) -> &MemoryLedger {
-        &self.ledger
-    }
-
     /// The server.
     #[must_use]
     pub fn server(&self) -> &Server {
@@ -341,7 +331,7 @@ impl World {
     /// The profile that issues.
     #[must_use]
     pub fn profile(&self) -> &Arc<Profile> {
-        &self.profile
+        self.backend.profile()
     }
 
     /// The PKI of the run.
@@ -409,23 +399,6 @@ impl ServerSite {
     fn restarts(&mut self) -> bool {
         self.chance.permille(self.restarts)
     }
-}
-
-fn authority(
-    seed: u64,
-    scenario: &Scenario,
-    ca: &TestCa,
-    ledger: Arc<dyn Ledger>,
-    agenda: &Agenda,
-) -> Arc<dyn Authority<JobId>> {
-    let chance = |domain| Chance::new(seed, domain);
-    let random = |domain| Arc::new(DerivedRandom::new(seed, domain));
-    let faulty = FaultyLedger::new(ledger, scenario.ledger, chance("ledger"), agenda.clone());
-    let signer = Arc::new(ca.signer(random("signature")));
-    let signer = FaultySigner::new(signer, scenario.signer, chance("signer"), agenda.clone());
-    let ledger: Arc<dyn Ledger> = Arc::new(faulty);
-    let node = NodePrefix::new(1);
-    Arc::new(CaAuthority::new(ledger, Arc::new(signer), random("authority"), node, Arc::new(Flights::default())))
 }
 
 fn path(peer: SocketAddr) -> Path {
