@@ -32,24 +32,24 @@ const TOLD_MAX: Duration = Duration::from_millis(5);
 type Told = Box<dyn FnOnce() + Send>;
 
 /// Applies a write to the durable rows.
-type Apply = Box<dyn FnOnce(&MemoryLedger) -> Told + Send>;
+type Apply<L> = Box<dyn FnOnce(&L) -> Told + Send>;
 
 /// The rows on disk, and the process that has them open.
-pub struct CrashingStore {
-    durable: Arc<MemoryLedger>,
+pub struct CrashingStore<L = MemoryLedger> {
+    durable: Arc<L>,
     /// Of a thousand steps, the number behind which the process crashes.
     crashes: u16,
     agenda: Agenda,
-    process: Mutex<Process>,
+    process: Mutex<Process<L>>,
 }
 
-struct Process {
+struct Process<L> {
     chance: Chance,
     /// Counts the starts.
     life: u64,
     is_down: bool,
     is_syncing: bool,
-    queue: Vec<Apply>,
+    queue: Vec<Apply<L>>,
     /// Crashes, and reservations that starts gave up.
     tally: CrashTally,
 }
@@ -68,29 +68,11 @@ pub struct CrashTally {
 }
 
 impl CrashingStore {
-    /// A store of these rows, that crashes as often as `crashes` says and is driven by `agenda`.
-    #[must_use]
-    pub fn new(durable: Arc<MemoryLedger>, crashes: u16, chance: Chance, agenda: Agenda) -> Arc<Self> {
-        let process = Process {
-            chance,
-            life: 0,
-            is_down: false,
-            is_syncing: false,
-            queue: Vec::new(),
-            tally: CrashTally::default(),
-        };
-        Arc::new(Self { durable, crashes, agenda, process: Mutex::new(process) })
-    }
-
     /// The ledger of a process that starts now: it gives up and revokes what is reserved.
     pub fn start(self: &Arc<Self>, now: UnixTime) -> Arc<CrashingLedger> {
         let given_up = self.give_up_all(now);
-        let mut process = self.lock();
-        process.life += 1;
-        process.is_down = false;
-        process.is_syncing = false;
-        process.tally.given_up += given_up;
-        Arc::new(CrashingLedger { store: Arc::clone(self), life: process.life })
+        self.lock().tally.given_up += given_up;
+        self.open()
     }
 
     fn give_up_all(&self, now: UnixTime) -> u64 {
@@ -109,6 +91,31 @@ impl CrashingStore {
             let revoked = at_once(|done| self.durable.revoke(revokes, done));
             assert!(revoked.is_ok(), "a ledger in memory revokes");
         }
+    }
+}
+
+impl<L: Send + Sync + 'static> CrashingStore<L> {
+    /// A store of these rows, that crashes as often as `crashes` says and is driven by `agenda`.
+    #[must_use]
+    pub fn new(durable: Arc<L>, crashes: u16, chance: Chance, agenda: Agenda) -> Arc<Self> {
+        let process = Process {
+            chance,
+            life: 0,
+            is_down: false,
+            is_syncing: false,
+            queue: Vec::new(),
+            tally: CrashTally::default(),
+        };
+        Arc::new(Self { durable, crashes, agenda, process: Mutex::new(process) })
+    }
+
+    /// The ledger of a process that starts now and leaves its rows as they are.
+    pub(crate) fn open(self: &Arc<Self>) -> Arc<CrashingLedger<L>> {
+        let mut process = self.lock();
+        process.life += 1;
+        process.is_down = false;
+        process.is_syncing = false;
+        Arc::new(CrashingLedger { store: Arc::clone(self), life: process.life })
     }
 
     /// Ends the process. What waits is lost.
@@ -134,7 +141,7 @@ impl CrashingStore {
         self.lock().tally
     }
 
-    fn lock(&self) -> MutexGuard<'_, Process> {
+    fn lock(&self) -> MutexGuard<'_, Process<L>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -160,7 +167,7 @@ impl CrashingStore {
     }
 
     /// Queues a write. A process that has ended takes none.
-    fn write(self: &Arc<Self>, life: u64, apply: Apply) {
+    fn write(self: &Arc<Self>, life: u64, apply: Apply<L>) {
         if !self.goes_on(life) {
             return;
         }
@@ -208,7 +215,7 @@ impl CrashingStore {
     fn read<T: Send + 'static>(
         self: &Arc<Self>,
         life: u64,
-        read: impl FnOnce(&MemoryLedger, Completion<T>) + Send + 'static,
+        read: impl FnOnce(&L, Completion<T>) + Send + 'static,
         done: Completion<T>,
     ) {
         let store = Arc::clone(self);
@@ -221,7 +228,7 @@ impl CrashingStore {
 }
 
 /// The answer of a ledger in memory, which it gives before the call returns.
-fn at_once<T: Send + 'static>(call: impl FnOnce(Completion<T>)) -> T {
+pub(crate) fn at_once<T: Send + 'static>(call: impl FnOnce(Completion<T>)) -> T {
     let answer = Arc::new(Mutex::new(None));
     let told = Arc::clone(&answer);
     call(Box::new(move |it| *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(it)));
@@ -230,28 +237,36 @@ fn at_once<T: Send + 'static>(call: impl FnOnce(Completion<T>)) -> T {
 }
 
 /// One life of the ledger: see the module.
-pub struct CrashingLedger {
-    store: Arc<CrashingStore>,
+pub struct CrashingLedger<L = MemoryLedger> {
+    store: Arc<CrashingStore<L>>,
     life: u64,
 }
 
-impl CrashingLedger {
-    fn write<T: Send + 'static>(
+impl<L: Send + Sync + 'static> CrashingLedger<L> {
+    pub(crate) fn write<T: Send + 'static>(
         &self,
-        effect: impl FnOnce(&MemoryLedger, Completion<T>) + Send + 'static,
+        effect: impl FnOnce(&L, Completion<T>) + Send + 'static,
         done: Completion<T>,
     ) {
-        let apply: Apply = Box::new(move |durable| {
+        let apply: Apply<L> = Box::new(move |durable| {
             let answer = at_once(|told| effect(durable, told));
             Box::new(move || done(answer))
         });
         self.store.write(self.life, apply);
     }
+
+    pub(crate) fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&L, Completion<T>) + Send + 'static,
+        done: Completion<T>,
+    ) {
+        self.store.read(self.life, read, done);
+    }
 }
 
 impl Ledger for CrashingLedger {
     fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
-        self.store.read(self.life, move |durable, done| durable.standing(of, done), done);
+        self.read(move |durable, done| durable.standing(of, done), done);
     }
 
     fn complete_since(&self) -> Option<UnixTime> {
@@ -286,15 +301,15 @@ impl Ledger for CrashingLedger {
     }
 
     fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
-        self.store.read(self.life, move |durable, done| durable.find(rows, done), done);
+        self.read(move |durable, done| durable.find(rows, done), done);
     }
 
     fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
-        self.store.read(self.life, move |durable, done| durable.list(query, done), done);
+        self.read(move |durable, done| durable.list(query, done), done);
     }
 
     fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
-        self.store.read(self.life, move |durable, done| durable.count(rows, done), done);
+        self.read(move |durable, done| durable.count(rows, done), done);
     }
 
     fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
@@ -306,7 +321,7 @@ impl Ledger for CrashingLedger {
     }
 
     fn crl_lists(&self, query: CrlListQuery, done: Completion<Result<CrlListing, LedgerFault>>) {
-        self.store.read(self.life, move |durable, done| durable.crl_lists(query, done), done);
+        self.read(move |durable, done| durable.crl_lists(query, done), done);
     }
 
     fn number_crls(&self, lists: Vec<NextCrl>, done: Completion<Result<Vec<u64>, LedgerFault>>) {
@@ -314,11 +329,11 @@ impl Ledger for CrashingLedger {
     }
 
     fn crl_entries(&self, query: CrlEntryQuery, done: Completion<Result<CrlEntryPage, LedgerFault>>) {
-        self.store.read(self.life, move |durable, done| durable.crl_entries(query, done), done);
+        self.read(move |durable, done| durable.crl_entries(query, done), done);
     }
 
     fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
-        self.store.read(self.life, MemoryLedger::health, done);
+        self.read(MemoryLedger::health, done);
     }
 
     fn writes(&self) -> LedgerWrites {

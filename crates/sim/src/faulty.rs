@@ -70,21 +70,21 @@ impl CallFaults {
 }
 
 /// A ledger with injected faults.
-pub struct FaultyLedger {
-    inner: Arc<dyn Ledger>,
+pub struct FaultyLedger<L: ?Sized = dyn Ledger> {
+    inner: Arc<L>,
     faults: CallFaults,
 }
 
-impl FaultyLedger {
+impl<L: Send + Sync + ?Sized + 'static> FaultyLedger<L> {
     /// A ledger that answers on `agenda`; `chance` draws its faults and delays.
     #[must_use]
-    pub fn new(inner: Arc<dyn Ledger>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> Self {
+    pub fn new(inner: Arc<L>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> Self {
         Self { inner, faults: CallFaults { behaviour, chance: Mutex::new(chance), agenda } }
     }
 
     fn call<T: Send + 'static>(
         &self,
-        effect: impl FnOnce(&dyn Ledger, Completion<Result<T, LedgerFault>>) + Send + 'static,
+        effect: impl FnOnce(&L, Completion<Result<T, LedgerFault>>) + Send + 'static,
         done: Completion<Result<T, LedgerFault>>,
     ) {
         self.faults.call(self.fated(effect, done));
@@ -93,7 +93,7 @@ impl FaultyLedger {
     /// Runs a call according to its fate.
     fn fated<T: Send + 'static>(
         &self,
-        effect: impl FnOnce(&dyn Ledger, Completion<Result<T, LedgerFault>>) + Send + 'static,
+        effect: impl FnOnce(&L, Completion<Result<T, LedgerFault>>) + Send + 'static,
         done: Completion<Result<T, LedgerFault>>,
     ) -> impl FnOnce(CallFate) + Send + 'static {
         let inner = Arc::clone(&self.inner);
