@@ -136,9 +136,25 @@ pub fn ra_server(
     parent: Parent<'_>,
     random: &dyn SecureRandom,
 ) -> Result<Certificate, MakeError> {
-    // id-kp-cmcRA (RFC 6402 §2.10).
-    let cmc_ra = ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 28]);
-    server_for(vec![ExtendedKeyUsagePurpose::ServerAuth, cmc_ra], spec, public_key, parent, random)
+    server_for(vec![ExtendedKeyUsagePurpose::ServerAuth, cmc_ra()], spec, public_key, parent, random)
+}
+
+/// The certificate that a Registrar shows to its upstream CA: the names of a server, with clientAuth and id-kp-cmcRA.
+///
+/// # Errors
+/// As [`server`].
+pub fn ra_client(
+    spec: &ServerCertificateSpec<'_>,
+    public_key: PublicKey<'_>,
+    parent: Parent<'_>,
+    random: &dyn SecureRandom,
+) -> Result<Certificate, MakeError> {
+    server_for(vec![ExtendedKeyUsagePurpose::ClientAuth, cmc_ra()], spec, public_key, parent, random)
+}
+
+/// id-kp-cmcRA (RFC 6402 §2.10).
+fn cmc_ra() -> ExtendedKeyUsagePurpose {
+    ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 28])
 }
 
 fn server_for(
