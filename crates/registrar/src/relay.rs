@@ -370,7 +370,8 @@ impl RelaySubmission {
         // As at the submission: never before the ledger's latest row.
         let at = at.max(self.utc);
         let (pool, relayed) = (Arc::clone(&self.parts().pool), Arc::clone(&self.parts().relayed));
-        let end = |end| relayed.end(vec![(attempt.id, end)]);
+        // What the upstream says now ends this attempt. An earlier one may have been answered with a certificate that was lost.
+        let end = |how| relayed.end(vec![(attempt.id, if attempt.again { RelayEnd::Unknown } else { how })]);
         let answer = match answer {
             Ok(answer) => answer,
             Err(UpstreamFailure::NotSent) => {
