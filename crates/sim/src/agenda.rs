@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dtls::UnixTime;
+
+use crate::clock::EPOCH;
+
 type Task = Box<dyn FnOnce() + Send>;
 
 /// Tasks in the order of their due time; tasks of the same time keep the order in which they were added. Clones share one
@@ -13,6 +17,7 @@ type Task = Box<dyn FnOnce() + Send>;
 pub struct Agenda(Arc<Mutex<Inner>>);
 
 struct Inner {
+    origin: Instant,
     now: Instant,
     count: u64,
     tasks: BTreeMap<Reverse<(Instant, u64)>, Task>,
@@ -22,11 +27,24 @@ impl Agenda {
     /// An empty agenda.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self(Arc::new(Mutex::new(Inner { now, count: 0, tasks: BTreeMap::new() })))
+        Self(Arc::new(Mutex::new(Inner { origin: now, now, count: 0, tasks: BTreeMap::new() })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time to which it was advanced.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.lock().now
+    }
+
+    /// The same time by the calendar.
+    #[must_use]
+    pub fn utc(&self) -> UnixTime {
+        let inner = self.lock();
+        UnixTime::since_unix_epoch(Duration::from_secs(EPOCH.as_secs() + (inner.now - inner.origin).as_secs()))
     }
 
     /// Schedules `task` to run after `delay`.

@@ -243,6 +243,11 @@ pub struct CrashingLedger<L = MemoryLedger> {
 }
 
 impl<L: Send + Sync + 'static> CrashingLedger<L> {
+    /// Whether the process still runs.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.store.lives(self.life)
+    }
+
     pub(crate) fn write<T: Send + 'static>(
         &self,
         effect: impl FnOnce(&L, Completion<T>) + Send + 'static,

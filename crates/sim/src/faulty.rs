@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use authority::{
-    Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, Custody, Finding, Inquiry, Intended,
-    Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, NextCrl, Record,
-    Recorded, RefusalRecord, Reserve, Revoke, Revoked, RingSigner, RowFilter, Signer, SignerFault, ToSign,
+    Begun, Completion, CrlEntryPage, CrlEntryQuery, CrlLayout, CrlListQuery, CrlListing, Custody, Finding, Inquiry,
+    Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, LedgerWrites, ListQuery, Listing, Locator, NextCrl,
+    Record, Recorded, RefusalRecord, RelayEnd, RelayHolder, RelayId, RelayLedger, RelayListing, RelayQuery,
+    RelayRecord, RelayRequest, Relayed, Reserve, Revocation, Revoke, Revoked, RingSigner, RowFilter, Signer,
+    SignerFault, ToSign,
 };
 use pki::issue::{NodePrefix, Serial};
-use pki::{AnchorId, Signature, UnixTime};
+use pki::{AnchorId, Digest, Signature, UnixTime};
 
 use crate::agenda::Agenda;
 use crate::chance::Chance;
@@ -197,6 +199,46 @@ impl Ledger for FaultyLedger {
 
     fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
         self.faults.call_last(self.fated(|inner, done| inner.flush(done), done));
+    }
+}
+
+/// Its calls take effect in the order in which they are made only if they have no delay.
+impl RelayLedger for FaultyLedger<dyn RelayLedger> {
+    fn begin(&self, requests: Vec<RelayRequest>, done: Completion<Result<Vec<Begun>, LedgerFault>>) {
+        self.call(move |inner, done| inner.begin(requests, done), done);
+    }
+
+    fn record(&self, certificates: Vec<RelayRecord>, done: Completion<Result<Vec<Relayed>, LedgerFault>>) {
+        self.call(move |inner, done| inner.record(certificates, done), done);
+    }
+
+    fn end(&self, exchanges: Vec<(RelayId, RelayEnd)>) {
+        let inner = Arc::clone(&self.inner);
+        self.faults.call(move |fate| {
+            if fate != CallFate::FaultBefore {
+                inner.end(exchanges);
+            }
+        });
+    }
+
+    fn holders(&self, certificates: Vec<Digest>, done: Completion<Result<Vec<Option<RelayHolder>>, LedgerFault>>) {
+        self.call(move |inner, done| inner.holders(certificates, done), done);
+    }
+
+    fn mark_revoked(
+        &self,
+        certificates: Vec<(Digest, Revocation)>,
+        done: Completion<Result<Vec<Revoked>, LedgerFault>>,
+    ) {
+        self.call(move |inner, done| inner.mark_revoked(certificates, done), done);
+    }
+
+    fn relayed(&self, query: RelayQuery, done: Completion<Result<RelayListing, LedgerFault>>) {
+        self.call(move |inner, done| inner.relayed(query, done), done);
+    }
+
+    fn relay_health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
+        self.call(move |inner, done| inner.relay_health(done), done);
     }
 }
 

@@ -13,6 +13,8 @@
 //!                   RunReport ◄── invariants checked, digest of all datagrams
 //! ```
 //!
+//! In a [`registrar`] run the authority is a Registrar, and CAs with an HTTPS front are behind it.
+//!
 //! This crate is not shipped. It opens no socket and never sleeps, and it opts out of the purity rules in one place, the
 //! clock's origin.
 
@@ -30,6 +32,7 @@ pub mod ledger_contract;
 pub mod link;
 pub mod overload;
 pub mod population;
+pub mod registrar;
 pub mod relay_contract;
 mod run;
 pub mod scenario;

@@ -10,14 +10,15 @@ use link::Tally;
 use pki::chain::{self, Anchors};
 use pki::{Certificate, Digest};
 
+use crate::backend::Backend;
 use crate::crashing::CrashTally;
-use crate::device::SimulatedDevice;
+use crate::device::{ReceivedCertificate, SimulatedDevice};
 use crate::scenario::{Goal, Scenario};
 use crate::trace::Tracer;
 use crate::world::{Stopped, World};
 
 /// Virtual time for one run: the life of a device in three requests with pauses, and hours for bad luck.
-const TIME_MAX: Duration = Duration::from_secs(3 * 86_400);
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(3 * 86_400);
 
 /// Virtual time for one enrolment, whatever link, ledger, signer and restarts do to it.
 pub const ENROLMENT_TIME_MAX: Duration = Duration::from_secs(3_600);
@@ -137,13 +138,29 @@ fn is_undelivered(world: &World, issued: &Issued) -> bool {
     found.and_then(|row| row.revocation).is_some_and(|revocation| revocation.actor == Actor::undelivered())
 }
 
-fn unfinished(world: &World, stopped: &Stopped) -> String {
+pub(crate) fn unfinished<B: Backend>(world: &World<B>, stopped: &Stopped) -> String {
     let waiting: Vec<String> = world
         .devices()
         .iter()
         .filter_map(|device| device.goal().map(|goal| format!("{} wants {goal:?}", device.number)))
         .collect();
     format!("{stopped:?}; devices: {}", waiting.join(", "))
+}
+
+/// Whether the certificate is valid and for the device's key. Verified at its time of issue: it may have been renewed and have expired since.
+pub(crate) fn verify(
+    anchors: &Anchors,
+    device: &SimulatedDevice,
+    received: &ReceivedCertificate,
+    row: &Issued,
+) -> Result<(), String> {
+    match chain::verify_device(anchors, &[&received.certificate], row.at) {
+        Ok(verified) if received.goal != Goal::GenerateKey && verified.leaf.spki() != device.spki() => {
+            Err("a certificate for another key".to_owned())
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{error:?}")),
+    }
 }
 
 /// Every device has a valid certificate for each of its requests, each request has one certificate in the ledger, under that device, and the ledger
@@ -168,14 +185,11 @@ fn check(world: &World) -> Vec<String> {
             Some(row) if row.device.id.as_str() != format!("{:06}", device.number) => {
                 fault("the ledger says another device");
             }
-            // Verified at its time of issue: it may have been renewed and have expired since.
-            Some(row) => match chain::verify_device(&anchors, &[&received.certificate], row.at) {
-                Ok(verified) if received.goal != Goal::GenerateKey && verified.leaf.spki() != device.spki() => {
-                    fault("a certificate for another key");
+            Some(row) => {
+                if let Err(flaw) = verify(&anchors, device, received, row) {
+                    fault(&flaw);
                 }
-                Ok(_) => {}
-                Err(error) => fault(&format!("{error:?}")),
-            },
+            }
         }
     }
     let wanted: usize = world.devices().iter().map(SimulatedDevice::enrolments).sum();

@@ -8,8 +8,11 @@ use authority::{Ca, CaProfile, CaProfileSpec, Profile, RingSigner, Urls, VerifyS
 use dtls::UnixTime;
 use pki::issue::{NodePrefix, Serial};
 use pki::linking::{LinkingText, TlsUniqueValue};
-use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent, ServerCertificateSpec};
-use pki::{Certificate, Curve, DnsName, GeneralNames, Name, PrivateKey, ServerName, SigningKey, Validity};
+use pki::make::{
+    self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, MakeError, Parent, ServerCertificateSpec,
+};
+use pki::{Certificate, Curve, DnsName, GeneralNames, Name, PrivateKey, PublicKey, ServerName, SigningKey, Validity};
+use ring::rand::SecureRandom;
 
 use crate::chance::DerivedRandom;
 use crate::clock::EPOCH;
@@ -17,7 +20,14 @@ use crate::clock::EPOCH;
 /// The server name that devices connect to.
 pub const SERVER_NAME: &str = "muster.test";
 
+/// The name in the certificate that a Registrar shows to its upstream CA.
+pub const REGISTRAR_NAME: &str = "registrar.muster.test";
+
 const YEAR: u64 = 365 * 86_400;
+
+/// Makes a certificate for the holder of a name.
+type MakeNamed =
+    fn(&ServerCertificateSpec<'_>, PublicKey<'_>, Parent<'_>, &dyn SecureRandom) -> Result<Certificate, MakeError>;
 
 /// The PKI of a run. It is deterministic: the same seed makes the same bytes.
 pub struct TestCa {
@@ -102,6 +112,12 @@ impl TestCa {
         &self.ca
     }
 
+    /// The trust anchor of the devices' factory certificates.
+    #[must_use]
+    pub fn manufacturer(&self) -> &Arc<Certificate> {
+        &self.manufacturer
+    }
+
     /// A profile with the default settings, changed by `change`.
     ///
     /// # Panics
@@ -127,13 +143,50 @@ impl TestCa {
     /// Never, unless `make` is broken.
     #[must_use]
     pub fn server(&self) -> TestIdentity {
+        self.named(SERVER_NAME, make::server)
+    }
+
+    /// The certificate that a Registrar shows to its upstream CA, under the root, and its key.
+    ///
+    /// # Panics
+    /// Never, unless `make` is broken.
+    #[must_use]
+    pub fn registrar(&self) -> TestIdentity {
+        self.named(REGISTRAR_NAME, make::ra_client)
+    }
+
+    fn named(&self, name: &str, make: MakeNamed) -> TestIdentity {
         let (private, signing) = key(&self.random);
-        let name = DnsName::try_from(SERVER_NAME).expect("a DNS name");
-        let names = [ServerName::DnsName(name)];
+        let names = [ServerName::DnsName(DnsName::try_from(name).expect("a DNS name"))];
         let spec = ServerCertificateSpec { names: &names, serial: self.serial(), validity: years(1) };
         let parent = Parent { certificate: &self.root, key: &self.root_key };
-        let certificate = self.random.secure(|r| make::server(&spec, signing.public_key(), parent, r));
-        TestIdentity { certificate: Arc::new(certificate.expect("a server certificate")), key: Arc::new(private) }
+        let certificate = self.random.secure(|r| make(&spec, signing.public_key(), parent, r));
+        TestIdentity { certificate: Arc::new(certificate.expect("a certificate")), key: Arc::new(private) }
+    }
+
+    /// A certificate of the issuing CA for this key that is in no ledger.
+    ///
+    /// # Panics
+    /// Never, unless `make` is broken.
+    #[must_use]
+    pub fn unrecorded(&self, public_key: PublicKey<'_>, validity: Validity) -> Certificate {
+        let spec = DeviceCertificateSpec {
+            common_name: "unrecorded",
+            serial_number: "999999",
+            organization: None,
+            serial: self.serial(),
+            validity,
+        };
+        let ca_key = &self.ca_key;
+        let signing = self.random.secure(|r| SigningKey::from_pkcs8(ca_key.pkcs8(), r)).expect("the key of the CA");
+        let parent = Parent { certificate: self.ca.certificate(), key: &signing };
+        self.random.secure(|r| make::idevid(&spec, public_key, parent, r)).expect("a certificate")
+    }
+
+    /// A key of nobody.
+    #[must_use]
+    pub fn stray_key(&self) -> SigningKey {
+        key(&self.random).1
     }
 
     /// A device fresh from the factory.
@@ -192,6 +245,12 @@ fn request(subject: &Name, challenge_password: Option<&str>, key: &SigningKey, r
 fn authority_spec(common_name: &str, serial: u8) -> AuthorityCertificateSpec<'_> {
     let serial = Serial::new(NodePrefix::new(0), [serial; 16]);
     AuthorityCertificateSpec { common_name, organization: Some("Example"), serial, validity: years(20), path_len: None }
+}
+
+/// The life of a certificate that is good during a run.
+#[must_use]
+pub fn good_for_a_year() -> Validity {
+    years(1)
 }
 
 /// From a year before the run to `after` years after its start.

@@ -346,6 +346,21 @@ impl<B: Backend> World<B> {
         &self.clock
     }
 
+    /// What stands behind the server.
+    pub(crate) fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Lets what is on its way arrive.
+    pub(crate) fn settle(&mut self, time: Duration) {
+        let until = self.clock.now().mono + time;
+        for _ in 0..TURNS_AT_ONCE_MAX {
+            let Some(next) = self.next().filter(|next| *next <= until) else { return };
+            self.clock.advance_to(next);
+            self.turn();
+        }
+    }
+
     pub(crate) fn devices(&self) -> &[SimulatedDevice] {
         &self.devices
     }

@@ -104,7 +104,11 @@ pub(crate) fn check() -> Result<()> {
     let tally = campaign(KILLS_OF_CHECK, seed_of_now())?;
     println!("   {tally}");
     let again = format!("cargo xtask crash --kills {KEPT_KILLS_MIN}");
-    let long = [(RESULTS, COVERED, again.as_str()), (simulate::RESULTS, simulate::COVERED, "cargo xtask simulate")];
+    let long = [
+        (RESULTS, COVERED, again.as_str()),
+        (simulate::RESULTS, simulate::COVERED, "cargo xtask simulate"),
+        (simulate::RELAYED_RESULTS, simulate::RELAYED_COVERED, "cargo xtask simulate --registrar"),
+    ];
     for (results, covered, command) in long {
         if let Some(note) = tree::older_than_code(results, covered)? {
             println!("   note: {note}; `{command}` runs it again");

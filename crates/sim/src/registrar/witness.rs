@@ -1,0 +1,279 @@
+//! Sees every request that the Registrar sends and every outcome that it delivers, and says which promise is broken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use authority::{Authority, Deliver, Function, Issued, Job, Outcome};
+use dtls::UnixTime;
+use est::JobId;
+use pki::{Certificate, Csr, Digest};
+use registrar::relay::RelayAuthority;
+
+use crate::scenario::REPEAT_WINDOW;
+
+/// A request of a device, whichever of its CSRs it sends: the function and the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RequestKey {
+    function: &'static str,
+    spki: Digest,
+}
+
+impl RequestKey {
+    /// The key of a CSR; `None` if it cannot be read.
+    pub(super) fn of(function: Function, csr: &[u8]) -> Option<Self> {
+        let csr = Csr::parse(csr.to_vec()).and_then(Csr::verify).ok()?;
+        let function = registrar::relay::UpstreamOperation::Enrol(function).segment();
+        Some(Self { function, spki: Digest::of(csr.spki()) })
+    }
+}
+
+/// What an end says about the certificate of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing: this attempt, or an earlier one, may have led to a certificate.
+    Nothing,
+    /// This attempt led to one, which the Registrar has to record: until then it may crash, and then nobody knows.
+    Certificate,
+    /// This attempt led to none.
+    NoneOfThis,
+    /// The CA has decided that there is none.
+    None,
+}
+
+/// How often the upstreams did what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelayTally {
+    /// Requests that were sent.
+    pub sent: u64,
+    /// Those whose end left open what became of them.
+    pub open_ends: u64,
+    /// Those that went to the same upstream again because an earlier end was open.
+    pub repeated: u64,
+    /// Those that could not be sent.
+    pub not_sent: u64,
+    /// Lies.
+    pub lies: u64,
+    /// Certificates that were delivered, repeats included.
+    pub delivered: u64,
+    /// The most requests that waited at once.
+    pub in_flight_peak: usize,
+}
+
+impl RelayTally {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.open_ends += other.open_ends;
+        self.repeated += other.repeated;
+        self.not_sent += other.not_sent;
+        self.lies += other.lies;
+        self.delivered += other.delivered;
+        self.in_flight_peak = self.in_flight_peak.max(other.in_flight_peak);
+    }
+}
+
+impl fmt::Display for RelayTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, open_ends, repeated, not_sent, lies, delivered, in_flight_peak } = self;
+        write!(
+            f,
+            "{sent} requests sent, {not_sent} not sent, {open_ends} open ends, {repeated} repeated for one, {lies} lies, {delivered} deliveries, at \
+             most {in_flight_peak} in flight"
+        )
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Witness(Mutex<Sight>);
+
+#[derive(Default)]
+struct Sight {
+    /// The upstream that may have a certificate for the request, and since when.
+    open: BTreeMap<RequestKey, OpenEnd>,
+    lies: BTreeSet<Digest>,
+    delivered: BTreeSet<Digest>,
+    faults: Vec<String>,
+    tally: RelayTally,
+}
+
+#[derive(Clone, Copy)]
+struct OpenEnd {
+    upstream: usize,
+    since: UnixTime,
+}
+
+/// What was open before a request was sent.
+pub(super) struct Sent {
+    key: RequestKey,
+    before: Option<OpenEnd>,
+}
+
+impl Witness {
+    /// A request goes to an upstream. What is open at another one may not.
+    pub(super) fn sent(&self, key: RequestKey, upstream: usize, at: UnixTime) -> Sent {
+        let mut sight = self.lock();
+        sight.tally.sent += 1;
+        let until = |open: &OpenEnd| open.since.as_secs() + REPEAT_WINDOW.as_secs();
+        let before = sight.open.get(&key).copied().filter(|open| at.as_secs() < until(open));
+        if let Some(open) = before {
+            sight.tally.repeated += 1;
+            if open.upstream != upstream {
+                let first = open.upstream;
+                sight.faults.push(format!("{key:?}: sent to upstream {upstream}, and its end is open at {first}"));
+            }
+        }
+        sight.open.insert(key, before.unwrap_or(OpenEnd { upstream, since: at }));
+        Sent { key, before }
+    }
+
+    /// The end of that request.
+    pub(super) fn ended(&self, Sent { key, before }: Sent, known: Known) {
+        let mut sight = self.lock();
+        match (known, before) {
+            (Known::Nothing, _) => sight.tally.open_ends += 1,
+            (Known::Certificate, _) => {}
+            (Known::NoneOfThis, Some(before)) => _ = sight.open.insert(key, before),
+            (Known::NoneOfThis | Known::None, _) => _ = sight.open.remove(&key),
+        }
+    }
+
+    pub(super) fn not_sent(&self) {
+        self.lock().tally.not_sent += 1;
+    }
+
+    pub(super) fn in_flight(&self, now: usize, max: usize) {
+        let mut sight = self.lock();
+        sight.tally.in_flight_peak = sight.tally.in_flight_peak.max(now);
+        if now > max {
+            sight.faults.push(format!("{now} requests in flight, and {max} may be"));
+        }
+    }
+
+    /// An answer with these certificates lies.
+    pub(super) fn lied(&self, certificates: Vec<Digest>) {
+        let mut sight = self.lock();
+        sight.tally.lies += 1;
+        sight.lies.extend(certificates);
+    }
+
+    fn delivered(&self, key: Option<RequestKey>, issued: &Issued) {
+        let mut sight = self.lock();
+        let name = issued.device.id.as_str();
+        sight.tally.delivered += 1;
+        sight.delivered.insert(issued.digest);
+        if sight.lies.contains(&issued.digest) {
+            sight.faults.push(format!("device {name}: a certificate of a lie"));
+        }
+        let Some(key) = key else { return sight.faults.push(format!("device {name}: a certificate for no CSR")) };
+        sight.open.remove(&key);
+        match Certificate::parse(&issued.certificate) {
+            Ok(certificate) if Digest::of(certificate.spki()) == key.spki => {}
+            _ => sight.faults.push(format!("device {name}: a certificate for another key")),
+        }
+    }
+
+    /// Another broken promise.
+    pub(super) fn broken(&self, fault: String) {
+        self.lock().faults.push(fault);
+    }
+
+    pub(super) fn tally(&self) -> RelayTally {
+        self.lock().tally
+    }
+
+    /// The broken promises, and the certificates that were delivered.
+    pub(super) fn found(&self) -> (Vec<String>, BTreeSet<Digest>) {
+        let sight = self.lock();
+        (sight.faults.clone(), sight.delivered.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sight> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The Registrar, with a witness of its outcomes.
+pub(super) struct WitnessedRelay {
+    pub(super) relay: Arc<RelayAuthority>,
+    pub(super) witness: Arc<Witness>,
+}
+
+impl Authority<JobId> for WitnessedRelay {
+    fn submit(self: Arc<Self>, utc: UnixTime, batch: Vec<(JobId, Job)>, deliver: Arc<dyn Deliver<JobId>>) {
+        let keyed = |(id, job): (JobId, Job)| ((id, RequestKey::of(job.function, &job.csr)), job);
+        let batch = batch.into_iter().map(keyed).collect();
+        let deliver = WitnessedDelivery { inner: deliver, witness: Arc::clone(&self.witness) };
+        Arc::clone(&self.relay).submit(utc, batch, Arc::new(deliver));
+    }
+
+    fn undelivered(&self, utc: UnixTime, issued: &Issued) {
+        Authority::<JobId>::undelivered(&*self.relay, utc, issued);
+    }
+}
+
+struct WitnessedDelivery {
+    inner: Arc<dyn Deliver<JobId>>,
+    witness: Arc<Witness>,
+}
+
+impl Deliver<(JobId, Option<RequestKey>)> for WitnessedDelivery {
+    fn deliver(&self, outcomes: Vec<((JobId, Option<RequestKey>), Outcome)>) {
+        let seen = |((id, key), outcome): ((JobId, Option<RequestKey>), Outcome)| {
+            if let Outcome::Issued { issued, .. } = &outcome {
+                self.witness.delivered(key, issued);
+            }
+            (id, outcome)
+        };
+        self.inner.deliver(outcomes.into_iter().map(seen).collect());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    fn key() -> RequestKey {
+        RequestKey { function: "simpleenroll", spki: Digest::of(b"key") }
+    }
+
+    #[track_caller]
+    fn finds(witness: &Witness, faults: usize) {
+        assert_eq!(witness.found().0.len(), faults, "{:?}", witness.found().0);
+    }
+
+    #[test]
+    fn an_open_end_that_goes_elsewhere_is_found_and_a_closed_one_may_go() {
+        for (known, faults) in [(Known::Nothing, 1), (Known::NoneOfThis, 0), (Known::None, 0)] {
+            let witness = Witness::default();
+            let sent = witness.sent(key(), 0, at(10));
+            witness.ended(sent, known);
+            drop(witness.sent(key(), 1, at(11)));
+            finds(&witness, faults);
+        }
+        let witness = Witness::default();
+        drop(witness.sent(key(), 0, at(10)));
+        drop(witness.sent(key(), 1, at(10 + REPEAT_WINDOW.as_secs())));
+        finds(&witness, 0);
+    }
+
+    #[test]
+    fn a_repeat_that_brings_nothing_leaves_the_first_attempt_open() {
+        for (known, faults) in [(Known::NoneOfThis, 1), (Known::None, 0)] {
+            let witness = Witness::default();
+            let sent = witness.sent(key(), 0, at(10));
+            witness.ended(sent, Known::Nothing);
+            let again = witness.sent(key(), 0, at(11));
+            witness.ended(again, known);
+            drop(witness.sent(key(), 1, at(12)));
+            finds(&witness, faults);
+        }
+    }
+}
