@@ -14,7 +14,6 @@ fn good(scenario: &RegistrarScenario, enrolments: u64) -> RegistrarResult {
     let result = play(scenario, 0.., enrolments);
     let broken: Vec<String> = result.broken.iter().map(ToString::to_string).collect();
     assert!(broken.is_empty(), "{result}\n{}", broken.join("\n"));
-    println!("{}: {result}", scenario.base.name);
     result
 }
 

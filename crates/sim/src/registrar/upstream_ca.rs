@@ -89,8 +89,8 @@ impl UpstreamCa {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/pkcs10"));
         let enrolment = match self.front.judge(&Method::POST, &path, &headers, Some(&self.client)) {
             Ok(HeadVerdict::Enrolment(enrolment)) => enrolment,
-            Ok(HeadVerdict::Answered { answer, .. }) => return reply(http(answer)),
-            Err(refusal) => return reply(http(refusal.answer)),
+            Ok(HeadVerdict::Answered { answer, .. }) => return reply(http(&answer)),
+            Err(refusal) => return reply(http(&refusal.answer)),
         };
         let peer = ([203, 0, 113, 1], 50_000).into();
         match self.front.job(&enrolment, encode_body(csr).as_bytes(), peer) {
@@ -98,7 +98,7 @@ impl UpstreamCa {
                 let deliver = FrontReply { ca: Arc::clone(self), enrolment, reply: Mutex::new(Some(reply)) };
                 Arc::clone(&self.authority).submit(utc, vec![((), job)], Arc::new(deliver));
             }
-            Err(refusal) => reply(http(refusal.answer)),
+            Err(refusal) => reply(http(&refusal.answer)),
         }
     }
 
@@ -120,11 +120,12 @@ impl Deliver<()> for FrontReply {
         let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(reply), Some(((), outcome))) = (reply, outcomes.into_iter().next()) else { return };
         let jitter = &self.ca.jitter;
-        reply(http(self.enrolment.answer(&outcome, |max_age, why| jitter.max_age_of(max_age, why)).0));
+        let (answer, _) = self.enrolment.answer(&outcome, |max_age, why| jitter.max_age_of(max_age, why));
+        reply(http(&answer));
     }
 }
 
-fn http(answer: FrontAnswer) -> HttpAnswer {
+fn http(answer: &FrontAnswer) -> HttpAnswer {
     HttpAnswer {
         status: answer.status.as_u16(),
         content_type: answer.content_type.map(str::to_owned),

@@ -98,6 +98,15 @@ struct Sight {
     tally: RelayTally,
 }
 
+impl Sight {
+    /// Each fault once: a device that is refused comes again and again.
+    fn broken(&mut self, fault: String) {
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct OpenEnd {
     upstream: usize,
@@ -121,7 +130,7 @@ impl Witness {
             sight.tally.repeated += 1;
             if open.upstream != upstream {
                 let first = open.upstream;
-                sight.faults.push(format!("{key:?}: sent to upstream {upstream}, and its end is open at {first}"));
+                sight.broken(format!("{key:?}: sent to upstream {upstream}, and its end is open at {first}"));
             }
         }
         sight.open.insert(key, before.unwrap_or(OpenEnd { upstream, since: at }));
@@ -147,7 +156,7 @@ impl Witness {
         let mut sight = self.lock();
         sight.tally.in_flight_peak = sight.tally.in_flight_peak.max(now);
         if now > max {
-            sight.faults.push(format!("{now} requests in flight, and {max} may be"));
+            sight.broken(format!("{now} requests in flight, and {max} may be"));
         }
     }
 
@@ -164,19 +173,19 @@ impl Witness {
         sight.tally.delivered += 1;
         sight.delivered.insert(issued.digest);
         if sight.lies.contains(&issued.digest) {
-            sight.faults.push(format!("device {name}: a certificate of a lie"));
+            sight.broken(format!("device {name}: a certificate of a lie"));
         }
-        let Some(key) = key else { return sight.faults.push(format!("device {name}: a certificate for no CSR")) };
+        let Some(key) = key else { return sight.broken(format!("device {name}: a certificate for no CSR")) };
         sight.open.remove(&key);
         match Certificate::parse(&issued.certificate) {
             Ok(certificate) if Digest::of(certificate.spki()) == key.spki => {}
-            _ => sight.faults.push(format!("device {name}: a certificate for another key")),
+            _ => sight.broken(format!("device {name}: a certificate for another key")),
         }
     }
 
     /// Another broken promise.
     pub(super) fn broken(&self, fault: String) {
-        self.lock().faults.push(fault);
+        self.lock().broken(fault);
     }
 
     pub(super) fn tally(&self) -> RelayTally {
