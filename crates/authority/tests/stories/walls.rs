@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use authority::{
-    Busy, CaProfile, CaProfileFault, CaProfileSpec, Function, Ledger, MemoryLedger, Outcome, Profile, Refusal, SanKind,
-    Unrecorded, VerifySignatures,
+    Arrival, Busy, CaProfile, CaProfileFault, CaProfileSpec, Function, Job, Ledger, MemoryLedger, Outcome, Profile,
+    Refusal, SanKind, Unrecorded, VerifySignatures,
 };
 use pki::issue::crl::{CrlShards, CrlUrl};
 use pki::issue::{NodePrefix, Serial, TemplateSpec};
@@ -30,8 +30,10 @@ fn e46_a_certificate_opens_the_profile_that_issued_it_and_no_other() {
     let first = issued(run_one(&issuer, START, world.enroll(&sensors, &device, device.csr())));
     assert_eq!(&*first.profile, "sensors");
     for function in BOTH {
-        let job = world.with_issued(function, &gateways, &first, device.csr());
-        assert_eq!(refused(run_one(&issuer, START + DAY, job)), Refusal::ClientOfAnotherProfile("sensors".into()));
+        for arrival in [Arrival::Coaps, Arrival::Https] {
+            let job = Job { arrival, ..world.with_issued(function, &gateways, &first, device.csr()) };
+            assert_eq!(refused(run_one(&issuer, START + DAY, job)), Refusal::ClientOfAnotherProfile("sensors".into()));
+        }
     }
     assert_eq!(ledger.issued_count(), 1);
     for function in BOTH {

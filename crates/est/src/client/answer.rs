@@ -476,6 +476,17 @@ mod tests {
         assert_eq!(answer, Err(Failure::Answer(AnswerFault::Format(None))));
         let answer = enroll(None).check(reply(Code::CHANGED, CMS, b"junk".to_vec()));
         assert!(matches!(answer, Err(Failure::Answer(AnswerFault::Malformed(UnreadableAnswer::CertsOnly(_))))));
+        // The other functions have one format each (RFC 9148 §4.3), whatever the payload is.
+        let key = vector(include_str!("../../../coap/tests/vectors/rfc9148/skg-response-62.hex"));
+        let attributes = vector(include_str!("../../../pki/tests/vectors/rfc9148/att-response-285.hex"));
+        for (expected, body) in [
+            (Expected::Key { packing: Packing::CertsOnly, encrypted: false }, key),
+            (Expected::CsrAttributes, attributes),
+            (Expected::Links, b"</est/crts>".to_vec()),
+        ] {
+            let answer = expected.check(reply(Code::CHANGED, CMS, body));
+            assert_eq!(answer, Err(Failure::Answer(AnswerFault::Format(Some(CMS)))));
+        }
     }
 
     /// The error message says what is wrong, not only that something is.
@@ -573,6 +584,10 @@ mod tests {
         let of_another_key = vector(CA_CERTIFICATES);
         let mixed = KeyDelivery { certificate: &of_another_key, ..delivery }.encode();
         assert_eq!(fault(check(Packing::CertsOnly, false, &mixed)), Failure::Answer(AnswerFault::KeyMismatch));
+        let own = pki::cms::parse_certs_only(delivery.certificate).unwrap()[0];
+        let two = pki::cms::certs_only(&[own, pki::cms::parse_certs_only(&of_another_key).unwrap()[0]]);
+        let two = KeyDelivery { certificate: &two, ..delivery }.encode();
+        assert_eq!(fault(check(Packing::CertsOnly, false, &two)), Failure::Answer(AnswerFault::NotOneCertificate(2)));
         for end in 0..payload.len() {
             assert!(check(Packing::CertsOnly, false, &payload[..end]).is_err());
         }

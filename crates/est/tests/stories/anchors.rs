@@ -87,6 +87,23 @@ fn a_server_that_the_new_anchors_authenticate_is_asked_on_in_the_same_session() 
     assert_eq!(world.server.counters().handshakes, 1);
 }
 
+/// The intermediate certificate came in the handshake alone.
+#[test]
+fn a_server_below_an_intermediate_is_judged_again_by_the_whole_chain_that_it_sent() {
+    let mut world = World::with(|pki, spec| {
+        let site = authority("Site", Some(&pki.root));
+        let mut server = server_of(&site, &[SERVER_NAME], life(365));
+        server.chain.push(site.certificate.der().to_vec());
+        spec.identity = server.identity();
+    });
+    let holder = world.pki.device(1);
+    let mut device = world.dial(1, config_of(&holder, implicit(&world.pki.root, SERVER_NAME)), ClientConfig::default());
+    with_ca_certificates(&mut world, &mut device);
+    world.ask(&mut device, enrolment(&holder));
+    device.certificate();
+    assert_eq!(world.server.counters().handshakes, 1, "in the same session");
+}
+
 /// A client whose association was closed after `/crts`, and which begins another one with the next request.
 fn disowned_and_persistent() -> (World, Holder, Device) {
     let (mut world, outside) = estranged();

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use authority::{CaProfile, CaProfileSpec, Profile};
+use authority::{CaProfile, CaProfileSpec, Profile, Registration};
 use est::{ClientConfig, ClientEvent, Failure, Notice, Operation, Reason};
 use pki::{NO_WELL_DEFINED_EXPIRATION, Validity};
 
@@ -63,6 +63,19 @@ fn assert_kept_out(world: &World, device: &mut Device, reason: Reason) {
     assert!(matches!(device.failure(), Failure::Handshake(_)));
     let attempt = world.attempts.last().unwrap();
     assert_eq!((attempt.reason(), attempt.notices.len()), (Some(reason), 0));
+    assert_eq!(world.ledger.issued_count(), 0);
+}
+
+/// RFC 9148 §9.1: "In such occasions, checking the certificate revocation status or authorizing the client using another method is important".
+#[test]
+fn an_expired_identity_that_the_lists_deny_gets_nothing() {
+    let mut world = world(switched_on);
+    let holder = device_living(past(), &world.pki.manufacturer, 1);
+    world.desk.says("000001", Registration::Denied);
+    let mut device = dial(&mut world, 1, &holder);
+    enrol(&mut world, &mut device, &holder);
+    let Failure::Refused(refused) = device.failure() else { panic!("not refused") };
+    assert_eq!(refused.reason(), Some(Reason::DeviceDenied));
     assert_eq!(world.ledger.issued_count(), 0);
 }
 

@@ -1,7 +1,8 @@
 //! The resource table over the network: every method, path and format that a client may try.
 
 use coap::{Block, BlockSize, Code, ContentFormat, Kind};
-use est::Reason;
+use est::{ClientConfig, Operation, Reason};
+use pki::Certificate;
 
 use crate::support;
 use crate::support::raw::{Ask, DELETE, GET, POST, PUT, Raw, Said};
@@ -156,6 +157,23 @@ fn a_success_has_the_code_of_its_method() {
 }
 
 #[test]
+fn a_renewal_is_a_change_too() {
+    let mut world = World::new();
+    let idevid = world.pki.device(1);
+    let mut device = world.connect(1, &idevid, ClientConfig::default());
+    let key = Key::new();
+    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
+    let der = device.certificate();
+    let enrolled = support::Holder { certificate: Certificate::parse(&der).unwrap().into(), chain: vec![der], key };
+    let mut raw = Raw::connect(&mut world, 2, &enrolled);
+    let request = csr(enrolled.certificate.subject(), &Key::new());
+    let said = raw.ask(&mut world, &Ask { content_format: Some(286), payload: &request, ..ask(POST, "est/sren") });
+    assert_eq!((said.code, said.content_format), (Code::CHANGED, Some(ContentFormat::PKCS7_CERTS_ONLY)));
+    let renewed = pki::cms::parse_certs_only(&said.payload).unwrap()[0];
+    assert!(enrolled.chain[0] != renewed && world.ledger.issued().iter().any(|it| it.certificate == renewed));
+}
+
+#[test]
 fn a_bare_certificate_is_a_change_too() {
     let (mut world, mut raw, request) = connected();
     let bare = Ask { content_format: Some(286), accept: Some(287), payload: &request, ..ask(POST, "est/sen") };
@@ -288,7 +306,11 @@ fn discovery_over_the_wire() {
     let links = |said: &Said| String::from_utf8(said.payload.clone()).unwrap();
     let said = raw.ask(&mut world, &Ask { queries: &["rt=ace.est*"], ..ask(GET, ".well-known/core") });
     assert_eq!((said.code, said.content_format), (Code::CONTENT, Some(ContentFormat::LINK_FORMAT)));
-    assert_eq!(est::discovery::parse_links(&links(&said)).len(), 4);
+    let expected = concat!(
+        r#"</est/crts>;rt="ace.est.crts";ct="281 287",</est/sen>;rt="ace.est.sen";ct="281 287","#,
+        r#"</est/sren>;rt="ace.est.sren";ct="281 287",</est/att>;rt="ace.est.att";ct=285"#
+    );
+    assert_eq!(links(&said), expected, "the resource types of RFC 9148 §8.2");
     let said = raw.ask(&mut world, &Ask { queries: &["rt=ace.est.sren"], ..ask(GET, ".well-known/core") });
     assert_eq!(links(&said), r#"</est/sren>;rt="ace.est.sren";ct="281 287""#);
     let said = raw.ask(&mut world, &Ask { queries: &["ct=285"], ..ask(GET, ".well-known/core") });
