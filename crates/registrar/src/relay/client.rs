@@ -275,3 +275,37 @@ impl fmt::Display for HttpUpstreamFault {
 }
 
 impl Error for HttpUpstreamFault {}
+
+#[cfg(test)]
+mod tests {
+    use authority::Function;
+
+    use super::*;
+
+    /// RFC 9148 §5: paths by Table 1, Content-Formats by §8.1, and "a conversion from CBOR major type 2 to Base64 encoding MUST take place".
+    #[test]
+    fn a_request_has_the_path_the_type_and_the_body_of_rfc_7030() {
+        let began = Arc::default();
+        let mut request = UpstreamRequest {
+            upstream: "https://ca.example/.well-known/est/".into(),
+            operation: UpstreamOperation::Enrol(Function::SimpleEnroll),
+            label: Some("meters".into()),
+            csr: vec![0x30, 0x03, 0x02, 0x01, 0x05],
+        };
+        let http = HttpClient::request(&request, &began).unwrap();
+        assert_eq!(http.uri(), "https://ca.example/.well-known/est/meters/simpleenroll");
+        assert_eq!(
+            (http.method(), &http.headers()[CONTENT_TYPE]),
+            (&Method::POST, &"application/pkcs10".parse().unwrap())
+        );
+        assert_eq!(http.headers()["content-transfer-encoding"], "base64", "RFC 7030 §4.2.1");
+        assert_eq!(http.body().bytes.as_deref(), Some(&b"MAMCAQU="[..]));
+        (request.operation, request.label) = (UpstreamOperation::CaCertificates, None);
+        let http = HttpClient::request(&request, &began).unwrap();
+        assert_eq!(
+            (http.uri().to_string().as_str(), http.method()),
+            ("https://ca.example/.well-known/est/cacerts", &Method::GET)
+        );
+        assert!(http.body().is_end_stream(), "a GET has no body");
+    }
+}

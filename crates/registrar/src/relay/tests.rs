@@ -1,6 +1,7 @@
 //! What a Registrar does with lying, slow and failing upstreams, in virtual time: the test plays the upstream and says when it answers.
 
 mod answers;
+mod clients;
 mod envelope;
 mod failover;
 mod front_cipher;

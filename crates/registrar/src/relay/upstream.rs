@@ -95,3 +95,22 @@ impl fmt::Display for UpstreamFailure {
 }
 
 impl std::error::Error for UpstreamFailure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 9148 §4.1, Table 1, which RFC 9148 §5 has a Registrar adhere to.
+    #[test]
+    fn each_function_has_the_path_of_table_1() {
+        for (operation, segment) in [
+            (UpstreamOperation::CaCertificates, "cacerts"),
+            (UpstreamOperation::CsrAttributes, "csrattrs"),
+            (UpstreamOperation::Enrol(Function::SimpleEnroll), "simpleenroll"),
+            (UpstreamOperation::Enrol(Function::SimpleReenroll), "simplereenroll"),
+            (UpstreamOperation::Enrol(Function::ServerKeygen), "serverkeygen"),
+        ] {
+            assert_eq!(operation.segment(), segment);
+        }
+    }
+}
