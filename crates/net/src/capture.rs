@@ -1,13 +1,15 @@
-//! Records what the engines do: key logs, capture files, traces.
+//! Records what the engines do: key logs, capture files, traces; and reads captures.
 //!
 //! Each is an [`Observer`] of the engines' event stream; [`Tee`] passes the stream to several observers, [`OnlyPeer`] narrows it to one device.
 //! Observers hold a lock while they write, and they write what decrypts a session: a shell attaches them for one device or for a diagnosis, never by
 //! default.
 
+mod dissect;
 mod keylog;
 mod packet;
 mod pcapng;
 mod print;
+mod reader;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -18,9 +20,11 @@ use std::sync::Arc;
 
 use dtls::{Now, Observer, TraceEvent};
 
+pub use dissect::DissectedRecord;
 pub use keylog::KeyLog;
 pub use pcapng::{Addresses, Pcapng};
 pub use print::TracePrinter;
+pub use reader::{CaptureFile, CapturedDatagram, CapturedPacket};
 
 /// Passes each event to several observers, in order.
 pub struct Tee {
