@@ -16,6 +16,9 @@ static BODY: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     if name == "registrar_http_answer" {
         return registrar::fuzz::http_answer;
     }
+    if name == "net_capture" {
+        return net::fuzz::capture;
+    }
     if name == "registrar_front" {
         return registrar::fuzz::front_request;
     }

@@ -16,12 +16,19 @@ pub fn line(bytes: &[u8]) {
     }
 }
 
+/// Whether it is a line of a certificate or of a relayed request: so that a test can tell that its seeds reach what they are for.
+#[must_use]
+pub fn is_line(text: &str) -> bool {
+    RowLine::read(text).is_ok() || RelayEvent::read(text).is_ok()
+}
+
 /// The same for a line about a relayed request. What its certificate is stands in it, and whose in the line of its request.
 fn relay_line(text: &str) {
     let Ok(read) = RelayEvent::read(text) else { return };
     let mut out = String::new();
     match &read {
         RelayEvent::Request(row) => push_relay_request(&mut out, row),
+        // It is written with its request, which is not here.
         RelayEvent::Certificate(_) => return,
         RelayEvent::Closed(id) => push_relay_closed(&mut out, *id),
     }

@@ -8,6 +8,7 @@
 pub mod blocking_client;
 pub mod capture;
 pub mod clock;
+pub mod fuzz;
 pub mod proxy;
 pub mod random;
 pub mod terminal;
