@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::net::ToSocketAddrs as _;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::common::{Pki, expect_status, loopbacks, openssl, stderr, stdout};
@@ -451,12 +452,12 @@ fn terminate(child: &Child) {
 }
 
 /// A new key and a request signed with it, both made by OpenSSL.
-fn request_of_openssl(arguments: &[&str], key: &std::path::Path, csr: &std::path::Path) -> Output {
+fn request_of_openssl(arguments: &[&str], key: &Path, csr: &Path) -> Output {
     let files = [OsStr::new("-keyout"), key.as_os_str(), OsStr::new("-out"), csr.as_os_str()];
     openssl(arguments.iter().map(OsStr::new).chain(files))
 }
 
-pub(crate) fn verify_with_openssl(pki: &Pki, file: &std::path::Path) {
+pub(crate) fn verify_with_openssl(pki: &Pki, file: &Path) {
     let (root, issuing) = (pki.path("ca/root.pem"), pki.path("ca/issuing.pem"));
     let output = openssl([
         "verify".as_ref(),
@@ -472,7 +473,7 @@ pub(crate) fn verify_with_openssl(pki: &Pki, file: &std::path::Path) {
     assert!(output.status.success(), "{}: {}", file.display(), stderr(&output));
 }
 
-pub(crate) fn same_key(certificate: &std::path::Path, key: &std::path::Path) {
+pub(crate) fn same_key(certificate: &Path, key: &Path) {
     let of_certificate =
         openssl(["x509".as_ref(), "-noout".as_ref(), "-pubkey".as_ref(), "-in".as_ref(), certificate.as_os_str()]);
     let of_key = openssl(["pkey".as_ref(), "-pubout".as_ref(), "-in".as_ref(), key.as_os_str()]);
@@ -525,6 +526,49 @@ fn e39_a_key_that_the_server_makes_is_written_with_its_certificate_and_renewed()
         expect_status(&device_of(&mut renew), 0);
         same_key(&again.join("device.pem"), &again.join("device.key"));
     }
+}
+
+/// What the private key of a PEM file looks like wherever it is written: as it is, in hexadecimal, and in base64 at each alignment.
+fn spellings_of_key(path: &Path) -> Vec<Vec<u8>> {
+    use base64::Engine as _;
+    let key = pki::pem::private_key(&std::fs::read(path).unwrap()).unwrap();
+    // RFC 5915 §3: ECPrivateKey has the scalar as an OCTET STRING of 32 bytes on P-256.
+    let at = key.pkcs8().windows(2).position(|head| head == [0x04, 0x20]).unwrap() + 2;
+    let scalar = &key.pkcs8()[at..at + 32];
+    let base64 = (0..3).map(|skipped| {
+        let text = base64::engine::general_purpose::STANDARD.encode(&scalar[skipped..]);
+        text.as_bytes()[..36].to_vec()
+    });
+    let hex = hex::encode(scalar);
+    [scalar.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes()].into_iter().chain(base64).collect()
+}
+
+/// The folder of the server has its ledger with the audit, the journal and the log of transactions.
+#[test]
+fn e39_a_key_that_the_server_makes_is_in_no_file_of_the_server_and_not_in_its_log() {
+    let pki = Pki::new();
+    let server = pki.serve_with(&["--listen", "127.0.0.1:0"], &[("MUSTER_LOG", "debug")]);
+    let out = pki.beside("made");
+    expect_status(&device_of(pki.device("skg", server.uri()).arg("--out").arg(&out)), 0);
+    let spellings = spellings_of_key(&out.join("device.key"));
+    let finds = |text: &[u8]| spellings.iter().any(|one| text.windows(one.len()).any(|window| window == one));
+    let files = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (mut folders, mut searched) = (vec![pki.dir()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in files(&folder) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.is_file() {
+                assert!(!finds(&std::fs::read(&path).unwrap()), "{} holds the key", path.display());
+                searched.push(path.file_name().unwrap().to_owned());
+            }
+        }
+    }
+    assert!(searched.iter().any(|name| name == "ledger.db-wal"), "while the server runs: {searched:?}");
+    let (status, said) = server.terminate();
+    assert_eq!(status, Some(0));
+    assert!(said.contains("skg") && !finds(said.as_bytes()), "{said}");
+    assert!(!finds(&std::fs::read(pki.path("ledger.db")).unwrap()));
 }
 
 /// The key is opened and installed, and OpenSSL finds that it belongs to its certificate.
