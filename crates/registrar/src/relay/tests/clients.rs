@@ -339,3 +339,27 @@ fn e55_one_device_has_a_bounded_number_of_certificates() {
     let job = scene.job(Function::SimpleEnroll, scene.csr(&new_key(), None));
     assert!(matches!(scene.refuses(NOW, job), Refusal::DeviceFull(2)));
 }
+
+/// RFC 9148 §5: "The EST-coaps-to-HTTP Registrar MUST support resource discovery": it lists what is published here, and only that.
+#[test]
+fn a_profile_publishes_what_its_upstream_says_and_asks_below_its_label() {
+    for (server_keys, csr_attributes) in
+        [(RelayedKeys::NotServed, None), (RelayedKeys::Here, Some(vec![0x30, 0x00])), (RelayedKeys::Upstream, None)]
+    {
+        let scene = Scene::new();
+        let profile = ProfileSpec::new("meters", vec![Arc::clone(&scene.factory.certificate)]);
+        let spec = RelayProfileSpec {
+            server_keys,
+            upstream_label: Some("plant".into()),
+            ..RelayProfileSpec::new(profile, vec![Arc::clone(&scene.issuing.certificate)])
+        };
+        let ca_certificates = vec![Arc::clone(&scene.issuing.certificate)];
+        let facts = UpstreamFacts { ca_certificates, csr_attributes: csr_attributes.clone() };
+        let profile = Arc::new(RelayProfile::compile(spec, facts).unwrap());
+        assert_eq!(profile.makes_keys(), server_keys != RelayedKeys::NotServed);
+        assert_eq!(profile.csr_attributes(), csr_attributes.as_deref());
+        scene.submit(NOW, Job { profile, ..scene.job(Function::SimpleEnroll, scene.csr(&new_key(), None)) });
+        let (request, _) = scene.upstream.0.lock().unwrap().remove(0);
+        assert_eq!(request.label.as_deref(), Some("plant"));
+    }
+}
