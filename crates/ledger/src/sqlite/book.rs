@@ -1,5 +1,6 @@
 //! The rows of one batch, inside one transaction of the writer.
 
+mod intending;
 mod recently_revoked;
 mod relaying;
 mod revoking;
@@ -7,10 +8,7 @@ mod revoking;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use authority::{
-    Actor, Adoption, FactoryKeys, INTENT_LIFETIME, Intended, Intent, LedgerEntry, NewRow, ProfileVersion, Record,
-    Recorded, Reserve, Revocation, RowStage,
-};
+use authority::{Actor, Adoption, INTENT_LIFETIME, Intent, ProfileVersion, Record, Recorded, Revocation};
 use crashpoint::Step;
 use pki::issue::{NodePrefix, RevocationReason, Serial};
 use pki::{AnchorId, Digest};
@@ -22,7 +20,7 @@ use self::recently_revoked::RecentlyRevoked;
 use super::connect::keep_log_when_closed;
 use super::crl::Layouts;
 use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
-use super::locate::{by_serial, newest};
+use super::locate::by_serial;
 use super::row::{self, blob, function_code, function_of, origin_code, short, short_device, tag};
 use crate::audit::chain::ChainWriter;
 use crate::audit::record::{Abandonment, RequestOrigin};
@@ -227,119 +225,6 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
             }
         }
         Ok(numbers.len())
-    }
-
-    /// Reserves a row. `waited` says how many seconds ago it was asked for: its lifetime begins now.
-    pub(super) fn intend(&mut self, reserve: &Reserve, waited: i64) -> Result<Intended, Error> {
-        let Reserve { intent, factory_keys, new_row, certificates_max } = reserve;
-        if self.revoked.contains(&intent.client) {
-            return Ok(Intended::ClientRevoked);
-        }
-        self.tally.time = self.tally.time.max(seconds(intent.at));
-        self.give_up_outlived()?;
-        let device = short_device(&intent.device);
-        let of_device = self.unmerged.of_device(&self.connection, device)?;
-        if let Some(answer) = self.answered(intent, &of_device)? {
-            return Ok(answer);
-        }
-        if *new_row == NewRow::Held {
-            return Ok(Intended::Held);
-        }
-        if self.is_key_of_another(intent, &of_device)? {
-            return Ok(Intended::KeyOfAnother);
-        }
-        if *factory_keys == FactoryKeys::Refused && self.is_factory_key(intent, &of_device)? {
-            return Ok(Intended::FactoryKey);
-        }
-        let Some(number) = self.free_number(&intent.serial)? else { return Ok(Intended::SerialTaken) };
-        if self.is_full(intent, &of_device, *certificates_max)? {
-            return Ok(Intended::DeviceFull);
-        }
-        self.reserve(intent, number, device)?;
-        if let Some(open) = self.open.get_mut(&number) {
-            open.end = open.end.saturating_add(waited);
-        }
-        Ok(Intended::Reserved)
-    }
-
-    /// The answer to a request that has a row already: the newest row that asks for the same and was not given up decides. A reservation that
-    /// outlived its time is given up on the way.
-    fn answered(&mut self, intent: &Intent, of_device: &[OfDevice]) -> Result<Option<Intended>, Error> {
-        while let Some((number, row)) = self.newest_same(intent, of_device)? {
-            match row.stage {
-                RowStage::Reserved if self.end_of(number, &row.intent) <= seconds(intent.at) => {
-                    self.abandon(number, Abandonment::Outlived, seconds(intent.at))?;
-                }
-                RowStage::Reserved => return Ok(Some(Intended::InProgress)),
-                RowStage::Issued(Record { issued, window, .. })
-                    if row.revocation.is_none() && window.repeats(intent.at, &issued.digest, &intent.client) =>
-                {
-                    return Ok(Some(Intended::Repeat(issued)));
-                }
-                RowStage::Issued(_) | RowStage::Abandoned => return Ok(None),
-            }
-        }
-        Ok(None)
-    }
-
-    /// The second from which a reservation is outlived.
-    fn end_of(&self, number: i64, intent: &Intent) -> i64 {
-        self.open.get(&number).map_or_else(|| lifetime_end(seconds(intent.at)), |open| open.end)
-    }
-
-    fn newest_same(&self, intent: &Intent, of_device: &[OfDevice]) -> Result<Option<(i64, LedgerEntry)>, Error> {
-        let (csr, spki) = (tag(&intent.csr), tag(&intent.spki));
-        let alike = of_device.iter().filter(|it| it.csr == csr || it.spki == spki).map(|it| it.number);
-        newest(&self.connection, alike, |row| {
-            !matches!(row.stage, RowStage::Abandoned) && intent.asks_the_same_as(&row.intent)
-        })
-    }
-
-    fn is_key_of_another(&self, intent: &Intent, of_device: &[OfDevice]) -> Result<bool, Error> {
-        for number in self.unmerged.of_key(&self.connection, short(&intent.spki))? {
-            if of_device.iter().any(|own| own.number == number) {
-                continue;
-            }
-            let row = row::read(&self.connection, number)?;
-            if row.is_some_and(|row| row.intent.spki == intent.spki && row.intent.device != intent.device) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn is_factory_key(&self, intent: &Intent, of_device: &[OfDevice]) -> Result<bool, Error> {
-        if intent.factory_key == Some(intent.spki) {
-            return Ok(true);
-        }
-        let spki = tag(&intent.spki);
-        for entry in of_device.iter().filter(|it| it.factory_key == Some(spki)) {
-            let row = row::read(&self.connection, entry.number)?;
-            if row.is_some_and(|row| row.intent.device == intent.device && row.intent.factory_key == Some(intent.spki))
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn is_full(&self, intent: &Intent, of_device: &[OfDevice], certificates_max: u32) -> Result<bool, Error> {
-        let now = seconds(intent.at);
-        let max = usize::try_from(certificates_max).unwrap_or(usize::MAX);
-        let unexpired: Vec<&OfDevice> = of_device.iter().filter(|it| it.not_after >= now).collect();
-        if unexpired.len() < max {
-            return Ok(false);
-        }
-        // Looked at whole only here: another device may share the 64 bits.
-        let mut held = 0;
-        for entry in unexpired {
-            let row = row::read(&self.connection, entry.number)?;
-            // One that was given up a moment ago may still stand in what was read.
-            let holds =
-                |row: LedgerEntry| row.intent.device == intent.device && !matches!(row.stage, RowStage::Abandoned);
-            held += usize::from(row.is_some_and(holds));
-        }
-        Ok(held >= max)
     }
 
     /// The number that the serial leads to, if no row has it.
