@@ -11,3 +11,4 @@ mod relayed;
 mod restores;
 mod stage;
 mod starts;
+mod world;
