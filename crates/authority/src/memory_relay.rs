@@ -238,6 +238,9 @@ impl RelayRows {
     }
 
     fn record(&mut self, record: RelayRecord) -> Relayed {
+        if let Some(holder) = self.of_certificate.get(&record.issued.digest).copied().filter(|it| *it != record.id) {
+            return self.record_held(record.id, holder);
+        }
         let Some(mut row) = self.take(record.id) else { return Relayed::Unknown };
         let (id, digest) = (record.id, record.issued.digest);
         let certificate = RelayedCertificate { record, revocation: None };
@@ -259,6 +262,23 @@ impl RelayRows {
         };
         self.insert(row);
         answer
+    }
+
+    /// A certificate came back for a request, and the row of another one has it.
+    fn record_held(&mut self, id: RelayId, holder: RelayId) -> Relayed {
+        let (Some(row), Some(holder)) = (self.by_id.get(&id), self.by_id.get(&holder)) else { return Relayed::Unknown };
+        let (of, held) = (&row.entry.request, &holder.entry.request);
+        if (&of.device, &of.profile) != (&held.device, &held.profile) {
+            return Relayed::OfAnother;
+        }
+        if let RelayStage::Recorded(certificates) = &row.entry.stage {
+            let first = certificates.first().map(|it| Arc::clone(&it.record.issued));
+            return first.map_or(Relayed::Unknown, Relayed::Second);
+        }
+        if let Some(row) = self.take(id) {
+            self.detach(&row);
+        }
+        Relayed::First
     }
 
     fn end(&mut self, id: RelayId, end: RelayEnd) {

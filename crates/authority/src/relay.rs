@@ -179,10 +179,13 @@ pub struct RelayRecord {
 /// The ledger's answer to one [`RelayRecord`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relayed {
-    /// It is durable, and the answer to its request.
+    /// It is durable, and the answer to its request. If an earlier request of the same device and profile has it already, it stays there, and this
+    /// request is forgotten.
     First,
     /// It is durable, and its request had been answered with this certificate before: the device gets that one.
     Second(Arc<Issued>),
+    /// Another device, or this one by another profile, has this certificate: nothing was written. The upstream is at fault.
+    OfAnother,
     /// There is no such row: the ledger has forgotten it.
     Unknown,
 }

@@ -43,6 +43,8 @@ pub enum UpstreamAnswerFlaw {
     OtherIssuer,
     /// The certificate is a CA's, or is outside its validity.
     Unusable,
+    /// The certificate was relayed before, to another device or by another profile.
+    OfAnother,
     /// The private key is protected in another way than the request asked for, is not that of the certificate, or is of a kind that the profile does
     /// not certify or the session's cipher does not protect.
     PrivateKey,
@@ -95,6 +97,7 @@ impl UpstreamAnswerFlaw {
             Self::OtherKey => "est.upstream.answer_other_key",
             Self::OtherIssuer => "est.upstream.answer_other_issuer",
             Self::Unusable => "est.upstream.answer_unusable",
+            Self::OfAnother => "est.upstream.answer_of_another",
             Self::PrivateKey => "est.upstream.answer_private_key",
         }
     }
@@ -137,6 +140,7 @@ impl fmt::Display for UpstreamAnswerFlaw {
             Self::OtherKey => "the upstream CA certified another key",
             Self::OtherIssuer => "the certificate was not issued by one of the profile's issuers",
             Self::Unusable => "the certificate is a CA's, or is outside its validity",
+            Self::OfAnother => "the certificate was relayed before, to another device or by another profile",
             Self::PrivateKey => {
                 "the private key is not that of the certificate, or is not protected as the request asked for"
             }

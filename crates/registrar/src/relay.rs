@@ -458,15 +458,16 @@ impl RelaySubmission {
             vec![record],
             Box::new(move |answer| {
                 self.resume(move |it| {
-                    let outcome = it.recorded(attempt, (issued, made), one(answer));
+                    let outcome = it.recorded(&flight, attempt, (issued, made), one(answer));
                     flight.end(outcome);
                 });
             }),
         );
     }
 
-    fn recorded(
+    fn recorded<J: Send + 'static>(
         &self,
+        flight: &RelayFlight<J>,
         attempt: Attempt,
         (issued, made): (Arc<Issued>, Option<MadeKey>),
         answer: Result<Relayed, LedgerFault>,
@@ -484,6 +485,10 @@ impl RelaySubmission {
                 Outcome::Issued { issued, private_key: made.map(Arc::new) }
             }
             Ok(Relayed::First) => Outcome::Issued { issued, private_key: made.map(Arc::new) },
+            Ok(Relayed::OfAnother) => {
+                self.parts().relayed.end(vec![(attempt.id, RelayEnd::Refused)]);
+                self.refuse_answer(flight, attempt, UpstreamAnswerFlaw::OfAnother)
+            }
             Ok(Relayed::Unknown) => Busy::Ledger(LedgerFault::Abandoned).into(),
             Err(fault) => {
                 self.parts().relayed.end(vec![(attempt.id, RelayEnd::Unknown)]);

@@ -23,6 +23,7 @@ const PROPERTIES: &[Property] = &[
     ("an unknown end keeps its repeats with one upstream", an_unknown_end_stays_with_its_upstream),
     ("what was not sent or was refused is forgotten", what_was_refused_is_forgotten),
     ("a second certificate is recorded, and the first is the answer", a_second_certificate_is_recorded),
+    ("a certificate belongs to one request", a_certificate_belongs_to_one_request),
     ("a key that is made for the device is never repeated", a_key_that_is_made_is_not_repeated),
     ("a mark ends all that a certificate opens", a_mark_ends_what_a_certificate_opens),
     ("one device has its share", one_device_has_its_share),
@@ -305,6 +306,37 @@ fn a_second_certificate_is_recorded(desk: &RelayDesk) {
     let expected = (0..CERTIFICATES_PER_RELAY_MAX).map(|number| number.to_string().into_bytes()).collect();
     desk.same(texts, expected, "each once, in order, up to the bound");
     desk.same(desk.holder("1").is_some(), true, "a device may hold the second");
+}
+
+fn a_certificate_belongs_to_one_request(desk: &RelayDesk) {
+    let id = desk.new_row(request(10, "k"));
+    desk.same(desk.record(certificate(id, "c", "k")), Relayed::First, "the first");
+    let made = |of: &str, profile: &str| RelayRequest {
+        function: Function::ServerKeygen,
+        spki: None,
+        device: device(of),
+        profile: profile.into(),
+        csr: Digest::of(format!("{of} {profile}").as_bytes()),
+        ..request(20, "k")
+    };
+    for other in [made("e", "p"), made("d", "q")] {
+        let another = desk.new_row(other);
+        desk.same(desk.record(certificate(another, "c", "k")), Relayed::OfAnother, "the upstream is at fault");
+        desk.end(another, RelayEnd::Refused);
+    }
+    desk.same(desk.holder("c").map(|it| (it.device, it.profile)), Some((device("d"), "p".into())), "its holder stays");
+    desk.same(desk.only_row().id, id, "nothing is written for another");
+    // The upstream has its own idea of a repeat: the same device may get the same certificate for a request that is new here.
+    let later = desk.new_row(made("d", "p"));
+    desk.same(desk.record(certificate(later, "c", "k")), Relayed::First, "for another request of its device");
+    desk.same(desk.only_row().id, id, "it stays in one row");
+    let again = desk.new_row(made("d", "p"));
+    desk.same(desk.record(certificate(again, "other", "k")), Relayed::First, "another certificate");
+    let Relayed::Second(first) = desk.record(certificate(again, "c", "k")) else {
+        panic!("{}: not a second one", desk.property)
+    };
+    desk.same(&*first.certificate, b"other", "the answer of the request");
+    desk.same(desk.holder("c").map(|it| it.state), Some(State::Good), "and it is still held");
 }
 
 fn a_key_that_is_made_is_not_repeated(desk: &RelayDesk) {

@@ -288,6 +288,7 @@ impl From<UpstreamAnswerFlaw> for Reason {
             UpstreamAnswerFlaw::OtherKey => Self::UpstreamAnswerOtherKey,
             UpstreamAnswerFlaw::OtherIssuer => Self::UpstreamAnswerOtherIssuer,
             UpstreamAnswerFlaw::Unusable => Self::UpstreamAnswerUnusable,
+            UpstreamAnswerFlaw::OfAnother => Self::UpstreamAnswerOfAnother,
             UpstreamAnswerFlaw::PrivateKey => Self::UpstreamAnswerPrivateKey,
         }
     }

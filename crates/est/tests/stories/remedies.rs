@@ -431,6 +431,7 @@ const ELSEWHERE: &[Reason] = &[
     Reason::UpstreamAnswerOtherKey,
     Reason::UpstreamAnswerOtherIssuer,
     Reason::UpstreamAnswerUnusable,
+    Reason::UpstreamAnswerOfAnother,
     Reason::UpstreamAnswerPrivateKey,
     Reason::ClockBehind,
     Reason::ClockAhead,

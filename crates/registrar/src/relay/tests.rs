@@ -79,9 +79,13 @@ impl TestCa {
 
     /// A device's certificate for this key.
     fn device(&self, key: &SigningKey, validity: Validity) -> Arc<Certificate> {
+        self.device_of("000001", key, validity)
+    }
+
+    fn device_of(&self, serial_number: &str, key: &SigningKey, validity: Validity) -> Arc<Certificate> {
         let spec = DeviceCertificateSpec {
             common_name: "device",
-            serial_number: "000001",
+            serial_number,
             organization: None,
             serial: serial(),
             validity,

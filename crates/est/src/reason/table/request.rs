@@ -509,6 +509,10 @@ macro_rules! request_rows {
                 "The upstream CA sent the certificate of a CA, or one that is expired or not valid yet.";
                 "The device cannot fix this.";
                 "Compare the clocks of the Registrar and of the upstream CA, and check its certificate profile.";
+            UpstreamAnswerOfAnother: "est.upstream.answer_of_another", Issuance, BAD_GATEWAY;
+                "The upstream CA sent a certificate that was relayed before, to another device or by another profile.";
+                "The device cannot fix this.";
+                "The upstream CA mixes up its requests: the log names its device and digest, and `muster cert relayed` shows who has the certificate.";
             UpstreamAnswerPrivateKey: "est.upstream.answer_private_key", Issuance, BAD_GATEWAY;
                 "The private key from the upstream CA is not that of the certificate beside it, or is not protected as the request asked for.";
                 "The device cannot fix this.";

@@ -122,6 +122,11 @@ impl Book {
         let Some(mut row) = relay::read(&self.connection, record.id)? else { return Ok(Relayed::Unknown) };
         self.tally.time = self.tally.time.max(seconds(record.issued.at));
         let digest = record.issued.digest;
+        if let Some((holder, _)) = relay::place_of(&self.connection, &digest)?
+            && holder != relay::number(record.id)
+        {
+            return self.relay_record_held(&row, holder);
+        }
         let (answer, is_new) = match &row.entry.stage {
             // A replayed line says so before that of the certificate.
             RelayStage::Recorded(held) if !held.is_empty() => {
@@ -148,9 +153,24 @@ impl Book {
         Ok(answer)
     }
 
+    /// A certificate came back for a request, and the row of another one has it.
+    fn relay_record_held(&mut self, row: &RelayRow, holder: i64) -> Result<Relayed, Error> {
+        let holder = relay::read(&self.connection, RelayId::new(u64::try_from(holder).unwrap_or(0)))?;
+        let Some(holder) = holder else { return Ok(Relayed::Unknown) };
+        let (of, held) = (&row.entry.request, &holder.entry.request);
+        if (&of.device, &of.profile) != (&held.device, &held.profile) {
+            return Ok(Relayed::OfAnother);
+        }
+        if let RelayStage::Recorded(certificates) = &row.entry.stage {
+            let first = certificates.first().map(|it| Arc::clone(&it.record.issued));
+            return Ok(first.map_or(Relayed::Unknown, Relayed::Second));
+        }
+        self.relay_close(&row.entry, RelayEnd::Refused)?;
+        Ok(Relayed::First)
+    }
+
     fn relay_end_one(&mut self, id: RelayId, end: RelayEnd) -> Result<(), Error> {
         let Some(mut row) = relay::read(&self.connection, id)? else { return Ok(()) };
-        let at = self.tally.time;
         let is_unknown = match (&row.entry.stage, end) {
             (RelayStage::Recorded(_), _) => return Ok(()),
             (_, RelayEnd::Unknown) => true,
@@ -158,19 +178,24 @@ impl Book {
             (_, RelayEnd::NotSent) => row.entry.attempts > 1,
             (_, RelayEnd::Refused) => false,
         };
-        if is_unknown {
-            row.entry.stage = RelayStage::Unresolved;
-            relay::update(&self.connection, id, &row)?;
-        } else {
-            relay::close(&self.connection, id)?;
+        if !is_unknown {
+            return self.relay_close(&row.entry, end);
         }
-        self.audit.body.relay_ended(&row.entry, if is_unknown { RelayEnd::Unknown } else { end }, at);
+        row.entry.stage = RelayStage::Unresolved;
+        relay::update(&self.connection, id, &row)?;
+        self.audit.body.relay_ended(&row.entry, RelayEnd::Unknown, self.tally.time);
         if let Some(journal) = &mut self.journal {
-            if is_unknown {
-                journal.relay_request(&row);
-            } else {
-                journal.relay_closed(id);
-            }
+            journal.relay_request(&row);
+        }
+        Ok(())
+    }
+
+    /// Forgets a request without a certificate.
+    fn relay_close(&mut self, entry: &RelayEntry, end: RelayEnd) -> Result<(), Error> {
+        relay::close(&self.connection, entry.id)?;
+        self.audit.body.relay_ended(entry, end, self.tally.time);
+        if let Some(journal) = &mut self.journal {
+            journal.relay_closed(entry.id);
         }
         Ok(())
     }
@@ -250,6 +275,7 @@ impl Book {
         }
         match self.relay_record_one(&of.record(&row.entry.request))? {
             Relayed::First | Relayed::Second(_) => Ok(Replayed::Row),
+            Relayed::OfAnother => Ok(Replayed::Contradiction),
             Relayed::Unknown => Ok(Replayed::NoRow),
         }
     }

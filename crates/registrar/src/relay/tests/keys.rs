@@ -68,3 +68,26 @@ fn a_key_that_the_upstream_makes_is_passed_on_only_with_its_own_certificate() {
     scene.relayed.holders(vec![digest], Box::new(move |it| *found.lock().unwrap() = it.unwrap().remove(0)));
     assert!(matches!(state.lock().unwrap().as_ref().unwrap().state, authority::State::Revoked(_)));
 }
+
+/// Only with a key that the upstream makes: a device's own key is compared with that of the certificate.
+#[test]
+fn e41_a_certificate_that_another_device_has_is_not_passed_on() {
+    let scene = Scene::with(|spec| spec.server_keys = RelayedKeys::Upstream);
+    let made = with_random(|random| pki::GeneratedKey::generate(Curve::P256, random).unwrap());
+    let pair = with_random(|random| SigningKey::from_pkcs8(made.pkcs8(), random).unwrap());
+    let pkcs8 = encode_body(made.pkcs8()).into_bytes();
+    let certificate = certs_only(&[&scene.issuing.device(&pair, years())]);
+    let same = || multipart(&[("application/pkcs8", pkcs8.clone()), (CERTS_ONLY, certificate.clone())]);
+    scene.submit(NOW, scene.job(Function::ServerKeygen, scene.csr(&scene.key, None)));
+    scene.reply(NOW, Ok(same()));
+    assert!(matches!(scene.outcome(), Outcome::Issued { .. }));
+    let client = scene.factory.device_of("000002", &new_key(), years());
+    let san = GeneralNames::empty();
+    let spec = CsrSpec { subject: client.subject(), san: &san, challenge_password: None };
+    let csr = with_random(|random| make::csr(&spec, &new_key(), random)).unwrap();
+    scene.submit(NOW + 1, Job { client, ..scene.job(Function::ServerKeygen, csr) });
+    scene.reply(NOW + 1, Ok(same()));
+    let outcome = scene.outcome();
+    assert!(matches!(outcome, Outcome::Refused(Refusal::UpstreamAnswer(UpstreamAnswerFlaw::OfAnother))), "{outcome:?}");
+    assert_eq!(scene.certificates().len(), 1);
+}
