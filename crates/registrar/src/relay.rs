@@ -487,7 +487,7 @@ impl RelaySubmission {
             Ok(Relayed::First) => Outcome::Issued { issued, private_key: made.map(Arc::new) },
             Ok(Relayed::OfAnother) => {
                 self.parts().relayed.end(vec![(attempt.id, RelayEnd::Refused)]);
-                self.refuse_answer(flight, attempt, UpstreamAnswerFlaw::OfAnother)
+                self.refuse_answer(flight, attempt, (UpstreamAnswerFlaw::OfAnother, issued.at))
             }
             Ok(Relayed::Unknown) => Busy::Ledger(LedgerFault::Abandoned).into(),
             Err(fault) => {
