@@ -74,4 +74,4 @@ pub use session::{Closed, SendFault, SessionFacts};
 pub use session_id::SessionId;
 pub use time::{Now, UnixTime};
 pub use verify::{Account, CertificateFault, CertificateRefusal, Judgement, KeyAlone, UnprovenPeer, VerifyPeer};
-pub use wire::{AlertDescription, AlertLevel, FragmentLength, HandshakeType, Offered, RecordLimit};
+pub use wire::{AlertDescription, AlertLevel, AuthorityKeyHash, FragmentLength, HandshakeType, Offered, RecordLimit};

@@ -167,6 +167,13 @@ pub(crate) const OFFERED_MAX: usize = 32;
 /// Bytes of a server name kept for an attempt record; a DNS name has at most 253.
 pub(crate) const SERVER_NAME_BYTES_MAX: usize = 253;
 
+/// Authorities that a client's hello names: the roots before and after a roll-over, and as many again. Each costs 21 bytes.
+pub(crate) const TRUSTED_AUTHORITIES_MAX: usize = 4;
+
+/// Bytes that a client's hello leaves for the cookie when it fills the rest of a datagram: the bound of DTLS 1.0 (RFC 4347 §4.2.1), which
+/// servers of today keep to. A longer cookie costs a second datagram on narrow links.
+pub(crate) const COOKIE_BYTES_EXPECTED: usize = 32;
+
 /// HelloVerifyRequests that a client follows: one, one more if the keys rotated in between, and one for
 /// reordering.
 pub(crate) const HELLO_VERIFY_REQUESTS_MAX: u8 = 3;

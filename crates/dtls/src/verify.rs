@@ -12,6 +12,7 @@
 use rustls_pki_types::UnixTime;
 
 use crate::crypto::{EcdsaPublicKey, SignatureCheck, Verdicts};
+use crate::wire::AuthorityKeyHash;
 
 /// Judges a peer's chain. The engine does no path validation; the verifier's `Peer` stays with the session.
 pub trait VerifyPeer: Send + Sync + 'static {
@@ -31,6 +32,12 @@ pub trait VerifyPeer: Send + Sync + 'static {
     /// # Errors
     /// The first fault found, which becomes an alert by [`CertificateFault`]'s table.
     fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<Self::Unproven, CertificateRefusal>;
+
+    /// The authorities that alone this verifier accepts above a server's certificate, the most important one first: our client names them in
+    /// its hello (trusted_ca_keys, RFC 6066 §6). An empty list leaves it open, which is right if the server cannot choose by them.
+    fn trusted_authorities(&self) -> &[AuthorityKeyHash] {
+        &[]
+    }
 
     /// The peer's Finished is verified and its session has a slot: the verifier may remember the peer.
     fn admit(&self, proven: Self::Proven) -> Self::Peer;

@@ -14,6 +14,7 @@ mod record_limit;
 mod record_number;
 mod registry;
 mod server_hello;
+mod trusted_authorities;
 
 pub(crate) use alert::parse_alert;
 pub use alert::{AlertDescription, AlertLevel};
@@ -33,3 +34,4 @@ pub use record_limit::{FragmentLength, RecordLimit};
 pub(crate) use record_number::{Epoch, RecordNumber, RecordNumbers, SequenceExhausted};
 pub(crate) use registry::{DTLS_1_0, DTLS_1_2, UNCOMPRESSED, X509, extension};
 pub(crate) use server_hello::{RecordLimitAnswer, ServerExtensions, ServerHello, encode_server_hello};
+pub use trusted_authorities::AuthorityKeyHash;

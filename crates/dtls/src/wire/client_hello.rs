@@ -4,6 +4,7 @@ use super::codec::{CodePoints, Malformed, Reader, code_points, put_u16, with_len
 use super::offered::Offered;
 use super::record_limit::RecordLimit;
 use super::registry::{DTLS_1_2, DTLS_1_3, EMPTY_RENEGOTIATION_INFO_SCSV, UNCOMPRESSED, extension};
+use super::trusted_authorities::{AuthorityKeyHash, check_authorities, put_authorities};
 use crate::crypto::{Group, SignatureScheme, Suite};
 use crate::limits::{EXTENSIONS_MAX, OFFERED_MAX, SERVER_NAME_BYTES_MAX};
 
@@ -124,6 +125,7 @@ impl<'a> ClientHello<'a> {
             extension::SERVER_NAME => {
                 self.server_name = server_name(reader.vector_16()?)?;
             }
+            extension::TRUSTED_CA_KEYS => check_authorities(&mut reader)?,
             extension::MAX_FRAGMENT_LENGTH => self.max_fragment_length = Some(reader.u8()?),
             extension::RECORD_SIZE_LIMIT => self.record_size_limit = Some(reader.u16()?),
             extension::CLIENT_CERTIFICATE_TYPE => self.client_certificate_types = Some(reader.vector_8()?),
@@ -248,6 +250,8 @@ pub(crate) struct ClientHelloOffer<'a> {
     pub(crate) record_limit: Option<RecordLimit>,
     pub(crate) extended_master_secret: bool,
     pub(crate) server_name: Option<&'a str>,
+    /// The authorities that alone are accepted above the server's certificate; none to leave it open.
+    pub(crate) trusted_authorities: &'a [AuthorityKeyHash],
 }
 
 impl ClientHelloOffer<'_> {
@@ -273,6 +277,10 @@ impl ClientHelloOffer<'_> {
                     with_length_16(out, |out| out.extend_from_slice(name.as_bytes()));
                 });
             });
+        }
+        if !self.trusted_authorities.is_empty() {
+            put_u16(out, extension::TRUSTED_CA_KEYS);
+            with_length_16(out, |out| put_authorities(out, self.trusted_authorities));
         }
         match self.record_limit {
             None => {}
@@ -318,6 +326,7 @@ mod tests {
             record_limit: None,
             extended_master_secret: true,
             server_name: Some("server.example"),
+            trusted_authorities: &[AuthorityKeyHash::from_bytes([5; 20])],
         }
         .encode()
     }
@@ -330,6 +339,9 @@ mod tests {
         assert_eq!(hello.server_name, Some("server.example"));
         assert!(hello.extended_master_secret && hello.signals_renegotiation());
         assert_eq!(hello.offered().groups, [23, 24]);
+        // RFC 6066 §6: key_sha1_hash, in a list of its own length.
+        let indication = [&[0, 3, 0, 23, 0, 21, 1][..], &[5; 20]].concat();
+        assert!(body.windows(indication.len()).any(|window| window == indication));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(crate) const DTLS_1_3: u16 = 0xFEFC;
 pub(crate) mod extension {
     pub(crate) const SERVER_NAME: u16 = 0;
     pub(crate) const MAX_FRAGMENT_LENGTH: u16 = 1;
+    pub(crate) const TRUSTED_CA_KEYS: u16 = 3;
     pub(crate) const SUPPORTED_GROUPS: u16 = 10;
     pub(crate) const EC_POINT_FORMATS: u16 = 11;
     pub(crate) const SIGNATURE_ALGORITHMS: u16 = 13;

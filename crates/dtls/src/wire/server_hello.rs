@@ -20,6 +20,8 @@ pub(crate) struct ServerHello<'a> {
     pub(crate) record_size_limit: Option<u16>,
     /// An answer to server_name (RFC 6066 §3).
     pub(crate) server_name: bool,
+    /// An answer to trusted_ca_keys (RFC 6066 §6).
+    pub(crate) trusted_ca_keys: bool,
     /// The first extension that our clients never offer.
     pub(crate) unexpected_extension: Option<u16>,
 }
@@ -44,6 +46,7 @@ impl<'a> ServerHello<'a> {
             max_fragment_length: None,
             record_size_limit: None,
             server_name: false,
+            trusted_ca_keys: false,
             unexpected_extension: None,
         };
         read_extensions(reader, |kind, content| hello.extension(kind, content))?;
@@ -62,6 +65,8 @@ impl<'a> ServerHello<'a> {
                 self.server_name = true;
                 return Ok(());
             }
+            // "The "extension_data" field of this extension SHALL be empty" (RFC 6066 §6).
+            extension::TRUSTED_CA_KEYS => self.trusted_ca_keys = true,
             // A server need not answer it, although some do; all our clients offer it.
             extension::SUPPORTED_GROUPS => return Ok(()),
             _ => {

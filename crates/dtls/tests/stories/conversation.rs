@@ -113,8 +113,7 @@ fn d96_a_flight_that_cannot_be_sent_ends_its_handshake_at_once() {
 }
 
 /// Gives the client the server's first flight with one more extension in the ServerHello.
-fn with_extension(world: &World, kind: u16, content: &[u8]) -> Pair {
-    let mut pair = Pair::new(world);
+pub(crate) fn with_extension(mut pair: Pair, kind: u16, content: &[u8]) -> Pair {
     while !pair.to_client.iter().flat_map(|bytes| records(bytes)).any(|record| record.handshake_type() == Some(2)) {
         assert!(pair.step());
     }
@@ -140,10 +139,11 @@ fn with_extension(world: &World, kind: u16, content: &[u8]) -> Pair {
 #[test]
 fn d98_an_answer_to_an_extension_that_was_not_offered_ends_the_clients_handshake() {
     let world = World::new();
-    // server_name, max_fragment_length, ALPN, client_certificate_type, encrypt_then_mac, session_ticket, an unknown one.
+    // server_name, max_fragment_length, trusted_ca_keys, ALPN, client_certificate_type, encrypt_then_mac, session_ticket, an unknown one.
     for (kind, content) in [
         (0, &[][..]),
         (1, &[1]),
+        (3, &[]),
         (16, &[0, 2, 1, 104]),
         (19, &[0]),
         (22, &[]),
@@ -151,7 +151,7 @@ fn d98_an_answer_to_an_extension_that_was_not_offered_ends_the_clients_handshake
         (35, &[]),
         (0xFAFA, &[1]),
     ] {
-        let pair = with_extension(&world, kind, content);
+        let pair = with_extension(Pair::new(&world), kind, content);
         assert_eq!(pair.client_refusal(), HandshakeRefusal::UnsupportedExtension { extension: kind });
         let alert = pair.sent.iter().rev().find(|(way, _)| *way == Way::ToServer).unwrap();
         assert_eq!(records(&alert.1)[0].payload, [2, 110]);

@@ -23,7 +23,7 @@ fn completes(hello: &Hello) {
 }
 
 /// Types of the extensions in the ServerHello, and the whole message.
-fn server_hello(hello: Hello) -> (Vec<u16>, Vec<u8>) {
+pub(crate) fn server_hello(hello: Hello) -> (Vec<u16>, Vec<u8>) {
     let script = Script::begin(&World::new(), hello);
     let pieces = script.answers.iter().map(|answer| Piece::parse(&records(answer)[0].payload));
     let body = pieces.into_iter().find(|piece| piece.kind == 2).expect("it is answered").body;
@@ -54,6 +54,14 @@ fn d61_duplicate_extensions_oversize_vectors_and_trailing_bytes_are_decode_error
         (23, vec![0]),
         (0xFF01, vec![]),
         (0, vec![0, 9, 0, 0, 1]),
+        // trusted_ca_keys: no list, a hash cut short, an empty name, a type that nobody has defined, bytes behind the list.
+        (3, vec![]),
+        (3, [&[0, 20, 1][..], &[7; 19]].concat()),
+        (3, [&[0, 20, 3][..], &[7; 19]].concat()),
+        (3, vec![0, 3, 2, 0, 0]),
+        (3, vec![0, 4, 2, 0, 2, 7]),
+        (3, vec![0, 1, 4]),
+        (3, vec![0, 1, 0, 0]),
     ] {
         assert_eq!(refused(Hello::default().with(kind, &content)), decode, "{kind} {content:?}");
     }

@@ -25,3 +25,4 @@ mod small_devices;
 #[path = "../support/mod.rs"]
 mod support;
 mod together;
+mod trusted_authorities;

@@ -46,6 +46,8 @@ pub struct Known {
     pub peers: Vec<(Vec<u8>, EcdsaPublicKey)>,
     pub fault: Option<CertificateFault>,
     pub authorities: Vec<Vec<u8>>,
+    /// What a client's hello names.
+    pub trusted: Vec<dtls::AuthorityKeyHash>,
     pub asked: Mutex<usize>,
     /// How many peers it was told to remember.
     pub admitted: Mutex<usize>,
@@ -97,6 +99,10 @@ impl VerifyPeer for Known {
 
     fn authorities(&self) -> &[Vec<u8>] {
         &self.authorities
+    }
+
+    fn trusted_authorities(&self) -> &[dtls::AuthorityKeyHash] {
+        &self.trusted
     }
 }
 

@@ -10,12 +10,16 @@ use crate::handshake::flight::Flight;
 use crate::handshake::proof::{OwnCheck, ProofFault, prove};
 use crate::handshake::public_key::signed_parameters;
 use crate::handshake::reassembly::HandshakeMessage;
-use crate::limits::{HELLO_VERIFY_REQUESTS_MAX, RECORD_SIZE_LIMIT_MIN, SERVER_NAME_BYTES_MAX};
+use crate::limits::{
+    COOKIE_BYTES_EXPECTED, HELLO_VERIFY_REQUESTS_MAX, RECORD_SIZE_LIMIT_MIN, SERVER_NAME_BYTES_MAX,
+    TRUSTED_AUTHORITIES_MAX,
+};
 use crate::refusal::HandshakeRefusal;
 use crate::verify::{CertificateFault, CertificateRefusal, VerifyPeer};
 use crate::wire::{
-    CertificateChain, CertificateRequest, ChainFault, ClientHelloOffer, DTLS_1_2, HandshakeType, HelloVerifyRequest,
-    RecordLimit, ServerHello, ServerKeyExchange, UNCOMPRESSED, extension,
+    AuthorityKeyHash, CertificateChain, CertificateRequest, ChainFault, ClientHelloOffer, DTLS_1_2,
+    HANDSHAKE_HEADER_BYTES, HandshakeType, HelloVerifyRequest, RECORD_HEADER_BYTES, RecordLimit, ServerHello,
+    ServerKeyExchange, UNCOMPRESSED, extension,
 };
 
 /// A ClientHello has been sent.
@@ -42,7 +46,7 @@ impl ExpectServerHello {
         verify_requests: u8,
         context: &mut ClientContext<'_, '_, V>,
     ) -> Result<Self, HandshakeRefusal> {
-        let offer = ClientHelloOffer {
+        let mut offer = ClientHelloOffer {
             version: DTLS_1_2,
             random: &random,
             cookie,
@@ -51,8 +55,15 @@ impl ExpectServerHello {
             record_limit: context.config.record_limit,
             extended_master_secret: context.config.offers_extended_master_secret,
             server_name: context.config.server_name.as_deref().filter(|name| name.len() <= SERVER_NAME_BYTES_MAX),
+            trusted_authorities: &[],
         };
-        let hello = offer.encode();
+        let mut hello = offer.encode();
+        let trusted = context.config.verifier.trusted_authorities();
+        if !trusted.is_empty() {
+            // The second hello differs from the first by its cookie alone, so the cookie does not count.
+            offer.trusted_authorities = that_fit(trusted, hello.len() - cookie.len(), context.config.mtu);
+            hello = offer.encode();
+        }
         let mut flight = Flight::new(if cookie.is_empty() { 1 } else { 3 });
         let message_seq = context.conversation.prepare_unhashed(&mut flight, HandshakeType::CLIENT_HELLO, &hello);
         context.conversation.send_flight(flight, context.port)?;
@@ -106,6 +117,14 @@ impl ExpectServerHello {
     }
 }
 
+/// As many authorities as a hello of one datagram has room for beside its cookie, and never none: "clients may include none, some, or all of
+/// the CA root keys they possess" (RFC 6066 §6), and EST requires the indication (RFC 7030 §4.1.3).
+fn that_fit(trusted: &[AuthorityKeyHash], hello_bytes: usize, mtu: usize) -> &[AuthorityKeyHash] {
+    let around = RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES + COOKIE_BYTES_EXPECTED + AuthorityKeyHash::FRAME_BYTES;
+    let room = mtu.saturating_sub(hello_bytes + around) / AuthorityKeyHash::BYTES;
+    &trusted[..trusted.len().min(room.clamp(1, TRUSTED_AUTHORITIES_MAX))]
+}
+
 /// Whether the server chose from what was offered.
 fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> Result<Suite, HandshakeRefusal> {
     let not_offered = HandshakeRefusal::NotOffered { message: HandshakeType::SERVER_HELLO };
@@ -122,6 +141,9 @@ fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> R
     }
     if hello.server_name && config.server_name.is_none() {
         return Err(HandshakeRefusal::UnsupportedExtension { extension: extension::SERVER_NAME });
+    }
+    if hello.trusted_ca_keys && config.verifier.trusted_authorities().is_empty() {
+        return Err(HandshakeRefusal::UnsupportedExtension { extension: extension::TRUSTED_CA_KEYS });
     }
     if hello.renegotiation_info.is_some_and(|connection| !connection.is_empty()) {
         return Err(HandshakeRefusal::RenegotiationInfo);
