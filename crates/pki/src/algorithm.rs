@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, UnparsedPublicKey,
     VerificationAlgorithm,
@@ -227,15 +228,24 @@ impl<'a> PublicKey<'a> {
     pub fn key_identifier(&self) -> [u8; 20] {
         key_identifier(self.point)
     }
+
+    /// The SHA-1 of the subjectPublicKey, by which the Trusted CA Indication names the key of an authority (RFC 6066 §6). It proves nothing:
+    /// it only says which key is meant.
+    #[must_use]
+    pub fn trusted_ca_hash(&self) -> [u8; 20] {
+        let mut out = [0; 20];
+        out.copy_from_slice(digest(&SHA1_FOR_LEGACY_USE_ONLY, self.point).as_ref());
+        out
+    }
 }
 
 /// The key identifier for a subjectPublicKey: method 1 of RFC 7093 §2, "the leftmost 160 bits of the SHA-256 hash of the value
 /// of the BIT STRING subjectPublicKey (excluding the tag, length, and number of unused bits)". It replaces the SHA-1 of RFC
-/// 5280 §4.2.1.2: it has the same size, and the program needs no SHA-1.
+/// 5280 §4.2.1.2: it has the same size, and no certificate of ours depends on SHA-1.
 #[must_use]
 pub fn key_identifier(point: &[u8]) -> [u8; 20] {
     let mut out = [0; 20];
-    out.copy_from_slice(&ring::digest::digest(&ring::digest::SHA256, point).as_ref()[..20]);
+    out.copy_from_slice(&digest(&SHA256, point).as_ref()[..20]);
     out
 }
 

@@ -213,6 +213,12 @@ impl Certificate {
         self.extensions.extended_key_usage
     }
 
+    /// Whether its owner acts as a registration authority: id-kp-cmcRA (RFC 6402 §2.10).
+    #[must_use]
+    pub fn is_registration_authority(&self) -> bool {
+        self.extended_key_usage().is_some_and(|purposes| purposes.cmc_ra)
+    }
+
     /// subjectKeyIdentifier, if present.
     #[must_use]
     pub fn subject_key_id(&self) -> Option<&[u8]> {

@@ -101,11 +101,22 @@ pub fn collect_server_or_ra<A: Borrow<Anchors>>(
 ) -> Result<Unproven<A>, ChainRefusal> {
     let chain = Chain::parse(chain, anchors.borrow().encoding)?;
     let unproven = begin_server(anchors, chain, utc)?;
-    let is_ra = unproven.leaf().extended_key_usage().is_some_and(|purposes| purposes.cmc_ra);
-    if !is_ra {
+    if !unproven.leaf().is_registration_authority() {
         judge::check_name(unproven.leaf(), name)?;
     }
     Ok(unproven)
+}
+
+/// Like [`collect_server_or_ra`] for a server whose name nobody has configured, such as one that answered a multicast: id-kp-cmcRA is required.
+///
+/// # Errors
+/// [`ChainRefusal`], with one variant for each cause.
+pub fn collect_ra<A: Borrow<Anchors>>(anchors: A, chain: &[&[u8]], utc: UnixTime) -> Result<Unproven<A>, ChainRefusal> {
+    let chain = Chain::parse(chain, anchors.borrow().encoding)?;
+    if !chain.leaf.is_registration_authority() {
+        return Err(ChainRefusal::of_certificate(ChainError::ExtendedKeyUsage, 0, &chain.leaf));
+    }
+    begin_server(anchors, chain, utc)
 }
 
 fn begin_server<A: Borrow<Anchors>>(anchors: A, chain: Chain, utc: UnixTime) -> Result<Unproven<A>, ChainRefusal> {

@@ -19,13 +19,15 @@ pub struct AnchorSet {
 
 impl AnchorSet {
     /// Sorts the certificates of a list, such as [`super::Listed::certificates`]. An authority whose issuer is not in the list is an
-    /// anchor too: the root above it may have a kind of key that we do not support.
+    /// anchor too: the root above it may have a kind of key that we do not support. An issuer is known by its name and by its signature:
+    /// another authority of the same name has not issued anything.
     #[must_use]
     pub fn sort(certificates: &[Arc<Certificate>]) -> Self {
         let roots: Vec<_> = certificates.iter().filter(|it| is_self_signed(it)).map(|it| it.anchor_id()).collect();
         let is_anchor = |it: &Arc<Certificate>| {
-            let issuer_is_listed =
-                certificates.iter().any(|other| other.digest() != it.digest() && it.issuer().matches(other.subject()));
+            let issuer_is_listed = certificates
+                .iter()
+                .any(|other| other.digest() != it.digest() && other.is_ca() && it.verify_signed_by(other).is_ok());
             is_self_signed(it) || (it.is_ca() && !issuer_is_listed && !roots.contains(&it.anchor_id()))
         };
         let (anchors, helpers) = certificates.iter().cloned().partition(is_anchor);

@@ -39,7 +39,7 @@ impl FrontRegistrar {
 
     /// Whether this leaf could be its own.
     fn may_be(&self, leaf: &Certificate) -> bool {
-        leaf.extended_key_usage().is_some_and(|usage| usage.cmc_ra) && chain::bears_name(leaf, &self.certified_as)
+        leaf.is_registration_authority() && chain::bears_name(leaf, &self.certified_as)
     }
 }
 

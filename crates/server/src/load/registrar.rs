@@ -154,7 +154,7 @@ impl Loading {
             return None;
         }
         // RFC 7030 §3.7: an upstream lets a client with id-kp-cmcRA speak for others.
-        if !leaf.extended_key_usage().is_some_and(|usage| usage.cmc_ra) {
+        if !leaf.is_registration_authority() {
             self.warnings.push(Warning {
                 key: section.certificate.key.clone(),
                 what: format!(
