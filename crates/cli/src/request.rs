@@ -90,12 +90,16 @@ impl RequestPlan {
     pub(crate) fn new(names: RequestNames, asked: Option<Vec<u8>>, links: bool) -> CommandResult<Self> {
         let wanted = asked.as_deref().map(CsrAttributes::parse).transpose().map_err(cannot)?.unwrap_or_default();
         let RequestNames { mut subject, mut san, fixed_subject, own_san } = names;
+        let own_subject = subject.clone();
         if !fixed_subject && !wanted.subject.is_empty() {
             subject = fill(&wanted, &subject)?;
         }
-        // An incomplete subjectAltName is a form for the names of the device (RFC 9908 §3.4).
-        if wanted.extensions.iter().any(|extension| extension.id == oid::SUBJECT_ALT_NAME) && san.is_empty() {
-            san = own_san;
+        let asked_names = wanted.extensions.iter().find(|extension| extension.id == oid::SUBJECT_ALT_NAME);
+        // A renewal keeps its names, as it keeps its subject.
+        if let Some(extension) =
+            asked_names.filter(|extension| !fixed_subject && (san.is_empty() || extension.value.is_some()))
+        {
+            san = extension.alternative_names(&own_san, &own_subject).map_err(cannot)?;
         }
         let linking = wanted.linking.or(links.then_some(LinkingAttribute::ChallengePassword));
         let random = SystemRandom::new();
@@ -297,6 +301,41 @@ mod tests {
             assert!(!request.windows(id.len()).any(|window| window == id), "{id:02x?}");
         }
         Csr::parse(request).and_then(Csr::verify).unwrap();
+    }
+
+    /// "the 'iPAddress' choice with an empty OCTET STRING" and "the NULL-DN" (RFC 9908 §3.4), beside a name that the server gives.
+    #[test]
+    fn names_that_are_given_in_part_are_filled_in_and_given_ones_are_taken_over() {
+        const GIVEN: &[u8] = b"\x82\x10www.myServer.com";
+        let names = [pki::ServerName::try_from("localhost").unwrap(), pki::ServerName::try_from("192.0.2.7").unwrap()];
+        let own = Material::make(&names, UnixTime::now()).unwrap().server.certificate;
+        assert!(own.san().iter().any(|name| matches!(name, pki::GeneralName::Ip(_))), "{:?}", own.san());
+        let request = |value: &[u8], function| {
+            let extension = RequiredExtension { id: oid::SUBJECT_ALT_NAME, critical: false, value: Some(value) };
+            let wanted = CsrAttributes { extensions: vec![extension], ..CsrAttributes::default() };
+            let asked = wanted.encode(CsrAttributesForm::Both).unwrap();
+            let plan = RequestPlan::new(RequestNames::of(&own, function).unwrap(), Some(asked), false).unwrap();
+            Csr::parse(plan.request(&facts(true)).unwrap()).and_then(Csr::verify).unwrap()
+        };
+        let list = |contents: &[&[u8]]| {
+            let contents = contents.concat();
+            [&[0x30, u8::try_from(contents.len()).unwrap()][..], &contents].concat()
+        };
+        let first = RequestedFunction::Enroll(None);
+        let filled = request(&list(&[GIVEN, &[0x87, 0], &[0xa4, 2, 0x30, 0]]), first);
+        let shown: Vec<_> = filled.san().iter().collect();
+        assert!(
+            matches!(&shown[..], [
+            pki::GeneralName::Dns("www.myServer.com"),
+            pki::GeneralName::Ip(address),
+            pki::GeneralName::Directory(name),
+        ] if *address == std::net::IpAddr::from([192, 0, 2, 7]) && *name == own.subject().der()),
+            "{shown:?}"
+        );
+        // A whole name is taken as it is, and a renewal keeps the names of its certificate.
+        let taken = request(&list(&[GIVEN]), first);
+        assert_eq!(taken.san().iter().collect::<Vec<_>>(), [pki::GeneralName::Dns("www.myServer.com")]);
+        assert!(request(&list(&[GIVEN]), RequestedFunction::Reenroll).san().matches(own.san()));
     }
 
     #[test]

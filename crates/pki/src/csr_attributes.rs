@@ -27,6 +27,7 @@
 mod decode;
 mod encode;
 mod enforce;
+mod fill;
 
 use std::fmt;
 

@@ -243,7 +243,7 @@ impl<'a> GeneralName<'a> {
         }
     }
 
-    fn write(&self, out: &mut Writer) {
+    pub(crate) fn write(&self, out: &mut Writer) {
         match self {
             Self::Other { type_id, value } => out.nested(Tag::context_constructed(0), |out| {
                 out.oid(*type_id);

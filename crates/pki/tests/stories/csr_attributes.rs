@@ -101,6 +101,31 @@ fn the_example_of_a_template_is_read_and_written() {
     assert!(CsrAttributes::parse_unstructured(&der).unwrap().is_empty(), "an older client ignores a template");
 }
 
+/// RFC 9908 §3.4, octet by octet: a template that asks for extensions alone, each with its value.
+#[test]
+fn a_template_has_only_the_parts_that_say_something() {
+    const USAGE: &[u8] = &[3, 2, 7, 0x80];
+    let extension = |value| RequiredExtension { id: oid::KEY_USAGE, critical: true, value };
+    let encode = |value| {
+        let wanted = CsrAttributes { extensions: vec![extension(value)], ..CsrAttributes::default() };
+        let der = wanted.encode(CsrAttributesForm::Template).unwrap();
+        assert_eq!(CsrAttributes::parse(&der).unwrap(), wanted);
+        hex::encode(der)
+    };
+    // version; no subject, not even an empty one; no subjectPKInfo; attributes [1].
+    let key_usage = "0603551d0f0101ff";
+    let full = encode(Some(USAGE));
+    // id-ExtensionReq (1.2.840.113549.1.9.14), with one Extensions.
+    assert!(full.contains("06092a864886f70d01090e"), "{full}");
+    assert!(full.contains("020100a1"), "nothing stands between version and attributes: {full}");
+    assert!(full.ends_with("040403020780"), "{full}");
+    // Without its value it is id-aa-extensionReqTemplate (1.2.840.113549.1.9.16.2.62) and nothing else.
+    let partial = encode(None);
+    assert!(partial.contains("060b2a864886f70d010910023e") && !partial.contains("06092a864886f70d01090e"), "{partial}");
+    assert!(!full.contains("060b2a864886f70d010910023e"), "{full}");
+    assert!(partial.contains("020100a1") && partial.ends_with(key_usage), "{partial}");
+}
+
 /// RFC 7030 puts an identifier where an Extensions belongs. Its readers exist, and so may its writers.
 #[test]
 fn the_example_of_rfc_7030_is_read_and_its_correction_is_written() {
