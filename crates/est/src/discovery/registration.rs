@@ -8,6 +8,9 @@
 //!      └── Resting: backoff with jitter ◄── no answer, an error, an answer that cannot be used      DELETE /LOCATION ──► Over
 //! ```
 //!
+//! What the directory has listed stays listed until its lifetime ends, whatever fails later. So its location is kept over failures: a server
+//! that ends removes it.
+//!
 //! The directory is not authenticated, and need not be: it learns what discovery tells everybody, and devices authenticate the
 //! server that it leads them to. Its answers are bounded and checked. The daemon's service drives it.
 
@@ -24,6 +27,8 @@ use super::{LinkBase, parse_links};
 const REST_MIN: Duration = Duration::from_secs(30);
 /// A directory that comes back is found within this time and a half.
 const REST_MAX: Duration = Duration::from_secs(900);
+/// A directory cannot put a server off for longer: its entry might end meanwhile.
+const REST_INDICATED_MAX: Duration = Duration::from_secs(900);
 /// A directory lists few links for `rt=core.rd`, and its other answers are empty.
 const ANSWER_BYTES_MAX: usize = 4_096;
 /// Of the path of a registration resource or of the directory itself.
@@ -147,6 +152,8 @@ pub struct Registrant {
     /// The path that the configuration names.
     configured: String,
     phase: RegistrationPhase,
+    /// The registration resource, as long as the directory may list it.
+    location: Option<String>,
     exchange: Option<Exchange>,
     ids: MessageIds,
     random: SplitMix64,
@@ -164,11 +171,11 @@ enum RegistrationPhase {
     /// The registration is on its way.
     Registering { path: String },
     /// Listed, until the refresh is due.
-    Registered { path: String, location: String, due: Instant },
+    Registered { path: String, due: Instant },
     /// The refresh is on its way.
-    Refreshing { path: String, location: String },
-    /// Nothing is sent until then. What is registered stays until its lifetime ends.
-    Resting { until: Instant, location: Option<String> },
+    Refreshing { path: String },
+    /// Nothing is sent until then.
+    Resting { until: Instant },
     /// The removal is on its way.
     Removing,
     /// Nothing is left to do.
@@ -188,6 +195,7 @@ impl Registrant {
             uri_host: (!is_address).then(|| directory.host.clone()),
             configured: directory.path.clone(),
             phase: RegistrationPhase::Over,
+            location: None,
             exchange: None,
             ids: MessageIds::new(start),
             random,
@@ -216,13 +224,13 @@ impl Registrant {
             let progress = exchange.handle_timeout(now, &mut self.ids);
             self.advance(now, progress);
         }
-        match &self.phase {
-            RegistrationPhase::Registered { path, location, due } if *due <= now => {
+        match (&self.phase, &self.location) {
+            (RegistrationPhase::Registered { path, due }, Some(location)) if *due <= now => {
                 let (path, location) = (path.clone(), location.clone());
                 self.ask(now, RequestSpec::new(Method::Post, &location));
-                self.phase = RegistrationPhase::Refreshing { path, location };
+                self.phase = RegistrationPhase::Refreshing { path };
             }
-            RegistrationPhase::Resting { until, .. } if *until <= now => self.begin(now),
+            (RegistrationPhase::Resting { until }, _) if *until <= now => self.begin(now),
             _ => {}
         }
     }
@@ -238,7 +246,7 @@ impl Registrant {
         let exchange = self.exchange.as_ref().and_then(Exchange::poll_timeout);
         let phase = match &self.phase {
             RegistrationPhase::Registered { due, .. } => Some(*due),
-            RegistrationPhase::Resting { until, .. } => Some(*until),
+            RegistrationPhase::Resting { until } => Some(*until),
             _ => None,
         };
         exchange.into_iter().chain(phase).min()
@@ -267,13 +275,10 @@ impl Registrant {
         if std::mem::replace(&mut self.leaving, true) {
             return;
         }
-        match &self.phase {
-            RegistrationPhase::Registered { location, .. }
-            | RegistrationPhase::Refreshing { location, .. }
-            | RegistrationPhase::Resting { location: Some(location), .. } => self.leave(now, &location.clone()),
+        match self.phase {
             // Its answer tells what to remove.
             RegistrationPhase::Registering { .. } | RegistrationPhase::Removing => {}
-            RegistrationPhase::Finding | RegistrationPhase::Resting { .. } | RegistrationPhase::Over => self.end(),
+            _ => self.leave_or_end(now),
         }
     }
 
@@ -303,14 +308,17 @@ impl Registrant {
         self.phase = RegistrationPhase::Registering { path };
     }
 
-    fn leave(&mut self, now: Instant, location: &str) {
-        self.ask(now, RequestSpec::new(Method::Delete, location));
-        self.phase = RegistrationPhase::Removing;
-    }
-
-    fn end(&mut self) {
-        self.exchange = None;
-        self.phase = RegistrationPhase::Over;
+    fn leave_or_end(&mut self, now: Instant) {
+        match self.location.take() {
+            Some(location) => {
+                self.ask(now, RequestSpec::new(Method::Delete, &location));
+                self.phase = RegistrationPhase::Removing;
+            }
+            None => {
+                self.exchange = None;
+                self.phase = RegistrationPhase::Over;
+            }
+        }
     }
 
     fn ask(&mut self, now: Instant, mut spec: RequestSpec) {
@@ -331,7 +339,13 @@ impl Registrant {
 
     fn answered(&mut self, now: Instant, reply: &Reply) {
         if reply.code.is_error() {
-            return self.fail(now, RegistrationFailure::Refused(reply.code));
+            if reply.code == Code::NOT_FOUND && matches!(self.phase, RegistrationPhase::Refreshing { .. }) {
+                // "Registration does not exist" (RFC 9176 §5.3.1): there is nothing to remove.
+                self.location = None;
+            }
+            let at_least = reply.max_age.filter(|_| reply.code == Code::SERVICE_UNAVAILABLE).unwrap_or(0);
+            let at_least = Duration::from_secs(at_least.into()).min(REST_INDICATED_MAX);
+            return self.put_off(now, RegistrationFailure::Refused(reply.code), at_least);
         }
         match std::mem::replace(&mut self.phase, RegistrationPhase::Over) {
             RegistrationPhase::Finding => match directory_path(&reply.body) {
@@ -347,11 +361,12 @@ impl Registrant {
                     self.phase = RegistrationPhase::Registering { path };
                     return self.fail(now, RegistrationFailure::NoLocation);
                 }
-                self.listed(now, path, location.clone());
+                self.location = Some(location.clone());
+                self.listed(now, path);
                 self.event = Some(RegistrationEvent::Registered { location });
             }
-            RegistrationPhase::Refreshing { path, location } => {
-                self.listed(now, path, location);
+            RegistrationPhase::Refreshing { path } => {
+                self.listed(now, path);
                 self.event = Some(RegistrationEvent::Refreshed);
             }
             RegistrationPhase::Removing => {
@@ -367,10 +382,10 @@ impl Registrant {
         }
     }
 
-    fn listed(&mut self, now: Instant, path: String, location: String) {
+    fn listed(&mut self, now: Instant, path: String) {
         self.failures = 0;
         if self.leaving {
-            return self.leave(now, &location);
+            return self.leave_or_end(now);
         }
         if self.changed {
             return self.register(now, path);
@@ -378,22 +393,30 @@ impl Registrant {
         // Between half and three quarters of the lifetime: time for an outage of the directory, and servers that started
         // together do not refresh together.
         let due = now + self.spec.lifetime.mul_f64(0.5 + 0.25 * self.fraction());
-        self.phase = RegistrationPhase::Registered { path, location, due };
+        self.phase = RegistrationPhase::Registered { path, due };
     }
 
     fn fail(&mut self, now: Instant, why: RegistrationFailure) {
-        let (step, location) = match std::mem::replace(&mut self.phase, RegistrationPhase::Over) {
-            RegistrationPhase::Refreshing { location, .. } => ("refresh", Some(location)),
-            RegistrationPhase::Finding => ("discovery", None),
-            RegistrationPhase::Removing => ("removal", None),
-            _ => ("registration", None),
+        self.put_off(now, why, Duration::ZERO);
+    }
+
+    /// The next attempt is a registration, and where the directory takes it is asked again: a registrant "SHOULD pick another registration URI
+    /// from the "URI Discovery" step" (RFC 9176 §5). A 5.03 with Max-Age says how long it has to wait at least.
+    fn put_off(&mut self, now: Instant, why: RegistrationFailure, at_least: Duration) {
+        let step = match std::mem::replace(&mut self.phase, RegistrationPhase::Over) {
+            RegistrationPhase::Refreshing { .. } => "refresh",
+            RegistrationPhase::Finding => "discovery",
+            RegistrationPhase::Removing => "removal",
+            _ => "registration",
         };
         let doubled = REST_MIN.saturating_mul(1 << self.failures.min(8)).min(REST_MAX);
-        let rest = doubled.mul_f64(0.5 + self.fraction());
+        let rest = doubled.mul_f64(0.5 + self.fraction()) + at_least;
         self.failures = self.failures.saturating_add(1);
         self.event = Some(RegistrationEvent::Failed { step, why, rest });
-        if !self.leaving {
-            self.phase = RegistrationPhase::Resting { until: now + rest, location };
+        if self.leaving {
+            self.leave_or_end(now);
+        } else {
+            self.phase = RegistrationPhase::Resting { until: now + rest };
         }
     }
 

@@ -158,6 +158,54 @@ fn a_server_that_ends_removes_its_links() {
 }
 
 #[test]
+fn what_is_listed_is_removed_whatever_failed_since() {
+    let changed = || RegistrationSpec { links: b"</est/crts>;rt=x".to_vec(), ..spec() };
+    // Another registration of the same endpoint is refused: the first one is still listed.
+    let mut desk = Desk::listed();
+    desk.registrant.change(desk.now, changed());
+    desk.answer(REGISTER, Code::SERVICE_UNAVAILABLE, &[], b"");
+    assert_eq!(desk.failure(), ("registration", RegistrationFailure::Refused(Code::SERVICE_UNAVAILABLE)));
+    desk.registrant.remove(desk.now);
+    desk.answer("DELETE /reg/7?", Code::DELETED, &[], b"");
+    assert!(desk.registrant.is_over());
+    // The same in the middle of the next attempt, at either step of it.
+    let mut desk = Desk::listed();
+    desk.registrant.change(desk.now, changed());
+    desk.answer(REGISTER, Code::BAD_REQUEST, &[], b"");
+    desk.failure();
+    desk.wait(Duration::from_secs(45));
+    desk.registrant.remove(desk.now);
+    desk.answer("DELETE /reg/7?", Code::DELETED, &[], b"");
+    let mut desk = Desk::listed();
+    desk.registrant.change(desk.now, changed());
+    desk.registrant.remove(desk.now);
+    desk.answer(REGISTER, Code::BAD_REQUEST, &[], b"");
+    desk.answer("DELETE /reg/7?", Code::DELETED, &[], b"");
+    assert!(desk.registrant.is_over());
+    // A directory that does not know it any more has nothing to remove.
+    let mut desk = Desk::listed();
+    desk.wait(Duration::from_secs(2_700));
+    desk.answer("POST /reg/7?", Code::NOT_FOUND, &[], b"");
+    desk.registrant.remove(desk.now);
+    assert!(desk.registrant.is_over() && desk.sent().is_empty());
+}
+
+#[test]
+fn a_directory_that_says_when_is_not_asked_before() {
+    let mut desk = Desk::new("coap://rd.example.net/rd");
+    let sent = desk.sent();
+    let message = sent[0].view();
+    let mut bytes = Vec::new();
+    Encoder::new(&mut bytes, Kind::Acknowledgement, Code::SERVICE_UNAVAILABLE, message.message_id(), message.token())
+        .uint(Number::MAX_AGE, 600)
+        .payload(b"");
+    desk.registrant.handle_datagram(desk.now, &bytes);
+    let waited = desk.wait(Duration::from_secs(645));
+    assert!(waited >= Duration::from_secs(600), "{waited:?}");
+    assert_eq!(desk.sent()[0].line(), REGISTER);
+}
+
+#[test]
 fn a_directory_that_is_away_is_asked_again_later_and_later() {
     let mut desk = Desk::new("coap://rd.example.net");
     let mut rests = Vec::new();
