@@ -110,6 +110,11 @@ impl Client {
         self.accept = accept;
     }
 
+    /// Sets the configuration of later requests, such as the paths of a discovery answer. A request in progress keeps its own.
+    pub fn set_config(&mut self, config: Arc<ClientConfig>) {
+        self.config = config;
+    }
+
     /// Starts a request.
     ///
     /// # Errors
@@ -226,9 +231,15 @@ impl Client {
     /// "SHOULD revalidate the server certificate chain against the updated Explicit TA from the /crts response before
     /// proceeding with the subsequent requests" (RFC 9148 §9.1).
     fn judge_server_again(&mut self, now: Now) -> Result<(), Failure> {
-        if !std::mem::take(&mut self.anchors_changed) {
-            return Ok(());
-        }
+        if std::mem::take(&mut self.anchors_changed) { self.judge_server(now) } else { Ok(()) }
+    }
+
+    /// Whether the current anchors authenticate the server of the association: after `/crts`, those of the answer. The next request asks it by
+    /// itself; a caller that stores the anchors asks it before.
+    ///
+    /// # Errors
+    /// [`Failure::Disowned`].
+    pub fn judge_server(&self, now: Now) -> Result<(), Failure> {
         let Some(server) = self.dtls.peer() else { return Ok(()) };
         let judged = self.dtls_config.verifier.judge_again(server, now.utc);
         judged.map_err(|dtls::CertificateRefusal { fault, detail }| Failure::Disowned { fault, detail })
@@ -247,7 +258,7 @@ impl Client {
         let parsed = received.usable.iter().filter_map(|der| Certificate::parse_as(der, Encoding::Strict).ok());
         let set = AnchorSet::sort(&parsed.map(Arc::new).collect::<Vec<_>>());
         // Each of them was found to be fit for an anchor when the answer was checked.
-        let Ok(verifier) = ServerVerifier::explicit(set, self.dtls_config.verifier.name().clone()) else { return };
+        let Ok(verifier) = self.dtls_config.verifier.with_explicit(set) else { return };
         self.dtls_config = Arc::new(self.dtls_config.with_verifier(Arc::new(verifier)));
         self.anchors_changed = true;
     }
@@ -312,6 +323,9 @@ impl Client {
     }
 
     fn path(&self, resource: Resource) -> Vec<String> {
+        if let Some(found) = &self.config.found {
+            return found.path(resource);
+        }
         let mut path = Vec::with_capacity(self.config.path.len() + 1);
         path.extend_from_slice(&self.config.path);
         path.push(resource.segment().to_owned());

@@ -11,12 +11,14 @@
 //! This is not a general link-format parser: a client reads a discovery answer with [`parse_links`], which implements
 //! just enough of the grammar to find the targets and their `rt` and `ct`.
 
+mod found;
 mod group;
 mod link_base;
 mod registration;
 
 use std::borrow::Cow;
 
+pub use found::{DiscoveryFailure, FoundResources};
 pub use group::{GroupAnswer, GroupLinks, GroupResponder, NetworkPrefix, Silence};
 pub use link_base::{COAPS_PORT, LinkBase, LinkBaseFlaw};
 pub use registration::{COAP_PORT, DirectoryUri, Registrant, RegistrationEvent, RegistrationFailure, RegistrationSpec};
@@ -229,7 +231,7 @@ fn split_outside_quotes(text: &str, at: char) -> (&str, &str) {
 }
 
 /// The body of the fuzz target `discovery_filter`: applies any query to a small directory, then parses the answer with
-/// our own reader. Checks that a filter only ever removes links.
+/// our own reader. Checks that a filter only ever removes links, and that what a client takes from any answer can be asked for.
 pub fn fuzz_filter(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let directory = Directory::new(vec![
@@ -242,6 +244,7 @@ pub fn fuzz_filter(input: &[u8]) {
         assert!(read.len() <= directory.links.len(), "what we write we read");
     }
     let _ = parse_links(text);
+    found::fuzz_found_resources(text);
 }
 
 #[cfg(test)]

@@ -168,6 +168,19 @@ impl BlockingClient {
         self.client.set_accept(accept);
     }
 
+    /// The configuration of the following requests.
+    pub fn set_config(&mut self, config: Arc<ClientConfig>) {
+        self.client.set_config(config);
+    }
+
+    /// Whether the current trust anchors authenticate the server: after `/crts`, those of its answer.
+    ///
+    /// # Errors
+    /// [`ConnectionFault::Failed`].
+    pub fn judge_server(&self) -> Result<(), ConnectionFault> {
+        self.client.judge_server(self.clock.now()).map_err(ConnectionFault::Failed)
+    }
+
     /// The address that the device sends from.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {

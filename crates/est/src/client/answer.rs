@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use coap::client::Reply;
 use coap::{Code, ContentFormat};
-use pki::chain::{Listed, PassedOver};
+use pki::chain::{AnchorSet, Listed, PassedOver};
 use pki::csr_attributes::CsrAttributes;
 use pki::der::{Reader, Tag};
 use pki::enveloped_key::{self, DecryptionKey};
@@ -130,7 +130,7 @@ impl fmt::Debug for EnvelopedKey {
 /// The answer to `/crts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaCertificates {
-    /// The certificates that can be trust anchors, DER each; at least one.
+    /// The certificates that can be trust anchors or lie below one, DER each; at least one is where paths end.
     pub usable: Vec<Vec<u8>>,
     /// The other certificates with the reason why they cannot, such as an RSA root beside the issuing CA: our paths do
     /// not need them.
@@ -263,7 +263,12 @@ fn renewal_info(reply: &Reply) -> Result<Answer, AnswerFault> {
 fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, AnswerFault> {
     let Listed { usable, passed_over } = Listed::anchors(&unpack(reply, packing)?, Encoding::Strict)
         .map_err(|none| AnswerFault::Malformed(none.into()))?;
-    let usable = usable.iter().map(|member| member.certificate.der().to_vec()).collect();
+    let certificates: Vec<_> = usable.iter().map(|member| Arc::clone(&member.certificate)).collect();
+    // A client that took it would trust nobody from then on.
+    if AnchorSet::sort(&certificates).anchors.is_empty() {
+        return Err(AnswerFault::Malformed(UnreadableAnswer::NoRoot));
+    }
+    let usable = certificates.iter().map(|certificate| certificate.der().to_vec()).collect();
     Ok(Answer::CaCertificates(CaCertificates { usable, passed_over }))
 }
 
@@ -420,6 +425,46 @@ mod tests {
         let failure = check(&[&leaf]).unwrap_err();
         assert!(failure.to_string().contains("basicConstraints"), "{failure}");
         assert!(check(&[]).is_err());
+    }
+
+    /// Two roots and what each has signed for the other's key: only the latter.
+    #[allow(clippy::disallowed_methods, reason = "certificates for a test; which ones does not matter")]
+    fn cross_certificates() -> [Certificate; 2] {
+        use pki::issue::{NodePrefix, Serial};
+        use pki::make::{self, AuthorityCertificateSpec, Parent};
+        let random = ring::rand::SystemRandom::new();
+        let at = |seconds| pki::UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let validity = pki::Validity { not_before: at(1_767_225_600), not_after: at(1_798_761_600) };
+        let spec = |common_name| AuthorityCertificateSpec {
+            common_name,
+            organization: None,
+            serial: Serial::new(NodePrefix::new(1), [7; 16]),
+            validity,
+            path_len: None,
+        };
+        let keys = [0, 1].map(|_| {
+            let key = PrivateKey::generate(pki::Curve::P256, &random).unwrap();
+            pki::SigningKey::from_pkcs8(key.pkcs8(), &random).unwrap()
+        });
+        let names = ["One", "Other"];
+        let roots = [0, 1].map(|which| make::root(&spec(names[which]), &keys[which], &random).unwrap());
+        [0, 1].map(|of| {
+            let parent = Parent { certificate: &roots[1 - of], key: &keys[1 - of] };
+            make::authority(&spec(names[of]), keys[of].public_key(), parent, &random).unwrap()
+        })
+    }
+
+    /// What two roots have signed for each other, without the roots: paths would never end.
+    #[test]
+    fn an_answer_in_which_no_certificate_can_be_an_anchor_is_refused() {
+        let pair = cross_certificates();
+        let list: Vec<&[u8]> = pair.iter().map(|it| it.der()).collect();
+        let check = |all: &[&[u8]]| {
+            let expected = Expected::of(&Operation::CaCertificates, None).unwrap();
+            expected.check(reply(Code::CONTENT, CMS, pki::cms::certs_only(all)))
+        };
+        assert_eq!(check(&list), Err(Failure::Answer(AnswerFault::Malformed(UnreadableAnswer::NoRoot))));
+        assert!(check(&list[..1]).is_ok(), "one of them alone is where paths end");
     }
 
     /// A certificate that is not strict DER, and an attribute certificate, beside the needed one.

@@ -1,10 +1,12 @@
 //! The configuration of a client.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use coap::{BlockSize, Kind};
 
 use super::persistence::Persistence;
+use crate::discovery::FoundResources;
 use crate::resources::{Packing, WELL_KNOWN_ROOT};
 use crate::verify::ServerVerifier;
 
@@ -16,6 +18,8 @@ pub type DtlsConfig = dtls::ClientConfig<ServerVerifier>;
 pub struct ClientConfig {
     /// The root of the paths and, if there is one, the label below it.
     pub path: Vec<String>,
+    /// The paths of a discovery answer, instead of those below `path`.
+    pub found: Option<Arc<FoundResources>>,
     /// The block size of both directions; smaller blocks are used if the MTU requires them.
     pub block: BlockSize,
     /// The format that Accept asks for; without it the server answers with 281.
@@ -56,6 +60,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             path: WELL_KNOWN_ROOT.map(str::to_owned).to_vec(),
+            found: None,
             block: BlockSize::B512,
             accept: None,
             kind: Kind::Confirmable,

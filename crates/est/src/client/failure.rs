@@ -112,6 +112,8 @@ pub enum UnreadableAnswer {
     },
     /// There is no certificate.
     Empty,
+    /// Each certificate is signed by another one of the list: paths would end nowhere.
+    NoRoot,
     /// The CSR attributes.
     CsrAttributes(CsrAttributesError),
     /// The collection of a key and its certificate.
@@ -133,6 +135,7 @@ impl fmt::Display for UnreadableAnswer {
             Self::Certificate { index, error } => write!(out, "certificate {}: {error}", index + 1),
             Self::Authority { index, fault } => write!(out, "certificate {}: {fault}", index + 1),
             Self::Empty => out.write_str("it contains no certificate"),
+            Self::NoRoot => out.write_str("no certificate of it can be a trust anchor: each is signed by another one"),
             Self::KeyDelivery(flaw) => flaw.fmt(out),
             Self::Envelope(error) => write!(out, "the encrypted private key: {error}"),
             Self::RenewalInfo(flaw) => write!(out, "the time of renewal: {flaw}"),

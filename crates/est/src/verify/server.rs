@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use dtls::{
-    CertificateFault, CertificateRefusal, EcdsaPublicKey, Judgement, SignatureCheck, UnixTime, UnprovenPeer, Verdicts,
-    VerifyPeer,
+    AuthorityKeyHash, CertificateFault, CertificateRefusal, EcdsaPublicKey, Judgement, SignatureCheck, UnixTime,
+    UnprovenPeer, Verdicts, VerifyPeer,
 };
 use pki::chain::{self, AnchorSet, Anchors, CHAIN_CERTIFICATES_MAX, Verified};
 use pki::{Certificate, Digest, ServerName};
@@ -24,7 +24,9 @@ pub struct ServerVerifier {
     /// Authorities for paths, in addition to those that the server sends.
     helpers: Vec<Arc<Certificate>>,
     database: AnchorDatabase,
-    name: ServerName<'static>,
+    expected: ExpectedServer,
+    /// The anchors as a hello names them, if it does.
+    named: Vec<AuthorityKeyHash>,
     last: Mutex<Option<ProvenChain>>,
 }
 
@@ -35,6 +37,15 @@ pub enum AnchorDatabase {
     Implicit,
     /// They are of the CA that the device belongs to, such as those of `/crts`: id-kp-cmcRA stands for the name.
     Explicit,
+}
+
+/// What a server's certificate has to contain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum ExpectedServer {
+    /// This name; under Explicit anchors, id-kp-cmcRA stands for it.
+    Name(ServerName<'static>),
+    /// id-kp-cmcRA.
+    RegistrationAuthority,
 }
 
 /// A server that has proven its key.
@@ -60,7 +71,8 @@ impl ServerVerifier {
     /// # Errors
     /// Those of [`Anchors::new`].
     pub fn new(anchors: Vec<Arc<Certificate>>, name: ServerName<'static>) -> Result<Self, chain::AnchorError> {
-        Self::of(AnchorSet { anchors, helpers: Vec::new() }, AnchorDatabase::Implicit, name)
+        let set = AnchorSet { anchors, helpers: Vec::new() };
+        Self::of(set, AnchorDatabase::Implicit, ExpectedServer::Name(name))
     }
 
     /// A verifier with the Explicit database: anchors of the device's own CA. The Implicit database plays no part in it.
@@ -68,12 +80,50 @@ impl ServerVerifier {
     /// # Errors
     /// Those of [`Anchors::new`].
     pub fn explicit(set: AnchorSet, name: ServerName<'static>) -> Result<Self, chain::AnchorError> {
-        Self::of(set, AnchorDatabase::Explicit, name)
+        Self::of(set, AnchorDatabase::Explicit, ExpectedServer::Name(name))
     }
 
-    fn of(set: AnchorSet, database: AnchorDatabase, name: ServerName<'static>) -> Result<Self, chain::AnchorError> {
+    /// A verifier with the Explicit database for a server whose name is not configured, such as one that answered a multicast: whoever answers
+    /// picks the name. It takes registration authorities of the device's own CA, "or the EST server certificate MUST contain the id-kp-cmcRA"
+    /// (RFC 7030 §3.6.1), and nobody else.
+    ///
+    /// # Errors
+    /// Those of [`Anchors::new`].
+    pub fn registration_authority(set: AnchorSet) -> Result<Self, chain::AnchorError> {
+        Self::of(set, AnchorDatabase::Explicit, ExpectedServer::RegistrationAuthority)
+    }
+
+    /// A verifier of the same server by the Explicit database.
+    ///
+    /// # Errors
+    /// Those of [`Anchors::new`].
+    pub fn with_explicit(&self, set: AnchorSet) -> Result<Self, chain::AnchorError> {
+        Self::of(set, AnchorDatabase::Explicit, self.expected.clone())
+    }
+
+    /// "If the client disables the Implicit TA database, and if the EST server certificate was verified using an Implicit TA database entry, then
+    /// the client MUST include the "Trusted CA Indication" extension in future TLS sessions" (RFC 7030 §4.1.3). A client of the Explicit database
+    /// does not know how its server was verified once, so it includes the extension always.
+    fn of(set: AnchorSet, database: AnchorDatabase, expected: ExpectedServer) -> Result<Self, chain::AnchorError> {
         let AnchorSet { anchors, helpers } = set;
-        Ok(Self { anchors: Arc::new(Anchors::new(anchors)?), helpers, database, name, last: Mutex::new(None) })
+        let anchors = Arc::new(Anchors::new(anchors)?);
+        let verifier = Self { anchors, helpers, database, expected, named: Vec::new(), last: Mutex::new(None) };
+        Ok(if database == AnchorDatabase::Explicit { verifier.naming_its_anchors() } else { verifier })
+    }
+
+    /// The same, with the Trusted CA Indication in the client's hello whatever the database: RFC 7925 §4.4.6 recommends it to clients of
+    /// servers that were discovered.
+    #[must_use]
+    pub fn naming_its_anchors(mut self) -> Self {
+        self.named.clear();
+        for anchor in self.anchors.certificates() {
+            let hash = AuthorityKeyHash::from_bytes(anchor.public_key().trusted_ca_hash());
+            // The root before and after it was certified anew has one key.
+            if !self.named.contains(&hash) {
+                self.named.push(hash);
+            }
+        }
+        self
     }
 
     /// Which database the anchors are of.
@@ -94,11 +144,12 @@ impl ServerVerifier {
 
     fn judge(&self, chain: &[&[u8]], utc: UnixTime) -> Result<chain::Unproven<Arc<Anchors>>, chain::ChainRefusal> {
         let anchors = Arc::clone(&self.anchors);
-        match self.database {
-            AnchorDatabase::Implicit => chain::collect_server(anchors, chain, utc, &self.name),
-            AnchorDatabase::Explicit => {
-                chain::collect_server_or_ra(anchors, &self.with_helpers(chain), utc, &self.name)
+        match (self.database, &self.expected) {
+            (AnchorDatabase::Implicit, ExpectedServer::Name(name)) => chain::collect_server(anchors, chain, utc, name),
+            (AnchorDatabase::Explicit, ExpectedServer::Name(name)) => {
+                chain::collect_server_or_ra(anchors, &self.with_helpers(chain), utc, name)
             }
+            (_, ExpectedServer::RegistrationAuthority) => chain::collect_ra(anchors, &self.with_helpers(chain), utc),
         }
     }
 
@@ -111,12 +162,6 @@ impl ServerVerifier {
             }
         }
         all
-    }
-
-    /// The dialled name.
-    #[must_use]
-    pub const fn name(&self) -> &ServerName<'static> {
-        &self.name
     }
 
     fn repeated(&self, chain: &Digest, utc: UnixTime) -> Option<Arc<AuthenticatedServer>> {
@@ -208,6 +253,10 @@ impl VerifyPeer for ServerVerifier {
         let new = NewChain { certificates: chain.iter().map(|der| der.to_vec()).collect(), at: utc };
         let shown = ShownChain::new(judged, Some(digest))?;
         Ok(UnprovenServer { state: UnprovenServerState::New(Box::new(shown), new) })
+    }
+
+    fn trusted_authorities(&self) -> &[AuthorityKeyHash] {
+        &self.named
     }
 
     fn admit(&self, proven: ProvenServer) -> Arc<AuthenticatedServer> {

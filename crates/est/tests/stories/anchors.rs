@@ -104,6 +104,100 @@ fn a_server_below_an_intermediate_is_judged_again_by_the_whole_chain_that_it_sen
     assert_eq!(world.server.counters().handshakes, 1, "in the same session");
 }
 
+/// The first datagram of a client: its ClientHello without a cookie.
+fn first_hello(dtls: Arc<DtlsConfig>) -> Vec<u8> {
+    let config = Arc::new(ClientConfig::default());
+    let mut client = est::Client::new(config, dtls, Arc::new(TestRandom), crate::support::start());
+    client.poll_transmit().unwrap().to_vec()
+}
+
+/// The entry of trusted_ca_keys (RFC 6066 §6) for an anchor: key_sha1_hash, "the hash of the "subjectPublicKey" value". It is computed here from
+/// the end of the SubjectPublicKeyInfo, 65 bytes for P-256.
+fn indication(anchor: &Certificate) -> Vec<u8> {
+    let point = &anchor.spki()[anchor.spki().len() - 65..];
+    let hash = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, point);
+    [&[1][..], hash.as_ref()].concat()
+}
+
+fn names(hello: &[u8], anchor: &Certificate) -> bool {
+    let entry = indication(anchor);
+    hello.windows(entry.len()).any(|window| window == entry)
+}
+
+/// "the client MUST include the "Trusted CA Indication" extension in future TLS sessions" (RFC 7030 §4.1.3).
+#[test]
+fn a_client_of_the_explicit_database_names_its_anchors_in_its_hello_and_another_one_does_not() {
+    let mut world = World::new();
+    let holder = world.pki.device(1);
+    let root = Arc::clone(&world.pki.root.certificate);
+    let implicit_hello = first_hello(Arc::new(config_of(&holder, implicit(&world.pki.root, SERVER_NAME))));
+    assert!(!names(&implicit_hello, &root));
+    assert!(!implicit_hello.windows(4).any(|window| window == [0, 3, 0, 23]), "the extension is not there at all");
+    let explicit_hello = first_hello(Arc::new(config_of(&holder, explicit(&[&root], SERVER_NAME))));
+    assert!(names(&explicit_hello, &root));
+    // One that answers a multicast is told too, whatever the database (RFC 7925 §4.4.6).
+    let found = implicit(&world.pki.root, SERVER_NAME).naming_its_anchors();
+    assert!(names(&first_hello(Arc::new(config_of(&holder, found))), &root));
+
+    // After /crts: in the next association, and the server serves it.
+    let dtls = config_of(&holder, implicit(&world.pki.root, SERVER_NAME));
+    let mut device = world.dial(1, dtls, ClientConfig::default());
+    with_ca_certificates(&mut world, &mut device);
+    let next = Arc::clone(device.client.dtls_config());
+    assert!(names(&first_hello(Arc::clone(&next)), &root));
+    let mut again = world.dial(2, next.with_verifier(Arc::clone(&next.verifier)), ClientConfig::default());
+    world.run(&mut again);
+    assert!(matches!(again.event(), ClientEvent::Connected { .. }));
+    world.ask(&mut again, enrolment(&holder));
+    again.certificate();
+}
+
+#[test]
+fn a_caller_can_judge_the_server_by_the_new_anchors_before_it_stores_them() {
+    let (mut world, outside) = estranged();
+    let holder = world.pki.device(1);
+    let dtls = config_of(&holder, implicit(&outside, SERVER_NAME));
+    let mut device = world.dial(1, dtls, ClientConfig::default());
+    world.run(&mut device);
+    assert!(matches!(device.event(), ClientEvent::Connected { .. }));
+    let now = crate::support::start();
+    assert_eq!(device.client.judge_server(now), Ok(()), "by the anchors of the handshake");
+    world.ask(&mut device, Operation::CaCertificates);
+    assert!(matches!(device.event(), ClientEvent::Done(Answer::CaCertificates(_))));
+    let judged = device.client.judge_server(now);
+    assert!(matches!(judged, Err(Failure::Disowned { fault: CertificateFault::UnknownIssuer, .. })), "{judged:?}");
+    // The engine judges by itself as before.
+    world.ask(&mut device, enrolment(&holder));
+    assert!(matches!(device.failure(), Failure::Disowned { .. }));
+}
+
+#[test]
+fn a_server_whose_name_nobody_configured_has_to_be_a_registration_authority_of_the_own_ca() {
+    let dial = |of: fn(&Pki) -> Holder, anchor: fn(&Pki) -> Arc<Certificate>| {
+        let mut world = World::with(|pki, spec| spec.identity = of(pki).identity());
+        let holder = world.pki.device(1);
+        let verifier = ServerVerifier::registration_authority(AnchorSet::sort(&[anchor(&world.pki)])).unwrap();
+        let mut device = world.dial(1, config_of(&holder, verifier), ClientConfig::default());
+        world.run(&mut device);
+        match device.event() {
+            ClientEvent::Connected { .. } => None,
+            ClientEvent::Failed(Failure::Untrusted { fault, .. }) => Some(fault),
+            other => panic!("{other:?}"),
+        }
+    };
+    let own: fn(&Pki) -> Arc<Certificate> = |pki| Arc::clone(&pki.root.certificate);
+    let strange: fn(&Pki) -> Arc<Certificate> = |_| authority("Root", None).certificate;
+    let ra: fn(&Pki) -> Holder = |pki| registration_authority(&pki.root);
+    assert_eq!(dial(ra, own), None);
+    assert!(dial(ra, strange).is_some());
+    // A name that the server has chosen is worth nothing, even below the own root.
+    assert_eq!(
+        dial(|pki| server_of(&pki.root, &[SERVER_NAME], life(365)), own),
+        Some(CertificateFault::ExtendedKeyUsage)
+    );
+    assert_eq!(dial(|pki| crate::support::device_of(&pki.root, 7), own), Some(CertificateFault::ExtendedKeyUsage));
+}
+
 /// A client whose association was closed after `/crts`, and which begins another one with the next request.
 fn disowned_and_persistent() -> (World, Holder, Device) {
     let (mut world, outside) = estranged();
@@ -245,6 +339,18 @@ fn e40_only_roots_become_anchors_and_cross_certificates_help_paths() {
     // An issuing CA whose root is not in the list is where paths end.
     let alone = AnchorSet::sort(&all[..1]);
     assert_eq!((alone.anchors.len(), alone.helpers.len()), (1, 0));
+}
+
+#[test]
+fn an_issuer_is_known_by_its_signature_and_not_by_its_name_alone() {
+    let pki = Pki::new();
+    let namesake = authority("Root", None);
+    assert_eq!(namesake.certificate.subject().der(), pki.issuing.certificate.issuer().der());
+    // The root of the issuing CA is not in the list, and another CA has its name.
+    let set = AnchorSet::sort(&[Arc::clone(&pki.issuing.certificate), Arc::clone(&namesake.certificate)]);
+    assert_eq!((set.anchors.len(), set.helpers.len()), (2, 0));
+    let set = AnchorSet::sort(&[Arc::clone(&pki.issuing.certificate), Arc::clone(&pki.root.certificate)]);
+    assert_eq!((set.anchors.len(), set.helpers.len()), (1, 1));
 }
 
 #[test]
