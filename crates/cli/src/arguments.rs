@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use est::discovery::LinkBase;
 use pki::ServerName;
 
 use crate::outcome::{CommandFault, CommandResult, Status};
@@ -27,6 +28,16 @@ pub(crate) struct ServerUri {
 }
 
 impl ServerUri {
+    /// As a link names it; `None` for a host that no link can name.
+    pub(crate) fn base(&self) -> Option<LinkBase> {
+        // A zone has a meaning on this machine only.
+        let host = self.host.split('%').next().unwrap_or_default();
+        match host.parse() {
+            Ok(address) => Some(LinkBase::of_address(address, self.port)),
+            Err(_) => LinkBase::of_name(host, self.port),
+        }
+    }
+
     /// The address to send to: the first address of the host's name.
     pub(crate) fn resolve(&self) -> CommandResult<SocketAddr> {
         let not_found = |why: String| {
@@ -250,6 +261,11 @@ pub(crate) struct Connection {
     /// The server, and the label of a profile if it has several
     #[arg(long, value_name = "coaps://HOST:PORT[/LABEL]")]
     pub(crate) server: ServerUri,
+
+    /// Ask the server first where its functions are (/.well-known/core, RFC 9148 §4.1), and use the paths of its answer. If they are at another port
+    /// or host, connect there and expect the same name
+    #[arg(long)]
+    pub(crate) discover: bool,
 
     #[command(flatten)]
     pub(crate) options: ConnectionOptions,

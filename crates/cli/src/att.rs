@@ -11,7 +11,7 @@ use crate::outcome::{CommandFault, CommandResult, out, print_json};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Prints one line per requirement. If the answer has a template (RFC 9908), only the template counts. With --json, the whole answer is in the field `der`, \
-in hexadecimal; it is null if the server asks for nothing. `muster enroll --attributes` makes a request of this kind.
+in hexadecimal; it is null if the server asks for nothing. `muster enroll` asks for it by itself and makes a request of this kind.
 
 Examples:
   muster att --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dtls::{IdentityUse, SessionFacts};
+use est::discovery::FoundResources;
 use est::{
-    Answer, CaCertificates, ClientConfig, DtlsConfig, EnvelopedKey, Failure, Operation, Packing, Reason, ReceivedKey,
-    RenewalInfo,
+    AnchorDatabase, Answer, CaCertificates, ClientConfig, DtlsConfig, EnvelopedKey, ErrorResponse, Failure, Operation,
+    Packing, Reason, ReceivedKey, RenewalInfo,
 };
 use net::SystemRandom;
 use net::blocking_client::{BlockingClient, ConnectionFault, Setup};
@@ -58,7 +59,41 @@ impl Session {
         let plan = Plan::new(connection, identity, trust)?;
         let trace = Trace::new(connection);
         let device = plan.connect(connection, &trace, &interrupt)?;
-        Ok(Self { connection: connection.clone(), plan, device, trace, interrupt })
+        let mut session = Self { connection: connection.clone(), plan, device, trace, interrupt };
+        if connection.discover {
+            session.take_paths()?;
+        }
+        Ok(session)
+    }
+
+    /// Uses the paths that the server lists. Paths at another port or host are used there, by the server that proves the same name: the
+    /// answer decides where to connect, and nothing else. That server is not asked again.
+    fn take_paths(&mut self) -> CommandResult {
+        let server = &self.connection.server;
+        let not_used =
+            |why: String| CommandFault::failed(format!("{server}: its list of resources cannot be used: {why}"));
+        let at = server.base().ok_or_else(|| not_used("the server has no address of its own".to_owned()))?;
+        let label = server.label.clone();
+        let links = self.links(false)?;
+        let found = FoundResources::choose(&links, &at, label.as_deref()).map_err(|failure| {
+            CommandFault::failed(format!("{}: {failure}", self.connection.server))
+                .remedy("`muster discover` shows what it lists; a label is part of --server: coaps://HOST/LABEL")
+        })?;
+        let found = Arc::new(found);
+        self.plan.client =
+            Arc::new(ClientConfig { found: Some(Arc::clone(&found)), ..ClientConfig::clone(&self.plan.client) });
+        let Some(base) = found.base() else {
+            self.device.set_config(Arc::clone(&self.plan.client));
+            return Ok(());
+        };
+        if !self.connection.json {
+            say!("{}: its functions are at {base}", self.connection.server);
+        }
+        self.connection.server = ServerUri { host: base.host().to_owned(), port: base.port(), label };
+        self.plan.server = self.connection.server.resolve()?;
+        let device = self.plan.connect(&self.connection, &self.trace, &self.interrupt)?;
+        std::mem::replace(&mut self.device, device).close();
+        Ok(())
     }
 
     /// Connects with what the arguments name: the identity, if there is one, and the trust anchors.
@@ -88,27 +123,44 @@ impl Session {
         }
     }
 
-    /// `GET /att`: the CSR attributes, DER; `None` if the server asks for nothing. "EST makes use of HTTP 204 or 404 responses when a resource
-    /// is not available for the client. [...] 4.04 is used" (RFC 9148 §4.5).
-    pub(crate) fn csr_attributes(&mut self) -> CommandResult<Option<Vec<u8>>> {
+    /// Whether the current trust anchors authenticate the server: after `/crts`, those of its answer (RFC 9148 §9.1).
+    pub(crate) fn judge_server(&self) -> CommandResult {
+        self.device.judge_server().map_err(|fault| self.explained(&fault))
+    }
+
+    /// `GET /att` for a request that is made in any case: a server that refuses the question, or answers it with something else, does not keep
+    /// the device from enrolling. "The client MUST ignore any OID or attribute it does not recognize" (RFC 8951 §4) has the same spirit, and what is
+    /// missing in a request is told by its refusal.
+    pub(crate) fn csr_attributes_if_any(&mut self) -> CommandResult<Option<Vec<u8>>> {
         match self.try_ask(|_| Ok(Operation::CsrAttributes))? {
             Ok(Answer::CsrAttributes(der)) => Ok(Some(der)),
             Ok(other) => Err(self.odd(&other)),
-            Err(ConnectionFault::Failed(Failure::Refused(refused)))
-                if refused.code == coap::Code::NOT_FOUND && refused.reason() != Some(Reason::EstUnknownLabel) =>
-            {
+            Err(ConnectionFault::Failed(Failure::Refused(refused))) if is_absent(&refused) => Ok(None),
+            Err(ConnectionFault::Failed(failure @ (Failure::Refused(_) | Failure::Answer(_)))) => {
+                say!("muster: {}: /att: {failure}\nmuster: the request is made without it", self.connection.server);
                 Ok(None)
             }
             Err(fault) => Err(self.explained(&fault)),
         }
     }
 
-    /// `GET /ren`: when the server wants this device to renew; `None` if it does not say so.
+    /// `GET /att`: the CSR attributes, DER; `None` if the server asks for nothing.
+    pub(crate) fn csr_attributes(&mut self) -> CommandResult<Option<Vec<u8>>> {
+        match self.try_ask(|_| Ok(Operation::CsrAttributes))? {
+            Ok(Answer::CsrAttributes(der)) => Ok(Some(der)),
+            Ok(other) => Err(self.odd(&other)),
+            Err(ConnectionFault::Failed(Failure::Refused(refused))) if is_absent(&refused) => Ok(None),
+            Err(fault) => Err(self.explained(&fault)),
+        }
+    }
+
+    /// `GET /ren`: when the server wants this device to renew; `None` if it has no such resource. Any other refusal is about this device or this
+    /// moment, and says nothing about the next one.
     pub(crate) fn renewal_info(&mut self) -> CommandResult<Option<RenewalInfo>> {
         match self.try_ask(|_| Ok(Operation::RenewalInfo))? {
             Ok(Answer::RenewalInfo(info)) => Ok(Some(info)),
             Ok(other) => Err(self.odd(&other)),
-            Err(ConnectionFault::Failed(Failure::Refused(refused))) if refused.code.class() == 4 => Ok(None),
+            Err(ConnectionFault::Failed(Failure::Refused(refused))) if is_absent(&refused) => Ok(None),
             Err(fault) => Err(self.explained(&fault)),
         }
     }
@@ -226,7 +278,7 @@ impl Plan {
             ..ClientConfig::default()
         };
         client.path.extend(connection.server.label.clone());
-        let verifier = trust.verifier(name).map_err(|fault| {
+        let verifier = trust.verifier(name, connection.expect_name.is_some()).map_err(|fault| {
             let of = identity::anchors_file(connection)
                 .map_or(String::new(), |(file, named_by)| format!(" of {} ({named_by})", file.display()));
             CommandFault::failed(format!("the certificates{of} cannot be used: {fault}"))
@@ -258,6 +310,7 @@ impl Plan {
         match connected {
             Ok((device, connected)) => {
                 note_identity(connection, connected.identity);
+                note_registration_authority(connection, self.dtls.verifier.database(), &connected.server);
                 Ok(device)
             }
             Err(fault) => {
@@ -265,6 +318,23 @@ impl Plan {
                 Err(explain(connection, &fault))
             }
         }
+    }
+}
+
+/// "EST makes use of HTTP 204 or 404 responses when a resource is not available for the client. [...] 4.04 is used" (RFC 9148 §4.5). A label that the
+/// server does not know is another fault.
+fn is_absent(refused: &ErrorResponse) -> bool {
+    refused.code == coap::Code::NOT_FOUND && refused.reason() != Some(Reason::EstUnknownLabel)
+}
+
+/// A client that trusts the server by the Implicit database looks for id-kp-cmcRA, to know whether the server acts as a registration authority (RFC
+/// 9148 §9.2). The device enrols in either case: what changes is who knows what.
+fn note_registration_authority(connection: &Connection, database: AnchorDatabase, server: &Certificate) {
+    if database == AnchorDatabase::Implicit && server.is_registration_authority() {
+        say!(
+            "muster: {} is a registration authority (id-kp-cmcRA): a CA behind it issues, and a link of the request to this session ends at it (RFC 9148 §9.2)",
+            connection.server
+        );
     }
 }
 
@@ -499,8 +569,8 @@ mod tests {
 
     use super::*;
 
-    fn refused(code: Code) -> est::ErrorResponse {
-        est::ErrorResponse { code, diagnostic: None }
+    fn refused(code: Code) -> ErrorResponse {
+        ErrorResponse { code, diagnostic: None }
     }
 
     #[test]
@@ -509,6 +579,19 @@ mod tests {
             let general = in_general(reason.entry().device);
             assert!(general.len() > 5 && !general.contains("Mbed") && !general.contains("muster explain"), "{general}");
             assert!(reason.entry().device.starts_with(general), "{general}");
+        }
+    }
+
+    #[test]
+    fn only_not_found_says_that_a_resource_is_not_there() {
+        assert!(is_absent(&refused(Code::NOT_FOUND)));
+        let label =
+            ErrorResponse { diagnostic: Some(Reason::EstUnknownLabel.code().to_owned()), ..refused(Code::NOT_FOUND) };
+        assert!(!is_absent(&label), "nothing is there, not only this resource");
+        for other in
+            [Code::UNAUTHORIZED, Code::FORBIDDEN, Code::METHOD_NOT_ALLOWED, Code::TOO_MANY_REQUESTS, Code::BAD_REQUEST]
+        {
+            assert!(!is_absent(&refused(other)), "{other}");
         }
     }
 

@@ -1,15 +1,20 @@
 //! `muster discover`: which EST resources a server has (`/.well-known/core`, RFC 9148 §4.1), and where servers are.
 //!
 //! Whoever answers a multicast, or is listed in a directory, chooses what the answer says. It decides where to connect and nothing else:
-//! the name that the certificate must contain comes from the command line.
+//! the name that the certificate must contain comes from the command line, or the certificate is one of a registration authority of the device's
+//! own CA (RFC 7030 §3.6.1).
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
+use est::AnchorDatabase;
 use est::discovery::{COAP_PORT, DirectoryUri, ParsedLink};
 use pki::Shown;
 
 use crate::arguments::{Connection, ConnectionOptions, ServerUri};
 use crate::connection::Session;
+use crate::identity::{self, Identity, Trust};
+use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
 use crate::search::{self, FoundServer};
 
@@ -20,8 +25,9 @@ Prints one line per resource: its path, its resource type and its Content-Format
 the command fails (exit 1), because devices cannot enrol there.
 
 With --multicast or --resource-directory it asks over CoAP without DTLS where servers are. Anybody can answer that: with --expect-name, the servers found \
-are connected to, and the first one that proves this name is listed; without it, what was answered is printed and nothing of it is proven. \
-To enrol at a server that was found, give its name again: muster enroll --server URI --expect-name NAME.
+are connected to, and the first one that proves this name is listed. A device that has enrolled (anchors.pem in the folder of --identity) takes a \
+registration authority of its own CA (id-kp-cmcRA) without a name. Otherwise what was answered is printed, and nothing of it is proven. A server that refuses \
+or does not answer does not end the search; --timeout is the time for all of them together. To enrol at a server that was found, give its name again: muster enroll --server URI --expect-name NAME.
 
 Examples:
   muster discover --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem
@@ -68,9 +74,11 @@ fn directory_uri(text: &str) -> Result<DirectoryUri, String> {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
+    let interrupt = Interrupt::install()?;
     if let Some(server) = &arguments.server {
-        let connection = Connection { server: server.clone(), options: arguments.options.clone() };
-        return list(&connection, arguments.all);
+        let connection = Connection { server: server.clone(), discover: false, options: arguments.options.clone() };
+        let trust = identity::anchors(&connection)?;
+        return list(&connection, trust, &interrupt, arguments.all);
     }
     let (found, asked) = match (&arguments.multicast, &arguments.resource_directory) {
         (Some(group), _) => {
@@ -85,10 +93,19 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         let fault = CommandFault::new(Status::NoAnswer, format!("{asked} told of no EST server over coaps"));
         return Err(fault.remedy("check the interface and the group, or the address of the directory; a server answers neither unless its [discovery] says so"));
     }
-    if arguments.options.expect_name.is_none() {
+    interrupt.check()?;
+    // Without a name, only the anchors of the device's own CA say who is one of it.
+    let database = |trust: CommandResult<Trust>| trust.map(|trust| trust.database());
+    if arguments.options.expect_name.is_none()
+        && database(identity::anchors(&candidate(&found[0], arguments))).ok() != Some(AnchorDatabase::Explicit)
+    {
         return unproven(&found, arguments.options.json);
     }
-    proven(&found, arguments)
+    proven(&found, arguments, &interrupt)
+}
+
+fn candidate(server: &FoundServer, arguments: &Arguments) -> Connection {
+    Connection { server: server.uri.clone(), discover: false, options: arguments.options.clone() }
 }
 
 /// Prints what was answered.
@@ -114,32 +131,64 @@ fn unproven(found: &[FoundServer], json: bool) -> CommandResult {
     Ok(())
 }
 
-/// Lists the first server that proves the expected name.
-fn proven(found: &[FoundServer], arguments: &Arguments) -> CommandResult {
-    let mut last = None;
-    for server in found {
-        let connection = Connection { server: server.uri.clone(), options: arguments.options.clone() };
+/// The shortest time for one candidate: a handshake with one lost flight, on a slow link.
+const CANDIDATE_MIN: Duration = Duration::from_secs(10);
+/// The longest time: a server that is there has answered by then, or it will not.
+const CANDIDATE_MAX: Duration = Duration::from_secs(60);
+
+/// Lists the first server that proves what is expected. Anybody can put servers of theirs in front, which refuse, or never answer: each costs a share of
+/// the time, and the next one may be ours.
+fn proven(found: &[FoundServer], arguments: &Arguments, interrupt: &Interrupt) -> CommandResult {
+    let end = Instant::now() + arguments.options.timeout;
+    let mut worst: Option<CommandFault> = None;
+    for (left, server) in (1..=found.len()).rev().zip(found) {
+        let rest = end.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            break;
+        }
+        let mut connection = candidate(server, arguments);
+        connection.options.timeout = share(rest, left);
         if !connection.json {
             say!("trying {}", server.uri);
         }
-        match list(&connection, arguments.all) {
+        let trust = identity::anchors(&connection)?.of_found_server();
+        match list(&connection, trust, interrupt, arguments.all) {
             Ok(()) => return Ok(()),
-            // Anybody can put a server of theirs in front: the next one may be ours.
-            Err(fault) if matches!(fault.status(), Status::NotTrusted | Status::NoAnswer | Status::Failed) => {
-                last = match last {
-                    Some(earlier @ CommandFault { .. }) if fault.status() != Status::NotTrusted => Some(earlier),
-                    _ => Some(fault),
-                };
+            Err(fault) if matches!(fault.status(), Status::Interrupted | Status::Usage) => return Err(fault),
+            Err(fault) => {
+                if !connection.json {
+                    say!("muster: {fault}");
+                }
+                // One that is not trusted says the most: somebody is there who should not be.
+                let says_more = fault.status() == Status::NotTrusted;
+                if says_more || worst.is_none() {
+                    worst = Some(fault);
+                }
             }
-            Err(fault) => return Err(fault),
         }
     }
-    Err(last.unwrap_or_else(|| CommandFault::failed("no server was found")))
+    let none =
+        || CommandFault::new(Status::NoAnswer, format!("no server answered within {:?}", arguments.options.timeout));
+    let fault = worst.unwrap_or_else(none);
+    Err(if fault.status() == Status::NotTrusted && arguments.options.expect_name.is_none() {
+        fault.remedy(
+            "without --expect-name NAME, only a registration authority of the device's own CA is taken (id-kp-cmcRA)",
+        )
+    } else {
+        fault
+    })
+}
+
+/// The time of a candidate: an equal share of the rest, within bounds.
+fn share(rest: Duration, left: usize) -> Duration {
+    let equal = rest / u32::try_from(left).unwrap_or(u32::MAX).max(1);
+    equal.clamp(CANDIDATE_MIN, CANDIDATE_MAX).min(rest)
 }
 
 /// Lists the links of one server.
-fn list(connection: &Connection, all: bool) -> CommandResult {
-    let mut session = Session::of(connection)?;
+fn list(connection: &Connection, trust: Trust, interrupt: &Interrupt, all: bool) -> CommandResult {
+    let identity = Identity::of(connection)?;
+    let mut session = Session::open(connection, identity.as_ref(), trust, interrupt.clone())?;
     let text = session.links(all)?;
     session.close();
     let links = est::discovery::parse_links(&text);
@@ -193,6 +242,21 @@ fn without_est(connection: &Connection, links: &[ParsedLink<'_>]) -> CommandFaul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn candidates_share_the_time_and_the_whole_is_bounded() {
+        let seconds = Duration::from_secs;
+        assert_eq!(share(seconds(300), 64), CANDIDATE_MIN);
+        assert_eq!(share(seconds(300), 1), CANDIDATE_MAX);
+        assert_eq!(share(seconds(3), 2), seconds(3), "never more than the rest");
+        let mut rest = seconds(300);
+        let tried = (1..=64).rev().take_while(|&left| {
+            let part = share(rest, left);
+            rest -= part;
+            !part.is_zero()
+        });
+        assert_eq!(tried.count(), 30, "nobody is tried after the end");
+    }
 
     #[test]
     fn e58_a_link_of_a_server_forges_no_line_of_the_terminal() {

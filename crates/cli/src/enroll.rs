@@ -7,7 +7,7 @@ use crate::request::{AlternativeNames, RequestedFunction};
 /// Enrol: authenticate with an identity, get a certificate for a new key
 #[derive(clap::Args)]
 #[command(after_help = "\
-Connects over DTLS with the device's identity, verifies the server, fetches the CA certificates, and requests a certificate for the identity's subject, \
+Connects over DTLS with the device's identity, verifies the server, fetches the CA certificates, asks what a request has to contain (/att), and requests a certificate for the identity's subject, \
 or for its alternative names if the subject is empty (--san). The certificate is kept only if it is for the new key and chains to a trusted CA. With --csr and without --out it is printed, as PEM or in the field `pem` of \
 the --json output.
 
@@ -16,6 +16,7 @@ Examples:
       --trust pki/ca/root.pem --out device
   muster enroll --server coaps://est.example.net/meters --identity pki/device --trust root.pem \\
       --out device --block 64 --suite ccm8 --trace
+  muster enroll --server coaps://est.example.net --discover --identity pki/device --trust root.pem --out device
   muster enroll --server coaps://127.0.0.1:5684 --cert idevid.pem --key idevid.key \\
       --trust root.pem --csr device.csr > device.pem
 

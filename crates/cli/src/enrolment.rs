@@ -37,11 +37,15 @@ pub(crate) struct EnrolmentArguments {
     #[arg(long, value_name = "FORMAT", value_parser = ["281", "287"])]
     pub(crate) accept: Option<String>,
 
-    /// Ask the server first what a request has to contain (/att, RFC 9148 §4.1), and make it so: one more round trip
+    /// Fail if the server refuses to say what a request has to contain (/att, RFC 9148 §4.1); by default the request is then made without it
     #[arg(long, conflicts_with = "csr")]
     pub(crate) attributes: bool,
 
-    /// Link the request to the session: tls-unique in challengePassword (RFC 7030 §3.5)
+    /// Do not ask the server what a request has to contain: one round trip less
+    #[arg(long, conflicts_with_all = ["csr", "attributes"])]
+    pub(crate) no_attributes: bool,
+
+    /// Link the request to the session, whether or not the server asks for it: tls-unique in challengePassword (RFC 7030 §3.5)
     #[arg(long, conflicts_with = "csr")]
     pub(crate) link: bool,
 }
@@ -86,7 +90,12 @@ pub(crate) fn run_with(
     let source = match file {
         Some(csr) => RequestSource::File(csr),
         None => {
-            let asked = if arguments.attributes { session.csr_attributes()? } else { None };
+            // "EST clients SHOULD use the CSR Attributes request before enrolling" (RFC 7030 §4.5).
+            let asked = match arguments {
+                EnrolmentArguments { no_attributes: true, .. } => None,
+                EnrolmentArguments { attributes: true, .. } => session.csr_attributes()?,
+                _ => session.csr_attributes_if_any()?,
+            };
             let plan = RequestPlan::new(names, asked, arguments.link)?;
             RequestSource::Plan(Box::new(plan.protecting(decryption.clone())))
         }

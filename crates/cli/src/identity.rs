@@ -106,20 +106,37 @@ pub(crate) fn anchors_file(connection: &Connection) -> Option<(PathBuf, &'static
 pub(crate) struct Trust {
     certificates: Vec<Arc<Certificate>>,
     database: AnchorDatabase,
+    /// The server was found by discovery: whoever answered chose which one it is.
+    found: bool,
 }
 
 impl Trust {
     /// The certificates of a file: those of `--trust` are of the Implicit database, those that a CA has sent are of the Explicit one (RFC 7030 §3.6).
     pub(crate) fn read(path: &Path, named_by: &str, database: AnchorDatabase) -> CommandResult<Self> {
-        Ok(Self { certificates: pem::read_trust(path, named_by)?, database })
+        Ok(Self { certificates: pem::read_trust(path, named_by)?, database, found: false })
     }
 
-    /// What verifies the server that is dialled as `name`.
-    pub(crate) fn verifier(self, name: ServerName<'static>) -> Result<ServerVerifier, AnchorError> {
-        match self.database {
+    /// The same for a server that was found by discovery: the client's hello names the anchors (RFC 7925 §4.4.6), and a server without a configured
+    /// name has to be a registration authority of the device's own CA.
+    pub(crate) fn of_found_server(self) -> Self {
+        Self { found: true, ..self }
+    }
+
+    /// Of which database they are.
+    pub(crate) const fn database(&self) -> AnchorDatabase {
+        self.database
+    }
+
+    /// What verifies the server that is dialled as `name`; `configured` says that this name is not the one that an answer picked.
+    pub(crate) fn verifier(self, name: ServerName<'static>, configured: bool) -> Result<ServerVerifier, AnchorError> {
+        let verifier = match self.database {
             AnchorDatabase::Implicit => ServerVerifier::new(self.certificates, name),
+            AnchorDatabase::Explicit if self.found && !configured => {
+                ServerVerifier::registration_authority(AnchorSet::sort(&self.certificates))
+            }
             AnchorDatabase::Explicit => ServerVerifier::explicit(AnchorSet::sort(&self.certificates), name),
-        }
+        };
+        if self.found { verifier.map(ServerVerifier::naming_its_anchors) } else { verifier }
     }
 }
 

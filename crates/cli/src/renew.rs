@@ -8,6 +8,7 @@
 //!
 //! `folder` stores, `schedule` says when, `hook` runs what the operator wants afterwards. The exchange is that of `enroll` and `reenroll`.
 
+mod anchor_refresh;
 mod folder;
 mod hook;
 mod schedule;
@@ -31,6 +32,7 @@ use crate::identity::{Identity, Trust};
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
 use crate::request::{RequestNames, RequestPlan, RequestedFunction};
+use anchor_refresh::AnchorRefresh;
 use folder::{ANCHORS, CERTIFICATE, DeviceFolder};
 use schedule::Share;
 use told::Told;
@@ -45,7 +47,7 @@ costs no message.
 
 The renewal authenticates with the current certificate (/sren). If that is expired or the server refuses it, the device enrols again with its IDevID (/sen). \
 The CA certificates of the server (/crts) become the trust anchors in anchors.pem, the Explicit database of RFC 7030; --trust verifies the server only while \
-there is no anchors.pem. Key and certificate change in one step; those before stay as device.pem.previous and device.key.previous. On failure \
+there is no anchors.pem. They are fetched again before one of them expires. Key and certificate change in one step; those before stay as device.pem.previous and device.key.previous. On failure \
 both are as they were; anchors.pem may be new by then (RFC 9148 section 9.1), and those before are in anchors.pem.previous.
 
 The hook runs by `sh -c` after an installation, with RENEWED_DIR, RENEWED_CERTIFICATE, RENEWED_KEY and RENEWED_ANCHORS in its environment. If it fails, the \
@@ -117,6 +119,8 @@ enum Look {
         due: UnixTime,
         /// When the server is asked again about it.
         ask_at: Option<UnixTime>,
+        /// A CA certificate expires soon, and the CA certificates were fetched again.
+        anchors_fetched: bool,
     },
     WouldRenew {
         function: &'static str,
@@ -157,7 +161,7 @@ fn watch(arguments: &Arguments, interrupt: &Interrupt) -> CommandResult {
         let looked = arguments.once(interrupt);
         let pause = match &looked {
             _ if interrupt.is_set() => return Ok(()),
-            Ok(Look::NotDue { due, ask_at }) => {
+            Ok(Look::NotDue { due, ask_at, .. }) => {
                 rest = REST_MIN.min(arguments.manner.every);
                 let next = ask_at.map_or(*due, |ask_at| ask_at.min(*due));
                 Duration::from_secs(next.as_secs().saturating_sub(UnixTime::now().as_secs()))
@@ -203,10 +207,10 @@ fn sleep(pause: Duration, interrupt: &Interrupt) {
 impl Arguments {
     /// Looks once, and renews if it is due.
     fn once(&self, interrupt: &Interrupt) -> CommandResult<Look> {
-        let folder = DeviceFolder::lock(&self.dir)?;
         if self.manner.dry_run {
-            return self.look(&folder, interrupt);
+            return self.look(&DeviceFolder::unlocked(&self.dir), interrupt);
         }
+        let folder = DeviceFolder::lock(&self.dir)?;
         folder.clean()?;
         let due = self.hook.as_deref().filter(|_| hook::is_due(&folder));
         let failed = due.and_then(|hook| hook::run(&folder, hook).err());
@@ -234,7 +238,8 @@ impl Arguments {
             let due = told.and_then(|told| told.due(&identity.leaf));
             let due = due.unwrap_or_else(|| schedule::due(&identity.leaf, self.at));
             if now < due {
-                return Ok(Look::NotDue { due, ask_at: told.map(|told| told.ask_at()) });
+                let anchors_fetched = self.refresh_anchors(folder, identity, interrupt)?;
+                return Ok(Look::NotDue { due, ask_at: told.map(|told| told.ask_at()), anchors_fetched });
             }
             if told.is_some_and(|told| told.is_called_in()) {
                 say!("muster: the server calls this certificate in");
@@ -275,9 +280,7 @@ impl Arguments {
         if self.own_schedule || self.manner.dry_run || is_known || !folder.path(ANCHORS).exists() {
             return Ok(known.filter(|_| !self.own_schedule));
         }
-        let options =
-            ConnectionOptions { identity: Some(self.dir.clone()), wait: false, ..self.connection.options.clone() };
-        let connection = Connection { options, ..self.connection.clone() };
+        let connection = self.connection(false);
         let asked = Session::open(&connection, Some(identity), self.trust(folder)?, interrupt.clone());
         let asked = asked.and_then(|mut session| {
             let info = session.renewal_info()?;
@@ -324,14 +327,11 @@ impl Arguments {
         interrupt: &Interrupt,
     ) -> CommandResult<Certificate> {
         let names = RequestNames::of(&identity.leaf, function)?;
-        let options = ConnectionOptions { identity: Some(self.dir.clone()), ..self.connection.options.clone() };
-        let connection = Connection { options, ..self.connection.clone() };
+        let connection = self.connection(true);
         let mut session = Session::open(&connection, Some(identity), self.trust(folder)?, interrupt.clone())?;
-        let authorities = session.authorities()?.certificates;
-        let changed = folder.keep_anchors(&authorities)?;
-        let recoverable = |fault: CommandFault| if changed { self.with_way_back(folder, fault) } else { fault };
+        let authorities = self.fetch_anchors(folder, &mut session)?;
         // "EST clients SHOULD use the CSR Attributes request before enrolling" (RFC 7030 §4.5).
-        let asked = session.csr_attributes().map_err(recoverable)?;
+        let asked = session.csr_attributes_if_any()?;
         let plan = RequestPlan::new(names, asked, false)?;
         let staged = folder.stage(plan.key())?;
         let request = |facts: &SessionFacts| {
@@ -352,6 +352,59 @@ impl Arguments {
         // Ctrl-C is too late now: the server has issued, and the rest takes milliseconds.
         folder.install(staged, &leaf, &mut || {}).inspect_err(|_| hook::forget(folder))?;
         Ok(Certificate::clone(&leaf))
+    }
+
+    /// `/crts`, judged and then stored. Anchors that do not authenticate the server that sent them are stored too: "The updated Explicit TA MUST
+    /// continue to be used in new DTLS connections" (RFC 9148 §9.1). Those before stay beside them, and the fault says how to bring them back.
+    fn fetch_anchors(&self, folder: &DeviceFolder, session: &mut Session) -> CommandResult<Vec<Certificate>> {
+        let authorities = session.authorities()?.certificates;
+        let judged = session.judge_server();
+        let changed = folder.keep_anchors(&authorities)?;
+        judged.map_err(|fault| if changed { self.with_way_back(folder, fault) } else { fault })?;
+        Ok(authorities)
+    }
+
+    /// "Clients SHOULD request an up-to-date response before stored information has expired" (RFC 7030 §4.1.2): `/crts` alone, if a CA certificate of the
+    /// folder comes to its end before the next renewal does it. A server that cannot be asked is asked again later; the device's own certificate is
+    /// not due.
+    fn refresh_anchors(
+        &self,
+        folder: &DeviceFolder,
+        identity: &Identity,
+        interrupt: &Interrupt,
+    ) -> CommandResult<bool> {
+        let now = UnixTime::now();
+        let Some(refresh) = AnchorRefresh::due(folder, &identity.leaf, now) else { return Ok(false) };
+        if self.manner.dry_run {
+            say!("muster: a CA certificate expires soon: /crts would be asked");
+            return Ok(false);
+        }
+        refresh.put_off(folder, &identity.leaf, now)?;
+        let connection = self.connection(false);
+        let opened = Session::open(&connection, Some(identity), self.trust(folder)?, interrupt.clone());
+        let fetched = opened.and_then(|mut session| {
+            let fetched = self.fetch_anchors(folder, &mut session)?;
+            session.close();
+            Ok(fetched)
+        });
+        interrupt.check()?;
+        match fetched {
+            Ok(_) => Ok(true),
+            // What was stored and does not authenticate its server needs the operator.
+            Err(fault) if fault.status() == Status::NotTrusted => Err(fault),
+            Err(fault) => {
+                say!("muster: a CA certificate expires soon, and /crts was not fetched: {fault}");
+                Ok(false)
+            }
+        }
+    }
+
+    /// The connection of this folder's device.
+    fn connection(&self, wait: bool) -> Connection {
+        let options = &self.connection.options;
+        let options =
+            ConnectionOptions { identity: Some(self.dir.clone()), wait: options.wait && wait, ..options.clone() };
+        Connection { options, ..self.connection.clone() }
     }
 
     /// The Explicit database once there is one, and nothing else from then on (RFC 7030 §4.1.3).
@@ -392,10 +445,19 @@ impl Arguments {
 fn report(arguments: &Arguments, look: &Look) {
     let json = arguments.connection.json;
     match look {
-        Look::NotDue { due, .. } if json => {
-            print_json(serde_json::json!({ "renewed": false, "due": describe::rfc3339(*due) }));
+        Look::NotDue { due, anchors_fetched, .. } if json => {
+            let due = describe::rfc3339(*due);
+            print_json(serde_json::json!({ "renewed": false, "due": due, "anchors_fetched": anchors_fetched }));
         }
-        Look::NotDue { due, .. } => out!("not due before {}", describe::rfc3339(*due)),
+        Look::NotDue { due, anchors_fetched, .. } => {
+            if *anchors_fetched {
+                say!(
+                    "muster: a CA certificate expires soon: {} is what /crts lists now",
+                    arguments.dir.join(ANCHORS).display()
+                );
+            }
+            out!("not due before {}", describe::rfc3339(*due));
+        }
         Look::WouldRenew { function } if json => {
             print_json(serde_json::json!({ "renewed": false, "would_use": function }));
         }

@@ -3,7 +3,6 @@
 //! Nothing that comes back is believed: it gives URIs to connect to, as text of a closed form. What the server there must prove is the
 //! business of the caller.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs as _, UdpSocket};
 use std::time::{Duration, Instant};
@@ -32,6 +31,9 @@ const LEISURE: Duration = Duration::from_secs(6);
 const AGAIN: Duration = Duration::from_secs(2);
 /// More servers than on any link; the rest is left out.
 const SERVERS_MAX: usize = 64;
+/// Of these, what one responder may name: a server by its name and by its addresses, and the one beside it. One that answers with a long list does
+/// not keep the others out.
+const SERVERS_PER_RESPONDER_MAX: usize = 4;
 const DATAGRAM_BYTES_MAX: usize = 2_048;
 /// The list of a directory: some hundred servers.
 const LIST_BYTES_MAX: usize = 64 << 10;
@@ -62,7 +64,7 @@ pub(crate) fn group(
     let begun = Instant::now();
     let end = begun + timeout.min(LEISURE);
     let mut again = Some(begun + AGAIN);
-    let mut found = BTreeMap::new();
+    let mut found = FoundServers::default();
     socket.send_to(&question, to).map_err(failed)?;
     let mut buffer = [0; DATAGRAM_BYTES_MAX];
     loop {
@@ -74,13 +76,13 @@ pub(crate) fn group(
         let until = again.unwrap_or(end).min(end);
         let wait = until.saturating_duration_since(now);
         if now >= end {
-            return Ok(servers(found));
+            return Ok(found.in_turns());
         }
         socket.set_read_timeout(Some(wait.max(Duration::from_millis(1)))).map_err(failed)?;
         match socket.recv_from(&mut buffer) {
             Ok((bytes, from)) => {
                 if let Some(list) = buffer.get(..bytes).and_then(|datagram| answer(datagram, token)) {
-                    gather(&mut found, &list, zone(from));
+                    found.gather(from.ip(), SERVERS_PER_RESPONDER_MAX, &list, zone(from));
                 }
             }
             Err(error)
@@ -136,12 +138,13 @@ pub(crate) fn directory(uri: &DirectoryUri, timeout: Duration) -> CommandResult<
     let socket = UdpSocket::bind((own, 0)).and_then(|socket| socket.connect(address).map(|()| socket));
     let socket = socket.map_err(|error| no_answer(error.to_string()))?;
     let host = uri.host.parse::<IpAddr>().is_err().then(|| uri.host.clone());
+    let end = Instant::now() + timeout;
     let ask = |path: &str, query: &str| {
         let mut spec = RequestSpec::get(path).accepting(ContentFormat::LINK_FORMAT);
         spec.queries.push(query.to_owned());
         spec.uri_host.clone_from(&host);
         spec.answer_bytes_max = LIST_BYTES_MAX;
-        let reply = exchange(&socket, spec, timeout).map_err(&no_answer)?;
+        let reply = exchange(&socket, spec, end.saturating_duration_since(Instant::now())).map_err(&no_answer)?;
         match reply.code {
             Code::CONTENT => Ok(Some(String::from_utf8_lossy(&reply.body).into_owned())),
             // Nothing matches, in the way that some directories say it.
@@ -157,9 +160,9 @@ pub(crate) fn directory(uri: &DirectoryUri, timeout: Duration) -> CommandResult<
     let path = path.ok_or_else(|| {
         CommandFault::failed(format!("{uri} is not a resource directory: it lists no lookup (rt=core.rd-lookup-res)"))
     })?;
-    let mut found = BTreeMap::new();
-    gather(&mut found, &ask(&path, "rt=ace.est*")?.unwrap_or_default(), None);
-    Ok(servers(found))
+    let mut found = FoundServers::default();
+    found.gather(address.ip(), SERVERS_MAX, &ask(&path, "rt=ace.est*")?.unwrap_or_default(), None);
+    Ok(found.in_turns())
 }
 
 /// One confirmable request over a connected socket.
@@ -205,33 +208,73 @@ fn is_of_type(link: &ParsedLink<'_>, wanted: &str) -> bool {
     link.resource_type.split(' ').any(|kind| kind == wanted)
 }
 
-/// Adds the absolute coaps links of EST functions. A link without a host leads to where it was asked for, over CoAP without DTLS: EST is not there.
-fn gather(found: &mut BTreeMap<String, Vec<String>>, list: &str, zone: Option<u32>) {
-    for link in parse_links(list) {
-        let Some(rest) = link.target.strip_prefix("coaps://") else { continue };
-        let authority = rest.split('/').next().unwrap_or_default();
-        let Ok(base) = LinkBase::parse(&format!("coaps://{authority}")) else { continue };
-        if !link.resource_type.split(' ').any(|kind| kind.starts_with("ace.est")) {
-            continue;
-        }
-        let is_local = base.host().parse::<Ipv6Addr>().is_ok_and(|address| address.is_unicast_link_local());
-        let uri = match zone.filter(|_| is_local) {
-            Some(zone) => format!("coaps://[{}%{zone}]:{}", base.host(), base.port()),
-            None => base.to_string(),
-        };
-        if found.len() < SERVERS_MAX || found.contains_key(&uri) {
+/// Servers by those who told of them, in the order in which they answered.
+#[derive(Default)]
+struct FoundServers {
+    responders: Vec<(IpAddr, Vec<FoundServer>)>,
+    count: usize,
+}
+
+impl FoundServers {
+    /// Adds the absolute coaps links of EST functions; of one responder, `servers_max` servers. A link without a host leads to where it was asked for, over
+    /// CoAP without DTLS: EST is not there.
+    fn gather(&mut self, responder: IpAddr, servers_max: usize, list: &str, zone: Option<u32>) {
+        for link in parse_links(list) {
+            let Some(uri) = server_of(&link, zone) else { continue };
+            let place = self.responders.iter().position(|(known, _)| *known == responder);
+            let servers = match place {
+                Some(place) => &mut self.responders[place].1,
+                None if self.count < SERVERS_MAX => {
+                    self.responders.push((responder, Vec::new()));
+                    &mut self.responders.last_mut().expect("it was pushed").1
+                }
+                None => return,
+            };
             let line = format!("{}  rt={}  ct={}", link.target, link.resource_type, link.content_formats);
-            let links = found.entry(uri).or_default();
-            if !links.contains(&line) && links.len() < est::discovery::PARSED_LINKS_MAX {
-                links.push(line);
+            match servers.iter().position(|server| server.uri == uri) {
+                Some(place) => {
+                    let links = &mut servers[place].links;
+                    if !links.contains(&line) && links.len() < est::discovery::PARSED_LINKS_MAX {
+                        links.push(line);
+                    }
+                }
+                None if servers.len() < servers_max && self.count < SERVERS_MAX => {
+                    servers.push(FoundServer { uri, links: vec![line] });
+                    self.count += 1;
+                }
+                None => {}
             }
         }
     }
+
+    /// The first server of each responder, then the second ones. A server that several told of is there once.
+    fn in_turns(self) -> Vec<FoundServer> {
+        let mut all: Vec<FoundServer> = Vec::new();
+        let mut queues: Vec<_> = self.responders.into_iter().map(|(_, servers)| servers.into_iter()).collect();
+        while queues.iter().any(|queue| queue.len() > 0) {
+            for server in queues.iter_mut().filter_map(Iterator::next) {
+                if all.iter().all(|known| known.uri != server.uri) {
+                    all.push(server);
+                }
+            }
+        }
+        all
+    }
 }
 
-fn servers(found: BTreeMap<String, Vec<String>>) -> Vec<FoundServer> {
-    let parsed = found.into_iter().filter_map(|(uri, links)| Some(FoundServer { uri: uri.parse().ok()?, links }));
-    parsed.collect()
+/// The server of an absolute coaps link to a function of EST.
+fn server_of(link: &ParsedLink<'_>, zone: Option<u32>) -> Option<ServerUri> {
+    let authority = link.target.strip_prefix("coaps://")?.split('/').next()?;
+    let base = LinkBase::parse(&format!("coaps://{authority}")).ok()?;
+    if !link.resource_type.split(' ').any(|kind| kind.starts_with("ace.est")) {
+        return None;
+    }
+    let is_local = base.host().parse::<Ipv6Addr>().is_ok_and(|address| address.is_unicast_link_local());
+    let host = match zone.filter(|_| is_local) {
+        Some(zone) => format!("{}%{zone}", base.host()),
+        None => base.host().to_owned(),
+    };
+    Some(ServerUri { host, port: base.port(), label: None })
 }
 
 #[cfg(test)]
@@ -239,9 +282,30 @@ mod tests {
     use super::*;
 
     fn found(list: &str, zone: Option<u32>) -> Vec<(String, usize)> {
-        let mut found = BTreeMap::new();
-        gather(&mut found, list, zone);
-        servers(found).into_iter().map(|server| (server.uri.to_string(), server.links.len())).collect()
+        let mut found = FoundServers::default();
+        found.gather(IpAddr::from([192, 0, 2, 1]), SERVERS_MAX, list, zone);
+        found.in_turns().into_iter().map(|server| (server.uri.to_string(), server.links.len())).collect()
+    }
+
+    #[test]
+    fn one_responder_fills_its_share_and_the_others_keep_theirs() {
+        let link = |host: &str| format!("<coaps://{host}/est/sen>;rt=ace.est.sen");
+        let flood: Vec<_> = (0..200).map(|number| link(&format!("a{number}.example"))).collect();
+        let mut found = FoundServers::default();
+        let of = |number: u8| IpAddr::from([192, 0, 2, number]);
+        for _ in 0..2 {
+            found.gather(of(1), SERVERS_PER_RESPONDER_MAX, &flood.join(","), None);
+        }
+        found.gather(of(2), SERVERS_PER_RESPONDER_MAX, &link("ours.example"), None);
+        found.gather(of(3), SERVERS_PER_RESPONDER_MAX, &link("a0.example"), None);
+        let order: Vec<_> = found.in_turns().iter().map(|server| server.uri.host.clone()).collect();
+        assert_eq!(order, ["a0.example", "ours.example", "a1.example", "a2.example", "a3.example"]);
+        // However many answer, the number is bounded.
+        let mut found = FoundServers::default();
+        for number in 0..200 {
+            found.gather(of(number), SERVERS_PER_RESPONDER_MAX, &link(&format!("h{number}.example")), None);
+        }
+        assert_eq!(found.in_turns().len(), SERVERS_MAX);
     }
 
     #[test]
@@ -256,9 +320,9 @@ mod tests {
         );
         assert_eq!(
             found(list, Some(3)),
-            [("coaps://[fe80::7%3]:5684".to_owned(), 1), ("coaps://est.example.net:5690".to_owned(), 2)]
+            [("coaps://est.example.net:5690".to_owned(), 2), ("coaps://[fe80::7%3]:5684".to_owned(), 1)]
         );
-        assert_eq!(found(list, None)[0].0, "coaps://[fe80::7]:5684", "a directory names no link");
+        assert_eq!(found(list, None)[1].0, "coaps://[fe80::7]:5684", "a directory names no link");
     }
 
     #[test]

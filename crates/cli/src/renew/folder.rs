@@ -38,8 +38,8 @@ const STAGED: &str = ".muster-";
 /// The folder, locked.
 pub(super) struct DeviceFolder {
     dir: PathBuf,
-    /// The lock lasts as long as the file is open.
-    _lock: fs::File,
+    /// The lock lasts as long as the file is open. A run that changes nothing has none.
+    _lock: Option<fs::File>,
 }
 
 /// A key that is on the disk and waits for its certificate. It is removed if none comes.
@@ -57,7 +57,12 @@ impl DeviceFolder {
             return Err(CommandFault::failed(format!("another renewal of {} is under way", dir.display()))
                 .remedy("wait until it has ended; the lock ends with the process that holds it"));
         }
-        Ok(Self { dir: dir.to_owned(), _lock: file })
+        Ok(Self { dir: dir.to_owned(), _lock: Some(file) })
+    }
+
+    /// The folder for a run that changes nothing: what it reads is whole whatever another run does.
+    pub(super) fn unlocked(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), _lock: None }
     }
 
     /// A file of the folder.

@@ -43,6 +43,9 @@ fn connection_options(arguments: &Arguments) -> Vec<String> {
     if let Some(name) = &options.expect_name {
         written.push(format!("--expect-name {}", shell::word(name)));
     }
+    if arguments.connection.discover {
+        written.push("--discover".to_owned());
+    }
     if arguments.own_schedule {
         written.push("--own-schedule".to_owned());
     }

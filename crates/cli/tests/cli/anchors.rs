@@ -51,6 +51,20 @@ pub(crate) fn server_below(pki: &Pki, root: &str, name: &str) {
     );
 }
 
+/// The certificate of a registration authority below the root of the PKI (id-kp-cmcRA), with a name that nobody dials.
+pub(crate) fn registration_authority_below_root(pki: &Pki, name: &str) {
+    key(pki, name);
+    let extensions = "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,1.3.6.1.5.5.7.3.28\n\
+                      subjectAltName=DNS:ra.example.net\nauthorityKeyIdentifier=keyid\n";
+    std::fs::write(pki.path("ra.cnf"), extensions).unwrap();
+    made(
+        pki,
+        &format!(
+            "x509 -req -in {name}.csr -CA ca/root.pem -CAkey offline/root.key -days 90 -extfile ra.cnf -out {name}.pem"
+        ),
+    );
+}
+
 /// Replaces text of the configuration.
 pub(crate) fn configure(pki: &Pki, from: &str, to: &str) {
     let path = pki.path("muster.toml");
@@ -63,6 +77,14 @@ pub(crate) fn configure(pki: &Pki, from: &str, to: &str) {
 pub(crate) fn show(pki: &Pki, from: &str, to: &str) {
     configure(pki, &format!("certificate = \"{from}.pem\""), &format!("certificate = \"{to}.pem\""));
     configure(pki, &format!("key = \"file:{from}.key\""), &format!("key = \"file:{to}.key\""));
+}
+
+/// The server's certificate is one of `stranger.pem`, below the root `outside.pem`, and `/crts` lists neither.
+pub(crate) fn disown_server(pki: &Pki) {
+    root(pki, "outside");
+    server_below(pki, "outside", "stranger");
+    show(pki, "server", "stranger");
+    configure(pki, "# trust = [\"other/root.pem\"]", "trust = [\"outside.pem\"]");
 }
 
 /// What a root has signed for the key of another one: the name, the key and the key identifier of that one.
@@ -97,10 +119,7 @@ fn enroll(pki: &Pki, uri: &str, trust: &str, out: &Path) -> std::process::Output
 #[test]
 fn a_server_that_its_own_crts_do_not_authenticate_enrols_nobody() {
     let pki = Pki::new();
-    root(&pki, "outside");
-    server_below(&pki, "outside", "stranger");
-    show(&pki, "server", "stranger");
-    configure(&pki, "# trust = [\"other/root.pem\"]", "trust = [\"outside.pem\"]");
+    disown_server(&pki);
     let server = pki.serve(&["--listen", "127.0.0.1:0"]);
     let out = pki.beside("device");
     let refused = enroll(&pki, server.uri(), "outside.pem", &out);

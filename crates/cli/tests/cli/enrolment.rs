@@ -496,17 +496,20 @@ fn e04_a_device_asks_what_a_request_has_to_contain_and_links_it() {
     assert_eq!(json["requirements"][1]["wanted"], "challengePassword", "{json}");
     assert!(json["der"].is_string(), "{json}");
 
-    let plain = device_of(pki.device("enroll", uri).arg("--out").arg(pki.beside("plain")));
-    expect_status(&plain, 3);
-    assert!(stderr(&plain).contains("est.csr.challenge_absent"), "{}", stderr(&plain));
-    for flag in ["--link", "--attributes"] {
-        let out = pki.beside(flag.trim_start_matches('-'));
-        expect_status(&device_of(pki.device("enroll", uri).arg(flag).arg("--out").arg(&out)), 0);
+    let unasked = device_of(pki.device("enroll", uri).arg("--no-attributes").arg("--out").arg(pki.beside("unasked")));
+    expect_status(&unasked, 3);
+    assert!(stderr(&unasked).contains("est.csr.challenge_absent"), "{}", stderr(&unasked));
+    // By default the device asks, and links because the answer says so.
+    for flags in [&[][..], &["--attributes"], &["--no-attributes", "--link"]] {
+        let out = pki.beside(&format!("with{}", flags.concat()));
+        expect_status(&device_of(pki.device("enroll", uri).args(flags).arg("--out").arg(&out)), 0);
         same_key(&out.join("device.pem"), &out.join("device.key"));
         let mut renew = crate::common::muster();
-        renew.args(["reenroll", flag, "--server", uri, "--identity"]).arg(&out).arg("--out");
-        expect_status(&device_of(renew.arg(pki.beside(&format!("again{flag}")))), 0);
+        renew.arg("reenroll").args(flags).args(["--server", uri, "--identity"]).arg(&out).arg("--out");
+        expect_status(&device_of(renew.arg(pki.beside(&format!("again{}", flags.concat())))), 0);
     }
+    let both = device_of(pki.device("enroll", uri).args(["--attributes", "--no-attributes", "--out", "/nonexistent"]));
+    expect_status(&both, 2);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::Output;
 
 use coap::{Code, Encoder, Kind, Message, MessageId, Method, Number};
 
+use crate::anchors::{configure, registration_authority_below_root, show};
 use crate::common::{Pki, expect_status, muster, stderr, stdout};
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 1, 187);
@@ -89,6 +90,116 @@ fn whoever_answers_a_multicast_picks_where_to_connect_and_not_whom_to_trust() {
     let told: serde_json::Value = serde_json::from_str(&stdout(&told)).unwrap();
     assert_eq!(told["servers"][0]["server"], server.uri());
     assert_eq!(told["servers"][0]["proven"], false);
+}
+
+/// A server that shows the certificate of another PKI's server, and knows none of that one's devices.
+fn unfriendly_twin(pki: &Pki) -> Pki {
+    let twin = Pki::new();
+    for (from, to) in [("server.pem", "twin.pem"), ("server.key", "twin.key"), ("ca/root.pem", "twin-root.pem")] {
+        std::fs::copy(pki.path(from), twin.path(to)).unwrap();
+    }
+    show(&twin, "server", "twin");
+    configure(&twin, "# trust = [\"other/root.pem\"]", "trust = [\"twin-root.pem\"]");
+    twin
+}
+
+#[test]
+fn a_server_that_refuses_does_not_end_the_search() {
+    let pki = Pki::new();
+    let twin = unfriendly_twin(&pki);
+    let (first, second) = (twin.serve(&["--listen", "127.0.0.1:0"]), pki.serve(&["--listen", "127.0.0.1:0"]));
+    let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let list = [first.uri(), second.uri()].map(lie).join(",");
+    answer_all(net::udp::join_group(IpAddr::V4(GROUP), port, "lo").unwrap(), list);
+    let port = port.to_string();
+    let found = discover(
+        &pki,
+        &["--multicast=224.0.1.187", "--interface", "lo", "--group-port", &port, "--expect-name", "127.0.0.1"],
+    );
+    expect_status(&found, 0);
+    let said = stderr(&found);
+    assert!(
+        said.contains(&format!("trying {}", first.uri())) && said.contains("does not accept this identity"),
+        "{said}"
+    );
+    assert!(stdout(&found).contains("rt=ace.est.sen"), "{}", stdout(&found));
+}
+
+#[test]
+fn without_a_name_an_enrolled_device_takes_a_registration_authority_of_its_own_ca_and_nobody_else() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let device = pki.beside("device");
+    expect_status(&pki.device("enroll", server.uri()).arg("--out").arg(&device).output().unwrap(), 0);
+    let search = |uri: &str| {
+        let directory = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let rd = format!("coap://{}", directory.local_addr().unwrap());
+        answer_all(directory, lie(uri));
+        let mut command = muster();
+        command.args(["discover", "--resource-directory", &rd, "--timeout", "60s", "--identity"]).arg(&device);
+        command.output().unwrap()
+    };
+    // Its certificate is valid and of the right CA, and its name is the one that the answer picked.
+    let named = search(server.uri());
+    expect_status(&named, 6);
+    assert_eq!(stdout(&named), "");
+    assert!(stderr(&named).contains("id-kp-cmcRA"), "{}", stderr(&named));
+    drop(server);
+
+    registration_authority_below_root(&pki, "ra");
+    show(&pki, "server", "ra");
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let found = search(server.uri());
+    expect_status(&found, 0);
+    assert!(stdout(&found).contains("rt=ace.est.sen"), "{}", stdout(&found));
+    // A device of the Implicit database looks for it too, and says so (RFC 9148 §9.2).
+    let first = pki
+        .device("enroll", server.uri())
+        .args(["--expect-name", "ra.example.net", "--out"])
+        .arg(pki.beside("first"))
+        .output()
+        .unwrap();
+    expect_status(&first, 0);
+    assert!(stderr(&first).contains("is a registration authority (id-kp-cmcRA)"), "{}", stderr(&first));
+}
+
+#[test]
+fn a_device_takes_its_paths_from_the_answer_and_follows_it_to_another_port_under_the_same_name() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let enrol = |uri: &str, out: &str| {
+        pki.device("enroll", uri).args(["--discover", "--trace", "--out"]).arg(pki.beside(out)).output().unwrap()
+    };
+    let here = enrol(server.uri(), "here");
+    expect_status(&here, 0);
+    // The root that the answer lists is the short one.
+    assert!(stderr(&here).contains("Uri-Path=est Uri-Path=sen"), "{}", stderr(&here));
+
+    // One that only says where the other one is.
+    let public = server.uri().to_owned();
+    configure(&pki, "# [est]\n", &format!("[est]\npublic = \"{public}\"\n"));
+    let pointer = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let there = enrol(pointer.uri(), "there");
+    expect_status(&there, 0);
+    assert!(stderr(&there).contains(&format!("its functions are at {public}")), "{}", stderr(&there));
+    let (_, log) = pointer.terminate();
+    assert!(!log.contains("certificate issued"), "{log}");
+    drop(server);
+
+    // A server of somebody else at that place is not trusted, whatever led there.
+    let stranger = Pki::new();
+    let place = public.trim_start_matches("coaps://").to_owned();
+    let stranger_server = stranger.serve(&["--listen", &place]);
+    let pointer = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let out = pki.beside("nowhere");
+    let refused = pki.device("enroll", pointer.uri()).args(["--discover", "--out"]).arg(&out).output().unwrap();
+    expect_status(&refused, 6);
+    assert!(!out.exists());
+    drop(stranger_server);
+    // And a label that the server does not list is told before anything is asked for.
+    let label = enrol(&format!("{}/pumps", pointer.uri()), "label");
+    expect_status(&label, 1);
+    assert!(stderr(&label).contains("no place of enrolment with the label pumps"), "{}", stderr(&label));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::anchors::{configure, root, server_below, show};
+use crate::anchors::{configure, disown_server, made};
 use crate::common::{Pki, Serving, expect_status, muster, stderr, stdout};
 use crate::enrolment::{same_key, verify_with_openssl};
 
@@ -60,6 +60,7 @@ fn a_due_certificate_is_renewed_and_the_old_pair_is_kept() {
     expect_status(&dry, 0);
     assert_eq!((json(&dry)["renewed"].as_bool(), json(&dry)["would_use"].as_str()), (Some(false), Some("sren")));
     assert_eq!(contents(&dir), old);
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 3, "a dry run writes nothing, not even a lock");
 
     let first = renew(&dir, server.uri()).args(["--force", "--json"]).output().unwrap();
     expect_status(&first, 0);
@@ -93,11 +94,8 @@ fn a_new_device_enrols_first_and_its_anchors_replace_trust() {
     assert_eq!(json(&first)["function"], "sen");
     verify_with_openssl(&pki, &dir.join("device.pem"));
     // From now on the anchors are those of /crts, and no other CA counts, whatever --trust says.
-    root(&pki, "outside");
-    server_below(&pki, "outside", "stranger");
     drop(server);
-    show(&pki, "server", "stranger");
-    configure(&pki, "# trust = [\"other/root.pem\"]", "trust = [\"outside.pem\"]");
+    disown_server(&pki);
     let server = pki.serve(&["--listen", "127.0.0.1:0"]);
     let again = renew(&dir, server.uri()).arg("--trust").arg(pki.path("outside.pem")).arg("--force").output().unwrap();
     expect_status(&again, 6);
@@ -107,10 +105,7 @@ fn a_new_device_enrols_first_and_its_anchors_replace_trust() {
 #[test]
 fn new_anchors_that_do_not_authenticate_their_server_leave_a_way_back() {
     let pki = Pki::new();
-    root(&pki, "outside");
-    server_below(&pki, "outside", "stranger");
-    show(&pki, "server", "stranger");
-    configure(&pki, "# trust = [\"other/root.pem\"]", "trust = [\"outside.pem\"]");
+    disown_server(&pki);
     let server = pki.serve(&["--listen", "127.0.0.1:0"]);
     let dir = pki.path("device");
     std::fs::copy(pki.path("outside.pem"), dir.join("anchors.pem")).unwrap();
@@ -165,7 +160,7 @@ fn an_expired_certificate_is_replaced_by_the_idevid_without_being_shown() {
     let server = pki.serve(&["--listen", "127.0.0.1:0"]);
     let dir = enrolled(&pki, &server, "device");
     // An expired certificate for the same key, which no server would take.
-    let made = |arguments: &str| crate::anchors::made(&pki, arguments);
+    let made = |arguments: &str| made(&pki, arguments);
     let [key, pem] = ["device.key", "device.pem"].map(|name| dir.join(name).display().to_string());
     made(&format!("req -new -key {key} -subj /CN=device-000001 -out expired.csr"));
     let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nserial=number\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n\
@@ -252,6 +247,115 @@ fn what_cannot_be_written_changes_nothing() {
         1,
         "the first enrolment; nothing was asked for without a place for it: {log}"
     );
+}
+
+/// "Clients SHOULD request an up-to-date response before stored information has expired" (RFC 7030 §4.1.2).
+#[test]
+fn ca_certificates_are_fetched_before_one_of_them_expires_although_nothing_else_is_due() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = enrolled(&pki, &server, "device");
+    let listed = read(&dir.join("anchors.pem"));
+    // A CA certificate at the end of its life, which the server does not list any more.
+    made(&pki, "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out aged.key");
+    made(&pki, "req -new -key aged.key -subj /CN=aged -out aged.csr");
+    let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nserial=number\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n\
+                  x509_extensions=e\n[p]\ncommonName=supplied\n[e]\nbasicConstraints=critical,CA:TRUE\n\
+                  keyUsage=critical,keyCertSign,cRLSign\n";
+    for (name, text) in [("aged.cnf", config), ("index.txt", ""), ("number", "1234567890\n")] {
+        std::fs::write(pki.path(name), text).unwrap();
+    }
+    let date = |when: &str| {
+        let output = Command::new("date").args(["-u", "-d", when, "+%Y%m%d%H%M%SZ"]).output().unwrap();
+        stdout(&output).trim().to_owned()
+    };
+    let (begin, end) = (date("-900 days"), date("+20 days"));
+    made(
+        &pki,
+        &format!(
+            "ca -batch -notext -selfsign -config aged.cnf -keyfile aged.key -startdate {begin} -enddate {end} -in aged.csr \
+             -out aged.pem"
+        ),
+    );
+    std::fs::write(dir.join("anchors.pem"), [&listed[..], &read(&pki.path("aged.pem"))].concat()).unwrap();
+    let with_aged = contents(&dir);
+
+    let dry = renew(&dir, server.uri()).args(["--dry-run", "--own-schedule"]).output().unwrap();
+    expect_status(&dry, 0);
+    assert!(stderr(&dry).contains("/crts would be asked"), "{}", stderr(&dry));
+    assert_eq!(contents(&dir), with_aged);
+
+    let look = renew(&dir, server.uri()).args(["--own-schedule", "--json"]).output().unwrap();
+    expect_status(&look, 0);
+    assert_eq!((&json(&look)["renewed"], &json(&look)["anchors_fetched"]), (&false.into(), &true.into()));
+    assert_eq!(read(&dir.join("anchors.pem")), listed);
+    assert_eq!(read(&dir.join("anchors.pem.previous")), with_aged[2].1);
+    assert_eq!(contents(&dir)[..2], with_aged[..2], "the device's own certificate is not due");
+    let again = renew(&dir, server.uri()).args(["--own-schedule", "--json"]).output().unwrap();
+    assert_eq!(json(&again)["anchors_fetched"], false);
+
+    // A server that does not answer changes nothing, and is asked again the next day.
+    std::fs::write(dir.join("anchors.pem"), &with_aged[2].1).unwrap();
+    std::fs::remove_file(dir.join("anchors.json")).unwrap();
+    drop(server);
+    let silent = renew(&dir, "coaps://127.0.0.1:9").arg("--own-schedule").output().unwrap();
+    expect_status(&silent, 0);
+    assert!(stderr(&silent).contains("/crts was not fetched"), "{}", stderr(&silent));
+    assert_eq!(contents(&dir), with_aged);
+    let quiet = renew(&dir, "coaps://127.0.0.1:9").arg("--own-schedule").output().unwrap();
+    assert!(!stderr(&quiet).contains("/crts"), "{}", stderr(&quiet));
+}
+
+/// What a renewal has left in its folder, from its first step to its last one.
+fn progress(dir: &Path, old: &Path) -> usize {
+    let names: Vec<_> = std::fs::read_dir(dir).unwrap().flatten().map(|it| it.path()).collect();
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    let staged = names.iter().find(|path| name(path).starts_with(".muster-") && path.is_dir());
+    let generations = names.iter().filter(|path| name(path).starts_with("identity.")).count();
+    let current = std::fs::read_link(dir.join("current")).unwrap_or_default();
+    let is_new = !current.as_os_str().is_empty() && current != old;
+    match staged {
+        _ if is_new => 5,
+        _ if std::fs::read_link(dir.join("previous")).is_ok_and(|previous| previous == old) => 4,
+        _ if generations > 2 => 3,
+        Some(staged) if staged.join("device.pem").exists() => 2,
+        Some(_) => 1,
+        None => 0,
+    }
+}
+
+#[test]
+fn a_renewal_that_is_killed_at_any_step_leaves_a_pair_that_works() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let dir = enrolled(&pki, &server, "device");
+    // From the links that renewals make: two generations.
+    for _ in 0..2 {
+        expect_status(&renew(&dir, server.uri()).arg("--force").output().unwrap(), 0);
+    }
+    let mut killed_at = [0_u32; 6];
+    for step in [1, 2, 3, 4, 5].into_iter().cycle().take(15) {
+        let old = std::fs::read_link(dir.join("current")).unwrap();
+        let mut command = renew(&dir, server.uri());
+        command.arg("--force").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        while progress(&dir, &old) < step && child.try_wait().unwrap().is_none() {}
+        // SIGKILL: nothing of the process runs after it.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed_at[progress(&dir, &old)] += 1;
+        same_key(&dir.join("device.pem"), &dir.join("device.key"));
+        verify_with_openssl(&pki, &dir.join("device.pem"));
+        // What is there renews, by itself.
+        let next = renew(&dir, server.uri()).args(["--force", "--json"]).output().unwrap();
+        expect_status(&next, 0);
+        assert_eq!(json(&next)["function"], "sren", "killed at step {step}: {}", stderr(&next));
+        let hidden = std::fs::read_dir(&dir).unwrap().flatten();
+        let hidden = hidden.filter(|it| it.file_name().to_string_lossy().starts_with(".muster-")).count();
+        assert_eq!(hidden, 0, "what the killed process left is removed");
+    }
+    assert!(killed_at[1] > 0, "some were killed before the answer: {killed_at:?}");
+    assert!(killed_at[1..].iter().filter(|count| **count > 0).count() > 1, "at several steps: {killed_at:?}");
 }
 
 #[test]
