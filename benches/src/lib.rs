@@ -1,16 +1,22 @@
-//! The server's side of an enrolment, which the benchmarks measure alone.
+//! Both sides of an enrolment, each of which the benchmarks measure alone.
 //!
-//! A real device and a real server, both deterministic, enrol once, and every datagram of the device is recorded. A fresh server from the same seed then
-//! receives those datagrams again: it draws the same randomness, so that the recorded handshake still matches. The measurement covers the server and its
-//! authority, without a client, a link or a socket.
+//! A real device and a real server, both deterministic, enrol once, and every datagram is recorded. A fresh server from the same seed then receives the
+//! device's datagrams again: it draws the same randomness, so that the recorded handshake still matches. The measurement covers the server and its
+//! authority, without a client, a link or a socket. A fresh device receives the server's datagrams in the same way.
 //!
 //! The floor of an enrolment is measured by a separate program, `src/bin/floor.rs`.
 
+mod coap_message;
+mod device;
+mod drag;
 mod ledger_batch;
 mod ledger_rows;
 mod recording;
 mod shard;
 
+pub use coap_message::CoapMessages;
+pub use device::ClientReplay;
+pub use drag::{Drag, Step};
 pub use ledger_batch::LedgerBatch;
 pub use ledger_rows::{Fleet, IssuanceRows};
 pub use recording::{Case, Recording};

@@ -1,14 +1,12 @@
-//! One enrolment by a real device, with every datagram recorded.
+//! One enrolment by a real device at a real server, with every datagram of both recorded.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use coap::BlockSize;
 use dtls::Suite;
-use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Now, Operation, ServerVerifier};
-use rustls_pki_types::ServerName;
-use sim::{DerivedRandom, TestCa, VirtualClock};
+use est::Now;
+use sim::VirtualClock;
 
+use crate::device::{ClientReplay, DeviceSpec};
 use crate::shard::{Issuance, Replay, Shard};
 
 /// The parameters of an enrolment.
@@ -20,14 +18,28 @@ pub struct Case {
     pub block: usize,
 }
 
+impl Case {
+    /// What the benchmarks, the counts and the floor measure, by the name that `cargo xtask bench` reads.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("ccm8_64", Self { suite: Suite::EcdheEcdsaAes128Ccm8, block: 64 }),
+        ("ccm8_512", Self { suite: Suite::EcdheEcdsaAes128Ccm8, block: 512 }),
+        ("gcm_64", Self { suite: Suite::EcdheEcdsaAes128GcmSha256, block: 64 }),
+        ("gcm_512", Self { suite: Suite::EcdheEcdsaAes128GcmSha256, block: 512 }),
+    ];
+}
+
 /// The recorded enrolment.
 pub struct Recording {
-    ca: TestCa,
     now: Now,
+    device: DeviceSpec,
     /// The device's datagrams, in order: the handshake, GET /crts, POST /sen.
     datagrams: Vec<Vec<u8>>,
     /// The number of datagrams in the handshake.
     handshake: usize,
+    /// The server's datagrams, in the order in which the device received them.
+    answers: Vec<Vec<u8>>,
+    /// The number of them in the handshake.
+    handshake_answers: usize,
     certificate: Vec<u8>,
 }
 
@@ -40,8 +52,19 @@ impl Recording {
     pub fn new(case: Case) -> Self {
         let now = VirtualClock::start().now();
         let ca = Shard::ca();
-        let mut recording = Self { now, datagrams: Vec::new(), handshake: 0, certificate: Vec::new(), ca };
-        recording.enrol(case);
+        // The server's certificate is made before the device's, as in every replay: both draw from one stream.
+        let shard = Shard::new(&ca, now);
+        let device = DeviceSpec::new(&ca, case, now);
+        let mut recording = Self {
+            now,
+            device,
+            datagrams: Vec::new(),
+            handshake: 0,
+            answers: Vec::new(),
+            handshake_answers: 0,
+            certificate: Vec::new(),
+        };
+        recording.enrol(shard);
         assert!(recording.handshake > 0 && !recording.certificate.is_empty(), "the enrolment failed");
         recording
     }
@@ -58,10 +81,28 @@ impl Recording {
         Replay::new(Shard::new(&Shard::ca(), self.now), self.datagrams.clone())
     }
 
+    /// The server's side of what follows the handshake: GET /crts and POST /sen.
+    #[must_use]
+    pub fn requests(&self) -> Replay {
+        self.handshake().run().then(self.datagrams[self.handshake..].to_vec())
+    }
+
     /// The authority's part, from CSR to certificate.
     #[must_use]
     pub fn issuance(&self) -> Issuance {
         self.enrolment().into_issuance()
+    }
+
+    /// The client's side of the handshake.
+    #[must_use]
+    pub fn client_handshake(&self) -> ClientReplay {
+        ClientReplay::new(self.device.device(), self.answers[..self.handshake_answers].to_vec())
+    }
+
+    /// The client's side of the whole enrolment.
+    #[must_use]
+    pub fn client_enrolment(&self) -> ClientReplay {
+        ClientReplay::new(self.device.device(), self.answers.clone())
     }
 
     /// What the device received.
@@ -70,63 +111,25 @@ impl Recording {
         &self.certificate
     }
 
-    fn enrol(&mut self, case: Case) {
-        // The server's certificate is made before the device's, as in every replay: both draw from one stream.
-        let mut shard = Shard::new(&self.ca, self.now);
-        let mut device = RecordedDevice::new(&self.ca, case, self.now);
+    fn enrol(&mut self, mut shard: Shard) {
+        let mut device = self.device.device();
         let mut answers: VecDeque<Vec<u8>> = VecDeque::new();
         loop {
-            while let Some(bytes) = device.client.poll_transmit() {
+            while let Some(bytes) = device.poll_transmit() {
                 self.datagrams.push(bytes.to_vec());
                 let mut sent = bytes.to_vec();
                 shard.handle(&mut sent, |answer| answers.push_back(answer.to_vec()));
             }
             // No datagram is lost or late here: if no answer is in flight, the device has finished.
-            let Some(mut answer) = answers.pop_front() else { return };
-            device.client.handle_datagram(self.now, &mut answer);
-            while let Some(event) = device.client.poll_event() {
-                self.follow(&mut device, event);
+            let Some(mut answer) = answers.pop_front() else { break };
+            self.answers.push(answer.clone());
+            let was_connected = device.is_connected;
+            device.handle(&mut answer);
+            if device.is_connected && !was_connected {
+                (self.handshake, self.handshake_answers) = (self.datagrams.len(), self.answers.len());
             }
         }
-    }
-
-    fn follow(&mut self, device: &mut RecordedDevice, event: ClientEvent) {
-        match event {
-            ClientEvent::Connected { .. } => {
-                self.handshake = self.datagrams.len();
-                device.client.start(self.now, Operation::CaCertificates).expect("an association without a request");
-            }
-            ClientEvent::Done(Answer::Certificate(certificate)) => self.certificate = certificate,
-            ClientEvent::Done(_) => {
-                let csr = std::mem::take(&mut device.csr);
-                device.client.start(self.now, Operation::Enroll { csr }).expect("an association without a request");
-            }
-            ClientEvent::Failed(failure) => panic!("the recorded enrolment failed: {failure:?}"),
-            ClientEvent::Acknowledged
-            | ClientEvent::Reconnected { .. }
-            | ClientEvent::Again { .. }
-            | ClientEvent::Closed(_) => {}
-        }
-    }
-}
-
-struct RecordedDevice {
-    client: Client,
-    csr: Vec<u8>,
-}
-
-impl RecordedDevice {
-    fn new(ca: &TestCa, case: Case, now: Now) -> Self {
-        let random = Arc::new(DerivedRandom::new(1, "device"));
-        let identity = ca.device(1);
-        let csr = ca.request(identity.certificate.subject()).csr;
-        let name = ServerName::try_from(sim::trust::SERVER_NAME).expect("a DNS name");
-        let verifier = ServerVerifier::new(vec![Arc::clone(ca.root())], name).expect("the root is an anchor");
-        let mut dtls = DtlsConfig::new(Some(identity.for_dtls(&random)), Arc::new(verifier));
-        dtls.suites = vec![case.suite];
-        let block = BlockSize::from_bytes(case.block).expect("a size that RFC 7959 has");
-        let asks = ClientConfig { anchor_update: est::AnchorUpdate::Ignore, block, ..ClientConfig::default() };
-        Self { client: Client::new(Arc::new(asks), Arc::new(dtls), random, now), csr }
+        self.certificate = device.certificate.unwrap_or_default();
     }
 }
 
@@ -142,6 +145,24 @@ mod tests {
         let (first, second) = (recording.enrolment().run(), recording.enrolment().run());
         assert_eq!((first.datagrams_sent, first.bytes_sent), (second.datagrams_sent, second.bytes_sent));
         assert!(first.datagrams_sent > recording.handshake().run().datagrams_sent);
+    }
+
+    #[test]
+    fn a_fresh_device_accepts_the_recorded_answers_and_has_the_certificate() {
+        let recording = Recording::new(CASE);
+        let replayed = recording.client_enrolment().run();
+        assert_eq!(replayed.certificate(), Some(recording.certificate()));
+        assert_eq!(replayed.datagrams_sent, recording.datagrams.len());
+        assert_eq!(recording.client_handshake().run().certificate(), None);
+    }
+
+    #[test]
+    fn the_requests_are_what_the_enrolment_has_beside_its_handshake() {
+        let recording = Recording::new(CASE);
+        let sent = |replay: Replay| replay.run().datagrams_sent;
+        let handshake = sent(recording.handshake());
+        assert_eq!(sent(recording.requests()), sent(recording.enrolment()));
+        assert_eq!(sent(recording.enrolment()) - handshake, recording.answers.len() - handshake);
     }
 
     #[test]

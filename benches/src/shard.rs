@@ -9,6 +9,8 @@ use est::{JobId, Now, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
 use sim::{DerivedRandom, TestCa};
 
+use crate::drag::{Drag, Step};
+
 /// The seed of all randomness in a benchmark.
 const SEED: u64 = 9148;
 /// Rows of the ledger: each benchmark issues once.
@@ -20,6 +22,7 @@ pub(crate) struct Shard {
     authority: Arc<dyn Authority<JobId>>,
     finished: Arc<Collected<JobId>>,
     now: Now,
+    drag: Drag,
 }
 
 impl Shard {
@@ -41,12 +44,13 @@ impl Shard {
         let spec = ServerSpec::new(identity, cookie, vec![ca.profile(|_| ())]);
         let config = ServerConfig::new(spec).expect("the defaults are a configuration");
         let server = Server::new(0, Arc::new(config), random);
-        Self { server, authority: Arc::new(authority), finished: Arc::default(), now }
+        Self { server, authority: Arc::new(authority), finished: Arc::default(), now, drag: Drag::of(Step::Issuance) }
     }
 
     /// Takes a datagram of the device and does all work that follows; answers go to `answer`. Jobs go to the authority immediately.
     pub(crate) fn handle(&mut self, datagram: &mut [u8], mut answer: impl FnMut(&[u8])) {
         if let Some((id, job)) = self.handle_until_job(datagram, &mut answer) {
+            self.drag.pull();
             Arc::clone(&self.authority).submit(
                 self.now.utc,
                 vec![(id, job)],
@@ -90,6 +94,7 @@ fn device_path() -> Path {
 pub struct Replay {
     shard: Shard,
     datagrams: Vec<Vec<u8>>,
+    drag: Drag,
     /// The number of datagrams that the server sent.
     pub datagrams_sent: usize,
     /// Their bytes of UDP payload.
@@ -98,13 +103,14 @@ pub struct Replay {
 
 impl Replay {
     pub(crate) fn new(shard: Shard, datagrams: Vec<Vec<u8>>) -> Self {
-        Self { shard, datagrams, datagrams_sent: 0, bytes_sent: 0 }
+        Self { shard, datagrams, drag: Drag::of(Step::ServerHandshake), datagrams_sent: 0, bytes_sent: 0 }
     }
 
     /// Replays the device. Returns `self`, so that the measurement does not include dropping it.
     #[must_use]
     pub fn run(mut self) -> Self {
-        let (mut datagrams_sent, mut bytes_sent) = (0, 0);
+        let (mut datagrams_sent, mut bytes_sent) = (self.datagrams_sent, self.bytes_sent);
+        self.drag.pull();
         for datagram in &mut self.datagrams {
             self.shard.handle(datagram, |bytes| {
                 datagrams_sent += 1;
@@ -112,6 +118,11 @@ impl Replay {
             });
         }
         Self { datagrams_sent, bytes_sent, ..self }
+    }
+
+    /// The same shard, and what the device sends next. Only the handshake is slowed down.
+    pub(crate) fn then(self, datagrams: Vec<Vec<u8>>) -> Self {
+        Self { datagrams, drag: Drag::default(), ..self }
     }
 
     /// Replays the device up to its request, and stops before the authority receives it.
@@ -138,6 +149,7 @@ impl Issuance {
     /// From the CSR to the certificate in the ledger.
     #[must_use]
     pub fn run(mut self) -> Self {
+        self.shard.drag.pull();
         let work = self.work.take().into_iter().collect();
         Arc::clone(&self.shard.authority).submit(
             self.shard.now.utc,

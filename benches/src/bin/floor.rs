@@ -19,7 +19,6 @@ use benches::{Case, Recording, Replay};
 use ccm::aead::AeadInOut;
 use ccm::consts::{U8, U12};
 use ccm::{Ccm, KeyInit};
-use dtls::Suite;
 use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
@@ -33,13 +32,6 @@ const RUNS_PER_BATCH: usize = 10;
 const RECORD_BYTES: usize = 100;
 /// Handshake messages that the transcript covers, with an IDevID and a server certificate of about 450 bytes each.
 const TRANSCRIPT_BYTES: usize = 1700;
-/// These names must match those that `cargo xtask bench e2e` reads.
-const CASES: &[(&str, Case)] = &[
-    ("ccm8_64", Case { suite: Suite::EcdheEcdsaAes128Ccm8, block: 64 }),
-    ("ccm8_512", Case { suite: Suite::EcdheEcdsaAes128Ccm8, block: 512 }),
-    ("gcm_64", Case { suite: Suite::EcdheEcdsaAes128GcmSha256, block: 64 }),
-    ("gcm_512", Case { suite: Suite::EcdheEcdsaAes128GcmSha256, block: 512 }),
-];
 /// The input of a cookie: address and hello.
 const COOKIE_INPUT_BYTES: usize = 120;
 
@@ -49,8 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let public_key = PublicKeyTimes::measure(&random)?;
     let symmetric = SymmetricTimes::measure()?;
     let mut engine = serde_json::Map::new();
-    for (name, case) in CASES {
-        engine.insert((*name).to_owned(), engine_time(*case)?.into());
+    for (name, case) in Case::ALL {
+        engine.insert(name.to_owned(), engine_time(case)?.into());
     }
     let floor = serde_json::json!({
         "sign_us": public_key.sign,
