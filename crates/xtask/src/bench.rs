@@ -4,14 +4,23 @@
 //! ratio to the unavoidable arithmetic, measured in the same run.
 
 mod attacks;
+mod baselines;
 mod callgrind;
 mod counts;
+mod drag;
 mod e2e;
 pub(crate) mod facts;
+mod figures;
+mod gate;
 mod hello;
+mod history;
 mod ledger;
 mod median;
 mod overload;
+mod movers;
+mod profiles;
+mod report;
+mod syscalls;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -20,10 +29,17 @@ use crate::process::Daemon;
 
 #[derive(Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Count instructions and compare them with the committed baselines; fails if a count grew by more than 1 %
+    /// Count instructions, allocations, datagrams and bytes. Fails if instructions grew by more than 0.2 % or their noise over the
+    /// committed baselines, if anything grew by more than 2 % over the last release, or if there is one allocation, datagram or byte more
     Gate,
-    /// Count instructions and write them as the new baselines; prints the differences for the commit message
+    /// Count and write the new baselines; prints the differences for the commit message. The line of the last release stays
     Bless,
+    /// Draw the line of a new version at the committed baselines; refused while the workspace has the version of the line
+    Release,
+    /// Slow down one step after the other by 2 % of its own count: the gate must notice each. Kept in benches/runs/drag.txt
+    Drag,
+    /// Count the server's system calls for one enrolment alone
+    Syscalls,
     /// Count instructions and show where they are spent: our crates, the libraries, the allocator
     Breakdown,
     /// Count instructions of a commit and of this tree, and list the functions outside cryptography whose counts differ
@@ -31,6 +47,17 @@ pub(crate) enum BenchCommand {
         /// The commit to compare with
         commit: String,
     },
+    /// Append the figures of this commit to benches/history.jsonl
+    Record(history::RecordOptions),
+    /// Compare the recorded figures of two commits: better, worse or noise for each; fails if one is worse
+    Compare {
+        /// The earlier commit
+        then: String,
+        /// The later commit
+        now: String,
+    },
+    /// Draw the history as one HTML page with a chart for each figure
+    Report(report::ReportOptions),
     /// Measure the arithmetic of one enrolment with the primitives that Muster uses
     Floor,
     /// Run server and load generator as processes: the server's CPU per enrolment relative to the floor of the same
@@ -46,10 +73,19 @@ pub(crate) enum BenchCommand {
 
 pub(crate) fn run(command: &BenchCommand) -> Result<()> {
     match command {
-        BenchCommand::Gate => counts::gate(),
-        BenchCommand::Bless => counts::bless(),
-        BenchCommand::Breakdown => counts::breakdown(),
-        BenchCommand::Growth { commit } => counts::growth(commit),
+        BenchCommand::Gate => gate::gate(),
+        BenchCommand::Bless => gate::bless(),
+        BenchCommand::Release => baselines::release(),
+        BenchCommand::Drag => drag::run(),
+        BenchCommand::Syscalls => {
+            syscalls::report();
+            Ok(())
+        }
+        BenchCommand::Breakdown => movers::breakdown(),
+        BenchCommand::Growth { commit } => movers::growth(commit),
+        BenchCommand::Record(options) => history::record(options),
+        BenchCommand::Compare { then, now } => history::compare(then, now),
+        BenchCommand::Report(options) => report::run(options),
         BenchCommand::Floor => e2e::print_floor(),
         BenchCommand::E2e(options) => e2e::run(options),
         BenchCommand::Ledger(options) => ledger::run(options),
@@ -60,10 +96,11 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
 
 /// Runs the part of `cargo xtask check`.
 pub(crate) fn gate() -> Result<()> {
-    counts::gate()
+    syscalls::report();
+    gate::gate()
 }
 
 /// Builds what the part `gate` runs, in the background, at the lowest priority.
 pub(crate) fn build_gate_aside() -> Result<Daemon> {
-    counts::build_aside()
+    profiles::build_aside()
 }

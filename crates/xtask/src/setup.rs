@@ -30,6 +30,7 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("nftables", "loses datagrams in the kernel, between two namespaces"),
     ("prometheus", "scrapes a server under load for the dashboard; promtool tests the rules"),
     ("valgrind", "instruction counts"),
+    ("strace", "system calls of an enrolment"),
     ("libc6-dbg", "symbols of the C library, without which valgrind does not start"),
     ("python3-venv", "the environment of what comes from PyPI"),
 ];

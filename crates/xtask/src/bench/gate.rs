@@ -1,0 +1,216 @@
+//! `cargo xtask bench gate`: counts of this tree against the committed baselines, the parent commit and the last release.
+//!
+//! A count is compared with the committed baseline if valgrind, rustc, C library and CPU features are those of the baseline. If they differ, the old
+//! counts cannot be compared: the parent commit is counted in the same run and replaces the baseline. So is the release where its facts differ.
+
+use anyhow::{Result, bail, ensure};
+
+use super::baselines::{self, Baselines, Release};
+use super::counts;
+use super::facts::CountingFacts;
+use super::figures::{self, Compared, FigureKind, Figures, Line};
+use super::movers;
+use super::profiles::{BenchTree, at_commit, git, parent};
+use crate::tree;
+
+/// The line of `check` names this one.
+const SHOWN_CASE: &str = "whole_enrolment.ccm8_512";
+
+/// Fails if a figure grew.
+pub(super) fn gate() -> Result<()> {
+    let reference = reference()?;
+    let release = Release::committed()?;
+    if has_history() {
+        release.ensure_unmoved_since(parent()?)?;
+    }
+    let released = released(&release)?;
+    let now = count(&BenchTree::here(), &[(&reference, Line::Parent), (&released, Line::Release)])?;
+    let since_parent = figures::compare(&reference, &now);
+    let since_release = figures::compare(&released, &now);
+    print_table(&since_parent, &released);
+    let grown = grown(&since_parent, Line::Parent);
+    let cumulative = self::grown(&since_release, Line::Release);
+    if !grown.is_empty() || !cumulative.is_empty() {
+        // Which functions moved is worth a build of the parent; that it cannot be built is not the fault to report.
+        if let Err(error) = movers::print(parent()?, &[grown.clone(), cumulative.clone()].concat()) {
+            println!("   the functions that moved are not known: {error:#}");
+        }
+    }
+    print_lines(&now)?;
+    if !cumulative.is_empty() {
+        bail!(
+            "more than 2 % above the line of version {} (commit {}), which `bless` does not move: {}",
+            release.version,
+            release.commit,
+            named(&cumulative)
+        );
+    }
+    if !grown.is_empty() {
+        bail!("grew: {}. If intended, run `cargo xtask bench bless` and commit it with the reason", named(&grown));
+    }
+    let gone = |then: &Figures| then.keys().filter(|name| !now.contains_key(*name)).cloned().collect::<Vec<_>>();
+    let missing = [gone(&reference), gone(&released)].concat();
+    ensure!(missing.is_empty(), "figures are missing: {missing:?}; if intended, run `cargo xtask bench bless`");
+    Ok(())
+}
+
+/// Makes the current counts the baseline, and prints the differences for the commit message.
+pub(super) fn bless() -> Result<()> {
+    let before = Baselines::committed().map(|baselines| baselines.figures()).unwrap_or_default();
+    let now = Baselines::measure(&BenchTree::here())?;
+    now.write()?;
+    println!("For the commit message:\n");
+    let released = Release::committed().map(|release| release.figures()).unwrap_or_default();
+    print_table(&figures::compare(&before, &now.figures()), &released);
+    let cumulative = grown(&figures::compare(&released, &now.figures()), Line::Release);
+    if !cumulative.is_empty() {
+        println!(
+            "   more than 2 % above the line of the last release, so that the gate stays red: {}",
+            named(&cumulative)
+        );
+    }
+    Ok(())
+}
+
+/// Counts a tree, again where something has grown over a line.
+pub(super) fn count(tree: &BenchTree, lines: &[(&Figures, Line)]) -> Result<Figures> {
+    let enrolments = baselines::enrolments(tree)?;
+    let figures_of = |instructions: &counts::Counts| figures::counted(instructions, &enrolments);
+    let has_grown = |instructions: &counts::Counts| {
+        let now = figures_of(instructions);
+        let over = |(then, line): &(&Figures, Line)| {
+            figures::compare(then, &now).iter().any(|it| it.kind().is_instructions() && it.has_grown(*line))
+        };
+        lines.iter().any(over)
+    };
+    let instructions = counts::once_or_until_settled(tree, has_grown)?;
+    Ok(figures_of(&instructions))
+}
+
+/// The committed baselines, or what the parent counts here if the facts differ.
+fn reference() -> Result<Figures> {
+    let committed = Baselines::committed()?;
+    let differences = CountingFacts::here().differences(&committed.facts);
+    if differences.is_empty() {
+        return Ok(committed.figures());
+    }
+    println!(
+        "   the baselines come from another environment ({}): comparing with the parent commit instead",
+        differences.join("; ")
+    );
+    measured_at(parent()?)
+}
+
+/// The line of the release, or what its commit counts here if the facts differ.
+fn released(release: &Release) -> Result<Figures> {
+    let differences = CountingFacts::here().differences(&release.facts);
+    if differences.is_empty() {
+        return Ok(release.figures());
+    }
+    println!("   the line of the release comes from another environment ({})", differences.join("; "));
+    // What is counted once for these facts does not change: the line stays.
+    let facts = serde_json::to_string(&CountingFacts::here())?;
+    let cache = tree::target().join(format!("release-counted/{}.json", release.commit));
+    let cached = std::fs::read_to_string(&cache).ok().and_then(|text| serde_json::from_str(&text).ok());
+    if let Some((_, figures)) = cached.filter(|(of, _): &(String, Figures)| *of == facts) {
+        return Ok(figures);
+    }
+    let figures = measured_at(&release.commit)?;
+    tree::write(&cache, &serde_json::to_string(&(facts, &figures))?)?;
+    Ok(figures)
+}
+
+/// The figures of a commit, counted here; empty where it has no benchmarks.
+fn measured_at(commit: &str) -> Result<Figures> {
+    if baselines::file_at(commit, "benches/benches/instructions.rs")?.is_none() {
+        println!("   {commit} does not have these benchmarks: the figures are not compared");
+        return Ok(Figures::new());
+    }
+    at_commit(commit, |tree| Ok(Baselines::measure(tree)?.figures()))
+}
+
+/// Whether the parent commit is in this repository: it may be a shallow clone.
+fn has_history() -> bool {
+    parent().is_ok_and(|parent| git("cat-file -e").arg(parent).output().is_ok_and(|ended| ended.status.success()))
+}
+
+fn grown(compared: &[Compared], line: Line) -> Vec<Compared> {
+    compared.iter().filter(|it| it.has_grown(line)).cloned().collect()
+}
+
+fn named(compared: &[Compared]) -> String {
+    compared.iter().map(|it| format!("{} {}", it.name, change(it))).collect::<Vec<_>>().join(", ")
+}
+
+/// Prints the figures, with the change against the baseline and the line of the release.
+fn print_table(compared: &[Compared], released: &Figures) {
+    println!("   {:<46} {:>12} {:>10} {:>14}", "figure", "now", "baseline", "last release");
+    for it in compared {
+        let since = Compared { then: released.get(&it.name).copied(), ..it.clone() };
+        println!("   {:<46} {:>12} {:>10} {:>14}", it.name, it.now.value, change(it), change(&since));
+    }
+}
+
+/// Prints three lines: instructions, allocations and datagrams against the parent commit.
+fn print_lines(now: &Figures) -> Result<()> {
+    let parent = if has_history() { Baselines::of_commit(parent()?)? } else { None };
+    // Counts of the parent from another environment were compared above, by counting it here.
+    let comparable = parent.filter(|parent| CountingFacts::here().differences(&parent.facts).is_empty());
+    let then = comparable.map_or_else(Figures::new, |parent| parent.figures());
+    for line in lines(&figures::compare(&then, now)) {
+        println!("   {line}");
+    }
+    Ok(())
+}
+
+fn lines(compared: &[Compared]) -> [String; 3] {
+    let line = |what: &str, kinds: &[FigureKind]| {
+        let of_kind: Vec<&Compared> = compared.iter().filter(|it| kinds.contains(&it.kind())).collect();
+        let moved = of_kind.iter().filter(|it| it.then.is_some() && it.percent() != 0.0).count();
+        let most = of_kind.iter().max_by(|one, other| one.percent().abs().total_cmp(&other.percent().abs()));
+        let most = most.filter(|it| it.percent() != 0.0);
+        let most = most.map_or("none moved".to_owned(), |it| format!("{moved} moved, most {} {}", it.name, change(it)));
+        let case = SHOWN_CASE.split_once('.').map_or("", |(_, case)| case);
+        let shown = of_kind
+            .iter()
+            .filter(|it| it.name.ends_with(SHOWN_CASE) || { !it.kind().is_instructions() && it.name.ends_with(case) });
+        let shown: Vec<String> = shown.map(|it| format!("{} {} ({})", it.name, it.now.value, change(it))).collect();
+        format!("{what} against the parent: {most}; {}", shown.join(", "))
+    };
+    [
+        line("instructions", &[FigureKind::Instructions, FigureKind::OutsideCryptography]),
+        line("allocations", &[FigureKind::Allocations]),
+        line("datagrams", &[FigureKind::Datagrams, FigureKind::Bytes]),
+    ]
+}
+
+pub(super) fn change(it: &Compared) -> String {
+    match it.then {
+        None => "new".to_owned(),
+        Some(_) if it.kind().is_instructions() => format!("{:+.2} %", it.percent()),
+        Some(then) => format!("{:+}", it.now.value - then.value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::figures::Figure;
+
+    #[test]
+    fn check_says_in_three_lines_what_moved() {
+        let figure = |value| Figure { value, noise: 0.0 };
+        let of = |instructions, up| {
+            Figures::from([
+                (format!("instructions/{SHOWN_CASE}"), figure(instructions)),
+                ("allocations/server.ccm8_512".to_owned(), figure(15.0)),
+                ("datagrams/up.ccm8_512".to_owned(), figure(up)),
+            ])
+        };
+        let [instructions, allocations, datagrams] = lines(&figures::compare(&of(1000.0, 7.0), &of(1001.0, 8.0)));
+        assert!(instructions.starts_with("instructions against the parent: 1 moved, most"), "{instructions}");
+        assert!(instructions.contains("1001 (+0.10 %)"), "{instructions}");
+        assert!(allocations.contains("none moved; allocations/server.ccm8_512 15 (+0)"), "{allocations}");
+        assert!(datagrams.contains("datagrams/up.ccm8_512 +1"), "{datagrams}");
+    }
+}

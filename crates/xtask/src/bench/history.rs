@@ -1,0 +1,264 @@
+//! The history of the figures: one line of JSON a commit in `benches/history.jsonl`, and how two commits compare.
+//!
+//! ```text
+//! {"schema":"muster-history/1","commit":"<12 hex>","at":"<time of the commit>","facts":{"valgrind":..,"rustc":..,"libc":..,"cpu_features":..,"cpu":..},
+//!  "figures":{"instructions/whole_enrolment.ccm8_512":{"value":4029947,"noise":0}, ..}}
+//! ```
+//!
+//! Less is better for every figure. `noise` is the distance between the runs of one build for counts, and half of the 95 % interval for what was
+//! measured end to end. A commit that is recorded again has the figures of its last line, beside those of its earlier lines that it does not repeat.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::baselines::Baselines;
+use super::facts::{CountingFacts, TimingFacts};
+use super::figures::{self, Compared, FigureKind, Figures};
+use super::profiles::{BenchTree, git};
+use crate::tree;
+
+pub(super) const HISTORY: &str = "benches/history.jsonl";
+const SCHEMA: &str = "muster-history/1";
+/// Counts of two builds may differ by this share without a change of ours: code moves as its neighbours do.
+const COUNT_NOISE: f64 = 0.002;
+/// A commit is named by as many digits of its hash.
+const COMMIT_DIGITS: usize = 12;
+
+#[derive(Args)]
+pub(crate) struct RecordOptions {
+    /// Take the committed baselines of every commit that changed them, instead of counting this tree
+    #[arg(long)]
+    from_baselines: bool,
+    /// A result of `bench e2e` or `bench scale` of this commit, whose ratios are recorded too
+    #[arg(long, value_name = "JSON")]
+    measured: Vec<std::path::PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct RecordedCommit {
+    schema: String,
+    pub(super) commit: String,
+    pub(super) at: String,
+    pub(super) facts: BTreeMap<String, String>,
+    pub(super) figures: Figures,
+}
+
+/// Appends the figures of this commit, or of all commits that changed the baselines.
+pub(super) fn record(options: &RecordOptions) -> Result<()> {
+    let lines = if options.from_baselines { from_baselines()? } else { vec![counted(options)?] };
+    ensure!(!lines.is_empty(), "every commit that changed the baselines is recorded already");
+    let text = lines.iter().map(|line| Ok(serde_json::to_string(line)? + "\n")).collect::<Result<String>>()?;
+    println!("   {} recorded", lines.iter().map(|line| line.commit.as_str()).collect::<Vec<_>>().join(", "));
+    tree::append(HISTORY, &text)
+}
+
+fn counted(options: &RecordOptions) -> Result<RecordedCommit> {
+    let is_clean = git("status --porcelain --untracked-files=no").expect_success()?.stdout.is_empty();
+    ensure!(is_clean, "files have changed since the last commit: the figures would not be those of a commit");
+    let mut line = RecordedCommit::of("HEAD", &CountingFacts::here(), Figures::new())?;
+    line.facts.insert("cpu".to_owned(), TimingFacts::here().cpu);
+    for file in &options.measured {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let record: serde_json::Value = serde_json::from_str(&text)?;
+        let of = record["facts"]["commit"].as_str().unwrap_or_default();
+        ensure!(of == line.commit, "{} is of {of}, not of {}", file.display(), line.commit);
+        line.figures.extend(measured(&record));
+    }
+    line.figures.extend(Baselines::measure(&BenchTree::here())?.figures());
+    Ok(line)
+}
+
+/// The figures that a record of `bench e2e` or `bench scale` offers: `figures`, by name.
+fn measured(record: &serde_json::Value) -> Figures {
+    serde_json::from_value(record["figures"].clone()).unwrap_or_default()
+}
+
+/// One line for each commit that changed the committed baselines and is not recorded.
+fn from_baselines() -> Result<Vec<RecordedCommit>> {
+    let recorded = read(&tree::read(HISTORY).unwrap_or_default())?;
+    let log = git("log --reverse --format=%H -- benches/baselines").expect_success()?.stdout;
+    let mut lines = Vec::new();
+    for commit in log.lines() {
+        let is_recorded = recorded.iter().any(|line| commit.starts_with(&line.commit));
+        // The first baselines had another form.
+        let Ok(Some(baselines)) = Baselines::of_commit(commit) else { continue };
+        if !is_recorded {
+            lines.push(RecordedCommit::of(commit, &baselines.facts, baselines.figures())?);
+        }
+    }
+    Ok(lines)
+}
+
+impl RecordedCommit {
+    fn of(commit: &str, facts: &CountingFacts, figures: Figures) -> Result<Self> {
+        let shown = git("show -s --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%H@%cd").env("TZ", "UTC0").arg(commit);
+        let shown = shown.expect_success()?.stdout;
+        let (hash, at) = shown.trim().split_once('@').context("git names no commit")?;
+        let facts = [
+            ("valgrind", &facts.valgrind),
+            ("rustc", &facts.rustc),
+            ("libc", &facts.libc),
+            ("cpu_features", &facts.cpu_features),
+        ];
+        Ok(Self {
+            schema: SCHEMA.to_owned(),
+            commit: hash.chars().take(COMMIT_DIGITS).collect(),
+            at: at.to_owned(),
+            facts: facts.map(|(name, fact)| (name.to_owned(), fact.clone())).into(),
+            figures,
+        })
+    }
+
+    /// The facts that differ and that figures of this kind depend on.
+    fn differing_facts(&self, other: &Self, kind: FigureKind) -> Vec<&str> {
+        let matters: &[&str] = match kind {
+            FigureKind::Instructions | FigureKind::OutsideCryptography => {
+                &["valgrind", "rustc", "libc", "cpu_features"]
+            }
+            FigureKind::Measured => &["cpu"],
+            _ => &[],
+        };
+        matters.iter().copied().filter(|fact| self.facts.get(*fact) != other.facts.get(*fact)).collect()
+    }
+}
+
+/// The recorded commits in the order in which they were made; several lines of one commit become one.
+pub(super) fn read(text: &str) -> Result<Vec<RecordedCommit>> {
+    let mut commits: Vec<RecordedCommit> = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line: RecordedCommit =
+            serde_json::from_str(line).with_context(|| format!("{HISTORY}:{}: not a record", number + 1))?;
+        ensure!(line.schema == SCHEMA, "{HISTORY}:{}: the schema is {}, not {SCHEMA}", number + 1, line.schema);
+        match commits.iter_mut().find(|it| it.commit == line.commit) {
+            Some(earlier) => {
+                earlier.facts.extend(line.facts);
+                earlier.figures.extend(line.figures);
+            }
+            None => commits.push(line),
+        }
+    }
+    commits.sort_by(|one, other| one.at.cmp(&other.at));
+    Ok(commits)
+}
+
+/// What a difference means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Better,
+    Worse,
+    Noise,
+    /// The facts of the machines differ: the figures say nothing about the code.
+    Incomparable,
+}
+
+/// Says for each figure whether `now` is better, worse or as `then`; an error if one is worse.
+pub(super) fn compare(then: &str, now: &str) -> Result<()> {
+    let commits = read(&tree::read(HISTORY)?)?;
+    let (then, now) = (find(&commits, then)?, find(&commits, now)?);
+    let mut tally = BTreeMap::new();
+    println!("{:<46} {:>14} {:>14} {:>9}  verdict", "figure", then.commit, now.commit, "change");
+    for it in figures::compare(&then.figures, &now.figures).iter().filter(|it| it.then.is_some()) {
+        let verdict = judge(it, &then.differing_facts(now, it.kind()));
+        *tally.entry(format!("{verdict:?}").to_lowercase()).or_insert(0) += 1;
+        let before = it.then.map_or(0.0, |then| then.value);
+        let word = format!("{verdict:?}").to_lowercase();
+        println!("{:<46} {before:>14} {:>14} {:>+8.2}%  {word}", it.name, it.now.value, it.percent());
+    }
+    println!("{}", tally.iter().map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", "));
+    match tally.get("worse") {
+        Some(worse) => bail!("{worse} figures of {} are worse than those of {}", now.commit, then.commit),
+        None => Ok(()),
+    }
+}
+
+fn judge(it: &Compared, differing: &[&str]) -> Verdict {
+    let then = it.then.unwrap_or_default();
+    if !differing.is_empty() {
+        return Verdict::Incomparable;
+    }
+    let noise = match it.kind() {
+        kind if kind.is_instructions() => (then.value * COUNT_NOISE).max(then.noise).max(it.now.noise),
+        // Half of each interval: where they touch, the difference is not decided.
+        FigureKind::Measured => then.noise + it.now.noise,
+        _ => 0.0,
+    };
+    match it.now.value - then.value {
+        more if more > noise => Verdict::Worse,
+        more if -more > noise => Verdict::Better,
+        _ => Verdict::Noise,
+    }
+}
+
+/// The recorded commit that a user names: by the beginning of its hash, or as git does.
+fn find<'c>(commits: &'c [RecordedCommit], named: &str) -> Result<&'c RecordedCommit> {
+    let resolved = git("rev-parse --verify --quiet").arg(format!("{named}^{{commit}}")).output()?;
+    let hash = if resolved.status.success() { resolved.stdout.trim().to_owned() } else { named.to_owned() };
+    let is_named = |it: &&RecordedCommit| hash.starts_with(&it.commit) || it.commit.starts_with(&hash);
+    commits.iter().rev().find(is_named).with_context(|| {
+        let known: Vec<&str> = commits.iter().map(|it| it.commit.as_str()).collect();
+        format!("{named} is not recorded in {HISTORY}; recorded are {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::bench::figures::Figure;
+
+    pub(in super::super) fn recorded(commit: &str, at: &str, figures: &[(&str, f64, f64)]) -> RecordedCommit {
+        let figures =
+            figures.iter().map(|(name, value, noise)| ((*name).to_owned(), Figure { value: *value, noise: *noise }));
+        RecordedCommit {
+            schema: SCHEMA.to_owned(),
+            commit: commit.to_owned(),
+            at: at.to_owned(),
+            facts: BTreeMap::from([("rustc".to_owned(), "1".to_owned())]),
+            figures: figures.collect(),
+        }
+    }
+
+    fn judged(name: &str, then: (f64, f64), now: (f64, f64)) -> Verdict {
+        let figure = |(value, noise)| Figure { value, noise };
+        judge(&Compared { name: name.to_owned(), then: Some(figure(then)), now: figure(now) }, &[])
+    }
+
+    #[test]
+    fn better_worse_and_noise_are_told_apart() {
+        assert_eq!(judged("instructions/x", (1000.0, 0.0), (1002.0, 0.0)), Verdict::Noise);
+        assert_eq!(judged("instructions/x", (1000.0, 0.0), (1003.0, 0.0)), Verdict::Worse);
+        assert_eq!(judged("instructions/x", (1000.0, 0.0), (900.0, 0.0)), Verdict::Better);
+        assert_eq!(judged("datagrams/up.x", (6.0, 0.0), (7.0, 0.0)), Verdict::Worse);
+        assert_eq!(judged("ratio/x", (1.30, 0.05), (1.38, 0.04)), Verdict::Noise);
+        assert_eq!(judged("ratio/x", (1.30, 0.05), (1.40, 0.04)), Verdict::Worse);
+    }
+
+    #[test]
+    fn counts_of_another_compiler_say_nothing_about_the_code() {
+        let (then, mut now) = (recorded("a", "1", &[]), recorded("b", "2", &[]));
+        now.facts.insert("rustc".to_owned(), "2".to_owned());
+        assert_eq!(then.differing_facts(&now, FigureKind::Instructions), ["rustc"]);
+        assert!(then.differing_facts(&now, FigureKind::Datagrams).is_empty());
+    }
+
+    #[test]
+    fn lines_of_one_commit_become_one_and_commits_are_in_the_order_of_time() {
+        let lines = [
+            recorded("b", "2", &[("ratio/x", 1.3, 0.1)]),
+            recorded("a", "1", &[]),
+            recorded("b", "2", &[("ratio/y", 1.4, 0.1)]),
+        ];
+        let text: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+        let commits = read(&text).unwrap();
+        assert_eq!(commits.iter().map(|it| it.commit.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(commits[1].figures.len(), 2);
+        assert!(read("{}\n").is_err());
+    }
+
+    #[test]
+    fn the_committed_history_can_be_read() {
+        assert!(!read(&tree::read(HISTORY).unwrap()).unwrap().is_empty());
+    }
+}
