@@ -110,6 +110,11 @@ impl ClientReplay {
         self
     }
 
+    /// The same device, and what the server sends next. Only the handshake is slowed down.
+    pub(crate) fn then(self, answers: Vec<Vec<u8>>) -> Self {
+        Self { answers, drag: Drag::default(), ..self }
+    }
+
     fn transmit(&mut self) {
         while let Some(bytes) = self.device.poll_transmit() {
             self.datagrams_sent += 1;

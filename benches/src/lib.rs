@@ -6,18 +6,26 @@
 //!
 //! The floor of an enrolment is measured by a separate program, `src/bin/floor.rs`.
 
+mod block_upload;
 mod coap_message;
 mod device;
 mod drag;
+mod issuance_steps;
 mod ledger_batch;
 mod ledger_rows;
+mod memory_batch;
+mod record_session;
 mod recording;
 mod shard;
 
+pub use block_upload::BlockUpload;
 pub use coap_message::CoapMessages;
 pub use device::ClientReplay;
 pub use drag::{Drag, Step};
+pub use issuance_steps::IssuanceSteps;
 pub use ledger_batch::LedgerBatch;
 pub use ledger_rows::{Fleet, IssuanceRows};
-pub use recording::{Case, Recording};
+pub use memory_batch::MemoryBatch;
+pub use record_session::RecordSession;
+pub use recording::{Case, Recording, SUITES};
 pub use shard::{Issuance, Replay};

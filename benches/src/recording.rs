@@ -9,6 +9,10 @@ use sim::VirtualClock;
 use crate::device::{ClientReplay, DeviceSpec};
 use crate::shard::{Issuance, Replay, Shard};
 
+/// The suites that are measured, by name.
+pub const SUITES: [(&str, Suite); 2] =
+    [("ccm8", Suite::EcdheEcdsaAes128Ccm8), ("gcm", Suite::EcdheEcdsaAes128GcmSha256)];
+
 /// The parameters of an enrolment.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -75,6 +79,19 @@ impl Recording {
         Replay::new(Shard::new(&Shard::ca(), self.now), self.datagrams[..self.handshake].to_vec())
     }
 
+    /// The number of the device's datagrams in the handshake.
+    #[must_use]
+    pub fn handshake_datagrams(&self) -> usize {
+        self.handshake
+    }
+
+    /// The server's side of one datagram of the handshake, after so many.
+    #[must_use]
+    pub fn handshake_after(&self, datagrams: usize) -> Replay {
+        let before = Replay::new(Shard::new(&Shard::ca(), self.now), self.datagrams[..datagrams].to_vec());
+        before.run().then(vec![self.datagrams[datagrams].clone()])
+    }
+
     /// The server's side of the whole enrolment.
     #[must_use]
     pub fn enrolment(&self) -> Replay {
@@ -97,6 +114,19 @@ impl Recording {
     #[must_use]
     pub fn client_handshake(&self) -> ClientReplay {
         ClientReplay::new(self.device.device(), self.answers[..self.handshake_answers].to_vec())
+    }
+
+    /// The number of the server's datagrams in the handshake.
+    #[must_use]
+    pub fn handshake_answers(&self) -> usize {
+        self.handshake_answers
+    }
+
+    /// The client's side of one datagram of the handshake, after so many.
+    #[must_use]
+    pub fn client_handshake_after(&self, answers: usize) -> ClientReplay {
+        let before = ClientReplay::new(self.device.device(), self.answers[..answers].to_vec());
+        before.run().then(vec![self.answers[answers].clone()])
     }
 
     /// The client's side of the whole enrolment.

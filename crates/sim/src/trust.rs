@@ -106,6 +106,12 @@ impl TestCa {
         &self.root
     }
 
+    /// The trust anchor for devices fresh from the factory.
+    #[must_use]
+    pub fn manufacturer(&self) -> &Arc<Certificate> {
+        &self.manufacturer
+    }
+
     /// The CA that issues.
     #[must_use]
     pub fn ca(&self) -> &Arc<Ca> {

@@ -14,17 +14,21 @@ mod figures;
 mod gate;
 mod hello;
 mod history;
+mod interval;
 mod ledger;
 mod median;
 mod overload;
 mod movers;
 mod profiles;
+pub(crate) mod readme;
 mod report;
+mod scale;
 mod syscalls;
 
 use anyhow::Result;
 use clap::Subcommand;
 
+use crate::cargo::cargo;
 use crate::process::Daemon;
 
 #[derive(Subcommand)]
@@ -63,6 +67,16 @@ pub(crate) enum BenchCommand {
     /// Run server and load generator as processes: the server's CPU per enrolment relative to the floor of the same
     /// run
     E2e(e2e::E2eOptions),
+    /// Measure memory for each session and CPU for an enrolment with many sessions, made by real handshakes in one process and over loopback
+    Scale(scale::ScaleOptions),
+    /// Write the figures of the newest run of `e2e` into the README
+    Readme,
+    /// Run the criterion benchmarks of the hot steps
+    Steps {
+        /// Only those whose names contain this text, such as `record/` or `handshake/ccm8`
+        #[arg(default_value = "")]
+        filter: String,
+    },
     /// Measure what the durable ledger costs for each certificate when it has many rows already: CPU, syncs, bytes, memory
     Ledger(ledger::LedgerOptions),
     /// Attack a released server on loopback: one cookie, unfinished handshakes, enrolments without close_notify
@@ -88,6 +102,12 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Report(options) => report::run(options),
         BenchCommand::Floor => e2e::print_floor(),
         BenchCommand::E2e(options) => e2e::run(options),
+        BenchCommand::Scale(options) => scale::run(options),
+        BenchCommand::Readme => readme::write(),
+        BenchCommand::Steps { filter } => {
+            let steps = cargo("bench --locked --package benches --bench steps --");
+            if filter.is_empty() { steps.stream() } else { steps.arg(filter).stream() }
+        }
         BenchCommand::Ledger(options) => ledger::run(options),
         BenchCommand::Attacks(options) => attacks::run(options),
         BenchCommand::Overload(options) => overload::run(options),

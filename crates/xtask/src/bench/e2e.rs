@@ -1,13 +1,16 @@
 //! End to end: `muster serve` and `muster load` as processes, and the server's CPU for each enrolment over the floor of the same run.
 //!
 //! The server is pinned to one core with one shard and one pool thread, the load generator to another, so that neither evicts the other's caches. The
-//! floor (`benches/src/bin/floor.rs`) is measured between the runs on the server's core; all figures are medians over the repetitions. CPU is user and
-//! system time together, as the kernel accounts it in nanoseconds.
+//! floor (`benches/src/bin/floor.rs`) and a bare datagram (`benches/src/bin/bare.rs`) are measured in each repetition on the server's core, so that each
+//! repetition yields a pair. What is decided is decided on the 95 % interval of the paired ratio; a promise inside of it is not decidable. CPU is user
+//! and system time together, as the kernel accounts it in nanoseconds.
 
 mod cpu;
 mod durable;
 mod floor;
 mod ledgers;
+mod others;
+mod pairs;
 mod programs;
 mod run;
 mod table;
@@ -20,41 +23,51 @@ use serde::Serialize;
 
 use self::durable::{DurableCost, print_durable};
 use self::floor::{Floor, median_floor};
-use self::programs::{Bench, FleetSize};
-use self::run::{BenchConfiguration, LedgerKind, MeasuredRun, median_run};
+use self::others::{HandshakeCost, print_handshakes};
+use self::pairs::{PairedRatio, print_ratios};
+use self::programs::FleetSize;
+use self::run::{BenchConfiguration, Leaving, LedgerKind, MeasuredRun, median_run};
 use self::table::print_table;
 use super::facts::TimingFacts;
+use super::figures::Figures;
 use crate::tree;
 
 pub(crate) use self::cpu::pinned;
-pub(super) use self::programs::free_address;
+pub(super) use self::cpu::{CpuTime, resident_kib};
+pub(super) use self::ledgers::LedgerFiles;
+pub(super) use self::programs::{Bench, free_address};
 
 #[derive(Args)]
 pub(crate) struct E2eOptions {
     /// Devices in each run
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 1000)]
     devices: u32,
-    /// Runs of each configuration; the median is reported
-    #[arg(long, default_value_t = 5)]
+    /// Pairs of each configuration: a run, and the floor and bare datagrams of the same repetition
+    #[arg(long, default_value_t = 10)]
     repetitions: u32,
     /// Devices that enrol at the same time
     #[arg(long, default_value_t = 64)]
     concurrency: u32,
     /// Rows that the durable ledgers have already; 10,000,000 of them take a quarter of an hour to fill and 11 GB
-    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 1_000_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000])]
     rows: Vec<u64>,
+    /// Leave out the handshakes of libcoap's servers
+    #[arg(long)]
+    without_others: bool,
     /// Where to write the JSON [default: a new file in benches/runs]
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
-/// What is measured: the ledger in memory, then the durable one with so many rows each, then the other suites and blocks.
+/// What is measured: the ledger in memory, then the durable one with so many rows each, then devices that vanish, then the other suites and blocks.
 fn configurations(rows: &[u64]) -> Vec<BenchConfiguration> {
     let compared = BenchConfiguration::compared;
+    let memory = compared(LedgerKind::Memory);
     let durable = rows.iter().map(|rows| compared(LedgerKind::Sqlite { rows: *rows }));
+    let vanishing = BenchConfiguration { leaving: Leaving::Vanishing, ..memory };
     let others = [("gcm", 512), ("ccm8", 64), ("gcm", 64)];
-    let others = others.map(|(suite, block)| BenchConfiguration { suite, block, ledger: LedgerKind::Memory });
-    std::iter::once(compared(LedgerKind::Memory)).chain(durable).chain(others).collect()
+    let others = others.map(|(suite, block)| BenchConfiguration { suite, block, ..memory });
+    std::iter::once(memory).chain(durable).chain([vanishing]).chain(others).collect()
 }
 
 /// Devices that enrol one after the other, for the latency of a lone enrolment.
@@ -65,7 +78,12 @@ struct E2eRecord {
     schema: &'static str,
     facts: TimingFacts,
     command: String,
+    repetitions: u32,
     floor: Floor,
+    /// For `bench record`: the mean of each ratio and half of its interval.
+    figures: Figures,
+    ratios: Vec<PairedRatio>,
+    handshakes: Vec<HandshakeCost>,
     medians: Vec<MeasuredRun>,
     durable: Vec<DurableCost>,
     /// Devices one after the other.
@@ -92,45 +110,32 @@ pub(super) fn print_floor() -> Result<()> {
     for (case, microseconds) in &floor.engine_us {
         println!("{:<36} {microseconds:>8.2} us", format!("the engines in memory, {case}"));
     }
+    println!("{:<36} {:>8.2} us", "one bare datagram received", floor.bare.receive_us);
+    println!("{:<36} {:>8.2} us", "one bare datagram sent", floor.bare.send_us);
     Ok(())
 }
 
-/// Runs every configuration, interleaved with the floor.
+/// Runs every configuration in each repetition, beside the floor.
 pub(super) fn run(options: &E2eOptions) -> Result<()> {
     let facts = TimingFacts::here();
     let bench = Bench::build()?;
-    let fleet = FleetSize { devices: options.devices, concurrency: options.concurrency };
     let configurations = configurations(&options.rows);
-    let (mut floors, mut runs, mut lone) = (Vec::new(), Vec::new(), Vec::new());
-    for repetition in 0..options.repetitions {
-        floors.push(bench.floor()?);
-        let floor = median_floor(&floors);
-        for configuration in &configurations {
-            let run = bench.run(fleet, *configuration, repetition, &floor)?;
-            println!(
-                "   {}/{}  {:>5} {:>3} {:<22}  {:.1} us, {:.3} x floor",
-                repetition + 1,
-                options.repetitions,
-                run.configuration.suite,
-                run.configuration.block,
-                run.configuration.ledger.name(),
-                run.server_cpu_us,
-                run.ratio
-            );
-            runs.push(run);
-        }
-    }
+    let (floors, runs) = repeat(&bench, options, &configurations)?;
     let floor = median_floor(&floors);
-    let medians: Vec<MeasuredRun> =
-        configurations.iter().map(|configuration| median_run(&runs, *configuration, &floor)).collect();
+    let medians: Vec<MeasuredRun> = configurations.iter().map(|it| median_run(&runs, *it)).collect();
+    let mut lone = Vec::new();
     for configuration in configurations.iter().filter(|it| it.is_compared()) {
         let alone = FleetSize { devices: LONE_DEVICES, concurrency: 1 };
         lone.push(bench.run(alone, *configuration, options.repetitions, &floor)?);
     }
-    print_table(&medians, &facts);
+    let handshakes = if options.without_others { Vec::new() } else { others::measure(&bench, options.repetitions)? };
+    let ratios = pairs::ratios(&runs, &configurations);
     let durable: Vec<DurableCost> =
         options.rows.iter().map(|rows| DurableCost::of(&runs, &lone, LedgerKind::Sqlite { rows: *rows })).collect();
+    print_table(&medians, &facts);
+    print_ratios(&ratios);
     print_durable(&durable);
+    print_handshakes(&handshakes);
     let command = format!(
         "cargo xtask bench e2e --devices {} --repetitions {} --concurrency {} --rows {}",
         options.devices,
@@ -138,12 +143,53 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
         options.concurrency,
         options.rows.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
     );
-    let path = options
-        .json
-        .clone()
-        .unwrap_or_else(|| tree::root().join(format!("benches/runs/e2e-{}.json", facts.at.replace(':', ""))));
-    let record = E2eRecord { schema: "muster-e2e/2", facts, command, floor, medians, durable, lone, runs };
+    let name = format!("benches/runs/e2e-{}.json", facts.at.replace(':', ""));
+    let path = options.json.clone().unwrap_or_else(|| tree::root().join(name));
+    let (repetitions, figures) = (options.repetitions, pairs::figures(&ratios));
+    let schema = "muster-e2e/3";
+    let record = E2eRecord {
+        schema,
+        facts,
+        command,
+        repetitions,
+        floor,
+        figures,
+        ratios,
+        handshakes,
+        medians,
+        durable,
+        lone,
+        runs,
+    };
     tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
     println!("   written to {}", path.display());
     Ok(())
+}
+
+/// Each repetition measures the floor, then each configuration once.
+fn repeat(
+    bench: &Bench,
+    options: &E2eOptions,
+    configurations: &[BenchConfiguration],
+) -> Result<(Vec<Floor>, Vec<MeasuredRun>)> {
+    let fleet = FleetSize { devices: options.devices, concurrency: options.concurrency };
+    let (mut floors, mut runs) = (Vec::new(), Vec::new());
+    for repetition in 0..options.repetitions {
+        let floor = bench.floor()?;
+        for configuration in configurations {
+            let run = bench.run(fleet, *configuration, repetition, &floor)?;
+            println!(
+                "   {}/{}  {:<28}  {:.1} us, {:.3} x floor, {:.3} x floor and datagrams",
+                repetition + 1,
+                options.repetitions,
+                run.configuration.name(),
+                run.server_cpu_us,
+                run.ratio,
+                run.ratio_bare
+            );
+            runs.push(run);
+        }
+        floors.push(floor);
+    }
+    Ok((floors, runs))
 }

@@ -123,7 +123,7 @@ fn released(release: &Release) -> Result<Figures> {
 /// The figures of a commit, counted here; empty where it has no benchmarks.
 fn measured_at(commit: &str) -> Result<Figures> {
     if baselines::file_at(commit, "benches/benches/instructions.rs")?.is_none() {
-        println!("   {commit} does not have these benchmarks: the figures are not compared");
+        println!("   {commit} is not here or does not have these benchmarks: its figures are not compared");
         return Ok(Figures::new());
     }
     at_commit(commit, |tree| Ok(Baselines::measure(tree)?.figures()))

@@ -18,14 +18,14 @@ pub(crate) fn pinned(core: usize, program: &Path) -> Program {
 
 /// The CPU time of a process: user and system time of each thread from the scheduler's own account in nanoseconds, summed by the thread's name.
 /// The server's threads live as long as the server; a thread that ends between listing and reading is left out.
-pub(super) struct CpuTime {
+pub(in super::super) struct CpuTime {
     pub(super) by_thread: BTreeMap<String, u64>,
     user_ticks: f64,
     system_ticks: f64,
 }
 
 impl CpuTime {
-    pub(super) fn of(process_id: u32) -> Result<Self> {
+    pub(in super::super) fn of(process_id: u32) -> Result<Self> {
         let mut by_thread = BTreeMap::new();
         for task in std::fs::read_dir(format!("/proc/{process_id}/task"))? {
             let folder = task?.path();
@@ -42,11 +42,11 @@ impl CpuTime {
         Ok(Self { by_thread, user_ticks: ticks(11), system_ticks: ticks(12) })
     }
 
-    pub(super) fn nanoseconds(&self) -> u64 {
+    pub(in super::super) fn nanoseconds(&self) -> u64 {
         self.by_thread.values().sum()
     }
 
-    pub(super) fn since(&self, before: &Self) -> Self {
+    pub(in super::super) fn since(&self, before: &Self) -> Self {
         let earlier = |name: &String| before.by_thread.get(name).copied().unwrap_or_default();
         Self {
             by_thread: self
@@ -66,7 +66,7 @@ impl CpuTime {
     }
 }
 
-pub(super) fn resident_kib(process_id: u32) -> f64 {
+pub(in super::super) fn resident_kib(process_id: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{process_id}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()

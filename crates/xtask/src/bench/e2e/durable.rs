@@ -3,15 +3,15 @@
 use serde::Serialize;
 
 use super::run::{BenchConfiguration, LedgerKind, MeasuredRun};
+use crate::bench::interval::Interval;
 use crate::bench::median::median;
 
 /// The cost of a ledger on disk beside the one in memory. CPU time is compared within each repetition.
 #[derive(Serialize)]
 pub(super) struct DurableCost {
     ledger: LedgerKind,
-    median_percent: f64,
-    least_percent: f64,
-    most_percent: f64,
+    /// How many per cent of CPU more than in memory.
+    percent: Interval,
     enrolments_per_commit: f64,
     ledger_bytes_per_enrolment: f64,
     journal_bytes_per_enrolment: f64,
@@ -38,9 +38,7 @@ impl DurableCost {
         };
         Self {
             ledger,
-            median_percent: median(percents.iter().copied()),
-            least_percent: percents.iter().copied().fold(f64::INFINITY, f64::min),
-            most_percent: percents.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            percent: Interval::of(&percents),
             enrolments_per_commit: 1.0 / of(|run| run.commits),
             ledger_bytes_per_enrolment: of(|run| run.ledger_bytes),
             journal_bytes_per_enrolment: of(|run| run.journal_bytes),
@@ -59,7 +57,7 @@ fn with(runs: &[MeasuredRun], ledger: LedgerKind) -> impl Iterator<Item = &Measu
 /// Prints Markdown.
 pub(super) fn print_durable(costs: &[DurableCost]) {
     println!(
-        "\n| ledger | CPU more than in memory, % (least to most) | enrolments a commit | alone in memory / durable, p50, ms | p99, ms | bytes, database / journal | listening after, ms | RSS, MiB |"
+        "\n| ledger | CPU more than in memory, % (95 % interval) | enrolments a commit | alone in memory / durable, p50, ms | p99, ms | bytes, database / journal | listening after, ms | RSS, MiB |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     for cost in costs {
@@ -68,9 +66,9 @@ pub(super) fn print_durable(costs: &[DurableCost]) {
         println!(
             "| {} | **{:+.1}** ({:+.1} to {:+.1}) | {:.1} | {memory_p50:.1} / {durable_p50:.1} | {memory_p99:.1} / {durable_p99:.1} | {:.0} / {:.0} | {:.0} | {:.0} |",
             cost.ledger.name(),
-            cost.median_percent,
-            cost.least_percent,
-            cost.most_percent,
+            cost.percent.mean,
+            cost.percent.low,
+            cost.percent.high,
             cost.enrolments_per_commit,
             cost.ledger_bytes_per_enrolment,
             cost.journal_bytes_per_enrolment,

@@ -17,6 +17,23 @@ pub(super) struct Floor {
     pub(super) gcm_record_us: f64,
     /// The server's side of a whole enrolment in memory, by suite and block (`ccm8_512`).
     pub(super) engine_us: BTreeMap<String, f64>,
+    /// Measured by another program in the same repetition.
+    #[serde(default)]
+    pub(super) bare: BareDatagrams,
+}
+
+/// Microseconds of one datagram with nothing done to it, as `benches/src/bin/bare.rs` prints them.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct BareDatagrams {
+    pub(super) receive_us: f64,
+    pub(super) send_us: f64,
+}
+
+impl BareDatagrams {
+    /// So many datagrams from and to the devices.
+    pub(super) fn of(self, up: f64, down: f64) -> f64 {
+        up * self.receive_us + down * self.send_us
+    }
 }
 
 impl Floor {
@@ -47,6 +64,7 @@ pub(super) fn median_floor(floors: &[Floor]) -> Floor {
             .flat_map(|floor| floor.engine_us.keys())
             .map(|name| (name.clone(), median(floors.iter().filter_map(|floor| floor.engine_us.get(name).copied()))))
             .collect(),
+        bare: BareDatagrams { receive_us: of(|floor| floor.bare.receive_us), send_us: of(|floor| floor.bare.send_us) },
     }
 }
 
@@ -63,6 +81,7 @@ pub(super) mod tests {
             ccm8_record_us: 0.5,
             gcm_record_us: 0.1,
             engine_us: BTreeMap::new(),
+            bare: BareDatagrams { receive_us: 0.5, send_us: 2.0 },
         }
     }
 
@@ -70,5 +89,6 @@ pub(super) mod tests {
     fn the_floor_is_six_public_key_operations_and_the_records() {
         assert!((floor().of("ccm8", 20.0) - 175.0).abs() < 1e-9);
         assert!((floor().of("gcm", 20.0) - 167.0).abs() < 1e-9);
+        assert!((floor().bare.of(7.0, 6.0) - 15.5).abs() < 1e-9);
     }
 }

@@ -17,8 +17,8 @@ const LEDGER: &str = "ledger.db";
 const JOURNAL: &str = "ledger.journal";
 
 /// A ledger on disk and its journal, in a folder; or one in memory.
-pub(super) struct LedgerFiles {
-    pub(super) folder: Option<PathBuf>,
+pub(in super::super) struct LedgerFiles {
+    pub(in super::super) folder: Option<PathBuf>,
 }
 
 impl LedgerFiles {

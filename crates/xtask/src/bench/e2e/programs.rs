@@ -1,21 +1,20 @@
 //! Server and load generator as processes.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
 
 use super::cpu::{CpuTime, pinned, resident_kib};
-use super::floor::Floor;
+use super::floor::{BareDatagrams, Floor};
 use super::ledgers::{LedgerFiles, filled};
 use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, measured};
 use crate::dashboards::http;
 use crate::process::{Daemon, Program};
 use crate::{cargo, tree};
 
-/// Devices that leave without closing, as in every real fleet.
-const VANISH: &str = "30%";
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The devices of a run.
@@ -27,27 +26,31 @@ pub(super) struct FleetSize {
 }
 
 /// The released programs, and a PKI.
-pub(super) struct Bench {
-    muster: PathBuf,
+pub(in super::super) struct Bench {
+    pub(in super::super) muster: PathBuf,
     floor: PathBuf,
+    bare: PathBuf,
     filler: PathBuf,
-    folder: PathBuf,
+    pub(in super::super) folder: PathBuf,
 }
 
 impl Bench {
-    pub(super) fn build() -> Result<Self> {
+    pub(in super::super) fn build() -> Result<Self> {
         cargo::cargo("build --quiet --release --locked --package muster").stream()?;
-        cargo::cargo("build --quiet --release --locked --package benches --bin floor --bin ledger").stream()?;
+        cargo::cargo("build --quiet --release --locked --package benches --bin floor --bin bare --bin ledger")
+            .stream()?;
         let released = tree::target().join("release");
-        let [muster, floor, filler] = ["muster", "floor", "ledger"].map(|name| released.join(name));
-        let bench = Self { muster, floor, filler, folder: tree::scratch("e2e")? };
+        let [muster, floor, bare, filler] = ["muster", "floor", "bare", "ledger"].map(|name| released.join(name));
+        let bench = Self { muster, floor, bare, filler, folder: tree::scratch("e2e")? };
         Program::new(&bench.muster).arg("init").arg(bench.folder.join("pki")).expect_success()?;
         Ok(bench)
     }
 
+    /// The floor, and a bare datagram, on the core of the server.
     pub(super) fn floor(&self) -> Result<Floor> {
-        let ended = pinned(0, &self.floor).timeout(LOAD_TIMEOUT).expect_success()?;
-        serde_json::from_str(&ended.stdout).with_context(|| format!("the floor printed {}", ended.stdout))
+        let floor: Floor = printed(&self.floor)?;
+        let bare: BareDatagrams = printed(&self.bare)?;
+        Ok(Floor { bare, ..floor })
     }
 
     pub(super) fn run(
@@ -85,7 +88,7 @@ impl Bench {
         Ok(LedgerFiles { folder: Some(folder) })
     }
 
-    fn serve(&self, files: &LedgerFiles, metrics: SocketAddr) -> Result<(Daemon, String)> {
+    pub(in super::super) fn serve(&self, files: &LedgerFiles, metrics: SocketAddr) -> Result<(Daemon, String)> {
         let serve =
             files.environment().into_iter().fold(pinned(0, &self.muster), |it, (key, value)| it.env(key, value));
         let serve = serve.arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
@@ -115,7 +118,7 @@ impl Bench {
             .arg(fleet.concurrency.to_string());
         let load = load.args(["--suite", configuration.suite, "--block"]).arg(configuration.block.to_string());
         let load = load
-            .args(["--vanish", VANISH, "--seed"])
+            .args(["--vanish", configuration.leaving.vanish(), "--seed"])
             .arg((repetition + 1).to_string())
             .arg("--json")
             .arg(&file)
@@ -125,8 +128,14 @@ impl Bench {
     }
 }
 
+/// What a program prints as JSON, run on the core of the server.
+fn printed<T: DeserializeOwned>(program: &Path) -> Result<T> {
+    let ended = pinned(0, program).timeout(LOAD_TIMEOUT).expect_success()?;
+    serde_json::from_str(&ended.stdout).with_context(|| format!("{} printed {}", program.display(), ended.stdout))
+}
+
 /// An address on loopback that is free now: the log of a server that only warns does not say which one it took.
-pub(in crate::bench) fn free_address() -> Result<SocketAddr> {
+pub(in super::super) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

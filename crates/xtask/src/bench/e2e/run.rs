@@ -19,6 +19,34 @@ pub(super) struct BenchConfiguration {
     pub(super) suite: &'static str,
     pub(super) block: u16,
     pub(super) ledger: LedgerKind,
+    pub(super) leaving: Leaving,
+}
+
+/// How the devices of a run leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Leaving {
+    /// With close_notify.
+    Closing,
+    /// Without a word, as a device does that goes to sleep.
+    Vanishing,
+}
+
+impl Leaving {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Closing => "closing",
+            Self::Vanishing => "vanishing",
+        }
+    }
+
+    /// For `muster load --vanish`.
+    pub(super) const fn vanish(self) -> &'static str {
+        match self {
+            Self::Closing => "0%",
+            Self::Vanishing => "100%",
+        }
+    }
 }
 
 /// Where the server records certificates.
@@ -35,7 +63,16 @@ pub(super) enum LedgerKind {
 impl BenchConfiguration {
     /// The ledgers are compared with this suite and block.
     pub(super) const fn compared(ledger: LedgerKind) -> Self {
-        Self { suite: "ccm8", block: 512, ledger }
+        Self { suite: "ccm8", block: 512, ledger, leaving: Leaving::Closing }
+    }
+
+    /// As figures are named: `ccm8_512.memory.closing`.
+    pub(super) fn name(&self) -> String {
+        let ledger = match self.ledger {
+            LedgerKind::Memory => "memory".to_owned(),
+            LedgerKind::Sqlite { rows } => format!("sqlite_{rows}"),
+        };
+        format!("{}_{}.{ledger}.{}", self.suite, self.block, self.leaving.name())
     }
 
     pub(super) fn is_compared(&self) -> bool {
@@ -60,10 +97,15 @@ pub(super) struct MeasuredRun {
     pub(super) enrolled: f64,
     pub(super) enrolled_per_second: f64,
     pub(super) server_cpu_us: f64,
+    /// The floor of the same repetition.
     pub(super) floor_us: f64,
+    /// Receiving and sending as many datagrams with nothing done in between, in the same repetition.
+    pub(super) bare_us: f64,
     /// The engines alone, in memory: the difference to `server_cpu_us` is sockets, threads and the kernel.
     pub(super) engine_us: f64,
+    /// `server_cpu_us` over `floor_us`, and over the sum of `floor_us` and `bare_us`.
     pub(super) ratio: f64,
+    pub(super) ratio_bare: f64,
     /// The part of `server_cpu_us` that the kernel spent.
     pub(super) kernel_us: f64,
     /// The same time by the name of the thread.
@@ -113,14 +155,17 @@ pub(super) fn measured(
     let microseconds = |nanoseconds: u64| Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6 / enrolled;
     let server_cpu_us = microseconds(cpu.nanoseconds());
     let floor_us = floor.of(configuration.suite, (datagrams_up + datagrams_down - PLAIN_DATAGRAMS).max(0.0));
+    let bare_us = floor.bare.of(datagrams_up, datagrams_down);
     Ok(MeasuredRun {
         configuration,
         enrolled,
         enrolled_per_second: number("/enrolled_per_second")?,
         server_cpu_us,
         floor_us,
+        bare_us,
         engine_us: floor.engine(configuration.suite, configuration.block),
         ratio: server_cpu_us / floor_us,
+        ratio_bare: server_cpu_us / (floor_us + bare_us),
         kernel_us: server_cpu_us * cpu.system_share(),
         by_thread_us: cpu.by_thread.iter().map(|(name, spent)| (name.clone(), microseconds(*spent))).collect(),
         datagrams_up,
@@ -138,12 +183,9 @@ pub(super) fn measured(
     })
 }
 
-pub(super) fn median_run(runs: &[MeasuredRun], configuration: BenchConfiguration, floor: &Floor) -> MeasuredRun {
+pub(super) fn median_run(runs: &[MeasuredRun], configuration: BenchConfiguration) -> MeasuredRun {
     let same = |run: &&MeasuredRun| run.configuration == configuration;
     let of = |field: fn(&MeasuredRun) -> f64| median(runs.iter().filter(same).map(field));
-    let (datagrams_up, datagrams_down, server_cpu_us) =
-        (of(|run| run.datagrams_up), of(|run| run.datagrams_down), of(|run| run.server_cpu_us));
-    let floor_us = floor.of(configuration.suite, (datagrams_up + datagrams_down - PLAIN_DATAGRAMS).max(0.0));
     let names: BTreeSet<&String> = runs.iter().filter(same).flat_map(|run| run.by_thread_us.keys()).collect();
     let spent = |name: &String| median(runs.iter().filter(same).filter_map(|run| run.by_thread_us.get(name).copied()));
     let threads = names.into_iter().map(|name| (name.clone(), spent(name))).collect();
@@ -151,14 +193,16 @@ pub(super) fn median_run(runs: &[MeasuredRun], configuration: BenchConfiguration
         configuration,
         enrolled: of(|run| run.enrolled),
         enrolled_per_second: of(|run| run.enrolled_per_second),
-        server_cpu_us,
-        floor_us,
-        engine_us: floor.engine(configuration.suite, configuration.block),
-        ratio: server_cpu_us / floor_us,
+        server_cpu_us: of(|run| run.server_cpu_us),
+        floor_us: of(|run| run.floor_us),
+        bare_us: of(|run| run.bare_us),
+        engine_us: of(|run| run.engine_us),
+        ratio: of(|run| run.ratio),
+        ratio_bare: of(|run| run.ratio_bare),
         kernel_us: of(|run| run.kernel_us),
         by_thread_us: threads,
-        datagrams_up,
-        datagrams_down,
+        datagrams_up: of(|run| run.datagrams_up),
+        datagrams_down: of(|run| run.datagrams_down),
         bytes_up: of(|run| run.bytes_up),
         bytes_down: of(|run| run.bytes_down),
         handshake_p50_us: of(|run| run.handshake_p50_us),
@@ -181,7 +225,7 @@ mod tests {
     fn a_report_with_failures_is_no_measurement() {
         let report =
             serde_json::json!({ "enrolled": 9, "failed": 1, "enrolled_per_second": 1.0, "stages": [], "traffic": {} });
-        let configuration = BenchConfiguration { suite: "ccm8", block: 512, ledger: LedgerKind::Memory };
+        let configuration = BenchConfiguration::compared(LedgerKind::Memory);
         let cpu = CpuTime::of(std::process::id()).unwrap();
         assert!(measured(configuration, &report, &cpu, 0.0, &floor()).is_err());
     }

@@ -1,4 +1,4 @@
-//! The table for the README.
+//! The medians of each configuration.
 
 use super::run::MeasuredRun;
 use crate::bench::facts::TimingFacts;
@@ -7,16 +7,18 @@ use crate::bench::facts::TimingFacts;
 pub(super) fn print_table(medians: &[MeasuredRun], facts: &TimingFacts) {
     println!("\n{}, {}, {}\n", facts.cpu, facts.kernel, facts.rustc);
     println!(
-        "| suite | block | ledger | floor, us | engines in memory, us | server CPU, us | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms |"
+        "| suite | block | ledger | devices | floor, us | datagrams, us | engines in memory, us | server CPU, us | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for run in medians {
         println!(
-            "| {} | {} | {} | {:.0} | {:.0} | {:.0} | **{:.2}** | {:.1} / {:.1} | {:.0} / {:.0} | {:.0} | {:.1} / {:.1} |",
+            "| {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | **{:.2}** | {:.1} / {:.1} | {:.0} / {:.0} | {:.0} | {:.1} / {:.1} |",
             run.configuration.suite.to_uppercase(),
             run.configuration.block,
             run.configuration.ledger.name(),
+            run.configuration.leaving.name(),
             run.floor_us,
+            run.bare_us,
             run.engine_us,
             run.server_cpu_us,
             run.ratio,
@@ -38,10 +40,8 @@ pub(super) fn print_table(medians: &[MeasuredRun], facts: &TimingFacts) {
             .map(|(name, spent)| format!("{name} {spent:.0}"))
             .collect();
         println!(
-            "{} {}, ledger {}: of {:.0} us the kernel {:.0}; by thread: {}",
-            run.configuration.suite,
-            run.configuration.block,
-            run.configuration.ledger.name(),
+            "{}: of {:.0} us the kernel {:.0}; by thread: {}",
+            run.configuration.name(),
             run.server_cpu_us,
             run.kernel_us,
             threads.join(", ")

@@ -1,0 +1,219 @@
+//! The README's figures of an enrolment, generated from the newest committed run of `bench e2e`.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::tree;
+
+const README: &str = "README.md";
+const RUNS: &str = "benches/runs/e2e-";
+const SCHEMA: &str = "muster-e2e/3";
+const BEGIN: &str = "<!-- written by `cargo xtask bench readme` from the newest run of `bench e2e` -->\n";
+const END: &str = "<!-- end of what `cargo xtask bench readme` writes -->\n";
+
+/// Rewrites what stands between the marks.
+pub(super) fn write() -> Result<()> {
+    let readme = tree::read(README)?;
+    let written = with_figures(&readme)?;
+    if written == readme {
+        println!("   {README} has the figures of the newest run already");
+        return Ok(());
+    }
+    tree::write(&tree::root().join(README), &written)?;
+    println!("   written: {README}");
+    Ok(())
+}
+
+/// What is wrong with the committed README, for `check`.
+pub(crate) fn findings() -> Result<Vec<String>> {
+    let readme = tree::read(README)?;
+    Ok(if with_figures(&readme)? == readme {
+        Vec::new()
+    } else {
+        vec![format!("{README}: its figures are not those of the newest run: run `cargo xtask bench readme`")]
+    })
+}
+
+fn with_figures(readme: &str) -> Result<String> {
+    let (name, record) = newest()?;
+    let (before, rest) = readme.split_once(BEGIN).with_context(|| format!("{README} lacks the mark {BEGIN}"))?;
+    let (_, after) = rest.split_once(END).with_context(|| format!("{README} lacks the mark {END}"))?;
+    Ok(format!("{before}{BEGIN}{}{END}{after}", rendered(&name, &record)?))
+}
+
+/// The newest run of this schema: the names have the time.
+fn newest() -> Result<(String, Value)> {
+    let files = tree::files(&[".json"])?;
+    for file in files.iter().rev().filter(|file| file.starts_with(RUNS)) {
+        let record: Value = serde_json::from_str(&tree::read(file)?).with_context(|| format!("{file} is not JSON"))?;
+        if record["schema"] == SCHEMA {
+            return Ok((file.clone(), record));
+        }
+    }
+    anyhow::bail!("no run with the schema {SCHEMA} in benches/runs: run `cargo xtask bench e2e`")
+}
+
+fn rendered(file: &str, record: &Value) -> Result<String> {
+    let mut text = String::from(
+        "\n| suite | block | ledger | devices | floor, us | floor and datagrams, us | engines in memory, us | server CPU, us | over the floor | over floor and datagrams | datagrams up / down | bytes up / down |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for run in list(record, "medians")? {
+        let name = name_of(run)?;
+        let [floor, bare] = [number(run, "floor_us")?, number(run, "bare_us")?];
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {floor:.0} | {:.0} | {:.0} | {:.0} | **{}** | **{}** | {:.0} / {:.0} | {:.0} / {:.0} |",
+            suite(run)?,
+            run["block"],
+            ledger(run),
+            word(run, "leaving")?,
+            floor + bare,
+            number(run, "engine_us")?,
+            number(run, "server_cpu_us")?,
+            interval(record, &format!("ratio_to_floor/{name}"))?,
+            interval(record, &format!("ratio_to_floor_and_datagrams/{name}"))?,
+            number(run, "datagrams_up")?,
+            number(run, "datagrams_down")?,
+            number(run, "bytes_up")?,
+            number(run, "bytes_down")?,
+        )?;
+    }
+    text.push_str(&promises(record)?);
+    text.push_str(&handshakes(record)?);
+    let facts = &record["facts"];
+    writeln!(
+        text,
+        "\nEach ratio is the mean of {} pairs with its 95 % interval; a pair is one run of the server and the floor, and as many bare datagrams, of the \
+         same repetition. {}, {} cores, {}, {}; commit {}, {}: `{}`, kept in `{file}`.\n",
+        record["repetitions"],
+        word(facts, "cpu")?,
+        facts["cores"],
+        word(facts, "kernel")?,
+        word(facts, "rustc")?,
+        word(facts, "commit")?,
+        word(facts, "at")?,
+        word(record, "command")?,
+    )?;
+    Ok(text)
+}
+
+/// The promises, and whether they are kept.
+fn promises(record: &Value) -> Result<String> {
+    let mut text = String::from("\n| promised | goal | measured | spread | |\n|---|---|---|---|---|\n");
+    for ratio in list(record, "ratios")?.iter().filter(|ratio| !ratio["promise"].is_null()) {
+        let name = word(ratio, "name")?;
+        let decision = word(&ratio["promise"], "decision")?.replace('_', " ");
+        writeln!(
+            text,
+            "| {} | <= {:.2} | {} | {:.0} % | {decision} |",
+            name.replace('_', " ").replace('/', ": "),
+            number(&ratio["promise"], "at_most")?,
+            interval(record, name)?,
+            number(ratio, "spread_percent")?,
+        )?;
+    }
+    Ok(text)
+}
+
+/// The servers of libcoap.
+fn handshakes(record: &Value) -> Result<String> {
+    let costs = list(record, "handshakes")?;
+    if costs.is_empty() {
+        return Ok(String::new());
+    }
+    let mut text = String::from(
+        "\nOne handshake and one answer to `coap-client-openssl`, one session after the other:\n\n\
+         | server | CPU, us | over ours |\n|---|---|---|\n",
+    );
+    for cost in costs {
+        let (cpu, over) = (&cost["cpu_us"], &cost["over_ours"]);
+        writeln!(text, "| {} | {:.0} | {:.1} |", word(cost, "server")?, number(cpu, "mean")?, number(over, "mean")?)?;
+    }
+    Ok(text)
+}
+
+/// `1.33 (1.31 to 1.35)` of the ratio with this name.
+fn interval(record: &Value, name: &str) -> Result<String> {
+    let found = list(record, "ratios")?.iter().find(|ratio| ratio["name"] == name);
+    let interval = &found.with_context(|| format!("the run has no {name}"))?["interval"];
+    let [mean, low, high] = ["mean", "low", "high"].map(|key| number(interval, key));
+    Ok(format!("{:.2} ({:.2} to {:.2})", mean?, low?, high?))
+}
+
+/// As `bench e2e` names a configuration.
+fn name_of(run: &Value) -> Result<String> {
+    let ledger = match &run["ledger"]["sqlite"]["rows"] {
+        Value::Null => "memory".to_owned(),
+        rows => format!("sqlite_{rows}"),
+    };
+    Ok(format!("{}_{}.{ledger}.{}", word(run, "suite")?, run["block"], word(run, "leaving")?))
+}
+
+fn suite(run: &Value) -> Result<&'static str> {
+    Ok(if word(run, "suite")? == "ccm8" { "CCM_8" } else { "GCM" })
+}
+
+fn ledger(run: &Value) -> String {
+    match run["ledger"]["sqlite"]["rows"].as_u64() {
+        None => "memory".to_owned(),
+        Some(rows) => format!("SQLite, {rows} rows"),
+    }
+}
+
+fn list<'v>(value: &'v Value, key: &str) -> Result<&'v Vec<Value>> {
+    value[key].as_array().with_context(|| format!("the run has no list {key}"))
+}
+
+fn number(value: &Value, key: &str) -> Result<f64> {
+    let number = value[key].as_f64().with_context(|| format!("the run has no number {key}"))?;
+    ensure!(number.is_finite(), "{key} is not finite");
+    Ok(number)
+}
+
+fn word<'v>(value: &'v Value, key: &str) -> Result<&'v str> {
+    value[key].as_str().with_context(|| format!("the run has no text {key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Value {
+        let interval = serde_json::json!({ "mean": 1.332, "low": 1.311, "high": 1.351 });
+        let ratio = |name: &str, promise: Value| serde_json::json!({ "name": name, "interval": interval, "spread_percent": 4.4, "promise": promise });
+        let promise = serde_json::json!({ "at_most": 1.2, "decision": "not_decidable" });
+        serde_json::json!({
+            "schema": SCHEMA, "command": "cargo xtask bench e2e", "repetitions": 10,
+            "facts": { "cpu": "CPU", "cores": 2, "kernel": "Linux", "rustc": "rustc", "commit": "c0ffee", "at": "now" },
+            "ratios": [
+                ratio("ratio_to_floor/ccm8_512.sqlite_10000.closing", promise),
+                ratio("ratio_to_floor_and_datagrams/ccm8_512.sqlite_10000.closing", Value::Null),
+            ],
+            "handshakes": [{ "server": "muster", "cpu_us": { "mean": 300.0 }, "over_ours": { "mean": 1.0 } }],
+            "medians": [{
+                "suite": "ccm8", "block": 512, "ledger": { "sqlite": { "rows": 10000 } }, "leaving": "closing",
+                "floor_us": 175.0, "bare_us": 15.0, "engine_us": 194.0, "server_cpu_us": 232.4,
+                "datagrams_up": 7.0, "datagrams_down": 6.0, "bytes_up": 1360.0, "bytes_down": 2357.0,
+            }],
+        })
+    }
+
+    #[test]
+    fn a_run_becomes_tables() {
+        let text = rendered("benches/runs/e2e-x.json", &record()).unwrap();
+        let row = "| CCM_8 | 512 | SQLite, 10000 rows | closing | 175 | 190 | 194 | 232 | **1.33 (1.31 to 1.35)** |";
+        assert!(text.contains(row), "{text}");
+        assert!(text.contains("| <= 1.20 | 1.33 (1.31 to 1.35) | 4 % | not decidable |"), "{text}");
+        assert!(text.contains("| muster | 300 | 1.0 |"), "{text}");
+    }
+
+    #[test]
+    fn a_run_that_lacks_a_figure_is_refused() {
+        let mut broken = record();
+        broken["ratios"] = serde_json::json!([]);
+        assert!(rendered("x", &broken).unwrap_err().to_string().contains("ratio_to_floor"));
+    }
+}

@@ -1,0 +1,175 @@
+//! `cargo xtask bench scale`: sessions by the hundred thousand through the real handshake code, in one process and over loopback.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::e2e::{Bench, CpuTime, LedgerFiles, free_address, pinned, resident_kib};
+use super::facts::TimingFacts;
+use super::figures::{Figure, Figures};
+use crate::process::Program;
+use crate::{cargo, tree};
+
+#[derive(Args)]
+pub(crate) struct ScaleOptions {
+    /// Numbers of idle sessions in one process; 1,000,000 take a quarter of an hour for each of both ends
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000])]
+    sessions: Vec<u32>,
+    /// Enrolments that are measured at each number
+    #[arg(long, default_value_t = 2_000)]
+    enrolments: u32,
+    /// Devices that enrol over loopback and vanish; 0 leaves that out
+    #[arg(long, default_value_t = 20_000)]
+    loopback: u32,
+    /// Where to write the JSON [default: a new file in benches/runs]
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(3 * 3600);
+/// What an enrolment leaves is kept for EXCHANGE_LIFETIME; the rest is for the server's timers.
+const UNTIL_IDLE: Duration = Duration::from_secs(247 + 15);
+
+#[derive(Serialize)]
+struct ScaleRecord {
+    schema: &'static str,
+    facts: TimingFacts,
+    command: String,
+    /// For `bench record`.
+    figures: Figures,
+    /// As `benches/src/bin/scale.rs` prints them, one for each end.
+    in_process: Vec<Value>,
+    loopback: Option<Loopback>,
+}
+
+/// A server as a process, and devices that enrol and vanish.
+#[derive(Serialize)]
+struct Loopback {
+    devices: u32,
+    server_cpu_us_per_enrolment: f64,
+    /// What the server has resident for each session: soon after the last enrolment, and when all are idle.
+    bytes_within_247_s: f64,
+    bytes_idle: f64,
+}
+
+pub(super) fn run(options: &ScaleOptions) -> Result<()> {
+    let facts = TimingFacts::here();
+    cargo::cargo("build --quiet --release --locked --package benches --bin scale").stream()?;
+    let program = tree::target().join("release/scale");
+    let list = options.sessions.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let mut in_process = Vec::new();
+    for end in ["expiry", "drain"] {
+        let scale = pinned(0, &program).arg(&list).arg(options.enrolments.to_string()).arg(end);
+        let printed = scale.timeout(TIMEOUT).expect_success()?.stdout;
+        let measured: Value = serde_json::from_str(&printed).with_context(|| format!("scale printed {printed}"))?;
+        print(&measured);
+        in_process.push(measured);
+    }
+    let loopback = if options.loopback > 0 { Some(loopback(options.loopback)?) } else { None };
+    if let Some(it) = &loopback {
+        println!(
+            "   {} over loopback: {:.0} us of CPU an enrolment; {:.0} bytes a session within 247 s, {:.0} idle",
+            it.devices, it.server_cpu_us_per_enrolment, it.bytes_within_247_s, it.bytes_idle
+        );
+    }
+    let command = format!(
+        "cargo xtask bench scale --sessions {list} --enrolments {} --loopback {}",
+        options.enrolments, options.loopback
+    );
+    let name = format!("benches/runs/scale-{}.json", facts.at.replace(':', ""));
+    let path = options.json.clone().unwrap_or_else(|| tree::root().join(name));
+    let figures = figures(&in_process);
+    let record = ScaleRecord { schema: "muster-scale/1", facts, command, figures, in_process, loopback };
+    tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
+    println!("   written to {}", path.display());
+    Ok(())
+}
+
+fn loopback(devices: u32) -> Result<Loopback> {
+    let bench = Bench::build()?;
+    let (server, uri) = bench.serve(&LedgerFiles { folder: None }, free_address()?)?;
+    let id = server.process_id();
+    let load = |devices: u32, seed: &str| {
+        let load = pinned(1, &bench.muster).args(["load", "--server", &uri, "--vanish", "100%", "--seed", seed]);
+        let load = load.arg("--pki").arg(bench.folder.join("pki")).arg("--devices").arg(devices.to_string());
+        load.timeout(TIMEOUT).expect_success()
+    };
+    // Tables and threads have their sizes before memory is first looked at.
+    load(100, "1")?;
+    let (before, cpu) = (resident_kib(id), CpuTime::of(id)?);
+    load(devices, "2")?;
+    let cpu = CpuTime::of(id)?.since(&cpu);
+    let within = resident_kib(id);
+    std::thread::sleep(UNTIL_IDLE);
+    let idle = resident_kib(id);
+    drop(server.stop()?);
+    ensure!(before > 0.0 && idle > 0.0, "the kernel does not say what the server has resident");
+    let each = |kib: f64| (kib - before) * 1024.0 / f64::from(devices);
+    Ok(Loopback {
+        devices,
+        server_cpu_us_per_enrolment: Duration::from_nanos(cpu.nanoseconds()).as_secs_f64() * 1e6 / f64::from(devices),
+        bytes_within_247_s: each(within),
+        bytes_idle: each(idle),
+    })
+}
+
+/// Sizes and growth; the microseconds depend on the machine, their growth with the sessions does not.
+fn figures(in_process: &[Value]) -> Figures {
+    let mut figures = Figures::new();
+    let Some(levels) = in_process.first().and_then(|it| it["levels"].as_array()) else { return figures };
+    let of = |level: &Value, key: &str| level[key].as_f64().unwrap_or_default();
+    let mut insert = |name: String, value: f64| figures.insert(name, Figure { value, noise: value * 0.02 });
+    for level in levels {
+        let sessions = &level["sessions"];
+        insert(format!("session_bytes/idle.{sessions}"), of(level, "idle_bytes_per_session"));
+        let growth = of(level, "enrolment_cpu_us") / of(&levels[0], "enrolment_cpu_us");
+        insert(format!("enrolment_cpu_growth/{sessions}"), growth);
+    }
+    let within = in_process[0]["after_enrolment"]["within_247_s_bytes"].as_f64();
+    insert("session_bytes/within_247_s".to_owned(), within.unwrap_or_default());
+    figures
+}
+
+fn print(measured: &Value) {
+    for level in measured["levels"].as_array().into_iter().flatten() {
+        println!(
+            "   {} sessions: {:.0} bytes each idle; server CPU {:.0} us a handshake, {:.0} us an enrolment without its issuing",
+            level["sessions"],
+            level["idle_bytes_per_session"].as_f64().unwrap_or_default(),
+            level["handshake_cpu_us"].as_f64().unwrap_or_default(),
+            level["enrolment_cpu_us"].as_f64().unwrap_or_default(),
+        );
+    }
+    let (enrolled, end) = (&measured["after_enrolment"], &measured["end"]);
+    println!(
+        "   within 247 s of an enrolment {:.0} bytes a session, later {:.0}; {} of {}: {} turns, longest {:.0} us, memory {:+.1} %",
+        enrolled["within_247_s_bytes"].as_f64().unwrap_or_default(),
+        enrolled["later_bytes"].as_f64().unwrap_or_default(),
+        end["how"].as_str().unwrap_or_default(),
+        end["sessions"],
+        end["turns"],
+        end["longest_turn_us"].as_f64().unwrap_or_default(),
+        end["resident_growth_percent"].as_f64().unwrap_or_default(),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_growth_is_that_over_the_smallest_number_of_sessions() {
+        let level = |sessions: u32, cpu: f64| serde_json::json!({ "sessions": sessions, "idle_bytes_per_session": 290.0, "enrolment_cpu_us": cpu });
+        let measured = serde_json::json!({
+            "levels": [level(1_000, 200.0), level(100_000, 210.0)],
+            "after_enrolment": { "within_247_s_bytes": 1500.0 },
+        });
+        let figures = figures(&[measured]);
+        assert!((figures["enrolment_cpu_growth/100000"].value - 1.05).abs() < 1e-9);
+        assert!((figures["session_bytes/within_247_s"].value - 1500.0).abs() < 1e-9);
+    }
+}
