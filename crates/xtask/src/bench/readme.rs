@@ -16,7 +16,8 @@ const END: &str = "<!-- end of what `cargo xtask bench readme` writes -->\n";
 /// Rewrites what stands between the marks.
 pub(super) fn write() -> Result<()> {
     let readme = tree::read(README)?;
-    let written = with_figures(&readme)?;
+    let newest = newest()?.with_context(|| format!("no run with the schema {SCHEMA}: run `cargo xtask bench e2e`"))?;
+    let written = with_figures(&readme, &newest)?;
     if written == readme {
         println!("   {README} has the figures of the newest run already");
         return Ok(());
@@ -29,30 +30,30 @@ pub(super) fn write() -> Result<()> {
 /// What is wrong with the committed README, for `check`.
 pub(crate) fn findings() -> Result<Vec<String>> {
     let readme = tree::read(README)?;
-    Ok(if with_figures(&readme)? == readme {
+    let Some(newest) = newest()? else { return Ok(Vec::new()) };
+    Ok(if with_figures(&readme, &newest)? == readme {
         Vec::new()
     } else {
         vec![format!("{README}: its figures are not those of the newest run: run `cargo xtask bench readme`")]
     })
 }
 
-fn with_figures(readme: &str) -> Result<String> {
-    let (name, record) = newest()?;
+fn with_figures(readme: &str, (name, record): &(String, Value)) -> Result<String> {
     let (before, rest) = readme.split_once(BEGIN).with_context(|| format!("{README} lacks the mark {BEGIN}"))?;
     let (_, after) = rest.split_once(END).with_context(|| format!("{README} lacks the mark {END}"))?;
-    Ok(format!("{before}{BEGIN}{}{END}{after}", rendered(&name, &record)?))
+    Ok(format!("{before}{BEGIN}{}{END}{after}", rendered(name, record)?))
 }
 
 /// The newest run of this schema: the names have the time.
-fn newest() -> Result<(String, Value)> {
+fn newest() -> Result<Option<(String, Value)>> {
     let files = tree::files(&[".json"])?;
     for file in files.iter().rev().filter(|file| file.starts_with(RUNS)) {
         let record: Value = serde_json::from_str(&tree::read(file)?).with_context(|| format!("{file} is not JSON"))?;
         if record["schema"] == SCHEMA {
-            return Ok((file.clone(), record));
+            return Ok(Some((file.clone(), record)));
         }
     }
-    anyhow::bail!("no run with the schema {SCHEMA} in benches/runs: run `cargo xtask bench e2e`")
+    Ok(None)
 }
 
 fn rendered(file: &str, record: &Value) -> Result<String> {

@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::e2e::{Bench, CpuTime, LedgerFiles, free_address, pinned, resident_kib};
 use super::facts::TimingFacts;
 use super::figures::{Figure, Figures};
-use crate::process::Program;
 use crate::{cargo, tree};
 
 #[derive(Args)]

@@ -8,7 +8,7 @@ mod pages;
 
 use anyhow::{Result, bail};
 
-use crate::{cases, requirements, tree};
+use crate::{bench, cases, requirements, tree};
 
 /// One concept for each file: a file with more lines than this before its tests hides a type.
 const FILE_LINES_MAX: usize = 600;
@@ -69,6 +69,7 @@ pub(super) fn check() -> Result<()> {
     findings.extend(top_level()?);
     findings.extend(dependencies_without_reason(&tree::read("Cargo.toml")?));
     findings.extend(readme_commands(&tree::read("README.md")?, &tree::read("crates/cli/src/main.rs")?));
+    findings.extend(bench::readme::findings()?);
     findings.extend(cases::check().err().map(|error| error.to_string()));
     findings.extend(requirements::check()?);
     if !findings.is_empty() {

@@ -12,7 +12,7 @@ use super::cpu::{CpuTime, pinned};
 use super::ledgers::LedgerFiles;
 use super::programs::{Bench, free_address};
 use crate::bench::interval::Interval;
-use crate::process::{Daemon, Program};
+use crate::process::Daemon;
 use crate::tree;
 
 /// Handshakes of each server in each repetition.

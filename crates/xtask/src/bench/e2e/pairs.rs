@@ -1,6 +1,6 @@
 //! The ratios that are decided: each of a repetition's own pairs, with its 95 % interval, and the promises that they keep or miss.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::run::{BenchConfiguration, LedgerKind, MeasuredRun};
 use crate::bench::figures::{Figure, Figures};
@@ -23,15 +23,10 @@ pub(super) struct PairedRatio {
 }
 
 /// A promise to a ratio.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct PromisedRatio {
     pub(super) at_most: f64,
-    #[serde(skip_deserializing, default = "undecided")]
     pub(super) decision: Decision,
-}
-
-fn undecided() -> Decision {
-    Decision::NotDecidable
 }
 
 impl PairedRatio {
