@@ -171,6 +171,7 @@ mod tests {
                 record_limit: Some(RecordLimit::RecordSizeLimit(512)),
                 extended_master_secret: true,
                 server_name: Some("server.example"),
+                trusted_authorities: &[crate::AuthorityKeyHash::from_bytes([3; 20])],
             }
             .encode();
             for (at, value) in changes {

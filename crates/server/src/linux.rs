@@ -71,7 +71,9 @@ mod tests {
         rustix::net::sockopt::set_socket_recv_buffer_size(&full, 4_096).unwrap();
         let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         assert_eq!(receive_drops(&full).unwrap(), 0);
-        (0..100).for_each(|_| drop(sender.send_to(&[0; 200], full.local_addr().unwrap()).unwrap()));
+        for _ in 0..100 {
+            sender.send_to(&[0; 200], full.local_addr().unwrap()).unwrap();
+        }
         let dropped = receive_drops(&full).unwrap();
         full.set_nonblocking(true).unwrap();
         let received = std::iter::from_fn(|| full.recv(&mut [0; 256]).ok()).count();

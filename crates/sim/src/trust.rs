@@ -118,12 +118,6 @@ impl TestCa {
         &self.ca
     }
 
-    /// The trust anchor of the devices' factory certificates.
-    #[must_use]
-    pub fn manufacturer(&self) -> &Arc<Certificate> {
-        &self.manufacturer
-    }
-
     /// A profile with the default settings, changed by `change`.
     ///
     /// # Panics

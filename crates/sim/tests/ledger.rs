@@ -16,7 +16,7 @@ fn late(agenda: &Agenda) -> impl Fn() -> Arc<dyn Ledger> + use<> {
     let behaviour = Behaviour { delay_max: Duration::from_secs(1), ..Behaviour::default() };
     let agenda = agenda.clone();
     move || {
-        let inner = Arc::new(MemoryLedger::new(ROWS_MAX));
+        let inner: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(ROWS_MAX));
         Arc::new(FaultyLedger::new(inner, behaviour, Chance::new(1, "ledger"), agenda.clone()))
     }
 }

@@ -14,7 +14,7 @@ use ledger::prune::{RowPruneRequest, prune_rows};
 use ledger::resume::{ResumeRequest, plan, resume};
 use ledger::sqlite::{Fresh, connect};
 use pki::Certificate;
-use pki::issue::{NodePrefix, RevocationReason};
+use pki::issue::RevocationReason;
 
 use crate::sample::utc;
 use crate::stage::{Stage, answer};

@@ -123,7 +123,12 @@ impl World {
     }
 
     /// How each of these certificates fares that is renewed.
-    pub(crate) fn renew(&self, ledger: &Arc<dyn Ledger>, held: &[Arc<Issued>], at: u64) -> Vec<Result<Arc<Issued>, Refusal>> {
+    pub(crate) fn renew(
+        &self,
+        ledger: &Arc<dyn Ledger>,
+        held: &[Arc<Issued>],
+        at: u64,
+    ) -> Vec<Result<Arc<Issued>, Refusal>> {
         let client = |issued: &Arc<Issued>| Arc::new(Certificate::parse(&issued.certificate).unwrap());
         let jobs = held.iter().map(|issued| self.job(Function::SimpleReenroll, client(issued))).collect();
         let fared = |outcome| match outcome {

@@ -12,7 +12,9 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use pki::issue::NodePrefix;
 use pki::{DnsName, ServerName};
 use registrar::relay::HttpAnswer;
-use registrar::{Front, FrontAnswer, FrontClient, FrontEnrolment, FrontRegistrar, HeadVerdict, encode_body};
+use registrar::{
+    Front, FrontAnswer, FrontClient, FrontEnrolment, FrontRegistrar, FrontSession, HeadVerdict, encode_body,
+};
 
 use super::scenario::RegistrarScenario;
 use crate::chance::{Chance, DerivedRandom};
@@ -92,8 +94,8 @@ impl UpstreamCa {
             Ok(HeadVerdict::Answered { answer, .. }) => return reply(http(&answer)),
             Err(refusal) => return reply(http(&refusal.answer)),
         };
-        let peer = ([203, 0, 113, 1], 50_000).into();
-        match self.front.job(&enrolment, encode_body(csr).as_bytes(), peer) {
+        let session = FrontSession { peer: ([203, 0, 113, 1], 50_000).into(), cipher_bits: 128 };
+        match self.front.job(&enrolment, encode_body(csr).as_bytes(), session) {
             Ok(job) => {
                 let deliver = FrontReply { ca: Arc::clone(self), enrolment, reply: Mutex::new(Some(reply)) };
                 Arc::clone(&self.authority).submit(utc, vec![((), job)], Arc::new(deliver));
