@@ -9,11 +9,11 @@ use pki::issue::NodePrefix;
 
 use crate::agenda::Agenda;
 use crate::chance::{Chance, DerivedRandom};
+use crate::clock::VirtualClock;
 use crate::crashing::{CrashTally, CrashingStore};
 use crate::faulty::{FaultyLedger, FaultySigner};
 use crate::scenario::{REPEAT_WINDOW, Scenario};
 use crate::trust::TestCa;
-use crate::world::WorldParts;
 
 /// Rows of the simulated ledger: many more than any scenario needs.
 const ROWS_MAX: usize = 10_000;
@@ -31,6 +31,20 @@ pub trait Backend {
 
     /// Starts the process again: nothing is left but what was durable.
     fn start(&mut self, now: Now);
+}
+
+/// What the backend of a world shares with it.
+pub(crate) struct WorldParts {
+    pub(crate) clock: VirtualClock,
+    pub(crate) ca: Arc<TestCa>,
+    pub(crate) agenda: Agenda,
+}
+
+impl WorldParts {
+    pub(crate) fn new(seed: u64) -> Self {
+        let clock = VirtualClock::start();
+        Self { clock, ca: Arc::new(TestCa::new(seed)), agenda: Agenda::new(clock.now().mono) }
+    }
 }
 
 /// A CA with a ledger in memory that may crash, and a ledger and a signer with faults.

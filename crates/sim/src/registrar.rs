@@ -32,10 +32,11 @@ use pki::chain::Anchors;
 
 use self::backend::RelayBackend;
 use self::scenario::RegistrarScenario;
+use crate::backend::WorldParts;
 use crate::crashing::CrashTally;
 use crate::run::{ENROLMENT_TIME_MAX, RunFaults, TIME_MAX, unfinished, verify};
 use crate::trace::Tracer;
-use crate::world::{World, WorldParts};
+use crate::world::World;
 
 pub use self::witness::RelayTally;
 

@@ -12,7 +12,7 @@ use link::Tally;
 use ring::digest::{Context, SHA256};
 
 use crate::agenda::Agenda;
-use crate::backend::{Backend, CaBackend};
+use crate::backend::{Backend, CaBackend, WorldParts};
 use crate::chance::{Chance, DerivedRandom};
 use crate::clock::VirtualClock;
 use crate::crashing::CrashTally;
@@ -65,20 +65,6 @@ pub struct World<B = CaBackend> {
     heard: u64,
     /// The datagrams before which the server restarts.
     restarts: Vec<u64>,
-}
-
-/// What the backend of a world shares with it.
-pub(crate) struct WorldParts {
-    pub(crate) clock: VirtualClock,
-    pub(crate) ca: Arc<TestCa>,
-    pub(crate) agenda: Agenda,
-}
-
-impl WorldParts {
-    pub(crate) fn new(seed: u64) -> Self {
-        let clock = VirtualClock::start();
-        Self { clock, ca: Arc::new(TestCa::new(seed)), agenda: Agenda::new(clock.now().mono) }
-    }
 }
 
 impl World {

@@ -18,13 +18,12 @@ use super::scenario::RegistrarScenario;
 use super::transport::{SimulatedUpstream, SimulatedUpstreams, Transport};
 use super::upstream_ca::UpstreamCa;
 use super::witness::{Witness, WitnessedRelay};
-use crate::backend::Backend;
+use crate::backend::{Backend, WorldParts};
 use crate::chance::{Chance, DerivedRandom};
 use crate::crashing::{CrashTally, CrashingLedger, CrashingStore, at_once};
 use crate::faulty::FaultyLedger;
 use crate::scenario::REPEAT_WINDOW;
 use crate::trust::TestCa;
-use crate::world::WorldParts;
 
 pub(super) struct RelayBackend {
     seed: u64,

@@ -17,11 +17,11 @@ use registrar::{
 };
 
 use super::scenario::RegistrarScenario;
+use crate::backend::WorldParts;
 use crate::chance::{Chance, DerivedRandom};
 use crate::faulty::{FaultyLedger, FaultySigner};
 use crate::scenario::REPEAT_WINDOW;
 use crate::trust::{REGISTRAR_NAME, TestIdentity};
-use crate::world::WorldParts;
 
 /// Rows of its ledger: many more than any scenario needs.
 const ROWS_MAX: usize = 10_000;
