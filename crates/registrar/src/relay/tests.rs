@@ -215,8 +215,7 @@ impl Scene {
         let found = Arc::clone(&listed);
         let query = RelayQuery { rows_max: 99, ..RelayQuery::default() };
         self.relayed.relayed(query, Box::new(move |rows| *found.lock().unwrap() = rows.unwrap().rows));
-        let rows = listed.lock().unwrap().clone();
-        rows
+        listed.lock().unwrap().clone()
     }
 
     fn certificates(&self) -> Vec<Vec<u8>> {

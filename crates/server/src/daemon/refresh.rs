@@ -70,18 +70,24 @@ impl Refresh {
                 std::future::pending::<()>().await;
                 continue;
             };
-            let wait = if self.refresh(&registrar).await {
-                retry = RETRY_MIN;
-                registrar.refresh_interval
-            } else {
-                let wait = retry;
-                retry = (retry * 2).min(RETRY_MAX);
-                wait.min(registrar.refresh_interval)
+            let round = async {
+                let wait = if self.refresh(&registrar).await {
+                    retry = RETRY_MIN;
+                    registrar.refresh_interval
+                } else {
+                    let wait = retry;
+                    retry = (retry * 2).min(RETRY_MAX);
+                    wait.min(registrar.refresh_interval)
+                };
+                tokio::time::sleep(wait).await;
             };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                // Upstreams, labels or profiles may be others.
-                () = self.reloader.reloaded() => retry = RETRY_MIN,
+            let is_over = tokio::select! {
+                () = round => true,
+                // Upstreams, labels or profiles may be others: neither the rest of this round nor its pause is worth waiting for.
+                () = self.reloader.reloaded() => false,
+            };
+            if !is_over {
+                retry = RETRY_MIN;
             }
         }
     }

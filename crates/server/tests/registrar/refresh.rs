@@ -78,3 +78,21 @@ fn a_reload_that_names_another_upstream_asks_it_at_once_and_forgets_what_the_fir
     server.reload(&pki.sources(&with_label)).unwrap();
     assert_eq!(ready(&pki, &server, &device).ask(Operation::CaCertificates, PATIENCE).unwrap(), after);
 }
+
+#[test]
+fn a_reload_does_not_wait_for_an_upstream_that_hangs() {
+    let pki = Pki::new();
+    // The kernel takes connections, and nobody answers on them.
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/.well-known/est", hanging.local_addr().unwrap());
+    let server = pki.start(&configuration(&pki, &[url], "timeout = \"60s\""));
+    // It has begun to ask.
+    drop(hanging.accept().unwrap());
+    let again = hanging.accept().unwrap();
+    let healthy = ScriptedUpstream::start(&pki, Act::Issue);
+    let began = Instant::now();
+    server.reload(&pki.sources(&configuration(&pki, &[healthy.url()], ""))).unwrap();
+    drop(ready(&pki, &server, &pki.device(1)));
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    drop(again);
+}
