@@ -148,13 +148,13 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let (refusals, journal) = handle.logs.as_ref().map(Logs::senders).expect("they are given up by drop alone");
     handle.serve_https(config, (&snapshot, exposition.meters()), &*random)?;
     for (index, sockets) in (0..).zip(bound.shards) {
-        let mut server = est::Server::new(index, Arc::clone(&loaded.est), Arc::clone(&random) as Arc<dyn dtls::Random>);
+        let (snapshot, mut server) = SnapshotReader::with_server(Arc::clone(&snapshot), index, &random);
         server.set_observer(observer.clone());
         server.set_addresses(&handle.addresses);
         let parts = Parts {
             sockets,
             server,
-            snapshot: SnapshotReader::new(Arc::clone(&snapshot)),
+            snapshot,
             control: Arc::clone(&control),
             pool: Arc::clone(&pool),
             outside_max: loaded.outside_max,

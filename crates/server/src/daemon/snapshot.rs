@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use authority::{Authority, Ca};
+use net::SystemRandom;
 
 use super::work::Ticket;
 use crate::crl::CrlPlan;
@@ -60,6 +61,19 @@ impl SnapshotReader {
     pub(super) fn new(shared: Arc<ArcSwap<Snapshot>>) -> Self {
         let current = shared.load_full();
         Self { shared, current }
+    }
+
+    /// A reader for a shard, and the shard's server. Both begin with the same snapshot: since the configuration was loaded, an upstream CA may have
+    /// answered, and a server that began with less would never hear of it.
+    pub(super) fn with_server(
+        shared: Arc<ArcSwap<Snapshot>>,
+        index: u16,
+        random: &Arc<SystemRandom>,
+    ) -> (Self, est::Server) {
+        let reader = Self::new(shared);
+        let random = Arc::clone(random) as Arc<dyn dtls::Random>;
+        let server = est::Server::new(index, Arc::clone(&reader.current.est), random);
+        (reader, server)
     }
 
     /// The new snapshot, if it changed since the last call.

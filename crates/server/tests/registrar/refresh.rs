@@ -96,3 +96,21 @@ fn a_reload_does_not_wait_for_an_upstream_that_hangs() {
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     drop(again);
 }
+
+/// While the upstream is away, a start has what an earlier process has kept beside its ledger.
+#[test]
+fn a_restart_hands_out_what_the_upstream_said_before() {
+    let pki = Pki::new();
+    let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+    let text = configuration(&pki, &[upstream.url()], "").replace("memory:", "sqlite:ledger.db");
+    let device = pki.device(1);
+    let server = pki.start(&text);
+    let before = ready(&pki, &server, &device).ask(Operation::CaCertificates, PATIENCE).unwrap();
+    until("nothing was kept", || pki.path("ledger.db.upstream.json").exists());
+    drop(server);
+    upstream.now_lists(None);
+    let server = pki.start(&text);
+    let mut client = pki.connect(&device, server.addresses()[0]);
+    let after = client.ask(Operation::CaCertificates, PATIENCE).unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!(before, after);
+}
