@@ -49,8 +49,9 @@ pub(super) struct Door {
 /// §11).
 const WAITING: Duration = Duration::from_secs(10);
 
-/// For how long slots are held back after the server was behind: a handshake that nobody goes on with keeps its slot about as long under pressure.
-const AFTERMATH: Duration = super::pressure::DUE;
+/// For how long slots are held back after the server was behind. A server that is offered more than it can serve catches up and falls behind many times
+/// a second; when that is over, new devices are served at once again.
+const AFTERMATH: Duration = Duration::from_secs(2);
 
 /// The price of one handshake, in datagrams.
 const PRICE: i32 = DATAGRAMS_PER_BEGIN_BEHIND.cast_signed();
