@@ -185,7 +185,7 @@ fn rows(connection: &Connection, after: i64) -> Result<VecDeque<(i64, LedgerEntr
     let mut found = statement.query([after, i64::try_from(PAGE_ROWS).unwrap_or(1)])?;
     let mut rows = VecDeque::new();
     while let Some(row) = found.next()? {
-        let entry = row::entry(row)?;
+        let entry = row::entry(connection, row)?;
         if matches!(entry.stage, RowStage::Reserved) {
             break;
         }

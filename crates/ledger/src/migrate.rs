@@ -16,7 +16,7 @@ use rusqlite::{Connection, Error, TransactionBehavior};
 use crate::fault::OpenProblem;
 use crate::paths::with_suffix;
 use crate::sqlite::schema::{self, ADDED_IN_2, FILLED_IN_2, Fill, SCHEMA_VERSION};
-use crate::sqlite::{connect_beside, connect_measured, is_open_elsewhere};
+use crate::sqlite::{connect_beside, connect_measured, is_open_elsewhere, newer_code};
 
 /// Rows of one transaction of a step that copies rows: some milliseconds, in which a server waits.
 const ROWS_AT_ONCE: i64 = 1_000;
@@ -46,7 +46,7 @@ pub struct Migration {
 pub struct MigrationStep {
     /// What it adds.
     pub what: String,
-    /// Rows that it writes. Rows that are there are never changed.
+    /// Rows that it writes. Rows that are there are not changed, but for codes that the release before cannot read.
     pub rows: u64,
 }
 
@@ -77,22 +77,30 @@ pub fn plan(file: &Path) -> Result<Migration, MigrateFault> {
 fn try_plan(connection: &Connection) -> Result<Migration, MigrateProblem> {
     let from = schema::version(connection)?;
     let mut plan = Migration { from, to: from.max(SCHEMA_VERSION), steps: Vec::new(), longest_lock: None };
-    if from >= SCHEMA_VERSION {
-        return Ok(plan);
+    if from < SCHEMA_VERSION {
+        plan_version(connection, &mut plan.steps)?;
     }
+    let codes = newer_code::count_unknown_before(connection)?;
+    if codes > 0 {
+        plan.steps.push(MigrationStep { what: newer_code::REWRITE.to_owned(), rows: codes });
+    }
+    Ok(plan)
+}
+
+fn plan_version(connection: &Connection, steps: &mut Vec<MigrationStep>) -> Result<(), MigrateProblem> {
     let trial = empty_copy(connection)?;
     for text in ADDED_IN_2 {
         if !is_noted(connection, text)? {
             let before = objects(&trial)?;
             trial.execute_batch(text).map_err(|error| MigrateProblem::Step { what: first_object(text), error })?;
-            plan.steps.push(MigrationStep { what: new_objects(&before, &objects(&trial)?), rows: 0 });
+            steps.push(MigrationStep { what: new_objects(&before, &objects(&trial)?), rows: 0 });
         }
     }
     for fill in FILLED_IN_2 {
         let rows = fill.count(connection)?;
-        plan.steps.push(MigrationStep { what: fill.what.to_owned(), rows });
+        steps.push(MigrationStep { what: fill.what.to_owned(), rows });
     }
-    Ok(plan)
+    Ok(())
 }
 
 /// Migrates the ledger in this file. `watch` is called after each transaction.
@@ -115,7 +123,8 @@ pub fn migrate(file: &Path, watch: MigrationWatch<'_>) -> Result<Migration, Migr
         let source = connect_beside(file).map_err(opened)?;
         work.migrate(&source, &mut migration.steps).map_err(fault)?;
     }
-    migration.longest_lock = work.longest_lock.filter(|_| from < SCHEMA_VERSION);
+    work.rewrite_codes(&mut migration.steps).map_err(fault)?;
+    migration.longest_lock = work.longest_lock.filter(|_| !migration.steps.is_empty());
     Ok(migration)
 }
 
@@ -193,6 +202,24 @@ CREATE TEMP TABLE filling (key INTEGER PRIMARY KEY, value INTEGER NOT NULL);";
             let last = source.query_row("SELECT max(key) FROM temp.filling", [], |row| row.get(0));
             after = last.map_err(failed)?;
         }
+    }
+
+    /// Gives rows of an earlier build codes that the release before knows.
+    fn rewrite_codes(&mut self, steps: &mut Vec<MigrationStep>) -> Result<(), MigrateProblem> {
+        let failed = |error| MigrateProblem::Step { what: newer_code::REWRITE.to_owned(), error };
+        let total = newer_code::count_unknown_before(&self.connection).map_err(failed)?;
+        let (mut after, mut done) = (i64::MIN, 0);
+        while done < total
+            && let Some((last, rows)) =
+                self.locked(|connection| newer_code::rewrite(connection, after, ROWS_AT_ONCE)).map_err(failed)?
+        {
+            (after, done) = (last, done + rows);
+            self.report(newer_code::REWRITE, done, total)?;
+        }
+        if done > 0 {
+            steps.push(MigrationStep { what: newer_code::REWRITE.to_owned(), rows: done });
+        }
+        Ok(())
     }
 
     /// Sets the version, unless another migration was faster.

@@ -31,7 +31,7 @@ use crate::audit::record::AuditedRow;
 use crate::fault::OpenProblem;
 use crate::seconds::{rfc3339, seconds};
 use crate::sqlite::crl::Layouts;
-use crate::sqlite::{crl, pruned, row, schema};
+use crate::sqlite::{crl, newer_code, pruned, row, schema};
 
 /// Rows that are looked at in one transaction: some milliseconds, in which a server waits.
 const ROWS_AT_ONCE: i64 = 500;
@@ -167,7 +167,7 @@ fn prune_page(
         let mut statement = connection.prepare_cached(row::BEHIND)?;
         let mut rows = statement.query((after, ROWS_AT_ONCE))?;
         while let Some(row) = rows.next()? {
-            let entry = row::entry(row)?;
+            let entry = row::entry(connection, row)?;
             (last, looked) = (row::place(&entry.cursor), looked + 1);
             let is_over = entry.intent.validity.not_after < request.before;
             // Revoked a moment ago: its record is not among those that were read.
@@ -225,6 +225,7 @@ fn remove(connection: &Connection, layouts: &Layouts, place: i64, serial: &Seria
         connection.prepare_cached(sql)?.execute([number])?;
     }
     connection.prepare_cached("DELETE FROM place WHERE place = ?1")?.execute([place])?;
+    newer_code::remove(connection, place)?;
     connection.prepare_cached("DELETE FROM foreign_serial WHERE serial = ?1")?.execute([&serial.as_bytes()[..]])?;
     Ok(())
 }

@@ -32,6 +32,7 @@ pub(crate) mod import;
 mod index;
 pub(crate) mod locate;
 mod lock;
+pub(crate) mod newer_code;
 pub(crate) mod own_log;
 mod place;
 pub(crate) mod pruned;

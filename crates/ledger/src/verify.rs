@@ -192,7 +192,7 @@ impl Work<'_> {
         let mut entries = Vec::new();
         while let Some(found) = rows.next().map_err(database)? {
             let number: i64 = found.get(row::NUMBER_COLUMN).map_err(database)?;
-            let entry = row::entry(found)
+            let entry = row::entry(&snapshot, found)
                 .map_err(|error| (Some(FaultyRow { number, serial: None }), RowFlaw::Database(error.to_string())))?;
             entries.push((number, entry));
         }

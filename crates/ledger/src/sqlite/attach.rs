@@ -406,7 +406,7 @@ fn bytes_of_row(connection: &Connection) -> Result<u64, Error> {
     let mut rows = statement.query((last.saturating_sub(SAMPLED_ROWS), SAMPLED_ROWS))?;
     let (mut text, mut count) = (String::new(), 0_u64);
     while let Some(found) = rows.next()? {
-        push_row(&mut text, &row::entry(found)?);
+        push_row(&mut text, &row::entry(connection, found)?);
         count += 1;
     }
     Ok(u64::try_from(text.len()).unwrap_or(u64::MAX).div_ceil(count.max(1)))
@@ -430,7 +430,7 @@ fn every_row(connection: &Connection, out: &mut Filling) -> Result<(), FillFault
     let mut rows = statement.query([])?;
     let mut appended = 0_u64;
     while let Some(found) = rows.next()? {
-        let lines = push_row(out.text(), &row::entry(found)?);
+        let lines = push_row(out.text(), &row::entry(connection, found)?);
         if lines == 0 {
             continue;
         }

@@ -21,6 +21,7 @@ use super::connect::keep_log_when_closed;
 use super::crl::Layouts;
 use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
 use super::locate::by_serial;
+use super::newer_code;
 use super::row::{self, blob, function_code, function_of, origin_code, short, short_device, tag};
 use crate::audit::chain::ChainWriter;
 use crate::audit::record::{Abandonment, RequestOrigin};
@@ -137,14 +138,15 @@ impl Book {
     }
 
     fn read_open(&mut self) -> Result<(), Error> {
-        let sql = "SELECT i.number, i.at, i.function, p.version, i.client, i.peer, i.serial
+        let sql = "SELECT i.number, i.at, i.function, p.version, i.client, i.peer, i.serial, i.vouched_by, i.place
 FROM intent i JOIN profile p ON p.id = i.profile LEFT JOIN certificate c ON c.number = i.number
 WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([self.tally.open_from])?;
         while let Some(row) = rows.next()? {
+            let (function, _) = newer_code::meant(&self.connection, row.get(8)?, (row.get(2)?, row.get(7)?))?;
             let origin = RequestOrigin {
-                function: row::code(row, 2, "function", function_of)?,
+                function: row::read_code(function, "function", function_of)?,
                 profile_version: ProfileVersion::from_bytes(row.get(3)?),
                 client: Digest::from_bytes(row.get(4)?),
                 peer: row::peer(row, 5)?,
@@ -257,6 +259,11 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         let anchor = self.party(&intent.anchor)?;
         let place = self.tally.places + 1;
         let (not_after, factory_key) = (seconds(intent.validity.not_after), intent.factory_key);
+        let codes = newer_code::write(
+            &self.connection,
+            place,
+            (function_code(intent.function), origin_code(intent.vouched_by)),
+        )?;
         let sql = "INSERT INTO intent (number, place, serial, at, function, profile, ca, manufacturer, device, anchor, vouched_by,
 client, factory_key, csr, spki, names, to_be_signed, subject, not_before, not_after, peer)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
@@ -265,13 +272,13 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
             place,
             &intent.serial.as_bytes()[..],
             seconds(intent.at),
-            function_code(intent.function),
+            codes.0,
             profile,
             ca,
             manufacturer,
             intent.device.id.as_str(),
             anchor,
-            origin_code(intent.vouched_by),
+            codes.1,
             blob(&intent.client),
             factory_key.as_ref().map(blob),
             blob(&intent.csr),

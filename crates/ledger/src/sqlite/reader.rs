@@ -195,7 +195,7 @@ impl Reading<'_> {
                 break;
             }
             looks += 1;
-            let row = row::entry(found)?;
+            let row = row::entry(self.connection, found)?;
             last = Some(row.cursor);
             if filter.matches(&row) {
                 listing.rows.push(row);

@@ -14,6 +14,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row};
 use rustls_pki_types::UnixTime;
 
 use super::index::{IndexEntry, OfDevice};
+use super::newer_code;
 use crate::seconds::time;
 
 macro_rules! columns {
@@ -177,16 +178,16 @@ pub(crate) fn serial(row: &Row<'_>, column: usize) -> Result<Serial, Error> {
 
 /// The row of this number.
 pub(crate) fn read(connection: &Connection, number: i64) -> Result<Option<LedgerEntry>, Error> {
-    connection.prepare_cached(BY_NUMBER)?.query_row([number], entry).optional()
+    connection.prepare_cached(BY_NUMBER)?.query_row([number], |row| entry(connection, row)).optional()
 }
 
-/// A row of [`BEHIND`] or of one number.
-pub(crate) fn entry(row: &Row<'_>) -> Result<LedgerEntry, Error> {
+/// A row of [`BEHIND`] or of one number, of this connection.
+pub(crate) fn entry(connection: &Connection, row: &Row<'_>) -> Result<LedgerEntry, Error> {
     let mut columns = Columns { row, next: 0 };
     let place: i64 = columns.get()?;
     let serial = columns.read("serial", |bytes| Serial::from_bytes(bytes).ok())?;
     let at = columns.time()?;
-    let function = columns.code("function", function_of)?;
+    let function = columns.get()?;
     let profile: Arc<str> = columns.get::<String>()?.into();
     let profile_version = ProfileVersion::from_bytes(columns.array("profile version")?);
     let ca = AnchorId::from_bytes(columns.array("ca")?);
@@ -194,7 +195,9 @@ pub(crate) fn entry(row: &Row<'_>) -> Result<LedgerEntry, Error> {
     let id = columns.read_text("device", DeviceId::new)?;
     let device = Device { manufacturer, id };
     let anchor = AnchorId::from_bytes(columns.array("anchor")?);
-    let vouched_by = columns.code("vouched_by", origin_of)?;
+    let codes = newer_code::meant(connection, place, (function, columns.get()?))?;
+    let function = read_code(codes.0, "function", function_of)?;
+    let vouched_by = read_code(codes.1, "vouched_by", origin_of)?;
     let client = Digest::from_bytes(columns.array("client")?);
     let factory_key = columns.get::<Option<[u8; 32]>>()?.map(Digest::from_bytes);
     let csr = Digest::from_bytes(columns.array("csr")?);
@@ -290,6 +293,11 @@ impl Columns<'_> {
         let code = self.get()?;
         read(code).ok_or_else(|| damaged(self.next - 1, Type::Integer, what))
     }
+}
+
+/// What a code means.
+pub(super) fn read_code<T>(code: i64, what: &'static str, read: impl Fn(i64) -> Option<T>) -> Result<T, Error> {
+    read(code).ok_or_else(|| damaged(0, Type::Integer, what))
 }
 
 /// The value of a column that holds a code.

@@ -11,7 +11,7 @@
 
 use rusqlite::{Connection, Error, OptionalExtension};
 
-use super::{crl, foreign, pruned, relay, restore, revocation_order};
+use super::{crl, foreign, newer_code, pruned, relay, restore, revocation_order};
 use crate::fault::OpenProblem;
 use crate::serial::SERIAL_KEY_BYTES;
 
@@ -27,8 +27,15 @@ pub const SCHEMA_VERSION_MAX: u32 = SCHEMA_VERSION + 1;
 /// What version 2 adds to version 1: each entry is the text of one module, and is run in a transaction of its own, while a server may write. It
 /// changes no table of version 1, whose rows the release before inserts without naming columns, and it copies and indexes no rows of it: that is
 /// for [`FILLED_IN_2`]. Code that needs these tables asks [`require`] first.
-pub(crate) const ADDED_IN_2: &[&str] =
-    &[crl::TABLES, revocation_order::TABLES, foreign::TABLES, pruned::TABLES, restore::TABLES, relay::TABLES];
+pub(crate) const ADDED_IN_2: &[&str] = &[
+    crl::TABLES,
+    revocation_order::TABLES,
+    foreign::TABLES,
+    pruned::TABLES,
+    restore::TABLES,
+    relay::TABLES,
+    newer_code::TABLES,
+];
 
 /// The rows that the tables of [`ADDED_IN_2`] get from those of version 1.
 pub(crate) const FILLED_IN_2: &[Fill] = &[crl::FILL, revocation_order::FILL];

@@ -1,6 +1,7 @@
 //! Releases and the tables of one another: this release runs on those of the release before, on its own, and on those of the release after.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test: it looks at files")]
 
+mod codes;
 #[allow(dead_code, reason = "several tests share it")]
 #[path = "../common/maker.rs"]
 mod maker;

@@ -170,12 +170,18 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 
     /// The digest of the certificate of each row, by number, as this release reads them; and how many are revoked.
     pub(crate) fn read(&self) -> (Vec<(i64, Vec<u8>)>, i64) {
-        let sql = "SELECT i.number, c.digest FROM place JOIN intent i ON i.number = place.number JOIN profile p ON p.id = i.profile
+        let sql = "SELECT i.number, c.digest, i.function, i.vouched_by FROM place JOIN intent i ON i.number = place.number JOIN profile p ON p.id = i.profile
 JOIN party ca ON ca.id = i.ca JOIN party m ON m.id = i.manufacturer JOIN party a ON a.id = i.anchor
 LEFT JOIN certificate c ON c.number = i.number LEFT JOIN revocation r ON r.number = i.number
 WHERE place.place > ?1 ORDER BY place.place LIMIT ?2";
         let mut statement = self.connection.prepare(sql).unwrap();
-        let rows = statement.query_map([0, 1_000_000], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let read = |row: &rusqlite::Row<'_>| {
+            let (function, vouched_by): (i64, i64) = (row.get(2)?, row.get(3)?);
+            assert!((1..=2).contains(&function), "a function that it does not know: {function}");
+            assert!((1..=2).contains(&vouched_by), "an origin that it does not know: {vouched_by}");
+            Ok((row.get(0)?, row.get(1)?))
+        };
+        let rows = statement.query_map([0, 1_000_000], read).unwrap();
         let rows = rows.map(Result::unwrap).collect();
         (rows, self.connection.query_row("SELECT count(*) FROM revocation", [], |row| row.get(0)).unwrap())
     }
