@@ -75,7 +75,7 @@ impl Shard {
             match output {
                 Output::Submit(id, job) => submitted = Some((id, job)),
                 Output::PublicKey(_) => unreachable!("public-key steps are inline by default"),
-                Output::Attempt(_) | Output::Alarm(_) | Output::Undelivered(_) => {}
+                Output::Attempt(_) | Output::Alarm(_) | Output::Undelivered(_) | Output::Delivered(_) => {}
             }
         }
         while let Some(transmit) = self.server.poll_transmit() {

@@ -22,4 +22,10 @@ pub trait Authority<J>: Send + Sync {
     fn undelivered(&self, utc: UnixTime, issued: &Issued) {
         let _an_authority_without_keys_of_its_own = (utc, issued);
     }
+
+    /// The key that was made for this certificate has reached its device. Of an outcome with a private key, exactly one of this and
+    /// [`Self::undelivered`] is called, unless the process ends before.
+    fn delivered(&self, issued: &Issued) {
+        let _an_authority_without_keys_of_its_own = issued;
+    }
 }

@@ -90,6 +90,13 @@ impl<J: Send + 'static> Authority<J> for CaAuthority {
             Revocation { reason: RevocationReason::CessationOfOperation, at: utc, actor: Actor::undelivered() };
         self.ledger.revoke(vec![Revoke { row, revocation }], Box::new(drop));
     }
+
+    fn delivered(&self, issued: &Issued) {
+        let certificate = Certificate::parse(&issued.certificate).ok();
+        if let Some(serial) = certificate.and_then(|it| Serial::from_bytes(it.serial()).ok()) {
+            self.ledger.delivered(vec![serial]);
+        }
+    }
 }
 
 /// One submission in progress: travels with its batch from completion to completion.

@@ -81,6 +81,12 @@ pub trait Ledger: Send + Sync {
     /// [`INTENT_LIFETIME`] has the same effect later.
     fn abandon(&self, serials: Vec<Serial>);
 
+    /// The keys of these certificates, which were made for their devices, have reached them. From its record on, a certificate of
+    /// [`Function::ServerKeygen`](crate::Function::ServerKeygen) is pending, durably, until this call or its revocation: a process that opens the
+    /// ledger revokes what an earlier one left pending ([`Actor::undelivered`](crate::Actor::undelivered)), because nobody has those keys any more.
+    /// Nobody waits for it; if the call is lost, a certificate whose key was delivered is revoked by the next start.
+    fn delivered(&self, serials: Vec<Serial>);
+
     /// Keeps these refusals in the audit, for a ledger that has one. Nobody waits for it, and no enrolment may have to wait behind it: a ledger
     /// without room counts what it drops. Never called with an empty list.
     fn refused(&self, records: Vec<RefusalRecord>);
@@ -162,6 +168,11 @@ pub trait LedgerOver: Send + Sync {
         self.inner().abandon(serials);
     }
 
+    /// See [`Ledger::delivered`].
+    fn delivered(&self, serials: Vec<Serial>) {
+        self.inner().delivered(serials);
+    }
+
     /// See [`Ledger::refused`].
     fn refused(&self, records: Vec<RefusalRecord>) {
         self.inner().refused(records);
@@ -203,6 +214,10 @@ impl<L: LedgerOver> Ledger for L {
 
     fn abandon(&self, serials: Vec<Serial>) {
         LedgerOver::abandon(self, serials);
+    }
+
+    fn delivered(&self, serials: Vec<Serial>) {
+        LedgerOver::delivered(self, serials);
     }
 
     fn refused(&self, records: Vec<RefusalRecord>) {

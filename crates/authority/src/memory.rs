@@ -67,6 +67,12 @@ impl MemoryLedger {
         issued
     }
 
+    /// The certificates whose keys were made for their devices and have not reached them. It ends with its process, so that only a simulation of one
+    /// that starts again has to revoke them.
+    pub fn undelivered(&self) -> Vec<Serial> {
+        self.lock().map_or_else(|_| Vec::new(), |rows| rows.undelivered().collect())
+    }
+
     /// How many certificates it holds.
     pub fn issued_count(&self) -> usize {
         self.lock().map_or(0, |rows| rows.issued_count())
@@ -152,6 +158,12 @@ impl Ledger for MemoryLedger {
                 rows.abandon(serial);
             }
             rows.check_invariants(self.rows_max);
+        }
+    }
+
+    fn delivered(&self, serials: Vec<Serial>) {
+        if let Ok(mut rows) = self.lock() {
+            serials.iter().for_each(|serial| rows.delivered(serial));
         }
     }
 

@@ -60,6 +60,10 @@ pub trait RelayLedger: Send + Sync {
         done: Completion<Result<Vec<Revoked>, LedgerFault>>,
     );
 
+    /// The keys of these certificates, which were made for their devices, have reached them: see [`Ledger::delivered`](crate::Ledger::delivered). What
+    /// an earlier process left pending is marked as revoked.
+    fn delivered(&self, certificates: Vec<Digest>);
+
     /// One page of the rows, in the order in which they were begun.
     fn relayed(&self, query: RelayQuery, done: Completion<Result<RelayListing, LedgerFault>>);
 

@@ -57,6 +57,8 @@ steps! {
     RecordDurable = "record-durable",
     /// A certificate was handed to the network.
     Answered = "answered",
+    /// A key that was made for a device has reached it, and the ledger has not noted that.
+    KeyDelivered = "key-delivered",
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use crate::reason::Reason;
 use crate::verify::{PeerDevice, PeerVerifier};
 use attempt::AttemptBuilder;
 use backlog::Pace;
-use live::Sessions;
+use live::{KeyEnd, Sessions};
 use sent_away::SentAway;
 use throughput::Throughput;
 
@@ -91,6 +91,17 @@ pub enum Output {
     Alarm(Alarm),
     /// The key of this certificate has not reached its device: tell the authority ([`authority::Authority::undelivered`]).
     Undelivered(Arc<Issued>),
+    /// The key of this certificate has reached its device: tell the authority ([`authority::Authority::delivered`]).
+    Delivered(Arc<Issued>),
+}
+
+impl From<KeyEnd> for Output {
+    fn from(end: KeyEnd) -> Self {
+        match end {
+            KeyEnd::Delivered(issued) => Self::Delivered(issued),
+            KeyEnd::Undelivered(issued) => Self::Undelivered(issued),
+        }
+    }
 }
 
 /// An event that does not belong to one attempt. The source limits the rate of each kind.
@@ -213,7 +224,7 @@ impl Server {
     pub fn poll_output(&mut self) -> Option<Output> {
         let job = self.endpoint.poll_public_key_job().map(Output::PublicKey);
         let output = job.or_else(|| self.outputs.pop_front());
-        let output = output.or_else(|| self.sessions.next_undelivered().map(Output::Undelivered));
+        let output = output.or_else(|| self.sessions.next_key_end().map(Output::from));
         if output.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
             self.outputs.shrink_to(OUTPUTS_KEPT);
         }

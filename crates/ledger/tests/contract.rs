@@ -1,7 +1,7 @@
 //! A ledger in SQLite does what every ledger has to do.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -36,6 +36,20 @@ fn the_contract_of_every_ledger_holds() {
         Arc::new(SqliteLedger::open(&file, Fresh { serial_key: [7; 16] }, now).unwrap())
     };
     sim::relay_contract::holds(&make);
+}
+
+/// Each start is that of a process after one that ended without a word to its devices.
+#[test]
+fn e39_a_key_that_was_on_its_way_when_the_process_ended_leaves_no_good_certificate() {
+    let (folder, time) = (tempfile::tempdir().unwrap(), Cell::new(1_000));
+    let open = |name: &str| {
+        time.set(time.get() + 1);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(time.get()));
+        let fresh = Fresh { serial_key: [7; 16] };
+        Arc::new(SqliteLedger::open(&folder.path().join(name), fresh, now).unwrap())
+    };
+    sim::ledger_contract::holds_over_starts(&mut || open("ca.db"), &|| false);
+    sim::relay_contract::holds_over_starts(&mut || open("registrar.db"));
 }
 
 fn answer<T: Send + 'static>(ask: impl FnOnce(Completion<Result<T, LedgerFault>>)) -> Result<T, LedgerFault> {

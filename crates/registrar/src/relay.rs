@@ -136,6 +136,10 @@ impl<J: Send + 'static> Authority<J> for RelayAuthority {
         );
         self.parts.relayed.mark_revoked(vec![(issued.digest, revocation)], Box::new(drop));
     }
+
+    fn delivered(&self, issued: &Issued) {
+        self.parts.relayed.delivered(vec![issued.digest]);
+    }
 }
 
 /// A place among the requests that wait for an upstream.

@@ -46,17 +46,18 @@ impl CrashResult {
         self.tally.untold += other.tally.untold;
         self.tally.lost += other.tally.lost;
         self.tally.given_up += other.tally.given_up;
+        self.tally.undelivered += other.tally.undelivered;
         self.broken.extend(other.broken);
     }
 }
 
 impl fmt::Display for CrashResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { enrolments, tally: CrashTally { crashes, untold, lost, given_up }, broken } = self;
+        let Self { enrolments, tally: CrashTally { crashes, untold, lost, given_up, undelivered }, broken } = self;
         write!(
             f,
             "{enrolments} enrolments, {crashes} crashes ({untold} between a commit and its answer, {lost} calls lost before a commit), {given_up} \
-             reservations given up and revoked, {} runs broken",
+             reservations given up and revoked, {undelivered} certificates revoked whose keys were on their way, {} runs broken",
             broken.len()
         )
     }

@@ -65,14 +65,32 @@ pub struct CrashTally {
     pub lost: u64,
     /// Reservations that a start gave up and revoked.
     pub given_up: u64,
+    /// Certificates that a start revoked, because their keys had not reached their devices.
+    pub undelivered: u64,
 }
 
 impl CrashingStore {
-    /// The ledger of a process that starts now: it gives up and revokes what is reserved.
+    /// The ledger of a process that starts now: it gives up and revokes what is reserved, and revokes what was not delivered.
     pub fn start(self: &Arc<Self>, now: UnixTime) -> Arc<CrashingLedger> {
         let given_up = self.give_up_all(now);
-        self.lock().tally.given_up += given_up;
+        let undelivered = self.revoke_undelivered(now);
+        {
+            let tally = &mut self.lock().tally;
+            tally.given_up += given_up;
+            tally.undelivered += undelivered;
+        }
         self.open()
+    }
+
+    fn revoke_undelivered(&self, now: UnixTime) -> u64 {
+        let revocation =
+            Revocation { reason: RevocationReason::CessationOfOperation, at: now, actor: Actor::undelivered() };
+        let row = |serial| Revoke { row: Locator::Serial(serial), revocation: revocation.clone() };
+        let revokes: Vec<Revoke> = self.durable.undelivered().into_iter().map(row).collect();
+        let count = revokes.len() as u64;
+        let revoked = at_once(|done| self.durable.revoke(revokes, done));
+        assert!(revoked.is_ok(), "a ledger in memory revokes");
+        count
     }
 
     fn give_up_all(&self, now: UnixTime) -> u64 {
@@ -300,6 +318,14 @@ impl Ledger for CrashingLedger {
     fn abandon(&self, serials: Vec<Serial>) {
         let apply = |durable: &MemoryLedger, done: Completion<()>| {
             durable.abandon(serials);
+            done(());
+        };
+        self.write(apply, Box::new(drop));
+    }
+
+    fn delivered(&self, serials: Vec<Serial>) {
+        let apply = |durable: &MemoryLedger, done: Completion<()>| {
+            durable.delivered(serials);
             done(());
         };
         self.write(apply, Box::new(drop));

@@ -148,6 +148,15 @@ impl Ledger for FaultyLedger {
         });
     }
 
+    fn delivered(&self, serials: Vec<Serial>) {
+        let inner = Arc::clone(&self.inner);
+        self.faults.call(move |fate| {
+            if fate != CallFate::FaultBefore {
+                inner.delivered(serials);
+            }
+        });
+    }
+
     fn refused(&self, records: Vec<RefusalRecord>) {
         let inner = Arc::clone(&self.inner);
         self.faults.call(move |fate| {
@@ -202,27 +211,51 @@ impl Ledger for FaultyLedger {
     }
 }
 
-/// Its calls take effect in the order in which they are made only if they have no delay.
-impl RelayLedger for FaultyLedger<dyn RelayLedger> {
-    fn begin(&self, requests: Vec<RelayRequest>, done: Completion<Result<Vec<Begun>, LedgerFault>>) {
-        self.call(move |inner, done| inner.begin(requests, done), done);
-    }
+/// A relay's ledger with injected faults. Its calls take effect in the order in which they are made, as those of every relay's ledger do, and each
+/// after the longest delay.
+pub type FaultyRelayLedger = FaultyLedger<dyn RelayLedger>;
 
-    fn record(&self, certificates: Vec<RelayRecord>, done: Completion<Result<Vec<Relayed>, LedgerFault>>) {
-        self.call(move |inner, done| inner.record(certificates, done), done);
-    }
-
-    fn end(&self, exchanges: Vec<(RelayId, RelayEnd)>) {
+impl FaultyRelayLedger {
+    fn call_in_turn<T: Send + 'static>(
+        &self,
+        effect: impl FnOnce(&dyn RelayLedger, Completion<Result<T, LedgerFault>>) + Send + 'static,
+        done: Completion<Result<T, LedgerFault>>,
+    ) {
         let inner = Arc::clone(&self.inner);
-        self.faults.call(move |fate| {
-            if fate != CallFate::FaultBefore {
-                inner.end(exchanges);
-            }
+        self.faults.call_last(move |fate| match fate {
+            CallFate::Good => effect(&*inner, done),
+            CallFate::FaultBefore => done(Err(LedgerFault::Unavailable)),
+            CallFate::FaultAfter => effect(&*inner, Box::new(|_| done(Err(LedgerFault::Unavailable)))),
+            CallFate::Silent => effect(&*inner, Box::new(|_| drop(done))),
         });
     }
 
+    /// A call that nobody waits for is lost with a fault.
+    fn tell(&self, effect: impl FnOnce(&dyn RelayLedger) + Send + 'static) {
+        let inner = Arc::clone(&self.inner);
+        self.faults.call_last(move |fate| {
+            if fate != CallFate::FaultBefore {
+                effect(&*inner);
+            }
+        });
+    }
+}
+
+impl RelayLedger for FaultyRelayLedger {
+    fn begin(&self, requests: Vec<RelayRequest>, done: Completion<Result<Vec<Begun>, LedgerFault>>) {
+        self.call_in_turn(move |inner, done| inner.begin(requests, done), done);
+    }
+
+    fn record(&self, certificates: Vec<RelayRecord>, done: Completion<Result<Vec<Relayed>, LedgerFault>>) {
+        self.call_in_turn(move |inner, done| inner.record(certificates, done), done);
+    }
+
+    fn end(&self, exchanges: Vec<(RelayId, RelayEnd)>) {
+        self.tell(move |inner| inner.end(exchanges));
+    }
+
     fn holders(&self, certificates: Vec<Digest>, done: Completion<Result<Vec<Option<RelayHolder>>, LedgerFault>>) {
-        self.call(move |inner, done| inner.holders(certificates, done), done);
+        self.call_in_turn(move |inner, done| inner.holders(certificates, done), done);
     }
 
     fn mark_revoked(
@@ -230,15 +263,19 @@ impl RelayLedger for FaultyLedger<dyn RelayLedger> {
         certificates: Vec<(Digest, Revocation)>,
         done: Completion<Result<Vec<Revoked>, LedgerFault>>,
     ) {
-        self.call(move |inner, done| inner.mark_revoked(certificates, done), done);
+        self.call_in_turn(move |inner, done| inner.mark_revoked(certificates, done), done);
+    }
+
+    fn delivered(&self, certificates: Vec<Digest>) {
+        self.tell(move |inner| inner.delivered(certificates));
     }
 
     fn relayed(&self, query: RelayQuery, done: Completion<Result<RelayListing, LedgerFault>>) {
-        self.call(move |inner, done| inner.relayed(query, done), done);
+        self.call_in_turn(move |inner, done| inner.relayed(query, done), done);
     }
 
     fn relay_health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
-        self.call(move |inner, done| inner.relay_health(done), done);
+        self.call_in_turn(|inner, done| inner.relay_health(done), done);
     }
 }
 

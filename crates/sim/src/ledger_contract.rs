@@ -6,6 +6,7 @@
 //! A ledger under test needs room for a thousand rows: what it does when it is full is its own, and so is when it forgets a row.
 
 mod crl;
+mod delivering;
 mod desk;
 mod issuance;
 mod listing;
@@ -80,6 +81,12 @@ pub fn holds_in_turns(make: &dyn Fn() -> Arc<dyn Ledger>, turn: &dyn Fn() -> boo
 /// The same for ledgers whose tables are those of the release before: they keep revocations, and have no revocation lists.
 pub fn holds_before_migration(make: &dyn Fn() -> Arc<dyn Ledger>) {
     hold(&[PROPERTIES, OLD_PROPERTIES], make, &|| false);
+}
+
+/// The property of a ledger whose rows outlive its process: `start` makes an empty one first; each further call ends its process, whose ledger nobody
+/// holds any more, and starts the next one on the same rows.
+pub fn holds_over_starts(start: &mut dyn FnMut() -> Arc<dyn Ledger>, turn: &dyn Fn() -> bool) {
+    delivering::what_was_not_delivered_is_revoked(start, turn);
 }
 
 fn hold(properties: &[&[Property]], make: &dyn Fn() -> Arc<dyn Ledger>, turn: &dyn Fn() -> bool) {

@@ -308,7 +308,7 @@ impl<'c> OverloadRun<'c> {
                 }
                 Output::PublicKey(step) => self.server.complete_public_key(clock, step.run()),
                 Output::Attempt(attempt) => self.outturn.cut_off += usize::from(attempt.outcome.is_err()),
-                Output::Alarm(_) | Output::Undelivered(_) => {}
+                Output::Alarm(_) | Output::Undelivered(_) | Output::Delivered(_) => {}
             }
         }
         let after = self.server.counters();

@@ -211,7 +211,7 @@ impl Population {
                 }
                 Output::PublicKey(step) => self.server.complete_public_key(now, step.run()),
                 Output::Attempt(attempt) => free(attempt, probe),
-                Output::Alarm(_) | Output::Undelivered(_) => {}
+                Output::Alarm(_) | Output::Undelivered(_) | Output::Delivered(_) => {}
             }
         }
     }

@@ -2,7 +2,9 @@
 //! [`crate::ledger_contract`]. A ledger under test needs room for a hundred rows.
 
 use std::fmt::Debug;
-use std::sync::{Arc, mpsc};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use authority::{
@@ -36,17 +38,62 @@ const OLD_PROPERTIES: &[Property] = &[("a relay needs a migration", a_relay_need
 
 /// Panics with the name of the first property that a ledger of `make` does not have. Each one made has to be empty.
 pub fn holds(make: &dyn Fn() -> Arc<dyn RelayLedger>) {
-    hold(PROPERTIES, make);
+    hold(PROPERTIES, make, &no_turn());
+}
+
+/// The same for ledgers that complete only when they are driven: see [`crate::ledger_contract::holds_in_turns`].
+pub fn holds_in_turns(make: &dyn Fn() -> Arc<dyn RelayLedger>, turn: impl Fn() -> bool + 'static) {
+    let turn: Turn = Rc::new(turn);
+    hold(PROPERTIES, make, &turn);
+}
+
+/// Does the next thing that is due.
+type Turn = Rc<dyn Fn() -> bool>;
+
+fn no_turn() -> Turn {
+    Rc::new(|| false)
 }
 
 /// The same for ledgers whose tables are those of the release before, which have no place for what is relayed.
 pub fn holds_before_migration(make: &dyn Fn() -> Arc<dyn RelayLedger>) {
-    hold(OLD_PROPERTIES, make);
+    hold(OLD_PROPERTIES, make, &no_turn());
 }
 
-fn hold(properties: &[Property], make: &dyn Fn() -> Arc<dyn RelayLedger>) {
+/// The property of a ledger whose rows outlive its process: see [`crate::ledger_contract::holds_over_starts`].
+pub fn holds_over_starts(start: &mut dyn FnMut() -> Arc<dyn RelayLedger>) {
+    let property = "a relayed certificate whose key was not delivered is marked by the next start";
+    let desk = RelayDesk { property, ledger: start(), turn: no_turn() };
+    let made = |csr: &str| RelayRequest {
+        function: Function::ServerKeygen,
+        spki: None,
+        csr: Digest::of(csr.as_bytes()),
+        ..request(10, "k")
+    };
+    for (csr, text) in [("1", "delivered"), ("2", "lost"), ("3", "revoked")] {
+        let id = desk.new_row(made(csr));
+        desk.record(certificate(id, text, text));
+    }
+    let id = desk.new_row(request(10, "k"));
+    desk.record(certificate(id, "plain", "k"));
+    desk.ledger.delivered(vec![Digest::of(b"delivered")]);
+    desk.same(desk.mark(Digest::of(b"revoked"), revocation(20)), Revoked::Now, "by an operator");
+    drop(desk);
+    for _ in 0..2 {
+        let desk = RelayDesk { property, ledger: start(), turn: no_turn() };
+        let actor = |text: &str| match desk.holder(text).map(|holder| holder.state) {
+            Some(State::Revoked(revocation)) => Some(revocation.actor),
+            _ => None,
+        };
+        desk.same(actor("delivered"), None, "its device has the key");
+        desk.same(actor("lost"), Some(Actor::undelivered()), "nobody has the key");
+        desk.same(actor("revoked"), Some(revocation(20).actor), "the first mark stays");
+        desk.same(actor("plain"), None, "its device has made the key");
+    }
+}
+
+fn hold(properties: &[Property], make: &dyn Fn() -> Arc<dyn RelayLedger>, turn: &Turn) {
     for &(property, check) in properties {
-        check(&RelayDesk { property, ledger: make() });
+        check(&RelayDesk { property, ledger: make(), turn: Rc::clone(turn) });
     }
 }
 
@@ -59,6 +106,7 @@ const LIFETIME: u64 = RELAY_LIFETIME.as_secs();
 struct RelayDesk {
     property: &'static str,
     ledger: Arc<dyn RelayLedger>,
+    turn: Turn,
 }
 
 impl RelayDesk {
@@ -69,7 +117,13 @@ impl RelayDesk {
     ) -> Result<T, LedgerFault> {
         let (sender, receiver) = mpsc::channel();
         ask(&*self.ledger, Box::new(move |answer| drop(sender.send(answer))));
-        match receiver.recv_timeout(ANSWER_TIME_MAX) {
+        let in_turn = loop {
+            match receiver.try_recv() {
+                Err(TryRecvError::Empty) if (self.turn)() => {}
+                other => break other,
+            }
+        };
+        match in_turn.or_else(|_| receiver.recv_timeout(ANSWER_TIME_MAX)) {
             Ok(outcome) => outcome,
             Err(none) => panic!("{}: no answer: {none}", self.property),
         }
@@ -150,6 +204,52 @@ impl RelayDesk {
         let shown = format!("{begun:?}");
         assert!(shown.starts_with(expected), "{}: {expected}, and not {shown}", self.property);
     }
+}
+
+/// Relays one request over a ledger that fails, until it is told of its certificate, and compares what it was told with the rows behind. The time of each
+/// attempt is that of a device that asks again when its request may be unresolved.
+pub fn asks_until_told(ledger: &dyn RelayLedger, durable: &dyn RelayLedger, turn: &dyn Fn() -> bool, seed: u64) {
+    let mut told = None;
+    for attempt in 0..20 {
+        let again = RelayRequest { window: RepeatWindow { until: utc(9_000) }, ..request(10, "k") };
+        let again = RelayRequest { at: utc(10 + attempt * LIFETIME), ..again };
+        let begun = driven(turn, |done| ledger.begin(vec![again], done)).and_then(|mut begun| begun.pop());
+        let id = match begun {
+            Some(Begun::New(id) | Begun::Unresolved { id, .. }) => id,
+            Some(Begun::Repeat(issued)) => {
+                assert!(told.is_none_or(|told| told == issued.digest), "seed {seed}: another certificate");
+                told = Some(issued.digest);
+                break;
+            }
+            Some(other) => panic!("seed {seed}: {other:?}"),
+            None => continue,
+        };
+        // An upstream that issues anew for each attempt.
+        let record = certificate(id, &format!("certificate {attempt}"), "k");
+        match driven(turn, |done| ledger.record(vec![record.clone()], done)).and_then(|mut told| told.pop()) {
+            Some(Relayed::First) => told = Some(record.issued.digest),
+            Some(Relayed::Second(first)) => told = told.or(Some(first.digest)),
+            Some(other) => panic!("seed {seed}: {other:?}"),
+            None => ledger.end(vec![(id, RelayEnd::Unknown)]),
+        }
+    }
+    let told = told.unwrap_or_else(|| panic!("seed {seed}: no certificate after twenty attempts"));
+    let rows = driven(turn, |done| durable.relayed(RelayQuery { rows_max: 9, ..RelayQuery::default() }, done));
+    let rows = rows.expect("what is behind does not fail").rows;
+    assert_eq!(rows.len(), 1, "seed {seed}: one request has one row");
+    let RelayStage::Recorded(held) = &rows[0].stage else { panic!("seed {seed}: not recorded") };
+    assert_eq!(held[0].record.issued.digest, told, "seed {seed}: what it was told is the first certificate");
+}
+
+/// The answer, if there is one and it is no fault.
+fn driven<T: Send + 'static>(
+    turn: &dyn Fn() -> bool,
+    ask: impl FnOnce(Completion<Result<T, LedgerFault>>),
+) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    ask(Box::new(move |answer| drop(sender.send(answer))));
+    while turn() {}
+    receiver.try_recv().ok().and_then(Result::ok)
 }
 
 fn utc(seconds: u64) -> UnixTime {

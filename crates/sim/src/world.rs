@@ -278,6 +278,7 @@ impl<B: Backend> World<B> {
                     });
                 }
                 Output::Undelivered(issued) => self.backend.authority().undelivered(now.utc, &issued),
+                Output::Delivered(issued) => self.backend.authority().delivered(&issued),
                 Output::Attempt(_) | Output::Alarm(_) => {}
             }
         }

@@ -14,10 +14,13 @@
 //! certificate had reached the journal: then the next start completes it. The server
 //! is the debug build of the tests: a release build has no steps to crash at.
 //!
+//! At last a device asks for keys that the server makes, and the server crashes while they are on their way: the next start revokes their certificates.
+//!
 //! The seed decides the moments and the steps. Real processes do not run the same way twice, so a seed makes a failure likely to come again, no more.
 
 mod book;
 mod fleet;
+mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
@@ -29,6 +32,7 @@ use clap::Args;
 
 use self::book::Book;
 use self::fleet::{Fleet, Received};
+use self::keys::KeyDevice;
 use crate::bench::facts::TimingFacts;
 use crate::process::{Daemon, Program};
 use crate::{cargo, simulate, tree};
@@ -152,6 +156,8 @@ struct Tally {
     repeated: usize,
     /// Devices that had no certificate, while the ledger had one for them.
     handed_over_late: usize,
+    /// Crashes while a key was on its way.
+    keys: usize,
 }
 
 impl Tally {
@@ -162,7 +168,9 @@ impl Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { random, before_listening, resolved, completed, certificates, repeated, handed_over_late, .. } = self;
+        let Self {
+            random, before_listening, resolved, completed, certificates, repeated, handed_over_late, keys, ..
+        } = self;
         write!(f, "{} kills: {random} at random ({before_listening} before the server listened)", self.kills())?;
         for step in STEPS {
             write!(f, ", {step} {}", self.steps.get(step).copied().unwrap_or_default())?;
@@ -170,7 +178,7 @@ impl std::fmt::Display for Tally {
         write!(
             f,
             "; {certificates} certificates, each in the ledger once; {resolved} reservations given up and revoked, {completed} completed from the journal; {repeated} devices asked again and \
-             got the same certificate; {handed_over_late} got the one that was durable when their server was killed"
+             got the same certificate; {handed_over_late} got the one that was durable when their server was killed; {keys} certificates revoked whose keys were lost"
         )
     }
 }
@@ -213,7 +221,47 @@ impl Campaign {
             let of_batch = BATCH_KILLS.min(kills - self.tally.kills());
             self.batch(of_batch, kills)?;
         }
+        self.keys()
+    }
+
+    /// A crash at each step at which a key is on its way, and then a key that arrives.
+    fn keys(&mut self) -> Result<()> {
+        let mut device = KeyDevice::new(self.muster.clone(), self.folder.clone(), &self.address);
+        for step in keys::STEPS {
+            let mut server = self.serve(Some(&format!("{step}:1")))?;
+            server.wait_for_line(&["listening on coaps://"], STEP_TIMEOUT)?;
+            let mut asking = device.ask()?;
+            let status = server.end(STEP_TIMEOUT).with_context(|| format!("{step} was not passed by a key"))?;
+            asking.kill()?;
+            ensure!(
+                status.signal() == Some(ABORTED),
+                "the server ended by itself ({status}): {}",
+                self.log().display()
+            );
+            self.book.read()?;
+            let number = keys::expect_pending(&self.book, step)?;
+            self.start_and_stop()?;
+            keys::expect_revoked(&self.book, &number, step)?;
+            self.tally.keys += 1;
+        }
+        let mut server = self.serve(None)?;
+        server.wait_for_line(&["listening on coaps://"], STEP_TIMEOUT)?;
+        device.ask_well()?;
+        server.kill()?;
+        self.book.read()?;
+        ensure!(self.book.undelivered()?.is_empty(), "a key was delivered, and its certificate still waits for that");
+        let revoked = self.book.revocations()?;
+        self.start_and_stop()?;
+        ensure!(self.book.revocations()? == revoked, "a start has revoked a certificate whose key was delivered");
         Ok(())
+    }
+
+    /// A start, and its ledger afterwards.
+    fn start_and_stop(&mut self) -> Result<()> {
+        let mut server = self.serve(None)?;
+        server.wait_for_line(&["listening on coaps://"], STEP_TIMEOUT)?;
+        server.stop_well()?;
+        self.book.read().map(drop)
     }
 
     /// Kills under one fleet, then the comparison.

@@ -12,6 +12,7 @@ use super::crls::Crls;
 use crate::crl_list::CrlLayout;
 use crate::device::Device;
 use crate::entry::{Cursor, LedgerEntry, Locator, Revoked, RowFilter, RowStage, RowState};
+use crate::function::Function;
 use crate::intent::{FactoryKeys, Intended, Intent, NewRow, Record, Recorded, Reserve};
 use crate::ledger::INTENT_LIFETIME;
 use crate::revocation::Revocation;
@@ -38,6 +39,8 @@ pub(super) struct Rows {
     /// When the ledger began, or the latest notBefore that it has forgotten if that is later.
     pub(super) complete_since: Option<UnixTime>,
     pub(super) crls: Crls,
+    /// Certificates whose keys were made for their devices and have not reached them.
+    undelivered: BTreeSet<Serial>,
 }
 
 /// A device may have a factory certificate for each of its keys, but one device has only a few. The first keys are kept; a further key is refused
@@ -232,6 +235,9 @@ impl Rows {
             RowStage::Reserved => {
                 self.forgettable.remove(&(row.forgettable_from(), serial));
                 self.by_certificate.insert(record.issued.digest, serial);
+                if row.entry.intent.function == Function::ServerKeygen {
+                    self.undelivered.insert(serial);
+                }
                 row.entry.stage = RowStage::Issued(record);
                 self.forgettable.insert((row.forgettable_from(), serial));
                 Recorded::Durable
@@ -261,9 +267,18 @@ impl Rows {
         }
         self.forgettable.remove(&(row.forgettable_from(), serial));
         row.entry.revocation = Some(revocation.clone());
+        self.undelivered.remove(&serial);
         self.forgettable.insert((row.forgettable_from(), serial));
         self.crls.file(&row.entry);
         Revoked::Now
+    }
+
+    pub(super) fn delivered(&mut self, serial: &Serial) {
+        self.undelivered.remove(serial);
+    }
+
+    pub(super) fn undelivered(&self) -> impl Iterator<Item = Serial> {
+        self.undelivered.iter().copied()
     }
 
     pub(super) fn fix_crl_layout(&mut self, ca: AnchorId, layout: CrlLayout) -> CrlLayout {
@@ -344,6 +359,7 @@ impl Rows {
 
     fn forget(&mut self, serial: Serial) {
         let Some(row) = self.by_serial.remove(&serial) else { return };
+        self.undelivered.remove(&serial);
         self.crls.forget(&row.entry);
         self.forgettable.remove(&(row.forgettable_from(), serial));
         self.order.remove(&row.entry.cursor);

@@ -421,6 +421,8 @@ impl Ledger for Panics {
 
     fn abandon(&self, _: Vec<Serial>) {}
 
+    fn delivered(&self, _: Vec<Serial>) {}
+
     fn refused(&self, _: Vec<RefusalRecord>) {
         panic!("refused");
     }

@@ -84,6 +84,12 @@ const AWAY_MAX: usize = 16_384;
 /// thousands of sessions does not displace others.
 const AWAY_PER_CERTIFICATE_MAX: u8 = 4;
 
+/// What became of the key that the server made for a certificate.
+pub(super) enum KeyEnd {
+    Delivered(Arc<Issued>),
+    Undelivered(Arc<Issued>),
+}
+
 /// What to do with a session.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SessionFate {
@@ -104,8 +110,8 @@ pub(super) struct Sessions {
     orphans: BTreeMap<(SessionId, ExchangeId), Owner>,
     /// Sessions that keep their places, by the certificate of their devices.
     occupied: Accounts,
-    /// Certificates whose keys have not reached their devices.
-    undelivered: Vec<Arc<Issued>>,
+    /// Certificates whose keys were on their way, and what became of these.
+    key_ends: Vec<KeyEnd>,
     /// Counts the sessions with a `returns_by`.
     away: Away,
     /// The state of the session that became idle last: the next session that wakes up reuses it without an allocation.
@@ -199,13 +205,13 @@ impl Sessions {
     pub(super) fn deliver(&mut self, session: SessionId, exchange: ExchangeId, issued: Arc<Issued>) {
         match self.find(session) {
             Some(live) => live.deliveries.push((exchange, issued)),
-            None => self.undelivered.push(issued),
+            None => self.key_ends.push(KeyEnd::Undelivered(issued)),
         }
     }
 
-    /// The next certificate whose key has not reached its device.
-    pub(super) fn next_undelivered(&mut self) -> Option<Arc<Issued>> {
-        self.undelivered.pop()
+    /// The next key that has reached its device, or will not.
+    pub(super) fn next_key_end(&mut self) -> Option<KeyEnd> {
+        self.key_ends.pop()
     }
 
     /// How many requests the authority is working on.
@@ -266,7 +272,7 @@ impl Sessions {
 
     /// Updates the deadline of a session after an event, or drops its state if it is idle.
     pub(super) fn settle(&mut self, session: SessionId, now: Instant, draining: bool) -> SessionFate {
-        let Self { slots, undelivered, .. } = self;
+        let Self { slots, key_ends, .. } = self;
         let live = slots.get_mut(index(session)).and_then(Option::as_deref_mut);
         let Some(live) = live.filter(|live| live.generation == session.generation) else {
             return if draining { SessionFate::Close } else { SessionFate::Keep };
@@ -281,9 +287,13 @@ impl Sessions {
         if !live.deliveries.is_empty() {
             let Live { deliveries, peer, .. } = &mut *live;
             deliveries.retain(|(exchange, issued)| match peer.has_delivered(*exchange) {
-                Some(is_delivered) => !is_delivered,
+                Some(false) => true,
+                Some(true) => {
+                    key_ends.push(KeyEnd::Delivered(Arc::clone(issued)));
+                    false
+                }
                 None => {
-                    undelivered.push(Arc::clone(issued));
+                    key_ends.push(KeyEnd::Undelivered(Arc::clone(issued)));
                     false
                 }
             });
@@ -329,7 +339,7 @@ impl Sessions {
             self.deadlines.remove(&(armed, session));
         }
         let mut waiting = std::mem::take(&mut live.waiting);
-        self.undelivered.extend(live.deliveries.drain(..).map(|(_, issued)| issued));
+        self.key_ends.extend(live.deliveries.drain(..).map(|(_, issued)| KeyEnd::Undelivered(issued)));
         self.orphans.extend(waiting.drain(..).map(|waiting| ((session, waiting.exchange), waiting.owner)));
         *live = Live { waiting, ..Live::new(0) };
         self.spare = Some(live);

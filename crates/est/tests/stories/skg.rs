@@ -102,6 +102,7 @@ fn e39_a_certificate_whose_key_was_not_fetched_to_the_end_is_revoked() {
     let block2 = |num| Some(Block { num, more: false, size: BlockSize::B64 });
     let first = raw.ask(&mut world, &Ask { block2: block2(0), ..ask("est/skg", &request) });
     assert!(first.block2.unwrap().more);
+    assert_eq!(world.ledger.undelivered().len(), 1, "it is on its way");
     let certificate = Certificate::parse(&world.ledger.issued()[0].certificate).unwrap();
     world.advance(EXCHANGE_LIFETIME - Duration::from_secs(1));
     world.server.handle_timeout(world.now);
@@ -124,6 +125,8 @@ fn e39_a_certificate_whose_key_was_not_fetched_to_the_end_is_revoked() {
         }
     }
     let certificate = delivered(&body, Packing::CertsOnly);
+    world.serve();
+    assert_eq!(world.ledger.undelivered(), [], "the ledger hears of it at once");
     world.advance(EXCHANGE_LIFETIME * 2);
     world.server.handle_timeout(world.now);
     world.serve();

@@ -477,6 +477,7 @@ impl World {
                     Output::PublicKey(job) => self.server.complete_public_key(self.now, job.run()),
                     Output::Attempt(attempt) => self.attempts.push(attempt),
                     Output::Undelivered(issued) => self.authority.undelivered(self.now.utc, &issued),
+                    Output::Delivered(issued) => self.authority.delivered(&issued),
                     Output::Alarm(_) => {}
                 }
             }
@@ -510,6 +511,7 @@ impl World {
             match output {
                 Output::Attempt(attempt) => self.attempts.push(attempt),
                 Output::Undelivered(issued) => self.authority.undelivered(self.now.utc, &issued),
+                Output::Delivered(issued) => self.authority.delivered(&issued),
                 _ => panic!("an outcome leads to no other job"),
             }
         }

@@ -117,9 +117,13 @@ impl Book {
         info!(lines = events.len(), "the last batch of the journal was not committed: it is completed");
         self.begin()?;
         for event in events {
-            if matches!(self.replay_unless_pruned(event)?, Replayed::NoRow | Replayed::Contradiction) {
-                let problem = JournalProblem::Contradiction(event.to_string());
-                return Err(OpenProblem::Journal(settings.fault(problem)));
+            match self.replay_unless_pruned(event)? {
+                Replayed::NoRow | Replayed::Contradiction => {
+                    let problem = JournalProblem::Contradiction(event.to_string());
+                    return Err(OpenProblem::Journal(settings.fault(problem)));
+                }
+                Replayed::Row => self.pend_completed(event)?,
+                Replayed::Known | Replayed::Revocation => {}
             }
         }
         self.commit().map_err(OpenProblem::from)

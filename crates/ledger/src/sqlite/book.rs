@@ -1,5 +1,6 @@
 //! The rows of one batch, inside one transaction of the writer.
 
+mod delivering;
 mod intending;
 mod recently_revoked;
 mod relaying;
@@ -8,7 +9,7 @@ mod revoking;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use authority::{Actor, Adoption, INTENT_LIFETIME, Intent, ProfileVersion, Record, Recorded, Revocation};
+use authority::{Actor, Adoption, Function, INTENT_LIFETIME, Intent, ProfileVersion, Record, Recorded, Revocation};
 use crashpoint::Step;
 use pki::issue::{NodePrefix, RevocationReason, Serial};
 use pki::{AnchorId, Digest};
@@ -16,6 +17,7 @@ use rusqlite::{Connection, Error, OptionalExtension, params};
 use rustls_pki_types::UnixTime;
 use tracing::warn;
 
+use self::delivering::Undelivered;
 use self::recently_revoked::RecentlyRevoked;
 use super::connect::keep_log_when_closed;
 use super::crl::Layouts;
@@ -75,6 +77,7 @@ pub(super) struct Book {
     tally: Tally,
     crl_layouts: Layouts,
     revoked: RecentlyRevoked,
+    undelivered: Undelivered,
     /// There may be revocations that are not in their revocation list.
     has_unfiled: bool,
     /// The audit: written with each batch.
@@ -115,6 +118,7 @@ impl Book {
         })?;
         let audit = ChainWriter::new(&connection, node)?;
         let crl_layouts = Layouts::read(&connection)?;
+        let undelivered = Undelivered::read(&connection)?;
         let mut book = Self {
             connection,
             serials,
@@ -127,6 +131,7 @@ impl Book {
             tally,
             crl_layouts,
             revoked: RecentlyRevoked::default(),
+            undelivered,
             // The release before revokes without filing.
             has_unfiled: true,
             audit,
@@ -323,7 +328,11 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
             let is_same = held.is_some_and(|held| held.as_slice() == issued.digest.as_bytes());
             return Ok(if is_same { Recorded::Durable } else { Recorded::Abandoned });
         };
+        let is_key_made = reservation.origin.function == Function::ServerKeygen;
         self.keep(number, record, reservation)?;
+        if is_key_made {
+            self.pend(number)?;
+        }
         Ok(Recorded::Durable)
     }
 

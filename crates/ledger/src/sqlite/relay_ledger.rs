@@ -35,6 +35,10 @@ impl RelayLedger for SqliteLedger {
         self.shared.write(Write::RelayRevoke(certificates, done));
     }
 
+    fn delivered(&self, certificates: Vec<Digest>) {
+        self.shared.deliveries.add(Vec::new(), certificates);
+    }
+
     fn relayed(&self, query: RelayQuery, done: Completion<Result<RelayListing, LedgerFault>>) {
         Shared::ask(&self.shared.scans, Question::Relayed(query, done));
     }

@@ -11,6 +11,7 @@ use rustls_pki_types::UnixTime;
 use super::attach::Replayed;
 use super::book::Book;
 use super::connect::{connect_writer, make_durable};
+use super::delivery;
 use super::index::{Unmerged, YOUNG_MAX};
 use super::restore::{self, Restore};
 use super::schema;
@@ -139,6 +140,7 @@ impl Restoring {
         if self.open.take().is_none() {
             self.book.begin()?;
         }
+        delivery::forget(self.book.connection())?;
         restore::set_finished(self.book.connection(), self.life, (self.rows, self.revocations))?;
         self.book.commit()?;
         Ok(())

@@ -11,7 +11,7 @@
 
 use rusqlite::{Connection, Error, OptionalExtension};
 
-use super::{crl, foreign, newer_code, pruned, relay, restore, revocation_order};
+use super::{crl, delivery, foreign, newer_code, pruned, relay, restore, revocation_order};
 use crate::fault::OpenProblem;
 use crate::serial::SERIAL_KEY_BYTES;
 
@@ -35,6 +35,7 @@ pub(crate) const ADDED_IN_2: &[&str] = &[
     restore::TABLES,
     relay::TABLES,
     newer_code::TABLES,
+    delivery::TABLES,
 ];
 
 /// The rows that the tables of [`ADDED_IN_2`] get from those of version 1.

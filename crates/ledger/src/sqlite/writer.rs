@@ -17,6 +17,7 @@ use rusqlite::Error;
 use tracing::{error, info};
 
 use super::book::Book;
+use super::deliveries::Arrived;
 use super::room::Needed;
 use super::{Auditor, Shared};
 use crate::audit::refusals::{Due, DueRefusals};
@@ -212,6 +213,7 @@ struct InHand {
     writes: VecDeque<Write>,
     answers: Vec<Answer>,
     refusals: DueRefusals,
+    arrived: Arrived,
 }
 
 impl Writer {
@@ -280,12 +282,12 @@ impl Writer {
     fn write(&mut self, writes: Vec<Write>, due: Due) {
         self.in_hand.writes = writes.into();
         let now = self.auditor.now();
-        self.in_hand.refusals = match &self.book {
-            Some(_) => self.shared.refusals().take(now, due),
-            // They wait until something can be written.
-            None => DueRefusals::default(),
-        };
-        if !self.in_hand.writes.is_empty() || !self.in_hand.refusals.is_empty() {
+        // Without a book they wait until something can be written.
+        if self.book.is_some() {
+            self.in_hand.refusals = self.shared.refusals().take(now, due);
+            self.in_hand.arrived = self.shared.deliveries.take();
+        }
+        if !self.in_hand.is_empty() {
             self.batch(now);
         }
         if let Some(book) = &self.book {
@@ -320,6 +322,7 @@ impl Writer {
                 self.shared.publish(book.tally());
                 self.book = Some(book);
                 self.in_hand.refusals = DueRefusals::default();
+                self.in_hand.arrived = Arrived::default();
                 self.in_hand.answers.drain(..).for_each(|answer| call(|| answer(Ok(()))));
             }
             Err(Halt::Fault(problem)) => {
@@ -337,7 +340,8 @@ impl Writer {
 
     /// Answers the batch with this fault. What the audit has to record is kept for another one.
     fn refuse(&mut self, fault: LedgerFault) {
-        let InHand { writes, answers, refusals } = std::mem::take(&mut self.in_hand);
+        let InHand { writes, answers, refusals, arrived } = std::mem::take(&mut self.in_hand);
+        self.shared.deliveries.give_back(arrived);
         if !refusals.is_empty() {
             self.shared.refusals().give_back(refusals);
         }
@@ -368,6 +372,10 @@ impl Writer {
 }
 
 impl InHand {
+    fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.refusals.is_empty() && self.arrived.is_empty()
+    }
+
     /// Writes all of it in one transaction.
     fn transact(&mut self, book: &mut Book, now: i64) -> Result<(), Halt> {
         self.answers.reserve(self.writes.len());
@@ -376,6 +384,9 @@ impl InHand {
             let (answer, written) = write.write(book);
             self.answers.push(answer);
             written?;
+        }
+        if !self.arrived.is_empty() {
+            book.delivered(&self.arrived.serials, &self.arrived.relayed)?;
         }
         book.audit.refused(&self.refusals, now);
         Ok(book.commit()?)

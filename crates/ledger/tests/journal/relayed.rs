@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use authority::{
-    Actor, Begun, RELAY_LIFETIME, RelayEnd, RelayEntry, RelayHolder, RelayId, RelayLedger, RelayQuery, RelayStage,
-    State,
+    Actor, Begun, Function, Locator, RELAY_LIFETIME, RelayEnd, RelayEntry, RelayHolder, RelayId, RelayLedger,
+    RelayQuery, RelayStage, State,
 };
 use ledger::SqliteLedger;
 use ledger::resume::{ResumeReport, ResumeRequest, plan, resume};
@@ -213,4 +213,30 @@ fn a_journal_gets_what_it_lacks() {
     assert_eq!(count("relay.certificate"), 2 + 2 * 2, "the row of each record as it is now");
     assert!(count("relay.closed") > 0);
     it.verifies(4, 4);
+}
+
+/// What became of a key between the backup and the loss stands in the journal as a revocation, or is not known: a restore revokes nothing for it.
+#[test]
+fn e39_a_restore_revokes_no_certificate_whose_key_was_delivered_after_the_backup() {
+    let relaying = Relaying::new();
+    let ledger = relaying.open();
+    let issue = |number: u64| {
+        let serial = authority::Ledger::draw(&ledger, NodePrefix::new(1), [9; 16]);
+        let (mut reserve, record) = relaying.maker.row(number, serial, START);
+        reserve.intent.function = Function::ServerKeygen;
+        ask(|done| authority::Ledger::intend(&ledger, vec![reserve], done));
+        ask(|done| authority::Ledger::record(&ledger, vec![record], done));
+        serial
+    };
+    let before = issue(1);
+    relaying.stage.backup("backup");
+    let after = issue(2);
+    authority::Ledger::delivered(&ledger, vec![before, after]);
+    drop(ledger);
+    relaying.stage.restore("backup");
+    relaying.resume();
+    let ledger = relaying.open();
+    let rows =
+        ask(|done| authority::Ledger::find(&ledger, vec![Locator::Serial(before), Locator::Serial(after)], done));
+    assert!(rows.iter().all(|row| row.as_ref().is_some_and(|row| row.issued().is_some() && row.revocation.is_none())));
 }

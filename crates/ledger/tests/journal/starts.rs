@@ -3,13 +3,14 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 
-use authority::Ledger;
+use authority::{Actor, Function, Ledger};
 use ledger::fault::OpenProblem;
 use ledger::journal::JournalProblem;
 use ledger::sqlite::Fresh;
 use ledger::{JournalSettings, SqliteLedger};
+use pki::issue::NodePrefix;
 
-use crate::sample::{NOW, utc};
+use crate::sample::{self, NOW, utc};
 use crate::stage::{Stage, answer, find, is_whole, issue, lines, record, reserve, revoke};
 
 #[test]
@@ -63,6 +64,24 @@ fn e84_a_batch_that_was_not_committed_is_completed_at_the_start() {
     let before = stage.lines();
     drop(stage.open());
     assert_eq!(stage.lines(), before);
+}
+
+/// Nobody was told of that certificate: a key that was made for its device is in no process any more.
+#[test]
+fn e39_a_certificate_that_the_journal_alone_has_is_revoked_if_its_key_was_made_here() {
+    let stage = Stage::new();
+    let ledger = stage.open();
+    let serial = ledger.draw(NodePrefix::new(1), [9; 16]);
+    let mut row = sample::reserve(sample::intent(1, serial));
+    row.intent.function = Function::ServerKeygen;
+    answer(|done| ledger.intend(vec![row], done)).unwrap();
+    stage.backup("before");
+    record(&ledger, 1, serial);
+    drop(ledger);
+    stage.restore("before");
+    let row = find(&stage.open(), serial).unwrap();
+    assert!(row.issued().is_some());
+    assert_eq!(row.revocation.map(|revocation| revocation.actor), Some(Actor::undelivered()));
 }
 
 #[test]

@@ -133,6 +133,12 @@ impl Ledger for GuardedLedger {
         inside.returned = true;
     }
 
+    fn delivered(&self, serials: Vec<Serial>) {
+        let mut inside = self.enter(None);
+        self.inner.delivered(serials);
+        inside.returned = true;
+    }
+
     fn refused(&self, records: Vec<RefusalRecord>) {
         let mut inside = self.enter(None);
         self.inner.refused(records);
@@ -312,6 +318,10 @@ mod tests {
             assert!(matches!(self, Self::Answers(_)), "half way");
         }
 
+        fn delivered(&self, _: Vec<Serial>) {
+            assert!(matches!(self, Self::Answers(_)), "half way");
+        }
+
         fn refused(&self, _: Vec<RefusalRecord>) {
             assert!(matches!(self, Self::Answers(_)), "half way");
         }
@@ -403,7 +413,7 @@ mod tests {
 
     /// The calls that are answered, then the three that are not.
     const ANSWERED: usize = 13;
-    const CALLS: [fn(&GuardedLedger); ANSWERED + 4] = [
+    const CALLS: [fn(&GuardedLedger); ANSWERED + 5] = [
         |ledger| ledger.standing(Vec::new(), Box::new(drop)),
         |ledger| ledger.intend(Vec::new(), Box::new(drop)),
         |ledger| ledger.record(Vec::new(), Box::new(drop)),
@@ -418,6 +428,7 @@ mod tests {
         |ledger| ledger.health(Box::new(drop)),
         |ledger| ledger.flush(Box::new(drop)),
         |ledger| ledger.abandon(Vec::new()),
+        |ledger| ledger.delivered(Vec::new()),
         |ledger| ledger.refused(Vec::new()),
         |ledger| assert_eq!(ledger.writes(), LedgerWrites::default()),
         |ledger| assert_eq!(ledger.complete_since(), None),

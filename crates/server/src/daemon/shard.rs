@@ -380,6 +380,7 @@ impl Shard {
                 tracing::warn!("{alarm}");
             }
             Output::Undelivered(issued) => self.snapshot.current().authority.undelivered(now.utc, &issued),
+            Output::Delivered(issued) => self.snapshot.current().authority.delivered(&issued),
             Output::Submit(job_id, job) => match self.desk.admit() {
                 Ok(()) => {
                     let (profile, peer) = (Arc::clone(&job.profile), self.server.peer(job_id));

@@ -223,7 +223,7 @@ impl Site {
                     assert!(self.heard.contains(&attempt.peer), "an attempt of a peer that sent nothing");
                     assert!(!attempt.offered.contains(char::is_control), "control characters in a log line");
                 }
-                Output::Alarm(_) | Output::Undelivered(_) => {}
+                Output::Alarm(_) | Output::Undelivered(_) | Output::Delivered(_) => {}
             }
         }
         let mut said = Vec::new();

@@ -203,6 +203,14 @@ impl RelayLedger for CrashingLedger<MemoryRelayLedger> {
         self.write(move |durable, done| durable.mark_revoked(certificates, done), done);
     }
 
+    fn delivered(&self, certificates: Vec<Digest>) {
+        let effect = |durable: &MemoryRelayLedger, done: Completion<()>| {
+            durable.delivered(certificates);
+            done(());
+        };
+        self.write(effect, Box::new(drop));
+    }
+
     fn relayed(&self, query: RelayQuery, done: Completion<Result<RelayListing, LedgerFault>>) {
         self.read(move |durable, done| durable.relayed(query, done), done);
     }

@@ -88,6 +88,24 @@ AND NOT EXISTS (SELECT 1 FROM certificate c WHERE c.number = i.number)",
         Ok(query(&self.probe, "SELECT count(*) FROM sqlite_schema WHERE name = 'intent'")?.trim() == "1")
     }
 
+    /// The numbers of the certificates whose keys are on their way, in the copy that was read last.
+    pub(super) fn undelivered(&self) -> Result<Vec<String>> {
+        let has_table = query(&self.probe, "SELECT count(*) FROM sqlite_schema WHERE name = 'undelivered'")?;
+        ensure!(has_table.trim() == "1", "the ledger has no table of keys that are on their way");
+        Ok(query(&self.probe, "SELECT number FROM undelivered")?.lines().map(str::to_owned).collect())
+    }
+
+    /// Who revoked the row of this number, in the copy that was read last; nothing if nobody did.
+    pub(super) fn revoked_by(&self, number: &str) -> Result<String> {
+        let sql = format!("SELECT actor FROM revocation WHERE number = {number}");
+        Ok(query(&self.probe, &sql)?.trim().to_owned())
+    }
+
+    /// How many rows are revoked, in the copy that was read last.
+    pub(super) fn revocations(&self) -> Result<String> {
+        Ok(query(&self.probe, "SELECT count(*) FROM revocation")?.trim().to_owned())
+    }
+
     /// Rows of the copy that was read last.
     pub(super) fn rows(&self) -> Result<String> {
         Ok(query(&self.probe, "SELECT count(*) FROM intent")?.trim().to_owned())

@@ -22,7 +22,22 @@ impl Book {
     }
 
     pub(in crate::sqlite) fn relay_record(&mut self, records: &[RelayRecord]) -> Result<Option<Vec<Relayed>>, Error> {
-        self.relaying(|book| records.iter().map(|record| book.relay_record_one(record)).collect())
+        self.relaying(|book| {
+            let mut answers = Vec::with_capacity(records.len());
+            for record in records {
+                let answer = book.relay_record_one(record)?;
+                if matches!(answer, Relayed::First | Relayed::Second(_)) && book.is_key_made(record.id)? {
+                    book.pend_relayed(&record.issued.digest)?;
+                }
+                answers.push(answer);
+            }
+            Ok(answers)
+        })
+    }
+
+    fn is_key_made(&self, id: RelayId) -> Result<bool, Error> {
+        let row = relay::read(&self.connection, id)?;
+        Ok(row.is_some_and(|row| row.entry.request.function == Function::ServerKeygen))
     }
 
     pub(in crate::sqlite) fn relay_end(&mut self, exchanges: &[(RelayId, RelayEnd)]) -> Result<Option<()>, Error> {
@@ -206,6 +221,7 @@ impl Book {
             return Ok(Revoked::Before(before));
         }
         relay::mark(&self.connection, place, revocation)?;
+        self.end_relayed_delivery(digest)?;
         let id = RelayId::new(u64::try_from(place.0).unwrap_or(0));
         if let Some(row) = relay::read(&self.connection, id)?
             && let RelayStage::Recorded(held) = &row.entry.stage

@@ -28,9 +28,11 @@ impl Book {
             self.abandon(number, Abandonment::Revoked, seconds(revocation.at))?;
         }
         if let Some(before) = &row.revocation {
+            self.end_delivery(number)?;
             return Ok(Revoked::Before(before.clone()));
         }
         self.write_revocation(number, &row.intent, revocation)?;
+        self.end_delivery(number)?;
         if let Some(issued) = row.issued() {
             self.revoked.insert(issued.digest);
         }

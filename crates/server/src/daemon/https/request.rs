@@ -415,7 +415,9 @@ impl KeyOnItsWay {
     }
 
     fn delivered(mut self) {
-        self.0 = None;
+        if let Some((authority, issued)) = self.0.take() {
+            authority.delivered(&issued);
+        }
     }
 }
 
