@@ -4,6 +4,7 @@ mod list;
 mod pages;
 mod relayed;
 mod revoke;
+mod revoke_relayed;
 mod show;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ enum CertVerb {
     Show(show::Arguments),
     Relayed(relayed::Arguments),
     Revoke(revoke::Arguments),
+    RevokeRelayed(revoke_relayed::Arguments),
 }
 
 impl Arguments {
@@ -40,6 +42,7 @@ impl Arguments {
             CertVerb::Show(arguments) => arguments.json,
             CertVerb::Relayed(arguments) => arguments.json,
             CertVerb::Revoke(arguments) => arguments.json,
+            CertVerb::RevokeRelayed(arguments) => arguments.json,
         }
     }
 }
@@ -51,6 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         CertVerb::Show(arguments) => show::run(arguments),
         CertVerb::Relayed(arguments) => relayed::run(arguments),
         CertVerb::Revoke(arguments) => revoke::run(arguments),
+        CertVerb::RevokeRelayed(arguments) => revoke_relayed::run(arguments),
     }
 }
 
@@ -73,7 +77,7 @@ fn row_name(argument: &Path) -> CommandResult<RowName> {
             "{}: Muster did not issue this certificate: its serial number is {serial}",
             argument.display()
         ))
-        .remedy("give a certificate that a device received from this server, or its serial number"));
+        .remedy("give a certificate that a device received from this server, or its serial number; `muster cert revoke-relayed` takes what a Registrar relayed"));
     }
     Ok(RowName::Certificate(BASE64.encode(certificate.der())))
 }

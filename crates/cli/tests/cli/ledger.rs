@@ -321,6 +321,42 @@ INSERT INTO relay_certificate VALUES
 (2, 0, 1800000002, 1800086400, 1800000000, 1900000000, x'00ab', zeroblob(32), zeroblob(32), x'30', NULL, NULL, NULL),
 (2, 1, 1800000003, 1800086400, 1800000000, 1900000000, x'00ac', zeroblob(32), zeroblob(32), x'30', 1800000009, 1, 'alice')";
 
+/// Marks the third certificate, without a server and beside one.
+fn marks_relayed(pki: &Pki) {
+    let sha256 = "33".repeat(32);
+    let row = "INSERT INTO relay_request VALUES (3, 1800000001, 1800000001, 1, 3, 2, 'meters', zeroblob(32), '000003', zeroblob(32), 2, zeroblob(32), zeroblob(32), NULL, zeroblob(32), 'plant', '192.0.2.2:5684', 1800086400, 4);
+INSERT INTO relay_certificate VALUES (3, 0, 1800000002, 1800086400, 1800000000, 1900000000, x'00ad', zeroblob(32), x'";
+    sqlite(&pki.path("ledger.db"), &format!("{row}{sha256}', x'30', NULL, NULL, NULL)"));
+    let mark = |more: &[&str]| {
+        let command = ["cert", "revoke-relayed", "--reason", "keyCompromise", "--config"];
+        muster().args(command).arg(pki.path("muster.toml")).args(more).output().unwrap()
+    };
+    let dry = mark(&["3", "--dry-run"]);
+    expect_status(&dry, 0);
+    assert_eq!(stdout(&dry), format!("{sha256} of device 000003 would be refused\n"));
+    for nothing in ["1", "4", &"44".repeat(32)] {
+        assert_ne!(mark(&[nothing, "--yes"]).status.code(), Some(0), "{nothing}");
+    }
+    let marked = mark(&[&sha256, "--yes", "--json"]);
+    expect_status(&marked, 0);
+    let marked: serde_json::Value = serde_json::from_str(&stdout(&marked)).unwrap();
+    assert_eq!((&marked["revocations"][0]["outcome"], &marked["reason"]), (&"revoked".into(), &"keyCompromise".into()));
+    let actor = &marked["revocations"][0]["revocation"]["actor"];
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let again = mark(&["3", "--yes"]);
+    expect_status(&again, 0);
+    assert!(stdout(&again).contains("was marked before: keyCompromise at "), "{}", stdout(&again));
+    assert_eq!(server.terminate().0, Some(0));
+    let audit = sqlite(&pki.path("ledger.db"), "SELECT body FROM audit");
+    let line = audit.lines().find(|line| line.contains("relay.revoked")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&line["certificate"], &line["actor"], &line["request"]), (&sha256.into(), actor, &3.into()));
+    sqlite(
+        &pki.path("ledger.db"),
+        "DELETE FROM relay_certificate WHERE request = 3; DELETE FROM relay_request WHERE id = 3",
+    );
+}
+
 #[test]
 fn what_was_relayed_is_listed_beside_a_server_and_without_one() {
     let pki = Pki::new();
@@ -352,6 +388,7 @@ fn what_was_relayed_is_listed_beside_a_server_and_without_one() {
     let beside = look();
     assert_eq!(server.terminate().0, Some(0));
     assert_eq!(look(), beside, "the answers do not depend on whether a server runs");
+    marks_relayed(&pki);
     let exported = ledger(&pki, "export", &["--relayed"]);
     expect_status(&exported, 0);
     let lines: Vec<serde_json::Value> =

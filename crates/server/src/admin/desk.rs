@@ -1,5 +1,7 @@
 //! Answers the requests of operators with the ledger.
 
+mod relayed;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +75,9 @@ impl AdminDesk {
             }
             AdminRequest::CertificateRevoke { rows, reason, dry_run } => {
                 self.revoke(actor, &rows, &reason, dry_run).await
+            }
+            AdminRequest::CertificateRevokeRelayed { certificates, reason, dry_run } => {
+                self.revoke_relayed(actor, &certificates, &reason, dry_run).await
             }
         };
         answers.unwrap_or_else(|fault| vec![AdminAnswer::Error(fault)])

@@ -15,6 +15,7 @@
 //! {"v":1,"request":"cert.show","row":{"certificate":"MIIB…"}}
 //! {"v":1,"request":"cert.relayed","state":"unresolved","after":"7"}
 //! {"v":1,"request":"cert.revoke","rows":[{"serial":"010000a8c4…"}],"reason":"keyCompromise","dry_run":true}
+//! {"v":1,"request":"cert.revoke_relayed","certificates":["4f0c2a9d…"],"reason":"keyCompromise"}
 //! ```
 //!
 //! Each line of an answer is an object with one field, which names what it is. The last line is `done` or `error`:
@@ -25,12 +26,13 @@
 //! | `{"row":…}` | [`CertificateRow`] | `cert.list`, `cert.show`; the certificate itself only for `cert.show` |
 //! | `{"revocation":…}` | [`RevocationAnswer`] | `cert.revoke`, one a row, in order |
 //! | `{"relayed":…}` | [`RelayedRow`] | `cert.relayed` |
+//! | `{"relayed_revocation":…}` | [`RelayedRevocationAnswer`] | `cert.revoke_relayed`, one a certificate, in order |
 //! | `{"done":{"next":…}}` | where a list goes on (`after` of the next request), or null | all |
 //! | `{"error":…}` | [`AdminFault`] | all |
 //!
 //! Times are RFC 3339 in UTC; a request may also give a date. Digests and serial numbers are lower-case hexadecimal, certificates are DER in base64.
 //!
-//! `cert.revoke` revokes all of its rows or, if one of them is not in the ledger, none. A revocation is final: a row that was revoked before keeps the
+//! `cert.revoke` and `cert.revoke_relayed` revoke all of their rows or, if one of them is not in the ledger, none. A revocation is final: a row that was revoked before keeps the
 //! first one, and its answer shows it.
 //!
 //! Bounds: a line has at most [`LINE_BYTES_MAX`] bytes, a page at most [`authority::LISTING_ROWS_MAX`] rows, a revocation at most
@@ -99,6 +101,17 @@ pub enum AdminRequest {
         /// The name of a [`RevocationReason`].
         reason: String,
         /// Shows what would be revoked, and changes nothing.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Marks certificates that a Registrar relayed as revoked, for good: it accepts them no more. The upstream does not hear of it.
+    #[serde(rename = "cert.revoke_relayed")]
+    CertificateRevokeRelayed {
+        /// SHA-256 of each, in hexadecimal digits: at least one.
+        certificates: Vec<String>,
+        /// The name of a [`RevocationReason`].
+        reason: String,
+        /// Shows what would be marked, and changes nothing.
         #[serde(default)]
         dry_run: bool,
     },
@@ -175,6 +188,8 @@ pub enum AdminAnswer {
     Relayed(Box<RelayedRow>),
     /// What a revocation did.
     Revocation(Box<RevocationAnswer>),
+    /// What a mark of a relayed certificate did.
+    RelayedRevocation(Box<RelayedRevocationAnswer>),
     /// The last line of an answer.
     Done {
         /// Where a list goes on.
@@ -310,6 +325,20 @@ pub struct RevocationAnswer {
     pub outcome: RevocationOutcome,
     /// The row as it is now.
     pub row: CertificateRow,
+}
+
+/// What `cert.revoke_relayed` did with one certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields that need one have a comment")]
+pub struct RelayedRevocationAnswer {
+    /// What it did.
+    pub outcome: RevocationOutcome,
+    pub certificate_sha256: String,
+    pub device: String,
+    pub profile: String,
+    pub not_after: String,
+    /// The mark as it is now.
+    pub revocation: Option<RowRevocation>,
 }
 
 /// What a revocation did.

@@ -123,6 +123,6 @@ const fn function_name(function: Function) -> &'static str {
     }
 }
 
-fn revocation(of: &Revocation) -> RowRevocation {
+pub(super) fn revocation(of: &Revocation) -> RowRevocation {
     RowRevocation { reason: of.reason.name().to_owned(), at: rfc3339(of.at), actor: of.actor.to_string() }
 }

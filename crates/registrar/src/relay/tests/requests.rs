@@ -99,6 +99,15 @@ fn e47_the_ledger_says_whose_a_relayed_certificate_is_and_e54_one_that_was_never
         scene.factory.certificate.anchor_id(),
         "the device of its first certificate"
     );
+    // The operator's mark ends that, in a session that is open too: each request asks for the holder anew.
+    let revocation =
+        Revocation { reason: RevocationReason::KeyCompromise, at: at(NOW + 2), actor: Actor::new("alice").unwrap() };
+    scene.relayed.mark_revoked(vec![(good.digest(), revocation)], Box::new(|it| assert!(it.is_ok())));
+    scene.submit(NOW + 3, renewal(&good));
+    let Outcome::Refused(why @ Refusal::ClientRevoked) = scene.outcome() else { panic!("a revoked client") };
+    let reason = est::Reason::of_decision(&why, Function::SimpleReenroll);
+    assert_eq!(reason.response_code(), Some(Code::FORBIDDEN));
+    assert!(scene.sent().is_empty());
     // A factory certificate is not renewed.
     scene.submit(NOW + 1, scene.job(Function::SimpleReenroll, scene.csr(&key, None)));
     assert!(matches!(scene.outcome(), Outcome::Refused(Refusal::NotIssuedHere)));

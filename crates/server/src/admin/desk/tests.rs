@@ -1,8 +1,8 @@
 //! What the desk answers over a ledger in memory, and over one that does not answer.
 
 use authority::{
-    FactoryKeys, Function, Intended, Intent, Issued, MemoryLedger, NewRow, Origin, ProfileVersion, Record, Recorded,
-    RepeatWindow, Reserve,
+    Begun, FactoryKeys, Function, Intended, Intent, Issued, MemoryLedger, MemoryRelayLedger, NewRow, Origin,
+    ProfileVersion, Record, Recorded, RelayRecord, RelayRequest, Relayed, RepeatWindow, Reserve, State,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Digest, NameBuilder, Validity};
@@ -377,6 +377,8 @@ impl Ledger for Silent {
 
     fn abandon(&self, _: Vec<Serial>) {}
 
+    fn delivered(&self, _: Vec<Serial>) {}
+
     fn find(&self, _: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
         self.take(done);
     }
@@ -449,4 +451,91 @@ fn a_ledger_that_does_not_answer_is_told_and_no_longer_waited_for() {
         let [AdminAnswer::Status(status), AdminAnswer::Done { .. }] = &answers[..] else { panic!("{answers:?}") };
         assert!(!status.healthy && status.fault.is_some() && status.rows.is_none(), "{status:?}");
     }
+}
+
+/// A desk of a Registrar, which relayed this certificate to device `000001`.
+fn registrar(certificate: &str) -> (AdminDesk, Arc<MemoryRelayLedger>) {
+    let relayed = Arc::new(MemoryRelayLedger::default());
+    let device = Device { manufacturer: manufacturer(1), id: DeviceId::new("000001").unwrap() };
+    let request = RelayRequest {
+        function: Function::SimpleEnroll,
+        profile: "meters".into(),
+        device: device.clone(),
+        anchor: manufacturer(1),
+        vouched_by: Origin::Manufacturer,
+        client: Digest::of(b"client"),
+        csr: Digest::of(b"csr"),
+        spki: Some(Digest::of(b"key")),
+        names: Digest::of(b"names"),
+        upstream: "plant".into(),
+        peer: "[2001:db8::7]:5684".parse().unwrap(),
+        at: at(1_000),
+        window: RepeatWindow { until: at(2_000) },
+        new_row: NewRow::Allowed,
+        certificates_max: 4,
+    };
+    relayed.begin(vec![request], Box::new(|it| assert!(matches!(it.unwrap()[..], [Begun::New(_)]))));
+    let (text, validity) = (certificate.as_bytes(), Validity { not_before: at(1_000), not_after: at(900_000) });
+    let (profile, digest) = ("meters".into(), Digest::of(text));
+    let issued = Issued { device, profile, certificate: text.to_vec(), digest, validity, at: at(1_001) };
+    let record = RelayRecord {
+        id: RelayId::new(1),
+        issued: Arc::new(issued),
+        serial: vec![7].into(),
+        spki: Digest::of(b"key"),
+        window: RepeatWindow { until: at(2_000) },
+    };
+    relayed.record(vec![record], Box::new(|it| assert_eq!(it.unwrap(), [Relayed::First])));
+    let ledger = Arc::new(MemoryLedger::new(10)) as Arc<dyn Ledger>;
+    let desk = AdminDesk::new(ledger, Vec::new, || at(5_000));
+    (desk.with_relayed(Some(Arc::clone(&relayed) as Arc<dyn RelayLedger>)), relayed)
+}
+
+#[test]
+fn e36_a_relayed_certificate_is_marked_by_its_digest_once_and_all_or_none() {
+    let (desk, relayed) = registrar("certificate");
+    let digest = Digest::of(b"certificate");
+    let state = || {
+        let (sender, answer) = std::sync::mpsc::channel();
+        relayed.holders(vec![digest], Box::new(move |it| sender.send(it).unwrap()));
+        answer.recv().unwrap().unwrap().remove(0).unwrap().state
+    };
+    let ask = |certificates: &[&str], dry_run: bool| {
+        let certificates = serde_json::to_string(certificates).unwrap();
+        let line = format!(
+            r#"{{"v":1,"request":"cert.revoke_relayed","certificates":{certificates},"reason":"keyCompromise","dry_run":{dry_run}}}"#
+        );
+        desk.answer_blocking(&ada(), AdminRequest::read(line.as_bytes()).unwrap()).unwrap()
+    };
+    let fault = |answers: Vec<AdminAnswer>| match &answers[..] {
+        [AdminAnswer::Error(fault)] => fault.code,
+        other => panic!("{other:?}"),
+    };
+    let (known, unknown) = (digest.to_string(), Digest::of(b"forged").to_string());
+    assert_eq!(fault(ask(&[], false)), AdminFaultCode::BadRequest);
+    assert_eq!(fault(ask(&["00"], false)), AdminFaultCode::BadRequest);
+    assert_eq!(fault(ask(&[&known, &unknown], false)), AdminFaultCode::UnknownRow);
+    assert_eq!(state(), State::Good, "one of them is not known: none is marked");
+    for (dry_run, expected) in [
+        (true, RevocationOutcome::WouldBeRevoked),
+        (false, RevocationOutcome::Revoked),
+        (false, RevocationOutcome::RevokedBefore),
+        (true, RevocationOutcome::RevokedBefore),
+    ] {
+        let answers = ask(&[&known], dry_run);
+        let [AdminAnswer::RelayedRevocation(answer), AdminAnswer::Done { next: None }] = &answers[..] else {
+            panic!("{answers:?}")
+        };
+        assert_eq!((answer.outcome, answer.device.as_str()), (expected, "000001"));
+        assert_eq!(matches!(state(), State::Revoked(_)), expected != RevocationOutcome::WouldBeRevoked);
+    }
+    let State::Revoked(revocation) = state() else { panic!("not marked") };
+    assert_eq!((revocation.actor, revocation.at), (ada(), at(5_000)));
+    // A server that is no Registrar.
+    let (desk, _) = registrar("certificate");
+    let desk = desk.with_relayed(None);
+    let line =
+        format!(r#"{{"v":1,"request":"cert.revoke_relayed","certificates":["{known}"],"reason":"keyCompromise"}}"#);
+    let answers = desk.answer_blocking(&ada(), AdminRequest::read(line.as_bytes()).unwrap()).unwrap();
+    assert_eq!(fault(answers), AdminFaultCode::UnknownRow);
 }
