@@ -9,19 +9,21 @@
 //!
 //! Each page is read in a snapshot of its own, so that the log of the database is shortened meanwhile.
 
+mod relayed;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use authority::{Cursor, LedgerEntry, RelayId, RowStage};
+use authority::{Cursor, LedgerEntry, RowStage};
 use pki::issue::Serial;
 use rusqlite::{Connection, Error};
 
 use crate::fault::OpenProblem;
 use crate::line::{RowEvent, RowLine};
-use crate::relay_line::push_relay_row;
-use crate::sqlite::{Beside, connect_beside, relay, row, schema};
+use crate::sqlite::{Beside, connect_beside, row, schema};
 
+pub use self::relayed::RelayExport;
 pub use crate::export_place::ExportPlace;
 
 /// Rows that are read at a time: about a megabyte.
@@ -129,49 +131,6 @@ impl Export {
     }
 }
 
-/// Reads what a Registrar relayed, as lines of their own kind: each request as it is now, and its certificates behind it. It has no cursor, because a
-/// request changes after it has a line. Each page is a snapshot of its own.
-pub struct RelayExport {
-    file: PathBuf,
-    connection: Beside,
-    after: Option<RelayId>,
-}
-
-impl RelayExport {
-    /// Begins at the first request.
-    ///
-    /// # Errors
-    /// [`ExportFault`] names the file.
-    pub fn begin(file: &Path) -> Result<Self, ExportFault> {
-        let fault = |problem| ExportFault { file: file.to_owned(), problem };
-        let connection = connect_beside(file).map_err(|it| fault(ExportProblem::Ledger(it.problem)))?;
-        Ok(Self { file: file.to_owned(), connection, after: None })
-    }
-
-    /// Appends the lines of the next page, each with a newline; says how many they are: none at the end.
-    ///
-    /// # Errors
-    /// [`ExportFault`] names the file.
-    pub fn next_page(&mut self, out: &mut String) -> Result<u64, ExportFault> {
-        let rows = match relay::has_tables(&self.connection) {
-            Ok(false) => Ok(Vec::new()),
-            Ok(true) => relay::behind(&self.connection, self.after, PAGE_ROWS),
-            Err(error) => Err(error),
-        };
-        let rows =
-            rows.map_err(|error| ExportFault { file: self.file.clone(), problem: ExportProblem::Database(error) })?;
-        self.after = rows.last().map(|row| row.entry.id).or(self.after);
-        let lines: i64 = rows.iter().map(|row| push_relay_row(out, row)).sum();
-        Ok(u64::try_from(lines).unwrap_or(0))
-    }
-}
-
-impl fmt::Debug for RelayExport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RelayExport").field("file", &self.file).field("after", &self.after).finish_non_exhaustive()
-    }
-}
-
 fn end(connection: &Connection) -> Result<ExportPlace, Error> {
     let row = connection.query_row("SELECT places FROM tally", [], |row| row.get(0))?;
     // Not the highest one that is there: that may have been pruned.
@@ -232,6 +191,8 @@ pub enum ExportProblem {
     Database(Error),
     /// The ledger has no such place.
     Cursor(Cursor),
+    /// What changed behind this place was pruned from the audit.
+    Pruned(Cursor),
 }
 
 impl fmt::Display for ExportFault {
@@ -240,6 +201,11 @@ impl fmt::Display for ExportFault {
         match &self.problem {
             ExportProblem::Ledger(problem) => problem.fmt(f),
             ExportProblem::Database(error) => write!(f, "cannot read a row: {error}. `muster ledger verify` names it"),
+            ExportProblem::Pruned(cursor) => write!(
+                f,
+                "its audit was pruned behind {:032x}: what changed since then is not known. Export without --after",
+                u128::from_be_bytes(*cursor.as_bytes())
+            ),
             ExportProblem::Cursor(cursor) => write!(
                 f,
                 "it has no place {:032x}: the cursor is of another ledger, or of this one before a backup of it was restored",

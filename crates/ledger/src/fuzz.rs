@@ -1,8 +1,13 @@
 //! Bodies of the fuzz targets: properties that must hold for any bytes. A fuzzer calls them in a loop, tests call them with mutated seeds. Each
 //! returns normally unless it has found a bug.
 
+use authority::{Device, DeviceId, Function, NewRow, Origin, RelayRequest, RelayedCertificate};
+use pki::{AnchorId, Digest};
+
 use crate::line::{RowEvent, RowLine, push_abandoned, push_issued, push_revoked};
-use crate::relay_line::{RelayEvent, push_relay_closed, push_relay_request};
+use crate::relay_line::{
+    RelayEvent, ReplayedCertificate, push_relay_certificate, push_relay_closed, push_relay_request,
+};
 
 /// A line of a journal or an export: one that can be read is written in one way, whatever it was, and that is read again.
 pub fn line(bytes: &[u8]) {
@@ -16,9 +21,10 @@ pub fn line(bytes: &[u8]) {
     }
 }
 
-/// Whether it is a line of a certificate or of a relayed request: so that a test can tell that its seeds reach what they are for.
+/// Whether these bytes are a line of either kind: a seed that is none tests nothing.
 #[must_use]
-pub fn is_line(text: &str) -> bool {
+pub fn is_line(bytes: &[u8]) -> bool {
+    let text = std::str::from_utf8(bytes).unwrap_or_default().trim_end();
     RowLine::read(text).is_ok() || RelayEvent::read(text).is_ok()
 }
 
@@ -27,13 +33,34 @@ fn relay_line(text: &str) {
     let Ok(read) = RelayEvent::read(text) else { return };
     let mut out = String::new();
     match &read {
-        RelayEvent::Request(row) => push_relay_request(&mut out, row),
-        // It is written with its request, which is not here.
-        RelayEvent::Certificate(_) => return,
-        RelayEvent::Closed(id) => push_relay_closed(&mut out, *id),
+        RelayEvent::Request(row) => push_relay_request(&mut out, None, row),
+        RelayEvent::Certificate(of) => push_relay_certificate(&mut out, None, &certificate(of)),
+        RelayEvent::Closed(id) => push_relay_closed(&mut out, None, *id),
     }
     let again = RelayEvent::read(out.trim_end()).unwrap_or_else(|fault| panic!("{fault}: {out}"));
     assert_eq!(format!("{again:?}"), format!("{read:?}"), "a line is read as it was written");
+}
+
+/// The certificate in a row of somebody.
+fn certificate(of: &ReplayedCertificate) -> RelayedCertificate {
+    let request = RelayRequest {
+        function: Function::SimpleEnroll,
+        profile: "p".into(),
+        device: Device { manufacturer: AnchorId::from_bytes([1; 32]), id: DeviceId::new("d").expect("a name") },
+        anchor: AnchorId::from_bytes([1; 32]),
+        vouched_by: Origin::Manufacturer,
+        client: Digest::of(b"client"),
+        csr: Digest::of(b"csr"),
+        spki: None,
+        names: Digest::of(b"names"),
+        upstream: "u".into(),
+        peer: ([192, 0, 2, 1], 1).into(),
+        at: of.at,
+        window: of.window,
+        new_row: NewRow::Allowed,
+        certificates_max: 1,
+    };
+    RelayedCertificate { record: of.record(&request), revocation: of.revocation.clone() }
 }
 
 /// The line of an event; a reservation is written with its row alone.

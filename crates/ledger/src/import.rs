@@ -6,8 +6,13 @@
 //! A line is refused if it would stop the ledger from issuing: no row is dated before an earlier one, and places and revocations are counted upwards. So
 //! its times are not after the clock, and its cursor is one that a ledger reaches.
 //!
+//! What a Registrar relayed is imported too, from the lines of `export --relayed`: a request keeps its number, since its certificates are found by
+//! that, so a ledger that has another request of the same number refuses the line.
+//!
 //! A row gets the place that its line names, or one behind the last row of the ledger. Its serial number leads to it if it was made with the key of
 //! this ledger; for the serial numbers of another key there is a table.
+
+mod relayed;
 
 use std::fmt;
 use std::fs::File;
@@ -20,13 +25,17 @@ use pki::{Certificate, Digest};
 use rusqlite::{Connection, Error, OptionalExtension};
 use rustls_pki_types::UnixTime;
 
+use self::relayed::SeenRelayed;
 use crate::LedgerSettings;
 use crate::export_place::ExportPlace;
 use crate::fault::OpenProblem;
-use crate::line::{LINE_BYTES_MAX, LineFault, RowEvent, RowLine};
+use crate::line::{LINE_BYTES_MAX, LineFault, RowEvent};
+use crate::relay_line::RelayEvent;
 use crate::seconds::rfc3339;
-use crate::sqlite::Fresh;
-use crate::sqlite::import::{Importer, KnownRows, LineEffect, TrialLedger, effect};
+use crate::sqlite::import::{
+    ExportedLine, Imported, Importer, KnownRows, LineEffect, RelayedEffects, TrialLedger, effect,
+};
+use crate::sqlite::{Fresh, relay};
 use crate::verify::{RowFlaw, certificate_of};
 
 /// Lines of one transaction.
@@ -58,11 +67,15 @@ pub struct ImportReport {
     pub lines: u64,
     /// Rows that the ledger lacked.
     pub rows: u64,
-    /// Revocations that it lacked.
+    /// Requests that a Registrar relayed, and that it lacked.
+    pub relayed: u64,
+    /// Certificates that came back for them, and that it lacked.
+    pub relayed_certificates: u64,
+    /// Revocations that it lacked, and marks of relayed certificates.
     pub revocations: u64,
     /// Lines that it had already.
     pub known: u64,
-    /// Certificates of CAs that were not given: their signatures were not checked.
+    /// Certificates of CAs that were not given, and relayed ones: their signatures were not checked.
     pub unsigned: u64,
 }
 
@@ -89,7 +102,7 @@ pub fn import(
     let mut source = Source::open(request.lines)?;
     let total = source.length;
     let (mut report, digest) = check(importer.rows(), &mut source, &request, &mut |done| progress(done, total * 2))?;
-    (report.rows, report.revocations, report.known) = (0, 0, 0);
+    report = ImportReport { lines: report.lines, unsigned: report.unsigned, ..ImportReport::default() };
     let mut source = Source::open(request.lines)?;
     let mut batch = Vec::with_capacity(LINES_AT_ONCE);
     loop {
@@ -102,8 +115,11 @@ pub fn import(
         if batch.is_empty() {
             break;
         }
-        for effect in importer.write(&batch, request.actor, &digest, request.now).map_err(ledger)? {
-            report.count(effect);
+        for imported in importer.write(&batch, request.actor, &digest, request.now).map_err(ledger)? {
+            match imported {
+                Imported::Row(effect) => report.count(effect),
+                Imported::Relay(effects) => report.count_relayed(effects),
+            }
         }
         progress(total + source.octets, total * 2);
     }
@@ -121,6 +137,15 @@ impl ImportReport {
             LineEffect::Known | LineEffect::NoRow | LineEffect::Contradiction => self.known += 1,
         }
     }
+
+    fn count_relayed(&mut self, RelayedEffects { effect, marks, is_certificate }: RelayedEffects) {
+        match effect {
+            LineEffect::Row if is_certificate => self.relayed_certificates += 1,
+            LineEffect::Row => self.relayed += 1,
+            effect => self.count(effect),
+        }
+        self.revocations += u64::from(marks);
+    }
 }
 
 /// Checks every line, and writes nothing into the ledger. Says the digest of the file too.
@@ -133,27 +158,17 @@ fn check(
     let mut report = ImportReport::default();
     let database = |error: Error| ImportFault::Database { error };
     let seen = Seen::begin(known.connection).map_err(database)?;
+    let seen_relayed = SeenRelayed::begin(known.connection).map_err(database)?;
     while let Some(line) = source.next()? {
         let wrong = |flaw| ImportFault::Line { file: request.lines.to_owned(), line: source.number, flaw };
         expect_reachable(&line, request.now).map_err(wrong)?;
-        if let RowEvent::Issued(intent, record) = &line.event {
-            let is_signed = certificate_of(intent, &record.issued, request.issuers);
-            let is_signed = is_signed.map_err(|flaw| wrong(ImportFlaw::Row(flaw)))?;
-            report.unsigned += u64::from(!is_signed);
-        }
-        let row = known.row_of(line.event.serial()).map_err(database)?;
-        let effect = effect(&line.event, row.as_ref());
-        let of_file = seen.note(&line.event).map_err(database)?;
-        let effect = match (effect, of_file) {
-            (LineEffect::Contradiction, _) | (_, LineEffect::Contradiction) => LineEffect::Contradiction,
-            (LineEffect::NoRow | LineEffect::Row | LineEffect::Revocation, of_file) => of_file,
-            (LineEffect::Known, _) => LineEffect::Known,
-        };
-        match effect {
-            LineEffect::Contradiction => return Err(wrong(ImportFlaw::Contradiction)),
-            LineEffect::NoRow if row.is_none() => return Err(wrong(ImportFlaw::NoRow)),
-            LineEffect::NoRow => report.count(LineEffect::Revocation),
-            effect => report.count(effect),
+        match &line {
+            ExportedLine::Row(line) => {
+                check_row(known, &seen, (&line.event, request), &mut report).map_err(database)?.map_err(wrong)?
+            }
+            ExportedLine::Relay(event) => {
+                check_relayed(&seen_relayed, event, &mut report).map_err(database)?.map_err(wrong)?;
+            }
         }
         report.lines += 1;
         if report.lines.is_multiple_of(LINES_AT_ONCE as u64) {
@@ -161,15 +176,73 @@ fn check(
         }
     }
     seen.end().map_err(database)?;
+    seen_relayed.end().map_err(database)?;
     Ok((report, source.digest()))
 }
 
-/// Refuses a line behind which the ledger could not go on.
-fn expect_reachable(line: &RowLine, now: UnixTime) -> Result<(), ImportFlaw> {
-    let ahead = line.event.latest().as_secs().saturating_sub(now.as_secs());
-    if ahead > BEHIND_MAX.as_secs() {
-        return Err(ImportFlaw::Ahead { at: line.event.latest(), seconds: ahead });
+/// Checks a line about a row of a CA, and counts what it brings.
+fn check_row(
+    known: KnownRows<'_>,
+    seen: &Seen<'_>,
+    (event, request): (&RowEvent, &ImportRequest<'_>),
+    report: &mut ImportReport,
+) -> Result<Result<(), ImportFlaw>, Error> {
+    if let RowEvent::Issued(intent, record) = event {
+        match certificate_of(intent, &record.issued, request.issuers) {
+            Ok(is_signed) => report.unsigned += u64::from(!is_signed),
+            Err(flaw) => return Ok(Err(ImportFlaw::Row(flaw))),
+        }
     }
+    let row = known.row_of(event.serial())?;
+    let effect = effect(event, row.as_ref());
+    let of_file = seen.note(event)?;
+    let effect = match (effect, of_file) {
+        (LineEffect::Contradiction, _) | (_, LineEffect::Contradiction) => LineEffect::Contradiction,
+        (LineEffect::NoRow | LineEffect::Row | LineEffect::Revocation, of_file) => of_file,
+        (LineEffect::Known, _) => LineEffect::Known,
+    };
+    match effect {
+        LineEffect::Contradiction => return Ok(Err(ImportFlaw::Contradiction)),
+        LineEffect::NoRow if row.is_none() => return Ok(Err(ImportFlaw::NoRow)),
+        LineEffect::NoRow => report.count(LineEffect::Revocation),
+        effect => report.count(effect),
+    }
+    Ok(Ok(()))
+}
+
+/// The same for a line about a relayed request.
+fn check_relayed(
+    seen: &SeenRelayed<'_>,
+    event: &RelayEvent,
+    report: &mut ImportReport,
+) -> Result<Result<(), ImportFlaw>, Error> {
+    if let RelayEvent::Certificate(of) = event {
+        if let Some(what) = relayed::differs(of) {
+            return Ok(Err(ImportFlaw::Row(RowFlaw::Differs(what))));
+        }
+        report.unsigned += 1;
+    }
+    let effects = seen.note(event)?;
+    match effects.effect {
+        LineEffect::Contradiction => return Ok(Err(ImportFlaw::RelayedContradiction)),
+        LineEffect::NoRow => return Ok(Err(ImportFlaw::NoRequest)),
+        LineEffect::Known | LineEffect::Row | LineEffect::Revocation => report.count_relayed(effects),
+    }
+    Ok(Ok(()))
+}
+
+/// Refuses a line behind which the ledger could not go on.
+fn expect_reachable(line: &ExportedLine, now: UnixTime) -> Result<(), ImportFlaw> {
+    let ahead = line.latest().as_secs().saturating_sub(now.as_secs());
+    if ahead > BEHIND_MAX.as_secs() {
+        return Err(ImportFlaw::Ahead { at: line.latest(), seconds: ahead });
+    }
+    let line = match line {
+        ExportedLine::Row(line) => line,
+        // Requests are numbered upwards, too.
+        ExportedLine::Relay(event) if relay::number(event.id()) > PLACE_MAX => return Err(ImportFlaw::Cursor),
+        ExportedLine::Relay(_) => return Ok(()),
+    };
     let Some(cursor) = &line.cursor else { return Ok(()) };
     match ExportPlace::of(cursor) {
         Some(place) if place.row <= PLACE_MAX && place.revocation <= PLACE_MAX => Ok(()),
@@ -251,7 +324,7 @@ impl Source {
         self.digest
     }
 
-    fn next(&mut self) -> Result<Option<RowLine>, ImportFault> {
+    fn next(&mut self) -> Result<Option<ExportedLine>, ImportFault> {
         use io::Read as _;
         self.buffer.clear();
         let longest = u64::try_from(LINE_BYTES_MAX).unwrap_or(0) + 1;
@@ -272,7 +345,7 @@ impl Source {
             }));
         };
         let text = std::str::from_utf8(text).map_err(|_| wrong(ImportFlaw::Line(LineFault::NotJson)))?;
-        RowLine::read(text).map(Some).map_err(|fault| wrong(ImportFlaw::Line(fault)))
+        ExportedLine::read(text).map(Some).map_err(|fault| wrong(ImportFlaw::Line(fault)))
     }
 }
 
@@ -328,7 +401,7 @@ pub enum ImportFlaw {
         /// How far it is ahead.
         seconds: u64,
     },
-    /// Its cursor is none that a ledger reaches.
+    /// Its cursor, or the number of its relayed request, is none that a ledger reaches.
     Cursor,
     /// Its certificate is not what the line says.
     Row(RowFlaw),
@@ -336,6 +409,10 @@ pub enum ImportFlaw {
     Contradiction,
     /// It revokes a row that neither the ledger nor a line before it has.
     NoRow,
+    /// A line before it or the ledger says something else of the request of its number, or of its certificate.
+    RelayedContradiction,
+    /// It has a certificate for a relayed request that neither the ledger nor a line before it has.
+    NoRequest,
 }
 
 impl fmt::Display for ImportFault {
@@ -366,12 +443,20 @@ impl fmt::Display for ImportFlaw {
                 "its time {} is {seconds} seconds after the clock of this machine. No row is dated before an earlier one, so nothing could be issued until then. Set the clock, or leave the line out",
                 rfc3339(*at)
             ),
-            Self::Cursor => f.write_str("its cursor is not one that a ledger reaches: the line was changed"),
+            Self::Cursor => {
+                f.write_str("its cursor, or the number of its request, is not one that a ledger reaches: the line was changed")
+            }
             Self::Row(flaw) => flaw.fmt(f),
             Self::Contradiction => {
                 f.write_str("the ledger, or a line before this one, says something else of this serial number")
             }
             Self::NoRow => f.write_str("it revokes a row that neither the ledger nor a line before it has"),
+            Self::RelayedContradiction => f.write_str(
+                "the ledger, or a line before this one, has another request of its number, or has its certificate for another request",
+            ),
+            Self::NoRequest => f.write_str(
+                "it has a certificate for a relayed request that neither the ledger nor a line before it has",
+            ),
         }
     }
 }

@@ -6,12 +6,13 @@
 //! | `relay.certificate` | `request`, `issued_at`, `repeat_until`, `not_before`, `not_after`, `serial` (the upstream's), `public_key`, `certificate`, and if an operator marked it `revoked_at`, `reason`, `actor` |
 //! | `relay.closed` | `request`: it was not sent or was refused, and is forgotten |
 //!
-//! A line of a request says how far it was at that moment. The lines of its certificates come behind it.
+//! A line of a request says how far it was at that moment. The lines of its certificates come behind it. A line of an export has a `cursor` behind
+//! `version`, where another export goes on behind it.
 
 use std::sync::Arc;
 
 use authority::{
-    Actor, Device, DeviceId, Function, Issued, NewRow, Origin, RelayEntry, RelayId, RelayRecord, RelayRequest,
+    Actor, Cursor, Device, DeviceId, Function, Issued, NewRow, Origin, RelayEntry, RelayId, RelayRecord, RelayRequest,
     RelayStage, RelayedCertificate, RepeatWindow, Revocation,
 };
 use base64::Engine as _;
@@ -130,20 +131,49 @@ impl RelayEvent {
 
 /// Appends the lines of this row, each with a newline; says how many they are.
 pub(crate) fn push_relay_row(out: &mut String, row: &RelayRow) -> i64 {
-    push_relay_request(out, row);
-    let RelayStage::Recorded(held) = &row.entry.stage else { return 1 };
-    held.iter().for_each(|it| push_relay_certificate(out, it));
-    i64::try_from(held.len()).unwrap_or(i64::MAX - 1) + 1
+    let lines = relay_row_lines(row);
+    lines.iter().for_each(|line| line.push(out, None));
+    i64::try_from(lines.len()).unwrap_or(i64::MAX)
 }
 
-fn begin<'o>(out: &'o mut String, kind: &str, id: RelayId) -> JsonLine<'o> {
-    JsonLine::begin(out, kind).number("version", LINE_VERSION).number("request", number(id))
+/// One line of a row.
+pub(crate) enum RelayRowLine<'a> {
+    Request(&'a RelayRow),
+    Certificate(&'a RelayedCertificate),
+}
+
+/// The lines of this row: its request, and what came back for it.
+pub(crate) fn relay_row_lines(row: &RelayRow) -> Vec<RelayRowLine<'_>> {
+    let held: &[RelayedCertificate] = match &row.entry.stage {
+        RelayStage::Recorded(held) => held,
+        RelayStage::InFlight | RelayStage::Unresolved => &[],
+    };
+    std::iter::once(RelayRowLine::Request(row)).chain(held.iter().map(RelayRowLine::Certificate)).collect()
+}
+
+impl RelayRowLine<'_> {
+    /// Appends it, with a newline.
+    pub(crate) fn push(&self, out: &mut String, cursor: Option<&Cursor>) {
+        match self {
+            Self::Request(row) => push_relay_request(out, cursor, row),
+            Self::Certificate(of) => push_relay_certificate(out, cursor, of),
+        }
+    }
+}
+
+fn begin<'o>(out: &'o mut String, kind: &str, cursor: Option<&Cursor>, id: RelayId) -> JsonLine<'o> {
+    let line = JsonLine::begin(out, kind).number("version", LINE_VERSION);
+    let line = match cursor {
+        Some(cursor) => line.hex("cursor", cursor.as_bytes()),
+        None => line,
+    };
+    line.number("request", number(id))
 }
 
 /// Appends the line of a request, with a newline.
-pub(crate) fn push_relay_request(out: &mut String, row: &RelayRow) {
+pub(crate) fn push_relay_request(out: &mut String, cursor: Option<&Cursor>, row: &RelayRow) {
     let RelayEntry { id, request: of, attempts, stage } = &row.entry;
-    let line = begin(out, REQUEST, *id).number("at", seconds(of.at)).number("attempted_at", row.attempted_at);
+    let line = begin(out, REQUEST, cursor, *id).number("at", seconds(of.at)).number("attempted_at", row.attempted_at);
     let line = line.number("attempts", i64::from(*attempts)).plain("state", state_name(stage));
     let line = line.plain("function", function_name(of.function)).text("profile", &of.profile);
     let line = line.hex("manufacturer", of.device.manufacturer.as_bytes()).text("device", of.device.id.as_str());
@@ -161,9 +191,9 @@ pub(crate) fn push_relay_request(out: &mut String, row: &RelayRow) {
 }
 
 /// Appends the line of a certificate, with a newline.
-pub(crate) fn push_relay_certificate(out: &mut String, of: &RelayedCertificate) {
+pub(crate) fn push_relay_certificate(out: &mut String, cursor: Option<&Cursor>, of: &RelayedCertificate) {
     let RelayRecord { id, issued, serial, spki, window } = &of.record;
-    let line = begin(out, CERTIFICATE, *id).number("issued_at", seconds(issued.at));
+    let line = begin(out, CERTIFICATE, cursor, *id).number("issued_at", seconds(issued.at));
     let line = line.number("repeat_until", seconds(window.until));
     let line = line.number("not_before", seconds(issued.validity.not_before));
     let line = line.number("not_after", seconds(issued.validity.not_after)).hex("serial", serial);
@@ -179,8 +209,8 @@ pub(crate) fn push_relay_certificate(out: &mut String, of: &RelayedCertificate) 
 }
 
 /// Appends the line of a request that was closed, with a newline.
-pub(crate) fn push_relay_closed(out: &mut String, id: RelayId) {
-    begin(out, CLOSED, id).end();
+pub(crate) fn push_relay_closed(out: &mut String, cursor: Option<&Cursor>, id: RelayId) {
+    begin(out, CLOSED, cursor, id).end();
     out.push('\n');
 }
 
@@ -299,9 +329,9 @@ mod tests {
                 RelayRow { entry: RelayEntry { id, request, attempts: 3, stage }, attempted_at: 1_800_000_009 };
             let of = RelayedCertificate { record: certificate(id, "certificate", "key"), revocation };
             let mut out = String::new();
-            push_relay_request(&mut out, &row);
-            push_relay_certificate(&mut out, &of);
-            push_relay_closed(&mut out, id);
+            push_relay_request(&mut out, None, &row);
+            push_relay_certificate(&mut out, None, &of);
+            push_relay_closed(&mut out, None, id);
             let read: Vec<RelayEvent> = out.lines().map(|line| RelayEvent::read(line).unwrap()).collect();
             let [RelayEvent::Request(first), RelayEvent::Certificate(second), RelayEvent::Closed(third)] = &read[..]
             else {

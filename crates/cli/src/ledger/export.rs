@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use authority::Cursor;
 use ledger::export::{Export, ExportFault, ExportPlace, RelayExport};
+use pki::issue::NodePrefix;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde_json::json;
@@ -27,8 +28,8 @@ each revocation, in the order of the ledger. The `cursor` of a line is where ano
 missing. A certificate that is being made has no line yet, and neither has what is behind it. Names of devices and addresses are in the lines; the key of \
 the serial numbers is not. `muster ledger import` reads what is printed.
 
---relayed prints what a Registrar relayed, as `relay.request` and `relay.certificate` lines: the whole of it each time, because a request changes after it \
-has a line. `import` does not read these; a backup and the journal have them.
+--relayed prints what a Registrar relayed, as `relay.request` and `relay.certificate` lines: first each request as it is, then each one that has changed \
+since, as the audit tells. A request that changes has lines again, and the last ones count; `relay.closed` says that one was forgotten without a certificate.
 
 Without a server, reservations that a crash left are given up first, as a start of the server does.
 
@@ -49,7 +50,7 @@ pub(crate) struct Arguments {
     after: Option<Cursor>,
 
     /// Print what a Registrar relayed instead: each request as it is now, and its certificates
-    #[arg(long, conflicts_with_all = ["follow", "after", "limit"])]
+    #[arg(long)]
     relayed: bool,
 
     /// Stop after so many lines
@@ -75,7 +76,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let (config, file) = arguments.operator.read_with_ledger()?;
     let interrupt = Interrupt::install()?;
     if arguments.relayed {
-        return relayed(arguments, &file, &interrupt);
+        return relayed(arguments, (&config, &file), &interrupt);
     }
     let export = Export::begin(&file, arguments.after.as_ref()).map_err(faulty)?;
     let mut work = Work { arguments, config: &config, interrupt: &interrupt, export, lines: 0, is_resolved: false };
@@ -101,10 +102,12 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
 }
 
 /// Prints what a Registrar relayed.
-fn relayed(arguments: &Arguments, file: &Path, interrupt: &Interrupt) -> CommandResult {
+fn relayed(arguments: &Arguments, (config, file): (&Configuration, &Path), interrupt: &Interrupt) -> CommandResult {
+    let node = NodePrefix::new(config.server.node);
+    let mut export = RelayExport::begin(file, node, arguments.after.as_ref()).map_err(faulty)?;
     let Some(path) = &arguments.out else {
         let mut stdout = BufWriter::new(io::stdout().lock());
-        return match write_relayed(file, interrupt, &mut stdout) {
+        return match write_relayed(arguments, &mut export, interrupt, &mut stdout) {
             Err(ExportEnd::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             Err(end) => Err(end.fault("standard output")),
             Ok(_) => Ok(()),
@@ -112,29 +115,42 @@ fn relayed(arguments: &Arguments, file: &Path, interrupt: &Interrupt) -> Command
     };
     let name = path.display().to_string();
     let mut out = WholeFile::create(path)?;
-    let lines = write_relayed(file, interrupt, &mut out).map_err(|end| end.fault(&name))?;
+    let lines = write_relayed(arguments, &mut export, interrupt, &mut out).map_err(|end| end.fault(&name))?;
     out.finish()?;
+    let cursor = hex::encode(export.cursor().as_bytes());
     if arguments.json {
-        print_json(json!({ "ledger": file.display().to_string(), "file": name, "lines": lines }));
+        print_json(json!({ "ledger": file.display().to_string(), "file": name, "lines": lines, "cursor": cursor }));
     } else {
-        say!("{lines} lines in {name}");
+        say!("{lines} lines in {name}; another export goes on with --after {cursor}");
     }
     Ok(())
 }
 
-fn write_relayed(file: &Path, interrupt: &Interrupt, out: &mut dyn Write) -> Result<u64, ExportEnd> {
-    let mut export = RelayExport::begin(file).map_err(ExportEnd::Ledger)?;
-    let (mut text, mut lines) = (String::new(), 0);
-    loop {
-        text.clear();
-        let more = export.next_page(&mut text).map_err(ExportEnd::Ledger)?;
-        if more == 0 || interrupt.is_set() {
-            out.flush().map_err(ExportEnd::Output)?;
-            return Ok(lines);
+fn write_relayed(
+    arguments: &Arguments,
+    export: &mut RelayExport,
+    interrupt: &Interrupt,
+    out: &mut dyn Write,
+) -> Result<u64, ExportEnd> {
+    let (mut line, mut lines) = (String::new(), 0);
+    while !interrupt.is_set() && arguments.limit.is_none_or(|limit| lines < limit) {
+        line.clear();
+        if export.next_line(&mut line).map_err(ExportEnd::Ledger)? {
+            out.write_all(line.as_bytes()).map_err(ExportEnd::Output)?;
+            lines += 1;
+            continue;
         }
-        lines += more;
-        out.write_all(text.as_bytes()).map_err(ExportEnd::Output)?;
+        out.flush().map_err(ExportEnd::Output)?;
+        if !arguments.follow {
+            break;
+        }
+        wait_unless_reader_left(LOOK_TIME).map_err(ExportEnd::Output)?;
     }
+    out.flush().map_err(ExportEnd::Output)?;
+    if interrupt.is_set() && !arguments.follow {
+        return Err(ExportEnd::Command(CommandFault::interrupted()));
+    }
+    Ok(lines)
 }
 
 /// Why an export ended before its time.

@@ -19,7 +19,8 @@ use crate::outcome::{CommandFault, CommandResult, out, print_json};
 #[command(after_help = "\
 For a ledger that is empty or lacks rows. Everything is checked before the first row is written: each line is whole, each certificate has the names, key, \
 validity and serial number of its line and is signed by its CA if the configuration names that, and nothing contradicts the ledger. A line with a time \
-after the clock of this machine is refused: nothing could be issued until then. A line that the ledger has changes nothing, so an import can be repeated. What is imported is recorded in the audit, with the user who runs this.
+after the clock of this machine is refused: nothing could be issued until then. A line that the ledger has changes nothing, so an import can be repeated. \
+Lines of `export --relayed` are imported too: a request keeps its number, and is refused where the ledger has another one of it. What is imported is recorded in the audit, with the user who runs this.
 
 Imported certificates renew, are revoked and answer repeats as before, also if the ledger has another key for its serial numbers.
 
@@ -95,19 +96,22 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         // Signs the head of the audit, which has the record of this.
         drop(super::open(&config)?);
     }
-    let ImportReport { lines, rows, revocations, known, unsigned } = report;
+    let ImportReport { lines, rows, relayed, relayed_certificates, revocations, known, unsigned } = report;
     if arguments.json {
         print_json(json!({
             "ledger": file.display().to_string(), "file": arguments.lines.display().to_string(), "dry_run": arguments.dry_run,
-            "lines": lines, "rows": rows, "revocations": revocations, "known": known, "of_other_cas": unsigned,
+            "lines": lines, "rows": rows, "relayed": relayed, "relayed_certificates": relayed_certificates, "revocations": revocations, "known": known, "of_other_cas": unsigned,
         }));
         return Ok(());
     }
     let would = if arguments.dry_run { "would be imported" } else { "imported" };
     out!("{lines} lines: {rows} rows and {revocations} revocations {would}; the ledger had {known} already");
+    if relayed + relayed_certificates > 0 {
+        out!("of relayed requests: {relayed} requests and {relayed_certificates} certificates {would}");
+    }
     if unsigned > 0 {
         out!(
-            "{unsigned} certificates of CAs that the configuration does not name were taken without a look at their signature"
+            "{unsigned} certificates of CAs that the configuration does not name, relayed ones among them, were taken without a look at their signature"
         );
     }
     Ok(())

@@ -121,12 +121,12 @@ impl JournalWriter {
     }
 
     pub(crate) fn relay_request(&mut self, row: &RelayRow) {
-        relay_line::push_relay_request(&mut self.text, row);
+        relay_line::push_relay_request(&mut self.text, None, row);
         self.lines += 1;
     }
 
     pub(crate) fn relay_certificate(&mut self, of: &RelayedCertificate) {
-        relay_line::push_relay_certificate(&mut self.text, of);
+        relay_line::push_relay_certificate(&mut self.text, None, of);
         self.lines += 1;
     }
 
@@ -136,7 +136,7 @@ impl JournalWriter {
     }
 
     pub(crate) fn relay_closed(&mut self, id: RelayId) {
-        relay_line::push_relay_closed(&mut self.text, id);
+        relay_line::push_relay_closed(&mut self.text, None, id);
         self.lines += 1;
     }
 

@@ -9,6 +9,7 @@ use pki::issue::Serial;
 use rusqlite::{Connection, Error};
 use rustls_pki_types::UnixTime;
 
+use super::attach::Replayed;
 use super::book::{Book, LIFE_BITS};
 use super::connect::connect_trial;
 use super::locate::by_serial;
@@ -17,12 +18,14 @@ use super::place::expect_ledger_of_audit;
 use super::row::short_device;
 use super::schema::Meta;
 use super::{
-    Beside, Fresh, LedgerSettings, Opened, expect_journal_of_ledger, foreign, lock_if_there, open_book, restore, schema,
+    Beside, Fresh, LedgerSettings, Opened, expect_journal_of_ledger, foreign, lock_if_there, open_book, relay, restore,
+    schema,
 };
 use crate::audit::record::Abandonment;
 use crate::export_place::ExportPlace;
 use crate::fault::OpenProblem;
-use crate::line::{RowEvent, RowLine};
+use crate::line::{LineFault, RowEvent, RowLine};
+use crate::relay_line::{RELAY_BEGINNING, RelayEvent};
 use crate::seconds::seconds;
 use crate::serial::SerialCipher;
 
@@ -68,6 +71,74 @@ impl TrialLedger {
     }
 }
 
+/// A line of an export: of the rows of a CA, or of what a Registrar relayed.
+pub(crate) enum ExportedLine {
+    Row(Box<RowLine>),
+    Relay(RelayEvent),
+}
+
+impl ExportedLine {
+    /// Reads a line, without its newline.
+    pub(crate) fn read(line: &str) -> Result<Self, LineFault> {
+        if line.starts_with(RELAY_BEGINNING) {
+            return RelayEvent::read(line).map(Self::Relay);
+        }
+        RowLine::read(line).map(|line| Self::Row(Box::new(line)))
+    }
+
+    /// The latest of the times at which something happened, according to it.
+    pub(crate) fn latest(&self) -> UnixTime {
+        match self {
+            Self::Row(line) => line.event.latest(),
+            Self::Relay(event) => event.latest(),
+        }
+    }
+}
+
+/// What a line about a relayed request is to a ledger: a certificate and its mark stand in one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RelayedEffects {
+    pub(crate) effect: LineEffect,
+    /// It brings a mark too.
+    pub(crate) marks: bool,
+    /// It is the line of a certificate.
+    pub(crate) is_certificate: bool,
+}
+
+impl RelayedEffects {
+    pub(crate) const fn of(effect: LineEffect) -> Self {
+        Self { effect, marks: false, is_certificate: false }
+    }
+
+    pub(crate) const fn of_certificate(is_new: bool, marks: bool) -> Self {
+        let effect = if is_new {
+            LineEffect::Row
+        } else if marks {
+            LineEffect::Revocation
+        } else {
+            LineEffect::Known
+        };
+        Self { effect, marks: is_new && marks, is_certificate: true }
+    }
+}
+
+/// What was written of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Imported {
+    Row(LineEffect),
+    Relay(RelayedEffects),
+}
+
+impl Imported {
+    fn is_known(self) -> bool {
+        let effect = match self {
+            Self::Row(effect) => effect,
+            Self::Relay(effects) => effects.effect,
+        };
+        effect == LineEffect::Known
+    }
+}
+
 /// A ledger that takes lines.
 pub(crate) struct Importer {
     opened: Opened,
@@ -108,15 +179,19 @@ impl Importer {
     /// Writes these lines in one transaction, with a record of the import.
     pub(crate) fn write(
         &mut self,
-        lines: &[RowLine],
+        lines: &[ExportedLine],
         actor: &Actor,
         digest: &Digest,
         now: UnixTime,
-    ) -> Result<Vec<LineEffect>, OpenProblem> {
+    ) -> Result<Vec<Imported>, OpenProblem> {
         let book = &mut self.opened.book;
         book.begin()?;
-        let effects = lines.iter().map(|line| book.import(line)).collect::<Result<Vec<_>, _>>()?;
-        let written = effects.iter().filter(|effect| **effect != LineEffect::Known).count();
+        let import = |line: &ExportedLine| match line {
+            ExportedLine::Row(line) => book.import(line).map(Imported::Row),
+            ExportedLine::Relay(event) => book.import_relayed(event).map(Imported::Relay),
+        };
+        let effects = lines.iter().map(import).collect::<Result<Vec<_>, _>>()?;
+        let written = effects.iter().filter(|imported| !imported.is_known()).count();
         if written > 0 {
             book.audit.body.imported(actor, i64::try_from(written).unwrap_or(i64::MAX), digest, seconds(now));
         }
@@ -166,6 +241,24 @@ impl Book {
             _ => {}
         }
         Ok(effect)
+    }
+
+    fn import_relayed(&mut self, event: &RelayEvent) -> Result<RelayedEffects, Error> {
+        let held = match event {
+            RelayEvent::Certificate(of) => relay::place_of_any(self.connection(), &of.digest())?,
+            RelayEvent::Request(_) | RelayEvent::Closed(_) => None,
+        };
+        let replayed = self.relay_replay(event)?;
+        Ok(match (event, replayed) {
+            (_, Replayed::NoRow) => RelayedEffects::of(LineEffect::NoRow),
+            (_, Replayed::Contradiction) => RelayedEffects::of(LineEffect::Contradiction),
+            (RelayEvent::Certificate(_), Replayed::Known) => RelayedEffects::of_certificate(false, false),
+            (RelayEvent::Certificate(_), _) => {
+                RelayedEffects::of_certificate(held.is_none(), replayed == Replayed::Revocation)
+            }
+            (_, Replayed::Row | Replayed::Revocation) => RelayedEffects::of(LineEffect::Row),
+            (_, Replayed::Known) => RelayedEffects::of(LineEffect::Known),
+        })
     }
 
     /// Reserves a row for a request of another ledger: at its place, if that is free.

@@ -198,6 +198,15 @@ pub(super) fn place_of(connection: &Connection, digest: &Digest) -> Result<Optio
     connection.prepare_cached(sql)?.query_row([blob(digest)], |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }
 
+/// The row of this certificate, and whether it is marked as revoked; nothing if the ledger lacks it, or never relayed.
+pub(crate) fn place_of_any(connection: &Connection, digest: &Digest) -> Result<Option<(i64, bool)>, Error> {
+    if !has_tables(connection)? {
+        return Ok(None);
+    }
+    let sql = "SELECT request, revoked_at IS NOT NULL FROM relay_certificate WHERE digest = ?1";
+    connection.prepare_cached(sql)?.query_row([blob(digest)], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+}
+
 /// The operator's mark of this certificate.
 pub(super) fn revocation_at(connection: &Connection, place: (i64, i64)) -> Result<Option<Revocation>, Error> {
     let sql =
@@ -418,7 +427,7 @@ pub(super) fn close(connection: &Connection, id: RelayId) -> Result<(), Error> {
 }
 
 /// The number as SQLite has it.
-pub(super) fn number(id: RelayId) -> i64 {
+pub(crate) fn number(id: RelayId) -> i64 {
     i64::try_from(id.as_u64()).unwrap_or(i64::MAX)
 }
 

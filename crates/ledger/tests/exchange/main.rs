@@ -6,6 +6,7 @@ mod importing;
 #[allow(dead_code, reason = "several tests share it")]
 #[path = "../common/maker.rs"]
 mod maker;
+mod relaying;
 
 use std::path::Path;
 
