@@ -9,6 +9,8 @@
 //! a NUMBER        a reservation is given up   A NUMBER  a flush after that has ended
 //! r NUMBER        a revocation is asked for   R NUMBER  it is revoked
 //! ```
+//!
+//! What a Registrar relays has words of its own: see relaying.rs.
 
 use std::fs::File;
 use std::io::Write;
@@ -24,6 +26,7 @@ use ledger::{AuditSettings, JournalSettings, LedgerSettings, OpenFault, SqliteLe
 use pki::issue::{NodePrefix, Serial};
 use splitmix::SplitMix64;
 
+use super::relaying;
 use super::sample::{self, NOW, utc};
 use super::shim;
 
@@ -58,15 +61,15 @@ pub(crate) enum Faults {
 }
 
 /// What all threads share.
-struct Site {
-    ledger: SqliteLedger,
+pub(super) struct Site {
+    pub(super) ledger: SqliteLedger,
     marks: File,
-    numbers: AtomicU64,
+    pub(super) numbers: AtomicU64,
 }
 
 impl Site {
     /// One call is one record.
-    fn mark(&self, text: &str) {
+    pub(super) fn mark(&self, text: &str) {
         let written = (&self.marks).write(text.as_bytes()).unwrap();
         assert_eq!(written, text.len());
     }
@@ -136,6 +139,7 @@ fn ask(site: &Arc<Site>, mut chance: SplitMix64) {
         let recorded = record(site, &signed);
         let revoked: Vec<u64> = recorded.into_iter().filter(|_| chance.draw().is_multiple_of(6)).collect();
         revoke(site, &signed, &revoked);
+        relaying::relay(site, &mut chance);
     }
 }
 
@@ -147,7 +151,7 @@ fn draw(site: &Site, chance: &mut SplitMix64) -> (u64, Serial) {
 }
 
 /// The answers, or nothing if the ledger cannot write now.
-fn answer<T: Send + 'static>(
+pub(super) fn answer<T: Send + 'static>(
     ask: impl FnOnce(authority::Completion<Result<T, LedgerFault>>),
     before: impl FnOnce(&T) + Send + 'static,
 ) -> Option<T> {

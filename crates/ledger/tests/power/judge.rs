@@ -17,6 +17,7 @@ use rusqlite::Connection;
 
 use super::disk::Image;
 use super::drive::{ledger_file, open_with_journal};
+use super::relaying::{ToldRelayed, WORDS};
 use super::sample::{self, NOW};
 
 /// When the ledger is opened after the power loss.
@@ -28,6 +29,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 pub(crate) struct Told {
     complete_since: Option<u64>,
     rows: BTreeMap<u64, Row>,
+    relayed: ToldRelayed,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +50,7 @@ impl Told {
                 let serial = Serial::from_bytes(&hex::decode(words.next().unwrap()).unwrap()).unwrap();
                 self.rows.insert(number, Row { serial, asked: ['i'].into(), told: BTreeSet::new() });
             }
+            _ if WORDS.contains(what.to_ascii_lowercase()) => self.relayed.hear(what, number),
             _ => {
                 let row = self.rows.get_mut(&number).unwrap();
                 let said = if what.is_lowercase() { &mut row.asked } else { &mut row.told };
@@ -57,17 +60,17 @@ impl Told {
     }
 
     pub(crate) fn acknowledged(&self) -> usize {
-        self.rows.values().map(|row| row.told.len()).sum()
+        self.rows.values().map(|row| row.told.len()).sum::<usize>() + self.relayed.acknowledged()
     }
 }
 
-type Verdict = Result<(), String>;
+pub(super) type Verdict = Result<(), String>;
 
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Verdict {
+pub(super) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(what()) }
 }
 
-fn answer<T: Send + 'static>(ask: impl FnOnce(Completion<Result<T, LedgerFault>>)) -> Result<T, String> {
+pub(super) fn answer<T: Send + 'static>(ask: impl FnOnce(Completion<Result<T, LedgerFault>>)) -> Result<T, String> {
     let (sender, receiver) = mpsc::channel();
     ask(Box::new(move |answer| sender.send(answer).unwrap()));
     receiver.recv_timeout(ANSWER_TIME).map_err(|none| none.to_string())?.map_err(|fault| fault.to_string())
@@ -100,6 +103,7 @@ pub(crate) fn judge(folder: &Path, told: &Told) -> Verdict {
         judge_row(*number, row, entry.as_ref()).map_err(|why| format!("row {number} ({row:?}): {why}"))?;
     }
     goes_on(&ledger, told)?;
+    told.relayed.judge(&ledger)?;
     drop(ledger);
     let connection = Connection::open(&file).map_err(|why| why.to_string())?;
     let integrity: String =
@@ -118,7 +122,7 @@ fn journal_has_all(folder: &Path, told: &Told) -> Verdict {
             ensure(is_there, || format!("row {number} ({row:?}) is not {kind} in the journal"))?;
         }
     }
-    Ok(())
+    told.relayed.journal_has_all(&journal)
 }
 
 fn find(ledger: &SqliteLedger, serial: Serial) -> Result<Option<LedgerEntry>, String> {

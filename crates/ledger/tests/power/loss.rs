@@ -3,6 +3,7 @@
 mod disk;
 mod drive;
 mod judge;
+mod relaying;
 mod sample;
 mod shim;
 mod trace;
