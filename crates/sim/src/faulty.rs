@@ -148,13 +148,10 @@ impl Ledger for FaultyLedger {
         });
     }
 
+    /// It draws nothing, so that keys change no other call of a seed.
     fn delivered(&self, serials: Vec<Serial>) {
         let inner = Arc::clone(&self.inner);
-        self.faults.call(move |fate| {
-            if fate != CallFate::FaultBefore {
-                inner.delivered(serials);
-            }
-        });
+        self.faults.agenda.after(self.faults.behaviour.delay_max, move || inner.delivered(serials));
     }
 
     fn refused(&self, records: Vec<RefusalRecord>) {
