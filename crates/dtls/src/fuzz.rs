@@ -141,8 +141,7 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::crypto::{Group, Suite};
-    use crate::wire::ClientHelloOffer;
-    use crate::wire::RecordLimit;
+    use crate::wire::{AuthorityKeyHash, ClientHelloOffer, RecordLimit};
 
     proptest! {
         #[test]
@@ -171,7 +170,7 @@ mod tests {
                 record_limit: Some(RecordLimit::RecordSizeLimit(512)),
                 extended_master_secret: true,
                 server_name: Some("server.example"),
-                trusted_authorities: &[crate::AuthorityKeyHash::from_bytes([3; 20])],
+                trusted_authorities: &[AuthorityKeyHash::from_bytes([5; 20])],
             }
             .encode();
             for (at, value) in changes {
