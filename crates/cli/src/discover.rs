@@ -95,10 +95,11 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     }
     interrupt.check()?;
     // Without a name, only the anchors of the device's own CA say who is one of it.
-    let database = |trust: CommandResult<Trust>| trust.map(|trust| trust.database());
-    if arguments.options.expect_name.is_none()
-        && database(identity::anchors(&candidate(&found[0], arguments))).ok() != Some(AnchorDatabase::Explicit)
-    {
+    let is_enrolled = || {
+        identity::anchors(&candidate(&found[0], arguments))
+            .is_ok_and(|trust| trust.database() == AnchorDatabase::Explicit)
+    };
+    if arguments.options.expect_name.is_none() && !is_enrolled() {
         return unproven(&found, arguments.options.json);
     }
     proven(&found, arguments, &interrupt)

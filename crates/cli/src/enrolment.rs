@@ -90,13 +90,7 @@ pub(crate) fn run_with(
     let source = match file {
         Some(csr) => RequestSource::File(csr),
         None => {
-            // "EST clients SHOULD use the CSR Attributes request before enrolling" (RFC 7030 §4.5).
-            let asked = match arguments {
-                EnrolmentArguments { no_attributes: true, .. } => None,
-                EnrolmentArguments { attributes: true, .. } => session.csr_attributes()?,
-                _ => session.csr_attributes_if_any()?,
-            };
-            let plan = RequestPlan::new(names, asked, arguments.link)?;
+            let plan = RequestPlan::new(names, asked(arguments, &mut session)?, arguments.link)?;
             RequestSource::Plan(Box::new(plan.protecting(decryption.clone())))
         }
     };
@@ -134,6 +128,15 @@ pub(crate) fn run_with(
         RequestSource::Plan(plan) => Some(Arc::new(plan.into_key())),
     };
     report(arguments, &leaf, &authorities, key.as_deref())
+}
+
+/// What the request has to contain: "EST clients SHOULD use the CSR Attributes request before enrolling" (RFC 7030 §4.5).
+fn asked(arguments: &EnrolmentArguments, session: &mut Session) -> CommandResult<Option<Vec<u8>>> {
+    match (arguments.no_attributes, arguments.attributes) {
+        (true, _) => Ok(None),
+        (false, true) => session.csr_attributes(),
+        (false, false) => session.csr_attributes_if_any(),
+    }
 }
 
 /// clap accepts only these two values.

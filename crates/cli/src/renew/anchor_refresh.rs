@@ -29,11 +29,11 @@ impl AnchorRefresh {
     /// Whether it is time. One that has expired already is of no use to anybody, and is no reason to ask.
     pub(super) fn due(folder: &DeviceFolder, own: &Certificate, now: UnixTime) -> Option<Self> {
         let list = pem::read_list(&folder.path(ANCHORS)).ok()?;
-        let authorities = list.iter().filter_map(|der| Certificate::parse(der).ok());
+        let mut authorities = list.iter().filter_map(|der| Certificate::parse(der).ok());
         let expires_soon =
             |authority: Certificate| now <= authority.validity().not_after && now >= moment(&authority, own);
         let put_off = asked_until(folder).is_some_and(|until| now.as_secs() < until);
-        (!put_off && authorities.into_iter().any(expires_soon)).then_some(Self)
+        (!put_off && authorities.any(expires_soon)).then_some(Self)
     }
 
     /// Notes that the server is asked now, whatever it answers.
