@@ -48,6 +48,9 @@ impl BadLink {
     /// A tenth lost each way, quickly.
     pub(super) const LOSSY: &[&str] =
         &["--loss", "10%", "--delay", "20ms", "--reorder", "5%", "--duplicate", "5%", "--seed", "7"];
+    /// A twentieth lost each way: a whole conversation takes seconds.
+    pub(super) const UNSTEADY: &[&str] =
+        &["--loss", "5%", "--delay", "10ms", "--reorder", "5%", "--duplicate", "5%", "--seed", "7"];
     /// The conditions of a device at the edge of a real network.
     pub(super) const BAD: &[&str] =
         &["--loss", "10%", "--delay", "400ms", "--reorder", "5%", "--duplicate", "5%", "--mtu", "256", "--seed", "7"];
