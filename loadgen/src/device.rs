@@ -1,45 +1,66 @@
-//! One device's script: handshake, `GET /crts`, `POST /sen` or `/skg`, and for some a renewal over a second session.
+//! One device's script: handshake, its function, and for some a return over a second session.
 //!
 //! ```text
-//!   Handshake ──Connected──► /crts ──2.05──► /sen, /skg ──2.04──► its certificate ──► Enrolled
-//!       ▲                      │               │                        │ renews
-//!       │                      │               │                        ▼
-//!       │                      │               │        Handshake with it ──► /sren, /skg ──2.04──► Enrolled
-//!       └─────── Again ◄───────┴───────────────┴──────────────┴─────────┘   no answer, a lost session, or "later": `est::Client` repeats
+//!   Handshake ──Connected──► /crts ──2.05──► /sen, /skg, /skc ──2.04──► its certificate ──► Done
+//!       ▲                      │                │                        │ returns
+//!       │                      │                │                        ▼
+//!       │                      │                │     Handshake with it ──► /sren, /skg, /ren ──► Done
+//!       └─────── Again ◄───────┴────────────────┴──────────────┴─────────┘   no answer, a lost session, or "later": `est::Client` repeats
+//!       └─────── a reboot, or a device without patience: a new client from the same port
 //!   refused, not trusted, out of time or attempts ──► GaveUp
 //! ```
 //!
-//! `est::Client` has the protocol and its persistence; this module decides what to request and what to measure. Driven by `fleet`.
+//! A device that asks for `/crts` or `/att` alone is done after that; one of an earlier phase begins with the second handshake. `est::Client` has the
+//! protocol and its persistence; this module decides what to request and what to measure. Driven by `fleet`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dtls::{Now, Random};
 use est::{
     AnchorUpdate, Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Packing, ReceivedKey,
     ServerVerifier,
 };
-use pki::{Certificate, PrivateKey};
+use pki::linking::LinkingText;
+use pki::{Certificate, CsrContents, Encoding, PrivateKey};
 
-use crate::function::{FirstFunction, FleetFunctions};
+use crate::function::FleetFunction;
 use crate::identities::{self, FleetIdentity};
-use crate::run::{Patience, Run};
+use crate::plan::{Phase, Plan};
+use crate::run::{LoadedServer, Patience};
+use crate::samples::{Sample, SampleBuffer};
 use crate::seed::{DeviceRandom, Purpose, Stream};
 use crate::stats::{MeasuredStage, Stats};
 
 /// The shared part of all devices of a run.
 pub(crate) struct RunScript {
-    client: Arc<ClientConfig>,
     verifier: Arc<ServerVerifier>,
-    dtls: DtlsTemplate,
+    server_name: Option<String>,
     seed: u64,
+    /// The number of the fleet's first device.
+    first: usize,
     patience: Patience,
-    functions: FleetFunctions,
-    vanish_per_mille: u16,
+    linked_requests: bool,
+    without_ca_certificates: bool,
+    phases: Vec<PhaseScript>,
 }
 
-/// How a device that holds its certificate leaves.
+/// The shared part of the devices of a phase.
+struct PhaseScript {
+    client: Arc<ClientConfig>,
+    phase: Phase,
+}
+
+/// What a thread measures in.
+pub(crate) struct Measuring<'m> {
+    pub(crate) stats: &'m mut Stats,
+    pub(crate) samples: &'m mut SampleBuffer,
+    /// The beginning of the run.
+    pub(crate) began: Instant,
+}
+
+/// How a device that is done leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Farewell {
     /// With close_notify.
@@ -53,7 +74,7 @@ enum Farewell {
 impl Farewell {
     /// Draws the farewell of device `index` in the run of `seed` if `vanish_per_mille` of 1,000 devices vanish.
     fn drawn(seed: u64, index: usize, vanish_per_mille: u16) -> Self {
-        let mut stream = Stream::new(seed, Purpose::Farewell(u32::try_from(index).unwrap_or(u32::MAX)));
+        let mut stream = Stream::new(seed, Purpose::Farewell(number(index)));
         if stream.next_u64() % 1_000 >= u64::from(vanish_per_mille) {
             return Self::Closes;
         }
@@ -61,22 +82,31 @@ impl Farewell {
     }
 }
 
-struct DtlsTemplate {
-    suite: dtls::Suite,
-    server_name: Option<String>,
+/// A device that reboots does so after one of its first datagrams: in the handshake, between two requests or in the middle of one.
+const REBOOT_WITHIN_DATAGRAMS: u64 = 16;
+
+/// After how many received datagrams a device reboots, if it does.
+fn reboot_drawn(seed: u64, index: usize, per_mille: u16) -> Option<u64> {
+    let mut stream = Stream::new(seed, Purpose::Reboot(number(index)));
+    let reboots = stream.next_u64() % 1_000 < u64::from(per_mille);
+    reboots.then(|| stream.next_u64() % REBOOT_WITHIN_DATAGRAMS)
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 /// How a device's script ends.
 #[derive(Debug)]
 pub(crate) enum DeviceEnd {
-    /// It holds this certificate, the last one that it got.
-    Enrolled(HeldCertificate),
-    /// It holds no certificate; the statistics say why.
+    /// It got all that it asked for, and perhaps holds this certificate, the last one that it got.
+    Done(Option<HeldCertificate>),
+    /// It did not; the statistics say why.
     GaveUp,
 }
 
 /// A certificate that a device holds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct HeldCertificate {
     /// Its DER.
     pub(crate) der: Box<[u8]>,
@@ -84,18 +114,32 @@ pub(crate) struct HeldCertificate {
     pub(crate) key: Option<Arc<PrivateKey>>,
 }
 
+/// What a device of a phase begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Beginning<'b> {
+    /// Its IDevID.
+    New(FleetIdentity<'b>),
+    /// The certificate that it got in an earlier phase.
+    Enrolled(&'b HeldCertificate),
+}
+
 /// One device at work.
 pub(crate) struct FleetDevice {
     script: Arc<RunScript>,
+    /// Its number in the fleet.
     index: usize,
+    phase: usize,
+    function: FleetFunction,
     random: Arc<dyn Random>,
     client: Client,
     /// Datagrams of the session before, which go first.
     last_words: VecDeque<Vec<u8>>,
     /// The one of them that is being sent.
     last_word: Vec<u8>,
-    /// Whether it comes back to renew.
-    renews: bool,
+    /// Whether it comes back when it has its certificate.
+    comes_back: bool,
+    /// What its present session begins with.
+    session_begins: MeasuredStage,
     stage: MeasuredStage,
     stage_began: Instant,
     /// What is requested, also while a lost association is re-established.
@@ -103,103 +147,182 @@ pub(crate) struct FleetDevice {
     scheduled: Instant,
     deadline: Instant,
     csr: Box<[u8]>,
+    held: Option<HeldCertificate>,
     farewell: Farewell,
+    /// Received datagrams until it loses its state.
+    reboots_after: Option<u64>,
+    /// When it loses its patience, and how long it has any.
+    storms: Option<(Instant, Duration)>,
+    /// Sessions that it opened because a linked request could not be repeated.
+    sessions: u32,
     /// Whether it has stopped sending.
     off: bool,
 }
 
 impl RunScript {
-    /// The script of a run.
-    pub(crate) fn new(run: &Run<'_>) -> Result<Self, String> {
-        let verifier = ServerVerifier::new(run.anchors.clone(), run.server_name.clone())
+    /// The script of a run whose fleet begins with device `first`.
+    pub(crate) fn new(
+        server: &LoadedServer,
+        plan: &Plan,
+        patience: Patience,
+        seed: u64,
+        first: usize,
+    ) -> Result<Self, String> {
+        let verifier = ServerVerifier::new(server.anchors.clone(), server.name.clone())
             .map_err(|fault| format!("the devices cannot trust that: {fault}"))?;
         // An address belongs neither in server_name (RFC 6066 §3) nor in Uri-Host (RFC 7252 §5.10.1).
-        let name = match &run.server_name {
+        let name = match &server.name {
             pki::ServerName::DnsName(name) => Some(name.as_ref().to_owned()),
             _ => None,
         };
-        let mut client = ClientConfig {
-            anchor_update: AnchorUpdate::Ignore,
-            block: run.block,
-            ack_timeout: run.patience.ack_timeout,
-            uri_host: name.clone(),
-            persistence: Some(run.patience.persistence()),
-            ..ClientConfig::default()
-        };
-        client.path.extend(run.label.clone());
+        let phases = plan.phases.iter().map(|phase| {
+            let client = ClientConfig {
+                path: server.root.iter().cloned().chain(phase.label.clone()).collect(),
+                anchor_update: AnchorUpdate::Ignore,
+                block: phase.block,
+                ack_timeout: patience.ack_timeout,
+                uri_host: name.clone(),
+                persistence: Some(patience.persistence()),
+                ..ClientConfig::default()
+            };
+            PhaseScript { client: Arc::new(client), phase: phase.clone() }
+        });
         Ok(Self {
-            client: Arc::new(client),
             verifier: Arc::new(verifier),
-            dtls: DtlsTemplate { suite: run.suite, server_name: name },
-            seed: run.seed,
-            patience: run.patience,
-            functions: run.functions,
-            vanish_per_mille: run.vanish_per_mille,
+            phases: phases.collect(),
+            server_name: name,
+            seed,
+            first,
+            patience,
+            linked_requests: server.linked_requests,
+            without_ca_certificates: server.without_ca_certificates,
         })
     }
 
     /// Connects with a certificate and its key.
     fn connect(
         &self,
-        (certificate, key): (&[u8], &PrivateKey),
+        phase: usize,
+        (certificate, pkcs8): (&[u8], &[u8]),
         random: &Arc<dyn Random>,
         now: Now,
     ) -> Result<Client, String> {
-        let shown = est::identity(vec![certificate.to_vec()], key.pkcs8(), &**random)
+        let PhaseScript { client, phase } = &self.phases[phase];
+        let shown = est::identity(vec![certificate.to_vec()], pkcs8, &**random)
             .map_err(|fault| format!("a device's identity cannot be used: {fault}"))?;
         let dtls = DtlsConfig {
-            suites: vec![self.dtls.suite],
-            server_name: self.dtls.server_name.clone(),
+            suites: vec![phase.suite],
+            server_name: self.server_name.clone(),
             retransmission_initial: self.patience.handshake_timeout,
             handshake_deadline: self.patience.handshake_deadline(),
             ..DtlsConfig::new(Some(shown), Arc::clone(&self.verifier))
         };
-        Ok(Client::new(Arc::clone(&self.client), Arc::new(dtls), Arc::clone(random), now))
+        Ok(Client::new(Arc::clone(client), Arc::new(dtls), Arc::clone(random), now))
     }
+
+    /// The key of a certificate that device `index` holds.
+    fn key_of(&self, index: usize, held: &HeldCertificate) -> Result<Arc<PrivateKey>, String> {
+        match &held.key {
+            Some(key) => Ok(Arc::clone(key)),
+            None => identities::operational_key(self.seed, self.first + index).map(Arc::new).map_err(unusable),
+        }
+    }
+}
+
+fn unusable(fault: impl std::fmt::Display) -> String {
+    format!("the certificate cannot be used: {fault}")
 }
 
 impl FleetDevice {
     /// The device with this number begins; its time counts from `scheduled`.
     pub(crate) fn start(
         script: &Arc<RunScript>,
-        index: usize,
-        identity: &FleetIdentity,
+        (index, phase): (usize, usize),
+        beginning: Beginning<'_>,
         scheduled: Instant,
         now: Now,
     ) -> Result<Self, String> {
-        let random: Arc<dyn Random> = Arc::new(DeviceRandom::new(script.seed, index));
+        let seed = script.seed;
+        let rules = &script.phases[phase].phase;
+        let function = rules.functions.of(seed, index);
+        let (returning, own_key);
+        let (shown, csr, held) = match beginning {
+            Beginning::New(identity) => {
+                returning = false;
+                ((identity.certificate, identity.pkcs8), identity.csr.into(), None)
+            }
+            Beginning::Enrolled(held) => {
+                returning = true;
+                own_key = script.key_of(index, held)?;
+                let csr = renewal_csr(&held.der, &own_key, None)?;
+                ((&*held.der, own_key.pkcs8()), csr, Some(held.clone()))
+            }
+        };
+        let random: Arc<dyn Random> = Arc::new(DeviceRandom::new(seed ^ (as_u64(phase) << 32), index));
+        let session_begins = match returning {
+            true => function.returning_stage(),
+            false => first_stage(script, function),
+        };
+        let storm = rules.behaviour.storm.filter(|storm| {
+            Stream::new(seed, Purpose::Storm(number(index))).next_u64() % 1_000 < u64::from(storm.per_mille)
+        });
         Ok(Self {
-            client: script.connect((&identity.certificate, &identity.key), &random, now)?,
+            client: script.connect(phase, shown, &random, now)?,
             script: Arc::clone(script),
             index,
+            phase,
+            function,
             random,
             last_words: VecDeque::new(),
             last_word: Vec::new(),
-            renews: script.functions.renews(script.seed, index),
+            comes_back: !returning && rules.functions.returns(function, seed, index),
+            session_begins,
             stage: MeasuredStage::Handshake,
             stage_began: scheduled,
-            asking: MeasuredStage::CaCertificates,
+            asking: session_begins,
             scheduled,
             deadline: scheduled + script.patience.timeout,
-            csr: identity.csr.clone(),
-            farewell: Farewell::drawn(script.seed, index, script.vanish_per_mille),
+            csr,
+            held,
+            farewell: Farewell::drawn(seed, index, rules.behaviour.vanish_per_mille),
+            reboots_after: reboot_drawn(seed, index, rules.behaviour.reboot_per_mille),
+            storms: storm.map(|storm| (now.mono + storm.every, storm.every)),
+            sessions: 1,
             off: false,
         })
     }
 
     /// A datagram from the server.
-    pub(crate) fn receive(&mut self, now: Now, bytes: &mut [u8], stats: &mut Stats) -> Option<DeviceEnd> {
+    pub(crate) fn receive(&mut self, now: Now, bytes: &mut [u8], into: &mut Measuring<'_>) -> Option<DeviceEnd> {
+        match self.reboots_after.as_mut() {
+            Some(0) => {
+                self.reboots_after = None;
+                into.stats.counts.reboots += 1;
+                self.begin_again(now);
+                return None;
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
         self.client.handle_datagram(now, bytes);
-        self.events(now, stats)
+        self.events(now, into)
     }
 
     /// A deadline has come.
-    pub(crate) fn timeout(&mut self, now: Now, stats: &mut Stats) -> Option<DeviceEnd> {
+    pub(crate) fn timeout(&mut self, now: Now, into: &mut Measuring<'_>) -> Option<DeviceEnd> {
         if now.mono >= self.deadline {
-            return Some(self.give_up(now, OUT_OF_TIME, stats));
+            return Some(self.give_up(now, OUT_OF_TIME, into));
+        }
+        if let Some((at, every)) = &mut self.storms
+            && now.mono >= *at
+        {
+            *at = now.mono + *every;
+            into.stats.counts.storm_restarts += 1;
+            self.begin_again(now);
+            return None;
         }
         self.client.handle_timeout(now);
-        self.events(now, stats)
+        self.events(now, into)
     }
 
     /// The next datagram to send.
@@ -216,53 +339,57 @@ impl FleetDevice {
 
     /// The time of the next call of [`FleetDevice::timeout`].
     pub(crate) fn poll_timeout(&self) -> Instant {
-        self.client.poll_timeout().map_or(self.deadline, |at| at.min(self.deadline))
+        let own = self.storms.map_or(self.deadline, |(at, _)| at.min(self.deadline));
+        self.client.poll_timeout().map_or(own, |at| at.min(own))
     }
 
-    fn events(&mut self, now: Now, stats: &mut Stats) -> Option<DeviceEnd> {
+    /// Its phase.
+    pub(crate) fn phase(&self) -> usize {
+        self.phase
+    }
+
+    /// The device has lost its state, or does not wait any longer: a new client, with the identity of before.
+    fn begin_again(&mut self, now: Now) {
+        let config = Arc::clone(&self.script.phases[self.phase].client);
+        let dtls = Arc::clone(self.client.dtls_config());
+        self.client = Client::new(config, dtls, Arc::clone(&self.random), now);
+        self.last_words.clear();
+        self.asking = self.session_begins;
+        self.enter(MeasuredStage::Handshake, now);
+    }
+
+    fn events(&mut self, now: Now, into: &mut Measuring<'_>) -> Option<DeviceEnd> {
         while let Some(event) = self.client.poll_event() {
             let end = match event {
                 ClientEvent::Acknowledged => None,
                 ClientEvent::Connected { .. } => {
-                    self.finish_stage(now, stats);
-                    self.ask(now, stats)
+                    self.finish_stage(now, into);
+                    self.ask(now, into)
                 }
                 ClientEvent::Reconnected { .. } => {
-                    self.finish_stage(now, stats);
+                    self.finish_stage(now, into);
                     self.enter(self.asking, now);
                     None
                 }
-                ClientEvent::Done(Answer::CaCertificates(_)) => {
-                    self.finish_stage(now, stats);
-                    self.asking = match self.script.functions.first {
-                        FirstFunction::Enrol => MeasuredStage::Enrol,
-                        FirstFunction::GenerateKey => MeasuredStage::KeyGeneration,
-                    };
-                    self.ask(now, stats)
-                }
                 ClientEvent::Done(Answer::Certificate(certificate)) => {
-                    self.received(now, HeldCertificate { der: certificate.into(), key: None }, stats)
+                    self.received(now, HeldCertificate { der: certificate.into(), key: None }, into)
                 }
                 ClientEvent::Done(Answer::Key(ReceivedKey { private_key, certificate })) => {
-                    let held = HeldCertificate { der: certificate.into(), key: Some(private_key) };
-                    self.received(now, held, stats)
+                    self.received(now, HeldCertificate { der: certificate.into(), key: Some(private_key) }, into)
+                }
+                ClientEvent::Done(Answer::CaCertificates(_) | Answer::CsrAttributes(_) | Answer::RenewalInfo(_)) => {
+                    self.finish_stage(now, into);
+                    self.after_answer(now, into)
                 }
                 // No device requests these.
-                ClientEvent::Done(
-                    Answer::EnvelopedKey(_) | Answer::CsrAttributes(_) | Answer::RenewalInfo(_) | Answer::Links(_),
-                ) => None,
+                ClientEvent::Done(Answer::EnvelopedKey(_) | Answer::Links(_)) => None,
                 ClientEvent::Again { after: Failure::Later { .. }, .. } => {
-                    stats.later_answers += 1;
+                    into.stats.counts.later_answers += 1;
                     None
                 }
-                ClientEvent::Again { after, .. } => {
-                    stats.record_failure(self.stage, &reason(&after));
-                    stats.repeated_attempts += 1;
-                    self.enter(MeasuredStage::Handshake, now);
-                    None
-                }
-                ClientEvent::Failed(failure) => Some(self.give_up(now, &reason(&failure), stats)),
-                ClientEvent::Closed(why) => Some(self.give_up(now, &reason(&Failure::Closed(why)), stats)),
+                ClientEvent::Again { after, .. } => self.again(now, &reason(&after), into),
+                ClientEvent::Failed(failure) => Some(self.give_up(now, &reason(&failure), into)),
+                ClientEvent::Closed(why) => Some(self.give_up(now, &reason(&Failure::Closed(why)), into)),
             };
             if end.is_some() {
                 return end;
@@ -271,55 +398,129 @@ impl FleetDevice {
         None
     }
 
-    fn ask(&mut self, now: Now, stats: &mut Stats) -> Option<DeviceEnd> {
-        self.enter(self.asking, now);
-        let csr = self.csr.to_vec();
-        let generate_key = |csr| Operation::GenerateKey { csr, packing: Packing::CertsOnly };
-        let operation = match (self.asking, self.script.functions.first) {
-            (MeasuredStage::CaCertificates, _) => Operation::CaCertificates,
-            (MeasuredStage::Renewal, FirstFunction::Enrol) => Operation::Reenroll { csr },
-            (_, FirstFunction::GenerateKey) => generate_key(csr),
-            (_, FirstFunction::Enrol) => Operation::Enroll { csr },
-        };
-        let started = self.client.start(now, operation);
-        started.err().map(|fault| self.give_up(now, &format!("cannot ask: {fault}"), stats))
+    /// An attempt failed, and the client makes another one.
+    fn again(&mut self, now: Now, reason: &str, into: &mut Measuring<'_>) -> Option<DeviceEnd> {
+        into.stats.record_failure(self.stage, reason);
+        into.stats.counts.repeated_attempts += 1;
+        self.enter(MeasuredStage::Handshake, now);
+        if self.script.linked_requests && self.asking != self.session_begins {
+            // The link of the request is to the session that is gone: the client would repeat it over another one.
+            if self.sessions >= self.script.patience.attempts {
+                return Some(self.give_up(now, reason, into));
+            }
+            self.sessions += 1;
+            self.begin_again(now);
+        }
+        None
     }
 
-    /// The device has its certificate: it leaves, or comes back with it.
-    fn received(&mut self, now: Now, held: HeldCertificate, stats: &mut Stats) -> Option<DeviceEnd> {
-        self.finish_stage(now, stats);
-        if std::mem::take(&mut self.renews) {
-            return self.come_back(now, &held).err().map(|why| self.give_up(now, &why, stats));
+    /// An answer without a certificate has come: `/crts`, `/att`, `/ren`.
+    fn after_answer(&mut self, now: Now, into: &mut Measuring<'_>) -> Option<DeviceEnd> {
+        let more = match self.asking {
+            MeasuredStage::CaCertificates if self.held.is_none() => self.function.certifying_stage(),
+            _ => None,
+        };
+        match more {
+            Some(stage) => {
+                self.asking = stage;
+                self.ask(now, into)
+            }
+            None => Some(self.finish(now, into)),
         }
+    }
+
+    fn ask(&mut self, now: Now, into: &mut Measuring<'_>) -> Option<DeviceEnd> {
+        self.enter(self.asking, now);
+        if self.script.linked_requests
+            && let Err(why) = self.link_request()
+        {
+            return Some(self.give_up(now, &why, into));
+        }
+        let csr = self.csr.to_vec();
+        let made_by_server = |packing| Operation::GenerateKey { csr: csr.clone(), packing };
+        let operation = match self.asking {
+            MeasuredStage::CsrAttributes => Operation::CsrAttributes,
+            MeasuredStage::RenewalInfo => Operation::RenewalInfo,
+            MeasuredStage::KeyGeneration => made_by_server(Packing::CertsOnly),
+            MeasuredStage::KeyGenerationBare => made_by_server(Packing::Single),
+            MeasuredStage::Enrol => Operation::Enroll { csr },
+            // RFC 7030 §4.4.1: a request for a key by a client that has one of the server is treated as a re-enrolment.
+            MeasuredStage::Renewal => match self.function {
+                FleetFunction::KeyGeneration => made_by_server(Packing::CertsOnly),
+                FleetFunction::KeyGenerationBare => made_by_server(Packing::Single),
+                _ => Operation::Reenroll { csr },
+            },
+            MeasuredStage::CaCertificates | MeasuredStage::Handshake | MeasuredStage::Total => {
+                Operation::CaCertificates
+            }
+        };
+        let started = self.client.start(now, operation);
+        started.err().map(|fault| self.give_up(now, &format!("cannot ask: {fault}"), into))
+    }
+
+    /// Signs the request again, with the tls-unique of the session in it (RFC 9148 §3).
+    fn link_request(&mut self) -> Result<(), String> {
+        if !matches!(
+            self.asking,
+            MeasuredStage::Enrol
+                | MeasuredStage::Renewal
+                | MeasuredStage::KeyGeneration
+                | MeasuredStage::KeyGenerationBare
+        ) {
+            return Ok(());
+        }
+        let facts = self.client.facts().ok_or("cannot link the request: no session")?;
+        if !facts.extended_master_secret {
+            return Err("cannot link the request: the session has no extended master secret".to_owned());
+        }
+        let link = LinkingText::of(&facts.tls_unique);
+        self.csr = match &self.held {
+            Some(held) => renewal_csr(&held.der, &*self.script.key_of(self.index, held)?, Some(link.as_str()))?,
+            None => {
+                let key =
+                    identities::operational_key(self.script.seed, self.script.first + self.index).map_err(unusable)?;
+                let own = CsrContents::parse_as(self.csr.to_vec(), Encoding::AsIssued).map_err(unusable)?;
+                identities::request(&key, own.subject(), Some(link.as_str())).map_err(unusable)?
+            }
+        };
+        Ok(())
+    }
+
+    /// The device has a certificate: it leaves, or comes back with it.
+    fn received(&mut self, now: Now, held: HeldCertificate, into: &mut Measuring<'_>) -> Option<DeviceEnd> {
+        self.finish_stage(now, into);
         if self.asking == MeasuredStage::Renewal {
-            stats.renewed += 1;
+            into.stats.counts.renewed += 1;
         }
-        stats.record(MeasuredStage::Total, now.mono.saturating_duration_since(self.scheduled));
-        self.leave(now, stats);
-        Some(DeviceEnd::Enrolled(held))
+        if std::mem::take(&mut self.comes_back) {
+            return self.come_back(now, held).err().map(|why| self.give_up(now, &why, into));
+        }
+        self.held = Some(held);
+        Some(self.finish(now, into))
+    }
+
+    /// The device has all that it asked for.
+    fn finish(&mut self, now: Now, into: &mut Measuring<'_>) -> DeviceEnd {
+        let (at, took) = (self.since(into.began, now), self.since(self.scheduled, now));
+        into.stats.done(self.phase, at, took);
+        into.samples.push(self.sample(MeasuredStage::Total, false, at, took));
+        self.leave(now, into.stats);
+        DeviceEnd::Done(self.held.take())
     }
 
     /// Closes the session and begins another one with this certificate, for a renewal.
-    fn come_back(&mut self, now: Now, held: &HeldCertificate) -> Result<(), String> {
-        let unusable = |fault: &dyn std::fmt::Display| format!("the certificate cannot be used: {fault}");
-        let own;
-        let key = match &held.key {
-            Some(key) => key,
-            None => {
-                own = identities::operational_key(self.script.seed, self.index).map_err(|fault| unusable(&fault))?;
-                &own
-            }
-        };
-        // "the Subject field [...] MUST be identical to the corresponding fields in the certificate being renewed" (RFC 7030 §4.2.2): a profile
-        // may have issued another name than that of the first request.
-        let certificate = Certificate::parse(&held.der).map_err(|fault| unusable(&fault))?;
-        self.csr = identities::renewal_request(key, certificate.subject()).map_err(|fault| unusable(&fault))?;
+    fn come_back(&mut self, now: Now, held: HeldCertificate) -> Result<(), String> {
+        let key = self.script.key_of(self.index, &held)?;
+        self.csr = renewal_csr(&held.der, &key, None)?;
         self.client.close(now);
         while let Some(datagram) = self.client.poll_transmit() {
             self.last_words.push_back(datagram.to_vec());
         }
-        self.client = self.script.connect((&held.der, key), &self.random, now)?;
-        self.asking = MeasuredStage::Renewal;
+        self.client = self.script.connect(self.phase, (&held.der, key.pkcs8()), &self.random, now)?;
+        self.held = Some(held);
+        // With renewals, a function that would end with its certificate goes on to the next one.
+        self.asking = self.function.returning_stage();
+        self.session_begins = self.asking;
         self.enter(MeasuredStage::Handshake, now);
         Ok(())
     }
@@ -330,7 +531,7 @@ impl FleetDevice {
             Farewell::FallsSilent => {}
             Farewell::CutOff => self.off = true,
         }
-        stats.vanished += 1;
+        stats.counts.vanished += 1;
     }
 
     fn enter(&mut self, stage: MeasuredStage, now: Now) {
@@ -338,15 +539,47 @@ impl FleetDevice {
         self.stage_began = now.mono;
     }
 
-    fn finish_stage(&mut self, now: Now, stats: &mut Stats) {
-        stats.record(self.stage, now.mono.saturating_duration_since(self.stage_began));
+    fn finish_stage(&mut self, now: Now, into: &mut Measuring<'_>) {
+        let took = self.since(self.stage_began, now);
+        into.stats.record(self.stage, took);
+        into.samples.push(self.sample(self.stage, false, self.since(into.began, now), took));
     }
 
-    fn give_up(&mut self, now: Now, reason: &str, stats: &mut Stats) -> DeviceEnd {
-        stats.record_failure(self.stage, reason);
+    fn give_up(&mut self, now: Now, reason: &str, into: &mut Measuring<'_>) -> DeviceEnd {
+        let at = self.since(into.began, now);
+        into.stats.record_failure(self.stage, reason);
+        into.stats.gave_up(self.phase, at);
+        into.samples.push(self.sample(self.stage, true, at, self.since(self.stage_began, now)));
         self.client.close(now);
         DeviceEnd::GaveUp
     }
+
+    fn sample(&self, stage: MeasuredStage, failed: bool, ended: Duration, took: Duration) -> Sample {
+        Sample { device: self.script.first + self.index, phase: self.phase, stage, failed, ended, took }
+    }
+
+    fn since(&self, then: Instant, now: Now) -> Duration {
+        now.mono.saturating_duration_since(then)
+    }
+}
+
+/// What a new device asks for after its handshake.
+fn first_stage(script: &RunScript, function: FleetFunction) -> MeasuredStage {
+    match function.certifying_stage() {
+        Some(stage) if script.without_ca_certificates => stage,
+        _ => function.first_stage(),
+    }
+}
+
+/// "the Subject field [...] MUST be identical to the corresponding fields in the certificate being renewed" (RFC 7030 §4.2.2): a profile may have issued
+/// another name than that of the first request.
+fn renewal_csr(held: &[u8], key: &PrivateKey, link: Option<&str>) -> Result<Box<[u8]>, String> {
+    let certificate = Certificate::parse(held).map_err(unusable)?;
+    identities::request(key, certificate.subject(), link).map_err(unusable)
+}
+
+fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 /// The reason in the statistics if a device runs out of time.
@@ -360,93 +593,4 @@ fn reason(failure: &Failure) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use dtls::Now;
-    use pki::{Certificate, ServerName, UnixTime};
-
-    use super::*;
-    use crate::identities::tests::{authority, fleet, manufacturer};
-    use crate::schedule::Arrivals;
-
-    /// The script of the run of `seed`.
-    fn script(anchor: &Arc<Certificate>, devices: &[FleetIdentity], seed: u64, patience: Patience) -> Arc<RunScript> {
-        let server = "127.0.0.1:5684".parse().unwrap();
-        let run = Run {
-            server,
-            server_name: ServerName::from(server.ip()),
-            uri: "coaps://127.0.0.1:5684".to_owned(),
-            label: None,
-            anchors: vec![Arc::clone(anchor)],
-            devices,
-            functions: FleetFunctions::ENROL,
-            arrivals: Arrivals::Concurrency(1),
-            block: coap::BlockSize::B64,
-            suite: dtls::Suite::EcdheEcdsaAes128Ccm8,
-            seed,
-            patience,
-            vanish_per_mille: 0,
-            link: None,
-            keep: false,
-        };
-        Arc::new(RunScript::new(&run).unwrap())
-    }
-
-    fn now() -> Now {
-        Now { mono: Instant::now(), utc: UnixTime::now() }
-    }
-
-    /// The device's first datagram in the run of `seed`, before any answer.
-    fn first_words(anchor: &Arc<Certificate>, devices: &[FleetIdentity], seed: u64, index: usize) -> Vec<u8> {
-        let (script, now) = (script(anchor, devices, seed, Patience::default()), now());
-        let mut device = FleetDevice::start(&script, index, &devices[index], now.mono, now).unwrap();
-        device.poll_transmit().expect("a ClientHello").to_vec()
-    }
-
-    #[test]
-    fn the_seed_decides_who_vanishes_and_how() {
-        let drawn = |seed, share| (0..10_000).map(|index| Farewell::drawn(seed, index, share)).collect::<Vec<_>>();
-        let of = |all: &[Farewell], kind| all.iter().filter(|farewell| **farewell == kind).count();
-        let all = drawn(7, 300);
-        assert_eq!(all, drawn(7, 300));
-        assert_ne!(all, drawn(8, 300));
-        assert!((6_800..7_200).contains(&of(&all, Farewell::Closes)), "{}", of(&all, Farewell::Closes));
-        for kind in [Farewell::FallsSilent, Farewell::CutOff] {
-            assert!((1_350..1_650).contains(&of(&all, kind)), "{kind:?}: {}", of(&all, kind));
-        }
-        assert_eq!(of(&drawn(7, 0), Farewell::Closes), 10_000);
-        assert_eq!(of(&drawn(7, 1_000), Farewell::Closes), 0);
-    }
-
-    #[test]
-    fn what_a_device_draws_is_the_same_in_every_run_of_a_seed() {
-        let manufacturer = manufacturer();
-        let (anchor, devices) = (Arc::new(authority(&manufacturer)), fleet(&manufacturer, 2, 3));
-        let words = |seed, index| first_words(&anchor, &devices, seed, index);
-        assert_eq!(words(1, 0), words(1, 0), "the hello derives from the seed");
-        assert_ne!(words(1, 0), words(2, 0));
-        assert_ne!(words(1, 0), words(1, 1));
-    }
-
-    #[test]
-    fn a_server_that_is_silent_costs_one_attempt_and_not_the_time_of_all() {
-        let manufacturer = manufacturer();
-        let (anchor, devices) = (Arc::new(authority(&manufacturer)), fleet(&manufacturer, 1, 3));
-        let patience = Patience { timeout: Duration::from_secs(50), attempts: 8, ..Patience::default() };
-        let script = script(&anchor, &devices, 1, patience);
-        let (began, mut stats) = (now(), Stats::default());
-        let mut device = FleetDevice::start(&script, 0, &devices[0], began.mono, began).unwrap();
-        let mut now = began;
-        loop {
-            while device.poll_transmit().is_some() {}
-            now.mono = device.poll_timeout();
-            if device.timeout(now, &mut stats).is_some() {
-                break;
-            }
-        }
-        // Eighths of the time, with pauses between them.
-        assert_eq!(stats.repeated_attempts, 4);
-        assert!(now.mono <= began.mono + patience.timeout);
-    }
-}
+mod tests;

@@ -1,35 +1,36 @@
-//! The fleet's one thread: sockets, arrivals, deadlines.
+//! One thread of a fleet: sockets, arrivals, deadlines.
 //!
 //! ```text
 //!            schedule.due ──► Device::start ─┐
 //!   socket ──► batch ──► Device::receive ────┼──► transmit ──► link ──► socket ──► flush
-//!            timers.pop ──► Device::timeout ─┘
+//!            timers.pop ──► Device::timeout ─┤      └─ delayed ──► in flight ──► socket, Device::receive
 //!                                 └──► end: statistics, certificate kept, schedule.finished
 //! ```
 //!
-//! On loopback one socket plays all devices, distinguished by source address; elsewhere each device has its own socket (`addresses`). The clock
-//! is read once per turn. `device` decides what the devices send.
+//! `crew` runs several of these. The clock is read once per turn, and once more after the turn's datagrams have left, for the send lag. `device` decides
+//! what the devices send, `sockets` knows whose datagram is whose.
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dtls::Now;
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll};
 use net::Clock;
-use net::udp::{Batch, BindFault, Socket, SocketOptions, is_report};
-use pki::PrivateKey;
+use net::udp::{Batch, BindFault};
 
-use crate::addresses::{AddressPlan, LOOPBACK_DEVICES_MAX};
-use crate::device::{DeviceEnd, FleetDevice, HeldCertificate, RunScript};
-use crate::link::{Delivery, FleetLink};
-use crate::progress::ProgressDisplay;
-use crate::report::{LinkRow, LoadReport, RunFacts};
+use crate::addresses::LOOPBACK_DEVICES_MAX;
+use crate::device::{Beginning, DeviceEnd, FleetDevice, HeldCertificate, Measuring, RunScript};
+use crate::link::{Delivery, FleetLink, Heading, InFlight};
+use crate::live::{LiveBoard, LiveFigures, PUBLISH_EVERY};
+use crate::part::Part;
+use crate::plan::PhasePopulation;
 use crate::run::Run;
-use crate::schedule::{LastStart, Schedule};
+use crate::samples::SampleBuffer;
+use crate::schedule::{LastStart, Schedule, Start};
+use crate::sockets::FleetSockets;
 use crate::stats::Stats;
 use crate::timers::Timers;
 
@@ -37,21 +38,8 @@ use crate::timers::Timers;
 const STARTS_PER_TURN: usize = 64;
 /// Receives in one turn, each of up to a batch: answers must not delay the arrivals either.
 const RECEIVES_PER_TURN: usize = 16;
-/// The loop looks at the progress bar and at Ctrl-C at least this often.
+/// The loop publishes its figures and looks at Ctrl-C at least this often.
 const TICK: Duration = Duration::from_millis(100);
-
-/// The result of a run.
-#[derive(Debug)]
-pub struct Finished {
-    /// The measurements.
-    pub report: LoadReport,
-    /// By device, if they were to be kept: the certificate's DER.
-    pub certificates: Vec<Option<Box<[u8]>>>,
-    /// By device, if they were to be kept: the key of the certificate, if the server has made it.
-    pub keys: Vec<Option<Arc<PrivateKey>>>,
-    /// The run was stopped before its end.
-    pub interrupted: bool,
-}
 
 /// Why a run cannot be played.
 #[derive(Debug)]
@@ -67,6 +55,11 @@ pub enum FleetFault {
     },
     /// The client does not accept this configuration.
     Client(String),
+    /// The plan has devices that were not made.
+    NoIdentity {
+        /// The first one.
+        device: usize,
+    },
 }
 
 impl fmt::Display for FleetFault {
@@ -76,6 +69,7 @@ impl fmt::Display for FleetFault {
             Self::Loop(source) => write!(f, "the event loop failed: {source}"),
             Self::TooManyDevices { limit } => write!(f, "this machine can run at most {limit} devices"),
             Self::Client(why) => f.write_str(why),
+            Self::NoIdentity { device } => write!(f, "device {device} of the plan has no identity"),
         }
     }
 }
@@ -94,64 +88,58 @@ impl From<io::Error> for FleetFault {
     }
 }
 
-/// Plays a run to its end, or until `stop` is set.
-///
-/// # Errors
-/// [`FleetFault`]; what happens to single devices is in the report instead.
-pub fn play(run: &Run<'_>, progress: &mut ProgressDisplay, stop: &AtomicBool) -> Result<Finished, FleetFault> {
-    let mut fleet = Fleet::new(run)?;
-    let cpu = thread_cpu();
-    let began = fleet.began;
-    let mut batch = Batch::new();
-    while !fleet.schedule.is_over() && !stop.load(Ordering::Relaxed) {
-        fleet.turn(&mut batch)?;
-        progress.set(fleet.over(), Instant::now());
-    }
-    let facts = RunFacts {
-        server: run.uri.clone(),
-        devices: run.devices.len(),
-        arrivals: run.arrivals,
-        block: u16::try_from(run.block.bytes()).unwrap_or(u16::MAX),
-        suite: run.suite.name().to_owned(),
-        seed: run.seed,
-        took: began.elapsed(),
-        cpu: thread_cpu().saturating_sub(cpu),
-        starts: fleet.starts,
-        link: fleet.link.as_ref().map(|link| LinkRow { lost: link.lost(), repeated: link.repeated() }),
-    };
-    Ok(Finished {
-        report: LoadReport::new(facts, &fleet.stats),
-        interrupted: !fleet.schedule.is_over(),
-        certificates: fleet.certificates,
-        keys: fleet.keys,
-    })
+/// What all threads of a run share.
+#[derive(Clone, Copy)]
+pub(crate) struct FleetShared<'r> {
+    pub(crate) run: &'r Run<'r>,
+    pub(crate) script: &'r Arc<RunScript>,
+    /// Devices of the whole fleet.
+    pub(crate) devices: usize,
+    /// The number of the first one.
+    pub(crate) first: usize,
+    /// The beginning of the run.
+    pub(crate) began: Instant,
+    pub(crate) board: &'r LiveBoard,
+    pub(crate) stop: &'r AtomicBool,
 }
 
-struct Fleet<'r> {
-    run: &'r Run<'r>,
-    script: Arc<RunScript>,
-    plan: AddressPlan,
+/// What a thread leaves behind.
+pub(crate) struct FleetRemains {
+    pub(crate) stats: Stats,
+    pub(crate) starts: LastStart,
+    /// From the beginning of the run to the end of this thread.
+    pub(crate) took: Duration,
+    pub(crate) cpu: Duration,
+    pub(crate) part: Part,
+    /// By slot, if certificates were kept.
+    pub(crate) held: Vec<Option<HeldCertificate>>,
+    pub(crate) interrupted: bool,
+}
+
+/// The devices of one thread.
+pub(crate) struct Fleet<'r> {
+    shared: FleetShared<'r>,
+    thread: usize,
+    part: Part,
     poll: Poll,
     events: Events,
-    sockets: Sockets,
+    sockets: FleetSockets,
     schedule: Schedule,
     timers: Timers,
     devices: Vec<Option<Box<FleetDevice>>>,
-    certificates: Vec<Option<Box<[u8]>>>,
-    keys: Vec<Option<Arc<PrivateKey>>>,
-    link: Option<FleetLink>,
+    held: Vec<Option<HeldCertificate>>,
+    links: Vec<Option<FleetLink>>,
+    in_flight: InFlight,
     stats: Stats,
+    samples: SampleBuffer,
     starts: LastStart,
+    /// Devices whose first datagram leaves at the end of the turn.
+    starting: Vec<Start>,
     /// The turn's receives were used up before the socket was empty: no event reports the rest.
     unread: bool,
-    began: Instant,
     now: Now,
-}
-
-/// One socket for all devices, or one for each device at work.
-enum Sockets {
-    Shared(Box<Socket>),
-    PerDevice(Vec<Option<Box<Socket>>>),
+    cpu: Duration,
+    next_publication: Instant,
 }
 
 /// An input of a device.
@@ -161,57 +149,97 @@ enum Cue<'b> {
 }
 
 impl<'r> Fleet<'r> {
-    fn new(run: &'r Run<'r>) -> Result<Self, FleetFault> {
-        let plan = AddressPlan::towards(run.server);
-        let count = run.devices.len();
+    /// The devices of thread number `thread`.
+    pub(crate) fn new(shared: FleetShared<'r>, thread: usize) -> Result<Self, FleetFault> {
+        let run = shared.run;
+        let part = run.segment.thread(thread, run.threads);
+        if shared.first.saturating_add(shared.devices) > LOOPBACK_DEVICES_MAX {
+            return Err(FleetFault::TooManyDevices { limit: LOOPBACK_DEVICES_MAX });
+        }
+        let slots = part.count(shared.devices);
         let poll = Poll::new()?;
-        let sockets = match plan {
-            AddressPlan::Loopback => {
-                if count > LOOPBACK_DEVICES_MAX {
-                    return Err(FleetFault::TooManyDevices { limit: LOOPBACK_DEVICES_MAX });
-                }
-                let mut socket = Socket::bind(SocketAddr::from(([0; 4], 0)), &SocketOptions::default())?;
-                socket.register(poll.registry(), Token(0))?;
-                Sockets::Shared(Box::new(socket))
-            }
-            AddressPlan::Ports => {
-                raise_file_limit();
-                Sockets::PerDevice(std::iter::repeat_with(|| None).take(count).collect())
-            }
-        };
+        let sockets = FleetSockets::new(run.server.address, (part, shared.first), slots, poll.registry())?;
+        let phases = &run.plan.phases;
+        let links = phases.iter().map(|phase| phase.link.as_ref().map(|spec| FleetLink::new(spec, run.seed, thread)));
         let now = Clock.now();
         Ok(Self {
-            run,
-            script: Arc::new(RunScript::new(run).map_err(FleetFault::Client)?),
-            plan,
+            shared,
+            thread,
+            part,
             poll,
             events: Events::with_capacity(1024),
             sockets,
-            schedule: Schedule::new(run.arrivals, count, run.seed),
-            timers: Timers::new(count),
-            devices: std::iter::repeat_with(|| None).take(count).collect(),
-            certificates: if run.keep { vec![None; count] } else { Vec::new() },
-            keys: if run.keep { vec![None; count] } else { Vec::new() },
-            link: run.link.as_ref().map(|spec| FleetLink::new(spec, run.seed)),
-            stats: Stats::default(),
+            schedule: Schedule::new(phases, part, run.seed),
+            timers: Timers::new(slots),
+            devices: std::iter::repeat_with(|| None).take(slots).collect(),
+            held: if run.keep || run.plan.has_returning_devices() { vec![None; slots] } else { Vec::new() },
+            links: links.collect(),
+            in_flight: InFlight::default(),
+            stats: Stats::of_phases(phases.len()),
+            samples: SampleBuffer::new(run.samples.clone()),
             starts: LastStart::default(),
+            starting: Vec::new(),
             unread: false,
-            began: now.mono,
             now,
+            cpu: Duration::ZERO,
+            next_publication: now.mono,
         })
     }
 
-    fn over(&self) -> usize {
-        usize::try_from(self.stats.enrolled + self.stats.failed).unwrap_or(usize::MAX)
+    /// Plays the devices of this thread to their end, or until the run is stopped.
+    pub(crate) fn play(mut self) -> Result<FleetRemains, FleetFault> {
+        let cpu_before = thread_cpu();
+        let mut batch = Batch::new();
+        while !self.schedule.is_over() && !self.shared.stop.load(Ordering::Relaxed) {
+            self.turn(&mut batch)?;
+            self.publish(cpu_before);
+        }
+        self.next_publication = self.now.mono;
+        self.publish(cpu_before);
+        self.stats.counts.link_lost = self.in_flight.crowded_out;
+        for link in self.links.iter().flatten() {
+            self.stats.counts.link_lost += link.lost();
+            self.stats.counts.link_repeated += link.repeated();
+        }
+        Ok(FleetRemains {
+            interrupted: !self.schedule.is_over(),
+            took: self.shared.began.elapsed(),
+            stats: self.stats,
+            starts: self.starts,
+            cpu: self.cpu,
+            part: self.part,
+            held: self.held,
+        })
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.now.mono.saturating_duration_since(self.shared.began)
+    }
+
+    fn publish(&mut self, cpu_before: Duration) {
+        if self.now.mono < self.next_publication {
+            return;
+        }
+        self.next_publication = self.now.mono + PUBLISH_EVERY;
+        let cpu = thread_cpu().saturating_sub(cpu_before);
+        let elapsed = self.elapsed();
+        let slice = self.stats.timeline.slice(elapsed);
+        slice.cpu_us += crate::stats::micros(cpu.saturating_sub(self.cpu));
+        slice.in_flight = slice.in_flight.max(u64::try_from(self.schedule.at_work()).unwrap_or(u64::MAX));
+        self.cpu = cpu;
+        let asked = self.schedule.asked_at(elapsed);
+        self.shared.board.publish(self.thread, LiveFigures::of(&self.stats, elapsed, asked, cpu));
     }
 
     fn turn(&mut self, batch: &mut Batch) -> Result<(), FleetFault> {
         self.now = Clock.now();
         let more_to_start = self.start_due()?;
-        while let Some(index) = self.timers.pop(self.now.mono) {
-            self.wake(index)?;
+        while let Some(slot) = self.timers.pop(self.now.mono) {
+            self.wake(slot)?;
         }
+        self.deliver_arrived()?;
         self.flush()?;
+        self.note_starts();
         let wait = if more_to_start || self.unread { Duration::ZERO } else { self.wait() };
         match self.poll.poll(&mut self.events, Some(wait)) {
             Err(fault) if fault.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -225,199 +253,204 @@ impl<'r> Fleet<'r> {
     /// Starts the devices whose time has come; true if there are more.
     fn start_due(&mut self) -> Result<bool, FleetFault> {
         for _ in 0..STARTS_PER_TURN {
-            let Some(start) = self.schedule.due(self.now.mono.saturating_duration_since(self.began)) else {
+            let Some(start) = self.schedule.due(self.elapsed()) else {
                 return Ok(false);
             };
-            let scheduled = self.began + start.scheduled;
-            self.stats.record_send_lag(self.now.mono.saturating_duration_since(scheduled));
-            self.starts =
-                LastStart { scheduled: start.scheduled, actual: self.now.mono.saturating_duration_since(self.began) };
-            if let Sockets::PerDevice(sockets) = &mut self.sockets {
-                let mut socket = Socket::connect(self.run.server, None, &DEVICE_SOCKET)?;
-                socket.register(self.poll.registry(), Token(start.device))?;
-                sockets[start.device] = Some(Box::new(socket));
-            }
-            let identity = &self.run.devices[start.device];
-            match FleetDevice::start(&self.script, start.device, identity, scheduled, self.now) {
-                Ok(device) => {
-                    self.devices[start.device] = Some(Box::new(device));
-                    self.after(start.device, None)?;
-                }
-                Err(why) => return Err(FleetFault::Client(why)),
-            }
+            self.stats.scheduled(start.phase, start.scheduled);
+            self.begin(start)?;
         }
         Ok(true)
     }
 
-    fn wake(&mut self, index: usize) -> Result<(), FleetFault> {
-        let Some(device) = &self.devices[index] else { return Ok(()) };
+    fn begin(&mut self, start: Start) -> Result<(), FleetFault> {
+        let Start { device: index, phase, scheduled } = start;
+        let slot = self.part.slot(index);
+        let run = self.shared.run;
+        let number = self.shared.first + index;
+        let beginning = match run.plan.phases[phase].population {
+            PhasePopulation::New => {
+                Beginning::New(run.devices.get(number).ok_or(FleetFault::NoIdentity { device: number })?)
+            }
+            PhasePopulation::Enrolled => match self.held.get(slot).and_then(Option::as_ref) {
+                Some(held) if self.devices[slot].is_none() => Beginning::Enrolled(held),
+                // It is still at work, or never got a certificate.
+                _ => {
+                    self.stats.counts.starved += 1;
+                    self.schedule.finished();
+                    return Ok(());
+                }
+            },
+        };
+        let due = self.shared.began + scheduled;
+        let device = FleetDevice::start(self.shared.script, (index, phase), beginning, due, self.now);
+        self.sockets.open(slot, self.poll.registry())?;
+        self.devices[slot] = Some(Box::new(device.map_err(FleetFault::Client)?));
+        self.starting.push(start);
+        self.after(slot, None)
+    }
+
+    /// The first datagrams of the devices that started in this turn have left.
+    fn note_starts(&mut self) {
+        if self.starting.is_empty() {
+            return;
+        }
+        let actual = Clock.now().mono.saturating_duration_since(self.shared.began);
+        for Start { phase, scheduled, .. } in self.starting.drain(..) {
+            self.stats.started(phase, scheduled, actual.saturating_sub(scheduled));
+            self.starts = LastStart { scheduled, actual };
+        }
+    }
+
+    fn wake(&mut self, slot: usize) -> Result<(), FleetFault> {
+        let Some(device) = &self.devices[slot] else { return Ok(()) };
         let deadline = device.poll_timeout();
         if deadline <= self.now.mono {
-            return self.tell(index, Cue::Timeout);
+            return self.tell(slot, Cue::Timeout);
         }
-        self.timers.arm(index, deadline);
+        self.timers.arm(slot, deadline);
         Ok(())
     }
 
-    /// Until the next deadline, arrival or look at the progress bar.
+    /// Until the next deadline, arrival, or look at Ctrl-C.
     fn wait(&self) -> Duration {
         let timer = self.timers.next().map(|at| at.saturating_duration_since(self.now.mono));
-        let arrival = self.schedule.next().map(|at| (self.began + at).saturating_duration_since(self.now.mono));
-        [timer, arrival].into_iter().flatten().fold(TICK, Duration::min)
+        let arrival = self.in_flight.next().map(|at| at.saturating_duration_since(self.now.mono));
+        let start = self.schedule.next().map(|at| at.saturating_sub(self.elapsed()));
+        [timer, arrival, start].into_iter().flatten().fold(TICK, Duration::min)
     }
 
     fn receive_all(&mut self, batch: &mut Batch) -> Result<(), FleetFault> {
         self.unread = false;
-        match self.plan {
-            AddressPlan::Loopback => self.receive(0, batch),
-            AddressPlan::Ports => {
-                let ready: Vec<usize> = self.events.iter().map(|event| event.token().0).collect();
-                ready.into_iter().try_for_each(|token| self.receive(token, batch))
-            }
+        if !self.sockets.is_per_device() {
+            return self.receive(0, batch);
         }
+        let ready: Vec<usize> = self.events.iter().map(|event| event.token().0).collect();
+        ready.into_iter().try_for_each(|token| self.receive(token, batch))
     }
 
     /// Empties one socket, as far as a turn goes.
     fn receive(&mut self, token: usize, batch: &mut Batch) -> Result<(), FleetFault> {
-        let mut emptied = false;
-        for _ in 0..RECEIVES_PER_TURN {
-            let Some(socket) = self.sockets.get(token) else { return Ok(()) };
-            match socket.receive(batch) {
-                Ok(()) => {}
-                // Nothing listens there yet, or a router has no route at the moment: the devices retransmit.
-                Err(fault) if is_report(&fault) => continue,
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {
-                    emptied = true;
-                    break;
-                }
-                Err(fault) => return Err(fault.into()),
-            }
+        let mut receives = 0;
+        while receives < RECEIVES_PER_TURN && self.sockets.receive(token, batch)? {
+            receives += 1;
             for datagram in batch.datagrams() {
-                let device = match self.plan {
-                    AddressPlan::Loopback if datagram.peer == self.run.server => self.plan.device(datagram.local),
-                    AddressPlan::Loopback => None,
-                    AddressPlan::Ports => Some(token),
-                };
-                match device {
-                    Some(index) => self.deliver(index, datagram.bytes)?,
-                    None => self.stats.stray_datagrams += 1,
+                match self.sockets.addressee(token, datagram.peer, datagram.local) {
+                    Some(slot) => self.deliver(slot, datagram.bytes)?,
+                    None => self.stats.counts.stray_datagrams += 1,
                 }
             }
         }
-        self.unread |= !emptied;
-        self.flush_one(token)
+        self.unread |= receives == RECEIVES_PER_TURN;
+        Ok(self.sockets.flush(token, self.poll.registry())?)
     }
 
     /// Delivers a datagram to its device, over the link.
-    fn deliver(&mut self, index: usize, bytes: &mut [u8]) -> Result<(), FleetFault> {
-        let fate = self.link.as_mut().map_or(Delivery::Arrives, |link| link.towards_device(index, bytes.len()));
+    fn deliver(&mut self, slot: usize, bytes: &mut [u8]) -> Result<(), FleetFault> {
+        let device = self.devices.get(slot).and_then(Option::as_ref);
+        let index = self.shared.first + self.part.device(slot);
+        let link = device.and_then(|device| self.links[device.phase()].as_mut());
+        let fate = link
+            .map_or(Delivery::Arrives, |link| link.towards_device(index, self.now.mono, bytes, &mut self.in_flight));
         match fate {
-            Delivery::Lost => Ok(()),
-            Delivery::Arrives => self.tell(index, Cue::Datagram(bytes)),
+            Delivery::Lost | Delivery::Later => Ok(()),
+            Delivery::Arrives => self.tell(slot, Cue::Datagram(bytes)),
             Delivery::Twice => {
                 // Records are decrypted in place, so the second copy is made before.
                 let mut again = bytes.to_vec();
-                self.tell(index, Cue::Datagram(bytes))?;
-                self.tell(index, Cue::Datagram(&mut again))
+                self.tell(slot, Cue::Datagram(bytes))?;
+                self.tell(slot, Cue::Datagram(&mut again))
             }
         }
     }
 
-    fn tell(&mut self, index: usize, cue: Cue<'_>) -> Result<(), FleetFault> {
-        let Some(device) = self.devices.get_mut(index).and_then(Option::as_mut) else {
-            self.stats.stray_datagrams += 1;
+    /// Delivers what was in flight until now.
+    fn deliver_arrived(&mut self) -> Result<(), FleetFault> {
+        while let Some((heading, mut bytes)) = self.in_flight.arrived(self.now.mono) {
+            match heading {
+                Heading::Device(index) => {
+                    let slot = self.part.slot(index - self.shared.first);
+                    self.tell(slot, Cue::Datagram(&mut bytes))?;
+                }
+                Heading::Server(index) => {
+                    let slot = self.part.slot(index - self.shared.first);
+                    self.sockets.send(slot, &bytes);
+                    if self.sockets.is_per_device() {
+                        self.sockets.flush(slot, self.poll.registry())?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, slot: usize, cue: Cue<'_>) -> Result<(), FleetFault> {
+        let Some(device) = self.devices.get_mut(slot).and_then(Option::as_mut) else {
+            self.stats.counts.stray_datagrams += 1;
             return Ok(());
         };
+        let mut into = Measuring { stats: &mut self.stats, samples: &mut self.samples, began: self.shared.began };
         let end = match cue {
             Cue::Datagram(bytes) => {
-                self.stats.traffic.received(bytes.len());
-                device.receive(self.now, bytes, &mut self.stats)
+                into.stats.traffic.received(bytes.len());
+                device.receive(self.now, bytes, &mut into)
             }
-            Cue::Timeout => device.timeout(self.now, &mut self.stats),
+            Cue::Timeout => device.timeout(self.now, &mut into),
         };
-        self.after(index, end)
+        self.after(slot, end)
     }
 
     /// Sends the device's pending datagrams, and either arms its timer or releases the device.
-    fn after(&mut self, index: usize, end: Option<DeviceEnd>) -> Result<(), FleetFault> {
-        let Some(device) = self.devices[index].as_mut() else { return Ok(()) };
-        if let Some(socket) = self.sockets.get(index) {
-            let source = self.plan.source(index);
-            while let Some(bytes) = device.poll_transmit() {
-                self.stats.traffic.sent(bytes.len());
-                let fate = self.link.as_mut().map_or(Delivery::Arrives, |link| link.towards_server(index, bytes.len()));
-                if fate != Delivery::Lost {
-                    socket.send(self.run.server, source, bytes);
-                }
-            }
+    fn after(&mut self, slot: usize, end: Option<DeviceEnd>) -> Result<(), FleetFault> {
+        let Some(device) = self.devices[slot].as_mut() else { return Ok(()) };
+        let index = self.shared.first + self.part.device(slot);
+        let phase = device.phase();
+        while let Some(bytes) = device.poll_transmit() {
+            self.stats.traffic.sent(bytes.len());
+            let fate = self.links[phase].as_mut().map_or(Delivery::Arrives, |link| {
+                link.towards_server(index, self.now.mono, bytes, &mut self.in_flight)
+            });
+            let copies = match fate {
+                Delivery::Lost | Delivery::Later => 0,
+                Delivery::Arrives => 1,
+                Delivery::Twice => 2,
+            };
+            (0..copies).for_each(|_| self.sockets.send(slot, bytes));
         }
         match end {
-            None => self.timers.arm(index, device.poll_timeout()),
-            Some(end) => self.let_go(index, end),
+            None => self.timers.arm(slot, device.poll_timeout()),
+            Some(end) => self.let_go(slot, end),
         }
         // The socket of one device is flushed immediately; the shared one is flushed once per turn.
-        if self.plan == AddressPlan::Ports { self.flush_one(index) } else { Ok(()) }
+        if self.sockets.is_per_device() { Ok(self.sockets.flush(slot, self.poll.registry())?) } else { Ok(()) }
     }
 
-    fn let_go(&mut self, index: usize, end: DeviceEnd) {
-        self.devices[index] = None;
-        if let Sockets::PerDevice(sockets) = &mut self.sockets
-            && let Some(mut socket) = sockets[index].take()
-        {
-            socket.flush();
+    fn let_go(&mut self, slot: usize, end: DeviceEnd) {
+        let Some(device) = self.devices[slot].take() else { return };
+        self.sockets.close(slot);
+        if let Some(link) = &mut self.links[device.phase()] {
+            link.forget(self.shared.first + self.part.device(slot));
         }
-        match end {
-            DeviceEnd::Enrolled(HeldCertificate { der, key }) => {
-                self.stats.enrolled += 1;
-                if let (Some(certificate), Some(kept)) = (self.certificates.get_mut(index), self.keys.get_mut(index)) {
-                    (*certificate, *kept) = (Some(der), key);
-                }
+        if let DeviceEnd::Done(Some(certificate)) = end {
+            let is_new = self.shared.run.plan.phases[device.phase()].population == PhasePopulation::New;
+            self.stats.counts.enrolled += u64::from(is_new);
+            if let Some(held) = self.held.get_mut(slot) {
+                *held = Some(certificate);
             }
-            DeviceEnd::GaveUp => self.stats.failed += 1,
         }
         self.schedule.finished();
     }
 
     /// Sends the datagrams that the shared socket has gathered in this turn.
     fn flush(&mut self) -> Result<(), FleetFault> {
-        match self.plan {
-            AddressPlan::Loopback => self.flush_one(0),
-            AddressPlan::Ports => Ok(()),
-        }
+        if self.sockets.is_per_device() { Ok(()) } else { Ok(self.sockets.flush(0, self.poll.registry())?) }
     }
-
-    fn flush_one(&mut self, token: usize) -> Result<(), FleetFault> {
-        if let Some(socket) = self.sockets.get(token) {
-            socket.flush();
-            socket.update_interest(self.poll.registry(), Token(token))?;
-        }
-        Ok(())
-    }
-}
-
-/// A device has a few datagrams in flight; a server has thousands.
-const DEVICE_SOCKET: SocketOptions =
-    SocketOptions { sharing: net::udp::Sharing::Exclusive, receive_buffer_bytes: 1 << 16, send_buffer_bytes: 1 << 16 };
-
-impl Sockets {
-    fn get(&mut self, index: usize) -> Option<&mut Socket> {
-        match self {
-            Self::Shared(socket) => Some(socket),
-            Self::PerDevice(sockets) => sockets.get_mut(index)?.as_deref_mut(),
-        }
-    }
-}
-
-/// With a socket per device, as many descriptors are needed; the limit is raised as far as the system allows.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // If the limit cannot be raised, opening a socket reports it.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// The CPU time that this thread has used.
-fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(spent.tv_sec).unwrap_or(0), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

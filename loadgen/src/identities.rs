@@ -3,9 +3,12 @@
 //! Names and keys derive from the seed: a seed determines a fleet, and a device's key can be made again when its certificate is written
 //! to a file. Signatures are randomised nevertheless. The keys are no more secret than the seed: use them only to play a fleet.
 
+mod cache;
+
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pki::issue::{NodePrefix, Serial};
@@ -13,7 +16,10 @@ use pki::make::{self, CsrSpec, DeviceCertificateSpec, Parent};
 use pki::{Certificate, Curve, GeneralNames, KeyError, Name, PrivateKey, SigningKey, UnixTime, Validity};
 use ring::rand::SystemRandom;
 
+use crate::part::{Part, Segment};
 use crate::seed::{Purpose, Stream};
+
+pub use cache::{CacheFault, CacheUse, IdentityCache};
 
 /// The maker of the devices: the manufacturer CA of a folder of `muster init`.
 #[derive(Debug)]
@@ -23,14 +29,132 @@ pub struct Manufacturer {
 }
 
 /// One device before it is enrolled.
-#[derive(Debug)]
-pub struct FleetIdentity {
+#[derive(Debug, Clone, Copy)]
+pub struct FleetIdentity<'f> {
     /// Its IDevID, DER.
-    pub certificate: Box<[u8]>,
-    /// The key of the IDevID.
-    pub key: PrivateKey,
+    pub certificate: &'f [u8],
+    /// The key of the IDevID, PKCS #8.
+    pub pkcs8: &'f [u8],
     /// The request for its operational certificate, DER, with a key of its own.
-    pub csr: Box<[u8]>,
+    pub csr: &'f [u8],
+}
+
+/// Which devices of a fleet: `count` of them from `first` on, each `step`th one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdentityRange {
+    /// The number of the first one.
+    pub first: usize,
+    /// From one to the next.
+    pub step: usize,
+    /// How many.
+    pub count: usize,
+}
+
+impl IdentityRange {
+    /// The first devices of a fleet.
+    #[must_use]
+    pub fn first(count: usize) -> Self {
+        Self { first: 0, step: 1, count }
+    }
+
+    /// The devices of one machine, of so many in the fleet, which begins at number `first`.
+    #[must_use]
+    pub fn of_segment(first: usize, devices: usize, segment: Segment) -> Self {
+        let Part { index, of } = segment.part();
+        Self { first: first + index, step: of, count: segment.part().count(devices) }
+    }
+
+    fn number(self, place: usize) -> usize {
+        self.first + place * self.step
+    }
+
+    fn place(self, number: usize) -> Option<usize> {
+        let offset = number.checked_sub(self.first)?;
+        (offset % self.step.max(1) == 0).then_some(offset / self.step.max(1)).filter(|place| *place < self.count)
+    }
+}
+
+/// The identities of a fleet, without an allocation for each: about a kilobyte a device.
+#[derive(Debug)]
+pub struct FleetIdentities {
+    range: IdentityRange,
+    chunks: Vec<IdentityChunk>,
+}
+
+/// Devices that are made, written and checked together.
+const CHUNK_DEVICES: usize = 4_096;
+
+/// The identities of up to [`CHUNK_DEVICES`] devices, one after the other.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct IdentityChunk {
+    bytes: Vec<u8>,
+    /// Where certificate, key and request of each device end.
+    ends: Vec<[u32; 3]>,
+}
+
+impl IdentityChunk {
+    fn push(&mut self, parts: [&[u8]; 3]) {
+        let ends = parts.map(|part| {
+            self.bytes.extend_from_slice(part);
+            // 4,096 devices of a few kilobytes.
+            u32::try_from(self.bytes.len()).expect("a chunk is far below 4 GiB")
+        });
+        self.ends.push(ends);
+    }
+
+    fn identity(&self, place: usize) -> Option<FleetIdentity<'_>> {
+        let [certificate, key, csr] = *self.ends.get(place)?;
+        let begin = place.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |ends| ends[2]);
+        let part = |from: u32, to: u32| self.bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?);
+        Some(FleetIdentity {
+            certificate: part(begin, certificate)?,
+            pkcs8: part(certificate, key)?,
+            csr: part(key, csr)?,
+        })
+    }
+}
+
+impl FleetIdentities {
+    /// The devices.
+    #[must_use]
+    pub fn range(&self) -> IdentityRange {
+        self.range
+    }
+
+    /// The number of devices.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.range.count
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The device of this number, if it is here.
+    #[must_use]
+    pub fn get(&self, number: usize) -> Option<FleetIdentity<'_>> {
+        let place = self.range.place(number)?;
+        self.chunks.get(place / CHUNK_DEVICES)?.identity(place % CHUNK_DEVICES)
+    }
+
+    /// A copy, to count what it holds.
+    #[cfg(test)]
+    pub(crate) fn clone_for_test(&self) -> Self {
+        let copy = |chunk: &IdentityChunk| IdentityChunk { bytes: chunk.bytes.clone(), ends: chunk.ends.clone() };
+        Self { range: self.range, chunks: self.chunks.iter().map(copy).collect() }
+    }
+
+    /// The bytes that they take.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let chunks = self.chunks.iter().map(|chunk| {
+            chunk.bytes.capacity() + chunk.ends.capacity() * size_of::<[u32; 3]>() + size_of::<IdentityChunk>()
+        });
+        chunks.sum()
+    }
 }
 
 /// Why a fleet cannot be made.
@@ -86,40 +210,60 @@ impl Manufacturer {
     }
 }
 
-/// Makes devices `0..devices` of `seed`, on all cores. `made` counts the finished ones, for a progress bar; `stop` ends the work early.
+/// Makes devices of the fleet of `seed`, on all cores. `made` counts the finished ones, for a progress bar; `stop` ends the work early.
 ///
 /// # Errors
 /// The first fault of any thread.
 pub fn make_fleet(
     manufacturer: &Manufacturer,
-    devices: usize,
+    range: IdentityRange,
     seed: u64,
     made: &AtomicUsize,
     stop: &AtomicBool,
-) -> Result<Vec<FleetIdentity>, FleetIdentityFault> {
+) -> Result<FleetIdentities, FleetIdentityFault> {
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let share = devices.div_ceil(threads).max(1);
-    let work = |from: usize| {
-        (from..devices.min(from + share))
-            .map(|index| {
-                if stop.load(Ordering::Relaxed) {
-                    return Err(FleetIdentityFault::Interrupted);
-                }
-                let identity = make_device(manufacturer, index, seed)?;
-                made.fetch_add(1, Ordering::Relaxed);
-                Ok(identity)
-            })
-            .collect::<Result<Vec<_>, _>>()
+    let count = range.count.div_ceil(CHUNK_DEVICES);
+    let (next, chunks) = (AtomicUsize::new(0), Mutex::new((0..count).map(|_| None).collect::<Vec<_>>()));
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let from = number * CHUNK_DEVICES;
+            if from >= range.count {
+                return Ok::<(), FleetIdentityFault>(());
+            }
+            let places = from..range.count.min(from + CHUNK_DEVICES);
+            let chunk = make_chunk(manufacturer, range, places, seed, made, stop)?;
+            chunks.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(chunk);
+        }
     };
     std::thread::scope(|scope| {
-        let work = &work;
-        let parts: Vec<_> = (0..devices).step_by(share).map(|from| scope.spawn(move || work(from))).collect();
-        let mut fleet = Vec::with_capacity(devices);
-        for part in parts {
-            fleet.extend(part.join().expect("making identities does not panic")?);
+        let parts: Vec<_> = (0..threads.min(count.max(1))).map(|_| scope.spawn(work)).collect();
+        parts.into_iter().try_for_each(|part| part.join().expect("making identities does not panic"))
+    })?;
+    let chunks = chunks.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(FleetIdentities { range, chunks: chunks.into_iter().flatten().collect() })
+}
+
+fn make_chunk(
+    manufacturer: &Manufacturer,
+    range: IdentityRange,
+    places: std::ops::Range<usize>,
+    seed: u64,
+    made: &AtomicUsize,
+    stop: &AtomicBool,
+) -> Result<IdentityChunk, FleetIdentityFault> {
+    let mut chunk = IdentityChunk::default();
+    for place in places {
+        if stop.load(Ordering::Relaxed) {
+            return Err(FleetIdentityFault::Interrupted);
         }
-        Ok(fleet)
-    })
+        let (certificate, key, csr) = make_device(manufacturer, range.number(place), seed)?;
+        chunk.push([&certificate, key.pkcs8(), &csr]);
+        made.fetch_add(1, Ordering::Relaxed);
+    }
+    chunk.bytes.shrink_to_fit();
+    chunk.ends.shrink_to_fit();
+    Ok(chunk)
 }
 
 /// The serialNumber in the subject of device `index`.
@@ -142,18 +286,21 @@ pub fn operational_key(seed: u64, index: usize) -> Result<PrivateKey, KeyError> 
     seeded_key(&mut stream(seed, index, 1))
 }
 
-/// A request for the successor of a certificate with this subject, signed with `key`; DER.
+/// A request for a certificate with this subject, signed with `key`, and linked to a session if `link` is there; DER.
 ///
 /// # Errors
 /// [`FleetIdentityFault`], if the key cannot be used or the source of randomness fails.
-pub(crate) fn renewal_request(key: &PrivateKey, subject: &Name) -> Result<Box<[u8]>, FleetIdentityFault> {
+pub(crate) fn request(key: &PrivateKey, subject: &Name, link: Option<&str>) -> Result<Box<[u8]>, FleetIdentityFault> {
     let random = SystemRandom::new();
     let key = SigningKey::from_pkcs8(key.pkcs8(), &random)?;
-    let request = CsrSpec { subject, san: &GeneralNames::empty(), challenge_password: None };
+    let request = CsrSpec { subject, san: &GeneralNames::empty(), challenge_password: link };
     Ok(make::csr(&request, &key, &random)?.into())
 }
 
-fn make_device(manufacturer: &Manufacturer, index: usize, seed: u64) -> Result<FleetIdentity, FleetIdentityFault> {
+/// Certificate, key and request of a device.
+type MadeDevice = (Vec<u8>, PrivateKey, Box<[u8]>);
+
+fn make_device(manufacturer: &Manufacturer, index: usize, seed: u64) -> Result<MadeDevice, FleetIdentityFault> {
     let random = SystemRandom::new();
     let mut stream = stream(seed, index, 0);
     let key = seeded_key(&mut stream)?;
@@ -174,11 +321,8 @@ fn make_device(manufacturer: &Manufacturer, index: usize, seed: u64) -> Result<F
     let parent = Parent { certificate: &manufacturer.certificate, key: &manufacturer.key };
     let certificate = make::idevid(&spec, public.public_key(), parent, &random)?;
 
-    let operational = operational_key(seed, index)?;
-    let operational = SigningKey::from_pkcs8(operational.pkcs8(), &random)?;
-    let request = CsrSpec { subject: certificate.subject(), san: &GeneralNames::empty(), challenge_password: None };
-    let csr = make::csr(&request, &operational, &random)?;
-    Ok(FleetIdentity { certificate: certificate.der().into(), key, csr: csr.into() })
+    let csr = request(&operational_key(seed, index)?, certificate.subject(), None)?;
+    Ok((certificate.der().to_vec(), key, csr))
 }
 
 /// 2024-01-01, when the devices left the factory. A manufacturer CA that a test makes today is younger, which does no harm: each certificate of a
@@ -241,8 +385,9 @@ pub(crate) mod tests {
         manufacturer.certificate.clone()
     }
 
-    pub(crate) fn fleet(manufacturer: &Manufacturer, devices: usize, seed: u64) -> Vec<FleetIdentity> {
-        make_fleet(manufacturer, devices, seed, &AtomicUsize::new(0), &AtomicBool::new(false)).unwrap()
+    pub(crate) fn fleet(manufacturer: &Manufacturer, devices: usize, seed: u64) -> FleetIdentities {
+        let range = IdentityRange::first(devices);
+        make_fleet(manufacturer, range, seed, &AtomicUsize::new(0), &AtomicBool::new(false)).unwrap()
     }
 
     #[test]
@@ -250,8 +395,10 @@ pub(crate) mod tests {
         let manufacturer = manufacturer();
         let anchors = chain::Anchors::new(vec![Arc::new(manufacturer.certificate.clone())]).unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(NOT_BEFORE + 1000));
-        for (index, device) in fleet(&manufacturer, 5, 9).iter().enumerate() {
-            let verified = chain::verify_device(&anchors, &[&device.certificate], now).unwrap();
+        let fleet = fleet(&manufacturer, 5, 9);
+        for index in 0..fleet.len() {
+            let device = fleet.get(index).unwrap();
+            let verified = chain::verify_device(&anchors, &[device.certificate], now).unwrap();
             let csr = Csr::parse(device.csr.to_vec()).unwrap().verify().unwrap();
             assert!(csr.subject().matches(verified.leaf.subject()));
             assert!(csr.subject().to_string().contains(&serial_number(9, index)));
@@ -265,8 +412,10 @@ pub(crate) mod tests {
     #[test]
     fn one_seed_one_fleet() {
         let manufacturer = manufacturer();
-        let keys =
-            |seed| fleet(&manufacturer, 3, seed).iter().map(|device| device.key.pkcs8().to_vec()).collect::<Vec<_>>();
+        let keys = |seed| {
+            let fleet = fleet(&manufacturer, 3, seed);
+            (0..3).map(|index| fleet.get(index).unwrap().pkcs8.to_vec()).collect::<Vec<_>>()
+        };
         assert_eq!(keys(1), keys(1));
         assert_ne!(keys(1), keys(2));
     }
@@ -274,8 +423,26 @@ pub(crate) mod tests {
     #[test]
     fn a_stopped_fleet_is_an_error() {
         let made = AtomicUsize::new(0);
-        let fault = make_fleet(&manufacturer(), 10, 1, &made, &AtomicBool::new(true)).unwrap_err();
+        let range = IdentityRange::first(10);
+        let fault = make_fleet(&manufacturer(), range, 1, &made, &AtomicBool::new(true)).unwrap_err();
         assert!(matches!(fault, FleetIdentityFault::Interrupted));
         assert_eq!(made.load(Ordering::Relaxed), 0);
+    }
+
+    /// The second of three machines makes the devices that it plays, and they are those of the whole fleet.
+    #[test]
+    fn a_segment_has_its_own_devices() {
+        let manufacturer = manufacturer();
+        let whole = fleet(&manufacturer, 8, 3);
+        let range = IdentityRange::of_segment(0, 8, "2/3".parse().unwrap());
+        assert_eq!(range, IdentityRange { first: 1, step: 3, count: 3 });
+        let part = make_fleet(&manufacturer, range, 3, &AtomicUsize::new(0), &AtomicBool::new(false)).unwrap();
+        for number in 0..9 {
+            let device = part.get(number);
+            assert_eq!(device.is_some(), [1, 4, 7].contains(&number), "{number}");
+            if let Some(device) = device {
+                assert_eq!(device.pkcs8, whole.get(number).unwrap().pkcs8);
+            }
+        }
     }
 }

@@ -1,32 +1,56 @@
 //! A fleet of devices that enrols: the library behind `muster load` and `muster demo`.
 //!
+//! ```text
+//!   plan ──► schedule ──► fleet (one per thread) ──► stats, timeline ──► report
+//!                            │ device, link, sockets      └─► live figures for whoever watches
+//!   identities (made, or from a cache) ──► crew::play
+//! ```
+//!
 //! Every device is an `est::Client` with an identity and a source address of its own; datagrams are real, byte for byte what a device
-//! sends. One thread drives them all: see [`fleet`]. For more load than one core can generate, run a second process with another seed. The
-//! protocol is not implemented here: it is `est::Client`, which also tests the server.
+//! sends. What to do ([`Plan`]), the hot loop ([`fleet`]), what was measured ([`Stats`]) and how it is shown ([`LoadReport`]) know no more of one another
+//! than the arrows. The protocol is not implemented here: it is `est::Client`, which also tests the server.
 #![allow(clippy::disallowed_methods, reason = "a shell: clocks, sockets, files and threads are its business")]
 
 mod addresses;
+mod crew;
 mod device;
 pub mod fleet;
 mod function;
 pub mod identities;
 mod link;
+mod live;
+mod number;
+mod part;
+mod plan;
 mod progress;
 mod report;
 mod run;
+mod samples;
 mod schedule;
 mod seed;
+mod sockets;
 mod stats;
+mod timeline;
 mod timers;
+mod verdict;
+mod vouching;
 
 pub use addresses::LOOPBACK_DEVICES_MAX;
-pub use function::{FirstFunction, FleetFunctions};
-pub use link::LinkSpec;
+pub use crew::{Finished, play};
+pub use function::{FleetFunction, FleetFunctions, FunctionMix, per_mille};
+pub use link::{Airtime, LinkSpec};
+pub use live::LiveFigures;
+pub use part::Segment;
+pub use plan::{Arrivals, DEVICES_MAX, FleetBehaviour, Phase, PhasePopulation, Plan, PlanFault, RetryStorm};
 pub use progress::ProgressDisplay;
 pub use report::{
-    ArrivalsRow, ErrorRow, GeneratorRow, LinkRow, LoadReport, OFFERED_SHARE_MIN, PercentilesRow, ScheduleRow, StageRow,
-    TrafficRow,
+    ArrivalsRow, CriterionRow, ErrorRow, GeneratorRow, HistogramRow, LinkRow, LoadReport, MEASURED_THE_GENERATOR,
+    MergeFault, PercentilesRow, PhaseRow, ScheduleRow, SliceRow, StageRow, TimelineRow, TrafficRow, merge,
 };
-pub use run::{Patience, Run};
-pub use schedule::Arrivals;
-pub use stats::{DatagramTotals, MeasuredStage, Percentiles, Stats};
+pub use run::{LoadedServer, Patience, RegistrarIdentity, Run};
+pub use samples::{SAMPLES_HEADER, Sample, SampleSender, SampleWriter, samples};
+pub use stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, Percentiles, PhaseStats, Stats};
+pub use timeline::{LatencySketch, SLICES_MAX, Slice, Timeline};
+pub use verdict::{
+    CPU_RUN_MIN, CPU_SHARE_MAX, OFFERED_SHARE_MIN, SEND_LAG_FORGIVEN, SEND_LAG_SHARE_MAX, SEND_LAG_STARTS_MIN,
+};

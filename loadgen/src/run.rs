@@ -1,54 +1,85 @@
-//! The parameters of a run: the server, the devices, and their patience.
+//! The parameters of a run: the server, the devices, what they do, and their patience.
 //!
 //! `fleet` plays the run, and `device` derives the shared part of all devices from it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coap::BlockSize;
-use dtls::Suite;
 use est::Persistence;
 use pki::{Certificate, ServerName};
 
-use crate::function::FleetFunctions;
-use crate::identities::FleetIdentity;
-use crate::link::LinkSpec;
-use crate::schedule::Arrivals;
+use crate::identities::FleetIdentities;
+use crate::part::Segment;
+use crate::plan::Plan;
 
 /// A run to play.
 #[derive(Debug)]
 pub struct Run<'r> {
-    /// The server's address.
-    pub server: SocketAddr,
-    /// The name under which the devices reach it, for its certificate.
-    pub server_name: ServerName<'static>,
-    /// The URI, for the report.
-    pub uri: String,
-    /// The label that selects the profile.
-    pub label: Option<String>,
-    /// The trust anchors of the devices for the server.
-    pub anchors: Vec<Arc<Certificate>>,
-    /// The devices.
-    pub devices: &'r [FleetIdentity],
-    /// What they ask for.
-    pub functions: FleetFunctions,
-    /// How they arrive.
-    pub arrivals: Arrivals,
-    /// Bytes a block.
-    pub block: BlockSize,
-    /// The suite offered.
-    pub suite: Suite,
-    /// The seed of arrivals and link.
+    /// The server.
+    pub server: LoadedServer,
+    /// The devices of this machine.
+    pub devices: &'r FleetIdentities,
+    /// What they do.
+    pub plan: &'r Plan,
+    /// The seed of everything that is drawn.
     pub seed: u64,
     /// How patient a device is.
     pub patience: Patience,
-    /// Devices per 1,000 that leave without close_notify; the seed decides which.
-    pub vanish_per_mille: u16,
-    /// A bad link between some of the devices and the server.
-    pub link: Option<LinkSpec>,
+    /// Threads that play the fleet.
+    pub threads: usize,
+    /// Which share of the fleet this machine plays.
+    pub segment: Segment,
     /// Whether the certificate of each device is kept.
     pub keep: bool,
+    /// Plays a Registrar over HTTPS, instead of the devices themselves: the server's URI is then that of its EST service.
+    pub registrar: Option<RegistrarIdentity>,
+    /// Where each single measurement goes, if anywhere.
+    pub samples: Option<crate::samples::SampleSender>,
+}
+
+/// A server, and what a device has to know of it.
+#[derive(Debug, Clone)]
+pub struct LoadedServer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The name under which the devices reach it, for its certificate.
+    pub name: ServerName<'static>,
+    /// The URI, for the report.
+    pub uri: String,
+    /// The segments of the path above label and function: `.well-known`, `est` by default.
+    pub root: Vec<String>,
+    /// The trust anchors of the devices for the server.
+    pub anchors: Vec<Arc<Certificate>>,
+    /// Requests are linked to their session (RFC 9148 §3): signed when the session is there, instead of before the run.
+    pub linked_requests: bool,
+    /// Devices do not ask for `/crts` before they enrol.
+    pub without_ca_certificates: bool,
+}
+
+impl LoadedServer {
+    /// A server with the paths of RFC 9148.
+    #[must_use]
+    pub fn new(address: SocketAddr, name: ServerName<'static>, uri: String, anchors: Vec<Arc<Certificate>>) -> Self {
+        let root = est::ClientConfig::default().path;
+        Self { address, name, uri, root, anchors, linked_requests: false, without_ca_certificates: false }
+    }
+}
+
+/// What a Registrar shows to the server.
+#[derive(Clone)]
+pub struct RegistrarIdentity {
+    /// Its certificate chain, DER, leaf first.
+    pub certificate: Vec<Vec<u8>>,
+    /// The leaf's key, PKCS #8.
+    pub key: zeroize::Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for RegistrarIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistrarIdentity").field("certificates", &self.certificate.len()).finish_non_exhaustive()
+    }
 }
 
 /// How patient a device is.

@@ -4,20 +4,18 @@
 //! arrival during it. The latency of an open-loop arrival counts from its *scheduled* start, not from the time at which the generator
 //! started it (which would be the "coordinated omission" of closed-loop measurements).
 //!
-//! Driven by `fleet`, which calls [`Schedule::due`] in each turn and [`Schedule::finished`] for each device that is done.
+//! Threads and machines divide one schedule: each computes all arrivals and starts those of its own devices, so a fleet arrives in the same way however
+//! many generators play it. Driven by `fleet`, which calls [`Schedule::due`] in each turn and [`Schedule::finished`] for each device that is done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::part::Part;
+use crate::plan::{ARRIVALS_MAX, Arrivals, DEVICES_MAX, Phase, PhasePopulation, Plan, PlanFault};
 use crate::seed::{Purpose, Stream};
 
-/// How the devices arrive.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Arrivals {
-    /// Open loop: this many starts per second on average, as a Poisson process (independent devices do not take turns).
-    Rate(f64),
-    /// Closed loop: this many devices are at work at any moment.
-    Concurrency(usize),
-}
+/// The lateness that a busy machine's scheduler may cause: one late turn does not void a short run.
+const LATENESS_FORGIVEN: Duration = Duration::from_millis(100);
 
 /// The last start of a run: when it was due and when it was made, both counted from the run's beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,80 +24,148 @@ pub(crate) struct LastStart {
     pub(crate) actual: Duration,
 }
 
-/// The lateness that a busy machine's scheduler may cause: one late turn does not void a short run.
-const LATENESS_FORGIVEN: Duration = Duration::from_millis(100);
-
 impl LastStart {
     /// The share of the requested rate at which the devices started: 1 if the last one was in time.
     pub(crate) fn offered_share(self) -> f64 {
         let actual = self.actual.saturating_sub(LATENESS_FORGIVEN);
         if actual <= self.scheduled { 1.0 } else { self.scheduled.as_secs_f64() / actual.as_secs_f64() }
     }
+
+    /// The later start of two threads.
+    pub(crate) fn later(self, other: Self) -> Self {
+        if other.actual > self.actual { other } else { self }
+    }
 }
 
 /// One device to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Start {
-    /// The device's number, from 0.
+    /// The device's number in the fleet, from 0.
     pub(crate) device: usize,
+    /// The number of its phase.
+    pub(crate) phase: usize,
     /// When it should have started, counted from the beginning of the run. In closed loop: now.
     pub(crate) scheduled: Duration,
 }
 
-/// The arrivals of one run.
+/// The arrivals of one thread.
 #[derive(Debug)]
 pub(crate) struct Schedule {
-    arrivals: Arrivals,
-    devices: usize,
-    next_device: usize,
-    next_due: Duration,
+    phases: Arc<[PhaseArrivals]>,
+    part: Part,
     at_work: usize,
-    stream: Stream,
+    mode: Mode,
+}
+
+/// What a schedule knows of a phase.
+#[derive(Debug, Clone, Copy)]
+struct PhaseArrivals {
+    arrivals: Arrivals,
+    lasts: Option<Duration>,
+    devices: usize,
+    population: PhasePopulation,
+}
+
+#[derive(Debug)]
+enum Mode {
+    Open { clock: OpenLoop, next: Option<Start> },
+    Closed { devices: usize, next_slot: usize, limit: usize },
+}
+
+impl Plan {
+    /// How many devices there are: the seed decides when each one arrives, and so how many of them do in the time of a phase.
+    ///
+    /// # Errors
+    /// There are more than a machine can play, or arrivals without an end.
+    pub fn devices(&self, seed: u64) -> Result<usize, PlanFault> {
+        Ok(self
+            .arrivals(seed)?
+            .iter()
+            .filter(|(phase, _)| phase.population == PhasePopulation::New)
+            .map(|(_, n)| n)
+            .sum())
+    }
+
+    /// The number of arrivals of each phase.
+    ///
+    /// # Errors
+    /// There are more than a machine can play, or arrivals without an end.
+    pub fn arrivals(&self, seed: u64) -> Result<Vec<(&Phase, usize)>, PlanFault> {
+        let expected: f64 = self.phases.iter().map(Phase::expected).sum();
+        if let Some(phase) = self.phases.iter().find(|phase| phase.expected().is_infinite()) {
+            return Err(PlanFault::Endless { phase: phase.name.clone() });
+        }
+        if expected > ARRIVALS_MAX {
+            return Err(PlanFault::TooManyArrivals { expected });
+        }
+        let mut counts = vec![0; self.phases.len()];
+        match self.phases.as_slice() {
+            // In closed loop only the number is known.
+            [Phase { arrivals: Arrivals::Concurrency(_), devices: Some(devices), .. }] => counts[0] = *devices,
+            _ => {
+                let mut schedule = Schedule::of_all(self, seed);
+                while let Some(start) = schedule.due(Duration::MAX) {
+                    counts[start.phase] += 1;
+                    schedule.finished();
+                }
+            }
+        }
+        let new = self.phases.iter().zip(&counts).filter(|(phase, _)| phase.population == PhasePopulation::New);
+        let devices: usize = new.map(|(_, count)| count).sum();
+        if devices > DEVICES_MAX {
+            return Err(PlanFault::TooManyDevices { devices });
+        }
+        Ok(self.phases.iter().zip(counts).collect())
+    }
 }
 
 impl Schedule {
-    /// A schedule for `devices` devices. A rate that is not above zero counts as one a second.
-    pub(crate) fn new(arrivals: Arrivals, devices: usize, seed: u64) -> Self {
-        let arrivals = match arrivals {
-            Arrivals::Rate(rate) if !(rate.is_finite() && rate > 0.0) => Arrivals::Rate(1.0),
-            Arrivals::Concurrency(0) => Arrivals::Concurrency(1),
-            other => other,
+    /// All arrivals of a plan.
+    pub(crate) fn of_all(plan: &Plan, seed: u64) -> Self {
+        Self::new(&plan.phases, Part::ALL, seed)
+    }
+
+    /// The arrivals of one thread.
+    pub(crate) fn new(phases: &[Phase], part: Part, seed: u64) -> Self {
+        let rows = phases.iter().map(|phase| PhaseArrivals {
+            arrivals: phase.arrivals,
+            lasts: phase.lasts,
+            devices: phase.devices.unwrap_or(usize::MAX),
+            population: phase.population,
+        });
+        let rows: Arc<[_]> = rows.collect();
+        let mode = match &*rows {
+            [PhaseArrivals { arrivals: Arrivals::Concurrency(limit), devices, .. }] => {
+                Mode::Closed { devices: part.count(*devices), next_slot: 0, limit: part.count(*limit).max(1) }
+            }
+            _ => {
+                let mut clock = OpenLoop::new(Arc::clone(&rows), seed);
+                let next = clock.find(|start| part.owns(start.device));
+                Mode::Open { clock, next }
+            }
         };
-        Self {
-            arrivals,
-            devices,
-            next_device: 0,
-            next_due: Duration::ZERO,
-            at_work: 0,
-            stream: Stream::new(seed, Purpose::Arrivals),
-        }
+        Self { phases: rows, part, at_work: 0, mode }
     }
 
     /// The next device whose time has come, `elapsed` after the beginning of the run. Call until it returns `None`.
     pub(crate) fn due(&mut self, elapsed: Duration) -> Option<Start> {
-        if self.next_device == self.devices {
-            return None;
-        }
-        let scheduled = match self.arrivals {
-            Arrivals::Rate(rate) => {
-                if self.next_due > elapsed {
-                    return None;
-                }
-                let scheduled = self.next_due;
-                self.next_due += Duration::from_secs_f64(-self.stream.unit().ln() / rate);
-                scheduled
+        let part = self.part;
+        let start = match &mut self.mode {
+            Mode::Open { clock, next } => {
+                let start = (*next).filter(|start| start.scheduled <= elapsed)?;
+                *next = clock.find(|start| part.owns(start.device));
+                start
             }
-            Arrivals::Concurrency(limit) => {
-                if self.at_work >= limit {
+            Mode::Closed { devices, next_slot, limit } => {
+                if *next_slot == *devices || self.at_work >= *limit {
                     return None;
                 }
-                elapsed
+                *next_slot += 1;
+                Start { device: part.device(*next_slot - 1), phase: 0, scheduled: elapsed }
             }
         };
-        let device = self.next_device;
-        self.next_device += 1;
         self.at_work += 1;
-        Some(Start { device, scheduled })
+        Some(start)
     }
 
     /// Notes that a device is done, with or without a certificate.
@@ -110,30 +176,221 @@ impl Schedule {
 
     /// The time of the next start, if it depends on time alone.
     pub(crate) fn next(&self) -> Option<Duration> {
-        match self.arrivals {
-            Arrivals::Rate(_) if self.next_device < self.devices => Some(self.next_due),
-            _ => None,
+        match &self.mode {
+            Mode::Open { next, .. } => next.map(|start| start.scheduled),
+            Mode::Closed { .. } => None,
         }
+    }
+
+    /// Devices at work.
+    pub(crate) fn at_work(&self) -> usize {
+        self.at_work
     }
 
     /// Whether every device has started and finished.
     pub(crate) fn is_over(&self) -> bool {
-        self.next_device == self.devices && self.at_work == 0
+        let started = match &self.mode {
+            Mode::Open { next, .. } => next.is_none(),
+            Mode::Closed { devices, next_slot, .. } => next_slot == devices,
+        };
+        started && self.at_work == 0
     }
+
+    /// The rate of the whole fleet at a moment; `None` in closed loop.
+    pub(crate) fn asked_at(&self, elapsed: Duration) -> Option<f64> {
+        let mut begins = Duration::ZERO;
+        for phase in &*self.phases {
+            let ends = begins.saturating_add(phase.lasts.unwrap_or(Duration::MAX));
+            if elapsed < ends {
+                return match phase.arrivals {
+                    Arrivals::Concurrency(_) => None,
+                    arrivals => Some(rate_at(arrivals, elapsed - begins, phase.lasts)),
+                };
+            }
+            begins = ends;
+        }
+        Some(0.0)
+    }
+}
+
+/// All arrivals of an open-loop plan, in the order of time.
+#[derive(Debug)]
+struct OpenLoop {
+    phases: Arc<[PhaseArrivals]>,
+    seed: u64,
+    stream: Stream,
+    phase: usize,
+    /// When the phase began.
+    begins: Duration,
+    /// When its next device is due, counted from then.
+    due: Duration,
+    /// Arrivals of the phase so far.
+    arrived: usize,
+    /// New devices so far, of all phases.
+    new: usize,
+    order: DeviceOrder,
+}
+
+impl OpenLoop {
+    fn new(phases: Arc<[PhaseArrivals]>, seed: u64) -> Self {
+        let mut all = Self {
+            phases,
+            seed,
+            stream: Stream::new(seed, Purpose::Arrivals(0)),
+            phase: 0,
+            begins: Duration::ZERO,
+            due: Duration::ZERO,
+            arrived: 0,
+            new: 0,
+            order: DeviceOrder::new(0, seed),
+        };
+        all.due = all.first_due();
+        all
+    }
+
+    /// Begins the next phase when the time of the present one is over, or when its last device has arrived.
+    fn enter_next(&mut self, lasts: Option<Duration>) {
+        self.begins += lasts.unwrap_or(self.due);
+        self.phase += 1;
+        self.arrived = 0;
+        let phase = u32::try_from(self.phase).unwrap_or(u32::MAX);
+        self.stream = Stream::new(self.seed, Purpose::Arrivals(phase));
+        self.order = DeviceOrder::new(self.new, self.seed ^ u64::from(phase));
+        self.due = self.first_due();
+    }
+
+    /// The first device arrives when its phase begins; a ramp from nothing makes even that one wait.
+    fn first_due(&mut self) -> Duration {
+        match self.phases.get(self.phase) {
+            Some(phase) if rate_at(phase.arrivals, Duration::ZERO, phase.lasts) <= 0.0 => {
+                let phase = *phase;
+                self.after(Duration::ZERO, phase)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The arrival after one at `due`: the gap is the time in which the rate adds up to an exponential draw.
+    fn after(&mut self, due: Duration, phase: PhaseArrivals) -> Duration {
+        /// Beyond the end of every phase.
+        const NEVER_SECONDS: f64 = 1e9;
+        let rate = rate_at(phase.arrivals, due, phase.lasts);
+        let gap = match (phase.arrivals, phase.lasts) {
+            (Arrivals::Ramp { from, to }, Some(lasts)) if !lasts.is_zero() => {
+                let slope = (to - from) / lasts.as_secs_f64();
+                let draw = -self.stream.unit().ln();
+                let root = rate * rate + 2.0 * slope * draw;
+                // A falling ramp ends before the sum is reached.
+                if root < 0.0 { NEVER_SECONDS } else { 2.0 * draw / (rate + root.sqrt()) }
+            }
+            (Arrivals::Pause, _) => NEVER_SECONDS,
+            _ => -self.stream.unit().ln() / rate,
+        };
+        due + Duration::from_secs_f64(if gap.is_finite() { gap.clamp(0.0, NEVER_SECONDS) } else { NEVER_SECONDS })
+    }
+}
+
+impl Iterator for OpenLoop {
+    type Item = Start;
+
+    fn next(&mut self) -> Option<Start> {
+        loop {
+            let phase = *self.phases.get(self.phase)?;
+            let over = phase.lasts.is_some_and(|lasts| self.due >= lasts) || self.arrived >= phase.devices;
+            if over || phase.arrivals == Arrivals::Pause {
+                self.enter_next(phase.lasts);
+                continue;
+            }
+            let device = match phase.population {
+                PhasePopulation::New => Some(self.new),
+                PhasePopulation::Enrolled => self.order.device(self.arrived),
+            };
+            // Nobody can come back: the time of the phase passes.
+            let Some(device) = device else {
+                self.enter_next(phase.lasts);
+                continue;
+            };
+            let start = Start { device, phase: self.phase, scheduled: self.begins + self.due };
+            self.new += usize::from(phase.population == PhasePopulation::New);
+            self.arrived += 1;
+            self.due = self.after(self.due, phase);
+            return Some(start);
+        }
+    }
+}
+
+/// The rate of a phase, `elapsed` after its beginning. A constant rate that is not above zero counts as one a second.
+fn rate_at(arrivals: Arrivals, elapsed: Duration, lasts: Option<Duration>) -> f64 {
+    match arrivals {
+        Arrivals::Rate(rate) if rate.is_finite() && rate > 0.0 => rate,
+        Arrivals::Rate(_) => 1.0,
+        Arrivals::Ramp { from, to } => {
+            let lasts = lasts.unwrap_or(Duration::ZERO).as_secs_f64();
+            let share = if lasts > 0.0 { (elapsed.as_secs_f64() / lasts).min(1.0) } else { 1.0 };
+            (from + (to - from) * share).max(0.0)
+        }
+        Arrivals::Pause | Arrivals::Concurrency(_) => 0.0,
+    }
+}
+
+/// An order of all devices in which neighbours are far apart; it begins again after the last one.
+#[derive(Debug)]
+struct DeviceOrder {
+    devices: usize,
+    first: usize,
+    step: usize,
+}
+
+impl DeviceOrder {
+    fn new(devices: usize, seed: u64) -> Self {
+        let mut stream = Stream::new(seed, Purpose::Order);
+        let mut draw = || usize::try_from(stream.next_u64() >> 33).unwrap_or(0).checked_rem(devices).unwrap_or(0);
+        let (first, mut step) = (draw(), draw().max(1));
+        // A step without a common divisor visits everybody.
+        while devices > 1 && common_divisor(step, devices) > 1 {
+            step += 1;
+        }
+        Self { devices, first, step }
+    }
+
+    fn device(&self, place: usize) -> Option<usize> {
+        // At most 4 million devices, and 2^31 as a step: a product within 64 bits.
+        let place = place.checked_rem(self.devices)?;
+        Some((self.first + place * self.step) % self.devices)
+    }
+}
+
+fn common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ALL_TIME: Duration = Duration::MAX;
+
+    fn schedule(arrivals: Arrivals, devices: usize, seed: u64) -> Schedule {
+        Schedule::of_all(&Plan::of(Phase::enrolling(devices, arrivals)), seed)
+    }
+
+    fn starts(mut schedule: Schedule) -> Vec<Start> {
+        let mut all = Vec::new();
+        while let Some(start) = schedule.due(ALL_TIME) {
+            all.push(start);
+            schedule.finished();
+        }
+        all
+    }
+
     #[test]
     fn open_loop_starts_on_time_whatever_the_server_does() {
-        let mut schedule = Schedule::new(Arrivals::Rate(1000.0), 500, 3);
+        let mut schedule = schedule(Arrivals::Rate(1000.0), 500, 3);
         let mut starts = Vec::new();
         while let Some(start) = schedule.due(Duration::from_secs(3600)) {
             starts.push(start);
         }
-        assert_eq!(starts.len(), 500, "all started, although none has finished");
+        assert_eq!((starts.len(), schedule.at_work()), (500, 500), "all started, although none has finished");
         assert!(starts.windows(2).all(|pair| pair[0].scheduled <= pair[1].scheduled));
         let last = starts[499].scheduled.as_secs_f64();
         assert!((0.4..0.6).contains(&last), "500 arrivals at 1000/s take about 0.5 s, not {last}");
@@ -141,35 +398,33 @@ mod tests {
 
     #[test]
     fn open_loop_is_not_early() {
-        let mut schedule = Schedule::new(Arrivals::Rate(10.0), 2, 3);
+        let mut schedule = schedule(Arrivals::Rate(10.0), 2, 3);
         assert_eq!(schedule.due(Duration::ZERO).map(|s| s.device), Some(0));
         let next = schedule.next().expect("one device is left");
         assert!(schedule.due(next - Duration::from_nanos(1)).is_none());
-        assert_eq!(schedule.due(next), Some(Start { device: 1, scheduled: next }));
+        assert_eq!(schedule.due(next), Some(Start { device: 1, phase: 0, scheduled: next }));
         assert_eq!(schedule.next(), None);
     }
 
     #[test]
     fn closed_loop_keeps_the_number_at_work() {
-        let mut schedule = Schedule::new(Arrivals::Concurrency(2), 3, 0);
+        let mut schedule = schedule(Arrivals::Concurrency(2), 3, 0);
         let now = Duration::from_millis(5);
         assert_eq!(schedule.due(now).map(|s| s.device), Some(0));
         assert_eq!(schedule.due(now).map(|s| s.device), Some(1));
         assert_eq!(schedule.due(now), None);
         schedule.finished();
-        assert_eq!(schedule.due(now), Some(Start { device: 2, scheduled: now }));
+        assert_eq!(schedule.due(now), Some(Start { device: 2, phase: 0, scheduled: now }));
         schedule.finished();
         assert!(!schedule.is_over());
         schedule.finished();
         assert!(schedule.is_over());
+        assert_eq!(schedule.asked_at(now), None);
     }
 
     #[test]
     fn one_seed_one_schedule() {
-        let starts = |seed| {
-            let mut schedule = Schedule::new(Arrivals::Rate(50.0), 20, seed);
-            std::iter::from_fn(|| schedule.due(Duration::from_secs(3600))).collect::<Vec<_>>()
-        };
+        let starts = |seed| starts(schedule(Arrivals::Rate(50.0), 20, seed));
         assert_eq!(starts(9), starts(9));
         assert_ne!(starts(9), starts(10));
     }
@@ -177,9 +432,136 @@ mod tests {
     #[test]
     fn a_senseless_rate_does_not_hang_or_panic() {
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let mut schedule = Schedule::new(Arrivals::Rate(rate), 2, 0);
+            let mut schedule = schedule(Arrivals::Rate(rate), 2, 0);
             assert!(schedule.due(Duration::ZERO).is_some());
             assert!(schedule.next().is_some());
         }
+        for (from, to) in [(0.0, 0.0), (f64::NAN, 1.0), (1.0, f64::INFINITY), (-5.0, -1.0), (5.0, 0.0)] {
+            let lasts = Some(Duration::from_secs(10));
+            let phase = Phase { lasts, ..Phase::enrolling(100, Arrivals::Ramp { from, to }) };
+            assert!(starts(Schedule::of_all(&Plan::of(phase), 1)).len() <= 100);
+        }
+    }
+
+    fn day() -> Plan {
+        let phase = |name: &str, arrivals, lasts, population| Phase {
+            name: name.to_owned(),
+            lasts: Some(Duration::from_secs(lasts)),
+            devices: None,
+            population,
+            ..Phase::enrolling(0, arrivals)
+        };
+        let plan = vec![
+            phase("up", Arrivals::Ramp { from: 0.0, to: 50.0 }, 20, PhasePopulation::New),
+            phase("wait", Arrivals::Pause, 10, PhasePopulation::New),
+            phase("back", Arrivals::Rate(30.0), 10, PhasePopulation::Enrolled),
+            phase("down", Arrivals::Ramp { from: 50.0, to: 0.0 }, 20, PhasePopulation::New),
+        ];
+        Plan { name: None, phases: plan }
+    }
+
+    #[test]
+    fn phases_follow_one_another_and_ramps_climb() {
+        let all = starts(Schedule::of_all(&day(), 4));
+        let of = |phase| all.iter().filter(|start| start.phase == phase).collect::<Vec<_>>();
+        let between = |from, to| {
+            let inside = |start: &&Start| (from..to).contains(&start.scheduled.as_secs());
+            all.iter().filter(inside).count()
+        };
+        assert!(
+            (420..580).contains(&of(0).len()) && (420..580).contains(&of(3).len()),
+            "{} {}",
+            of(0).len(),
+            of(3).len()
+        );
+        // A quarter of a ramp's arrivals come in its first half.
+        assert!((80..170).contains(&between(0, 10)), "{}", between(0, 10));
+        assert!((80..170).contains(&between(50, 60)), "{}", between(50, 60));
+        assert_eq!((between(20, 30), of(1).len()), (0, 0));
+        assert!((240..360).contains(&of(2).len()));
+        let new: Vec<_> = all.iter().filter(|start| start.phase != 2).map(|start| start.device).collect();
+        assert_eq!(new, (0..new.len()).collect::<Vec<_>>());
+        let mut back: Vec<_> = of(2).iter().map(|start| start.device).collect();
+        back.sort_unstable();
+        back.dedup();
+        assert_eq!(back.len(), of(2).len(), "nobody comes back twice while others have not");
+        assert!(back.iter().all(|device| *device < of(0).len()));
+        assert!(all.windows(2).all(|pair| pair[0].scheduled <= pair[1].scheduled));
+    }
+
+    /// Threads and machines together start what one alone would start.
+    #[test]
+    fn parts_are_the_whole() {
+        for plan in [day(), Plan::of(Phase::enrolling(50, Arrivals::Rate(100.0)))] {
+            let whole = starts(Schedule::of_all(&plan, 4));
+            let mut parts: Vec<_> =
+                (0..3).flat_map(|index| starts(Schedule::new(&plan.phases, Part { index, of: 3 }, 4))).collect();
+            parts.sort_by_key(|start| start.scheduled);
+            assert_eq!(parts, whole);
+        }
+        let closed = Plan::of(Phase::enrolling(10, Arrivals::Concurrency(4)));
+        let mut devices = Vec::new();
+        for index in 0..3 {
+            let part = Part { index, of: 3 };
+            let own = starts(Schedule::new(&closed.phases, part, 4));
+            assert_eq!(own.len(), part.count(10));
+            for (slot, start) in own.iter().enumerate() {
+                assert!(part.owns(start.device));
+                assert_eq!((part.slot(start.device), part.device(slot)), (slot, start.device));
+                devices.push(start.device);
+            }
+        }
+        devices.sort_unstable();
+        assert_eq!(devices, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn devices_are_counted_before_the_run() {
+        let phase = |arrivals, lasts, population| Phase {
+            lasts: Some(Duration::from_secs(lasts)),
+            devices: None,
+            population,
+            ..Phase::enrolling(0, arrivals)
+        };
+        let plan = Plan {
+            name: None,
+            phases: vec![
+                phase(Arrivals::Ramp { from: 0.0, to: 100.0 }, 100, PhasePopulation::New),
+                phase(Arrivals::Pause, 100, PhasePopulation::New),
+                phase(Arrivals::Rate(20.0), 100, PhasePopulation::Enrolled),
+            ],
+        };
+        let counts: Vec<_> = plan.arrivals(1).unwrap().into_iter().map(|(_, count)| count).collect();
+        assert!((4_800..5_200).contains(&counts[0]), "{counts:?}");
+        assert_eq!(counts[1], 0);
+        assert!((1_850..2_150).contains(&counts[2]), "{counts:?}");
+        assert_eq!(plan.devices(1).unwrap(), counts[0]);
+        assert_ne!(plan.devices(2).unwrap(), counts[0], "the seed decides");
+    }
+
+    #[test]
+    fn what_nobody_can_play_is_refused() {
+        let plan = |phase| Plan::of(phase).devices(1);
+        let endless = Phase { devices: None, ..Phase::enrolling(0, Arrivals::Rate(1.0)) };
+        assert!(matches!(plan(endless), Err(PlanFault::Endless { .. })));
+        let many = Phase {
+            lasts: Some(Duration::from_secs(86_400)),
+            devices: None,
+            ..Phase::enrolling(0, Arrivals::Rate(1e6))
+        };
+        assert!(matches!(plan(many), Err(PlanFault::TooManyArrivals { .. })));
+        let many = Phase::enrolling(DEVICES_MAX + 1, Arrivals::Rate(1e6));
+        assert!(matches!(plan(many), Err(PlanFault::TooManyDevices { .. })));
+        assert_eq!(plan(Phase::enrolling(5, Arrivals::Concurrency(2))), Ok(5));
+    }
+
+    #[test]
+    fn what_is_asked_follows_the_phases() {
+        let schedule = Schedule::of_all(&day(), 4);
+        let asked = |seconds| schedule.asked_at(Duration::from_secs(seconds)).unwrap();
+        assert_eq!(
+            [asked(0), asked(10), asked(25), asked(35), asked(50), asked(70)],
+            [0.0, 25.0, 0.0, 30.0, 25.0, 0.0]
+        );
     }
 }

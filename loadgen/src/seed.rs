@@ -17,14 +17,22 @@ pub(crate) struct Stream(SplitMix64);
 /// The purpose of a stream; streams of one seed and different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// The gaps between arrivals.
-    Arrivals,
+    /// The gaps between the arrivals of phase `n`.
+    Arrivals(u32),
+    /// The order in which devices come back.
+    Order,
     /// The private key of device `n`.
     Key(u32),
     /// Whether device `n` renews.
     Renewal(u32),
     /// Whether and how device `n` leaves without close_notify.
     Farewell(u32),
+    /// The function that device `n` performs.
+    Function(u32),
+    /// Whether and when device `n` reboots.
+    Reboot(u32),
+    /// Whether device `n` takes part in a storm of retries.
+    Storm(u32),
     /// The draws of device `n` during its conversation: waits before it tries again, message ids, tokens, hello randoms.
     Talk(u32),
 }
@@ -38,11 +46,15 @@ impl Stream {
     /// Where the stream starts.
     fn start(seed: u64, purpose: Purpose) -> u64 {
         let (kind, index) = match purpose {
-            Purpose::Arrivals => (1u64, 0),
+            Purpose::Arrivals(n) => (1u64, n),
+            Purpose::Order => (10, 0),
             Purpose::Key(n) => (3, n),
             Purpose::Talk(n) => (4, n),
             Purpose::Farewell(n) => (5, n),
             Purpose::Renewal(n) => (6, n),
+            Purpose::Function(n) => (7, n),
+            Purpose::Reboot(n) => (8, n),
+            Purpose::Storm(n) => (9, n),
         };
         // Seeds are small numbers; one round spreads them before the first draw.
         splitmix::at(seed ^ (kind << 56) ^ (u64::from(index) << 8), 0)
@@ -114,9 +126,9 @@ mod tests {
             let mut stream = Stream::new(seed, purpose);
             [stream.next_u64(), stream.next_u64()]
         };
-        assert_eq!(draw(7, Purpose::Arrivals), draw(7, Purpose::Arrivals));
-        assert_ne!(draw(7, Purpose::Arrivals), draw(8, Purpose::Arrivals));
-        assert_ne!(draw(7, Purpose::Arrivals), draw(7, Purpose::Key(0)));
+        assert_eq!(draw(7, Purpose::Arrivals(0)), draw(7, Purpose::Arrivals(0)));
+        assert_ne!(draw(7, Purpose::Arrivals(0)), draw(8, Purpose::Arrivals(0)));
+        assert_ne!(draw(7, Purpose::Arrivals(0)), draw(7, Purpose::Key(0)));
         assert_ne!(draw(7, Purpose::Key(1)), draw(7, Purpose::Key(2)));
     }
 
@@ -142,7 +154,7 @@ mod tests {
 
     #[test]
     fn unit_stays_above_zero_and_averages_a_half() {
-        let mut stream = Stream::new(1, Purpose::Arrivals);
+        let mut stream = Stream::new(1, Purpose::Arrivals(0));
         let mut sum = 0.0;
         for _ in 0..10_000 {
             let u = stream.unit();

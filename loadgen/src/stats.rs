@@ -1,35 +1,56 @@
-//! The measurements of a run: a histogram per stage, failures by stage and reason, datagrams and bytes.
+//! The measurements of a run: a histogram per stage, failures by stage and reason, datagrams and bytes, and how all that went over time.
 //!
-//! `fleet` records them and `report` reads them. This module reads no clock: durations are arguments.
+//! Each thread of a run has its own, and they are merged at its end. `fleet` and `device` record them, `report` reads them. This module reads no clock:
+//! durations are arguments.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// The stages of one device's enrolment.
+use crate::timeline::Timeline;
+
+/// The stages of one device's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MeasuredStage {
     /// From the first ClientHello to the server's Finished.
     Handshake,
     /// `GET /crts`, to the last block.
     CaCertificates,
+    /// `GET /att`, to the last block.
+    CsrAttributes,
     /// `POST /sen`, from the first block of the CSR to the last block of the certificate.
     Enrol,
     /// `POST /skg`, from the first block of the CSR to the last block of key and certificate.
     KeyGeneration,
+    /// `POST /skc`, the same.
+    KeyGenerationBare,
     /// `POST /sren`, or `/skg` again, over a session with the certificate of before.
     Renewal,
-    /// From the scheduled start to the last certificate.
+    /// `GET /ren`, over a session with the certificate that it is about.
+    RenewalInfo,
+    /// From the scheduled start to the last answer.
     Total,
 }
 
+/// The number of stages.
+const STAGES: usize = 9;
+
 impl MeasuredStage {
     /// All stages, in the order of a run.
-    pub const ALL: [Self; 6] =
-        [Self::Handshake, Self::CaCertificates, Self::Enrol, Self::KeyGeneration, Self::Renewal, Self::Total];
+    pub const ALL: [Self; STAGES] = [
+        Self::Handshake,
+        Self::CaCertificates,
+        Self::CsrAttributes,
+        Self::Enrol,
+        Self::KeyGeneration,
+        Self::KeyGenerationBare,
+        Self::Renewal,
+        Self::RenewalInfo,
+        Self::Total,
+    ];
 
-    /// Whether every device goes through it, whatever the functions of the run.
+    /// Whether a table shows it although no device completed it.
     pub(crate) fn is_common(self) -> bool {
         matches!(self, Self::Handshake | Self::CaCertificates | Self::Total)
     }
@@ -40,22 +61,25 @@ impl MeasuredStage {
         match self {
             Self::Handshake => "handshake",
             Self::CaCertificates => "crts",
+            Self::CsrAttributes => "att",
             Self::Enrol => "enrol",
             Self::KeyGeneration => "skg",
+            Self::KeyGenerationBare => "skc",
             Self::Renewal => "renew",
+            Self::RenewalInfo => "ren",
             Self::Total => "total",
         }
     }
 
+    /// The stage of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.name() == name)
+    }
+
     fn index(self) -> usize {
-        match self {
-            Self::Handshake => 0,
-            Self::CaCertificates => 1,
-            Self::Enrol => 2,
-            Self::KeyGeneration => 3,
-            Self::Renewal => 4,
-            Self::Total => 5,
-        }
+        // The order of declaration is that of `ALL`.
+        self as usize
     }
 }
 
@@ -84,6 +108,14 @@ impl DatagramTotals {
         self.datagrams_received += 1;
         self.bytes_received += u64::try_from(bytes).unwrap_or(u64::MAX);
     }
+
+    /// Adds the datagrams of another thread or machine.
+    pub fn add(&mut self, other: &Self) {
+        self.datagrams_sent += other.datagrams_sent;
+        self.bytes_sent += other.bytes_sent;
+        self.datagrams_received += other.datagrams_received;
+        self.bytes_received += other.bytes_received;
+    }
 }
 
 /// Percentiles of one histogram.
@@ -91,92 +123,323 @@ impl DatagramTotals {
 pub struct Percentiles {
     /// The number of measured durations.
     pub count: u64,
+    /// Their mean.
+    pub mean: Duration,
     /// Half of the durations were at most this.
     pub p50: Duration,
     /// Nine of ten.
     pub p90: Duration,
     /// 99 of 100.
     pub p99: Duration,
+    /// 999 of 1,000.
+    pub p999: Duration,
     /// The largest.
     pub max: Duration,
 }
 
-/// Everything measured in one run.
-#[derive(Debug)]
-pub struct Stats {
-    stages: [Histogram<u64>; 6],
-    send_lag: Histogram<u64>,
-    failures: BTreeMap<(MeasuredStage, String), u64>,
-    /// Devices that hold a certificate.
+/// A histogram of durations: microseconds up to an hour with three significant digits. A longer duration means that a device hung.
+#[derive(Debug, Clone)]
+pub struct DurationHistogram(Histogram<u64>);
+
+/// The longest duration that is told apart from longer ones.
+const HOUR_US: u64 = 3_600_000_000;
+
+impl Default for DurationHistogram {
+    fn default() -> Self {
+        Self(Histogram::new_with_bounds(1, HOUR_US, 3).expect("1 to an hour at three digits is a valid range"))
+    }
+}
+
+impl DurationHistogram {
+    /// Records a duration.
+    pub fn record(&mut self, took: Duration) {
+        self.0.saturating_record(micros(took));
+    }
+
+    /// Adds all durations of another histogram.
+    pub fn add(&mut self, other: &Self) {
+        // Both have the same bounds, so every value fits.
+        let fits = self.0.add(&other.0);
+        debug_assert!(fits.is_ok(), "histograms of one shape");
+    }
+
+    /// Its percentiles.
+    #[must_use]
+    pub fn percentiles(&self) -> Percentiles {
+        if self.0.is_empty() {
+            return Percentiles::default();
+        }
+        let at = |quantile| Duration::from_micros(self.0.value_at_quantile(quantile));
+        Percentiles {
+            count: self.0.len(),
+            mean: Duration::from_secs_f64(self.0.mean() / 1e6),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: Duration::from_micros(self.0.max()),
+        }
+    }
+
+    /// The duration below which a share of all durations lies.
+    #[must_use]
+    pub fn at_quantile(&self, quantile: f64) -> Duration {
+        if self.0.is_empty() { Duration::ZERO } else { Duration::from_micros(self.0.value_at_quantile(quantile)) }
+    }
+
+    /// The number of durations.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The counts that are not zero: the highest duration of each in microseconds, and the count. [`Self::from_buckets`] makes the same histogram of
+    /// them.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<(u64, u64)> {
+        self.0.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect()
+    }
+
+    /// The histogram of these counts.
+    #[must_use]
+    pub fn from_buckets(buckets: &[(u64, u64)]) -> Self {
+        let mut all = Self::default();
+        for (value, count) in buckets {
+            all.0.saturating_record_n(*value, *count);
+        }
+        all
+    }
+}
+
+/// What happened to the devices of one phase.
+#[derive(Debug, Clone, Default)]
+pub struct PhaseStats {
+    /// Devices whose time came.
+    pub scheduled: u64,
+    /// Devices that started.
+    pub started: u64,
+    /// Devices that got what they asked for.
+    pub done: u64,
+    /// Devices that gave up.
+    pub failed: u64,
+    /// From the scheduled start to the last answer.
+    pub total: DurationHistogram,
+}
+
+/// Counts of a run; the sum of its threads' and machines' counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FleetCounts {
+    /// Devices whose time came.
+    pub scheduled: u64,
+    /// Devices that started.
+    pub started: u64,
+    /// Devices that got what they asked for.
+    pub done: u64,
+    /// Devices that got a certificate.
     pub enrolled: u64,
-    /// Devices among the enrolled that also renewed.
+    /// Devices that renewed one.
     pub renewed: u64,
     /// Devices that gave up.
     pub failed: u64,
-    /// Devices among the enrolled that went away without close_notify.
+    /// Devices among the done that went away without close_notify.
     pub vanished: u64,
     /// Answers that asked a device to come back later (5.03, 4.29).
     pub later_answers: u64,
     /// Attempts that failed and were repeated.
     pub repeated_attempts: u64,
-    /// Datagrams and bytes.
-    pub traffic: DatagramTotals,
+    /// Devices that lost their state and began again from the same address and port.
+    pub reboots: u64,
+    /// Times that an impatient device began again without waiting for an answer.
+    pub storm_restarts: u64,
+    /// Arrivals of devices that hold a certificate for which there was no such device.
+    pub starved: u64,
     /// Datagrams without a device: late answers to devices that are done.
     pub stray_datagrams: u64,
+    /// Datagrams lost on the emulated link.
+    pub link_lost: u64,
+    /// Answers that arrived twice there.
+    pub link_repeated: u64,
 }
 
-impl Default for Stats {
-    fn default() -> Self {
-        Self {
-            stages: std::array::from_fn(|_| histogram()),
-            send_lag: histogram(),
-            failures: BTreeMap::new(),
-            enrolled: 0,
-            renewed: 0,
-            failed: 0,
-            vanished: 0,
-            later_answers: 0,
-            repeated_attempts: 0,
-            traffic: DatagramTotals::default(),
-            stray_datagrams: 0,
+impl FleetCounts {
+    /// Adds the counts of another thread or machine.
+    pub fn add(&mut self, other: &Self) {
+        let sums = [
+            (&mut self.scheduled, other.scheduled),
+            (&mut self.started, other.started),
+            (&mut self.done, other.done),
+            (&mut self.enrolled, other.enrolled),
+            (&mut self.renewed, other.renewed),
+            (&mut self.failed, other.failed),
+            (&mut self.vanished, other.vanished),
+            (&mut self.later_answers, other.later_answers),
+            (&mut self.repeated_attempts, other.repeated_attempts),
+            (&mut self.reboots, other.reboots),
+            (&mut self.storm_restarts, other.storm_restarts),
+            (&mut self.starved, other.starved),
+            (&mut self.stray_datagrams, other.stray_datagrams),
+            (&mut self.link_lost, other.link_lost),
+            (&mut self.link_repeated, other.link_repeated),
+        ];
+        for (sum, more) in sums {
+            *sum += more;
         }
     }
+
+    /// Devices that are at work.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.started.saturating_sub(self.done + self.failed)
+    }
+}
+
+/// Everything measured in one run.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    stages: [DurationHistogram; STAGES],
+    send_lag: DurationHistogram,
+    failures: BTreeMap<(MeasuredStage, String), u64>,
+    phases: Vec<PhaseStats>,
+    /// Counts.
+    pub counts: FleetCounts,
+    /// Datagrams and bytes.
+    pub traffic: DatagramTotals,
+    /// The run by time.
+    pub timeline: Timeline,
 }
 
 impl Stats {
-    /// Records the duration of a stage.
-    pub fn record(&mut self, stage: MeasuredStage, took: Duration) {
-        self.stages[stage.index()].saturating_record(micros(took));
+    /// Nothing measured yet, for a run of so many phases.
+    #[must_use]
+    pub fn of_phases(phases: usize) -> Self {
+        Self { phases: vec![PhaseStats::default(); phases], ..Self::default() }
     }
 
-    /// Records how long after its scheduled time a device started: the generator's own delay, not the server's.
-    pub fn record_send_lag(&mut self, lag: Duration) {
-        self.send_lag.saturating_record(micros(lag));
+    /// Records the duration of a stage.
+    pub fn record(&mut self, stage: MeasuredStage, took: Duration) {
+        self.stages[stage.index()].record(took);
+    }
+
+    /// Notes that a device's time has come.
+    pub fn scheduled(&mut self, phase: usize, at: Duration) {
+        self.counts.scheduled += 1;
+        self.timeline.slice(at).scheduled += 1;
+        if let Some(phase) = self.phases.get_mut(phase) {
+            phase.scheduled += 1;
+        }
+    }
+
+    /// Notes that a device's first datagram left, `lag` after its scheduled time: the generator's own delay, not the server's.
+    pub fn started(&mut self, phase: usize, scheduled: Duration, lag: Duration) {
+        self.counts.started += 1;
+        self.send_lag.record(lag);
+        if let Some(phase) = self.phases.get_mut(phase) {
+            phase.started += 1;
+        }
+        let slice = self.timeline.slice(scheduled + lag);
+        slice.started += 1;
+        slice.send_lag_max_us = slice.send_lag_max_us.max(micros(lag));
+    }
+
+    /// Notes that a device got all that it asked for, `took` after its scheduled start.
+    pub fn done(&mut self, phase: usize, at: Duration, took: Duration) {
+        self.counts.done += 1;
+        self.record(MeasuredStage::Total, took);
+        let slice = self.timeline.slice(at);
+        slice.done += 1;
+        slice.took.record(micros(took));
+        if let Some(phase) = self.phases.get_mut(phase) {
+            phase.done += 1;
+            phase.total.record(took);
+        }
+    }
+
+    /// Notes that a device gave up.
+    pub fn gave_up(&mut self, phase: usize, at: Duration) {
+        self.counts.failed += 1;
+        self.timeline.slice(at).failed += 1;
+        if let Some(phase) = self.phases.get_mut(phase) {
+            phase.failed += 1;
+        }
     }
 
     /// Counts an attempt that failed in `stage` for `reason` (a reason code, or what the client saw).
     pub fn record_failure(&mut self, stage: MeasuredStage, reason: &str) {
+        self.add_failures(stage, reason, 1);
+    }
+
+    /// Counts several.
+    pub fn add_failures(&mut self, stage: MeasuredStage, reason: &str, count: u64) {
         /// Reasons are a closed set; if a server invents codes, all further ones share one row.
         const REASONS_MAX: usize = 200;
         let full = self.failures.len() >= REASONS_MAX;
         let key = (stage, reason.to_owned());
         if full && !self.failures.contains_key(&key) {
-            *self.failures.entry((stage, "other".to_owned())).or_default() += 1;
+            *self.failures.entry((stage, "other".to_owned())).or_default() += count;
             return;
         }
-        *self.failures.entry(key).or_default() += 1;
+        *self.failures.entry(key).or_default() += count;
+    }
+
+    /// Adds what another thread measured in the same run.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, more) in self.stages.iter_mut().zip(&other.stages) {
+            sum.add(more);
+        }
+        self.send_lag.add(&other.send_lag);
+        for ((stage, reason), count) in &other.failures {
+            self.add_failures(*stage, reason, *count);
+        }
+        self.phases.resize_with(self.phases.len().max(other.phases.len()), PhaseStats::default);
+        for (sum, more) in self.phases.iter_mut().zip(&other.phases) {
+            sum.scheduled += more.scheduled;
+            sum.started += more.started;
+            sum.done += more.done;
+            sum.failed += more.failed;
+            sum.total.add(&more.total);
+        }
+        self.counts.add(&other.counts);
+        self.traffic.add(&other.traffic);
+        self.timeline.add(&other.timeline);
     }
 
     /// Percentiles of one stage.
     #[must_use]
     pub fn stage(&self, stage: MeasuredStage) -> Percentiles {
-        percentiles(&self.stages[stage.index()])
+        self.histogram(stage).percentiles()
     }
 
-    /// Percentiles of the generator's delay.
+    /// The durations of one stage.
     #[must_use]
-    pub fn send_lag(&self) -> Percentiles {
-        percentiles(&self.send_lag)
+    pub fn histogram(&self, stage: MeasuredStage) -> &DurationHistogram {
+        &self.stages[stage.index()]
+    }
+
+    /// The same, to be filled.
+    pub(crate) fn histogram_mut(&mut self, stage: MeasuredStage) -> &mut DurationHistogram {
+        &mut self.stages[stage.index()]
+    }
+
+    /// The generator's delay.
+    #[must_use]
+    pub fn send_lag(&self) -> &DurationHistogram {
+        &self.send_lag
+    }
+
+    /// The same, to be filled.
+    pub(crate) fn send_lag_mut(&mut self) -> &mut DurationHistogram {
+        &mut self.send_lag
+    }
+
+    /// By phase.
+    #[must_use]
+    pub fn phases(&self) -> &[PhaseStats] {
+        &self.phases
+    }
+
+    /// The same, to be filled.
+    pub(crate) fn phases_mut(&mut self) -> &mut Vec<PhaseStats> {
+        &mut self.phases
     }
 
     /// Failed attempts by stage and reason.
@@ -185,28 +448,8 @@ impl Stats {
     }
 }
 
-/// Microseconds up to an hour with three significant digits; a longer duration means that a device hung.
-fn histogram() -> Histogram<u64> {
-    const HOUR_US: u64 = 3_600_000_000;
-    Histogram::new_with_bounds(1, HOUR_US, 3).expect("1 to an hour at three digits is a valid range")
-}
-
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
-    if histogram.is_empty() {
-        return Percentiles::default();
-    }
-    let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
-    Percentiles {
-        count: histogram.len(),
-        p50: at(0.5),
-        p90: at(0.9),
-        p99: at(0.99),
-        max: Duration::from_micros(histogram.max()),
-    }
 }
 
 #[cfg(test)]
@@ -221,11 +464,28 @@ mod tests {
         }
         let enrol = stats.stage(MeasuredStage::Enrol);
         assert_eq!(enrol.count, 1000);
-        for (got, want) in [(enrol.p50, 500.0), (enrol.p90, 900.0), (enrol.p99, 990.0), (enrol.max, 1000.0)] {
+        let wanted = [
+            (enrol.p50, 500.0),
+            (enrol.p90, 900.0),
+            (enrol.p99, 990.0),
+            (enrol.p999, 999.0),
+            (enrol.max, 1000.0),
+            (enrol.mean, 500.5),
+        ];
+        for (got, want) in wanted {
             let got = got.as_secs_f64() * 1000.0;
             assert!((got - want).abs() / want < 0.002, "{got} is not {want} ms");
         }
         assert_eq!(stats.stage(MeasuredStage::Total), Percentiles::default(), "stages do not mix");
+    }
+
+    #[test]
+    fn stages_are_in_the_order_of_their_list() {
+        for (index, stage) in MeasuredStage::ALL.into_iter().enumerate() {
+            assert_eq!(stage.index(), index);
+            assert_eq!(MeasuredStage::named(stage.name()), Some(stage));
+        }
+        assert_eq!(MeasuredStage::named("send_lag"), None);
     }
 
     #[test]
@@ -252,5 +512,48 @@ mod tests {
         }
         assert!(stats.failures().count() <= 201);
         assert_eq!(stats.failures().map(|(_, _, count)| count).sum::<u64>(), 1003);
+    }
+
+    /// Whatever is measured in two threads reads as if one thread had measured all of it.
+    #[test]
+    fn halves_that_are_added_are_the_whole() {
+        let mut halves = [Stats::of_phases(2), Stats::of_phases(2)];
+        let mut whole = Stats::of_phases(2);
+        for n in 0..2_000_u64 {
+            let (phase, at) = (usize::from(n % 3 == 0), Duration::from_millis(n));
+            let took = Duration::from_micros(100 + n * n);
+            for stats in [&mut halves[usize::from(n % 2 == 0)], &mut whole] {
+                stats.scheduled(phase, at);
+                stats.started(phase, at, Duration::from_micros(n));
+                if n % 10 == 0 {
+                    stats.record_failure(MeasuredStage::Enrol, "no answer");
+                    stats.gave_up(phase, at + took);
+                } else {
+                    stats.done(phase, at + took, took);
+                }
+                stats.traffic.sent(100);
+            }
+        }
+        let [mut sum, other] = halves;
+        sum.add(&other);
+        assert_eq!((sum.counts, sum.traffic), (whole.counts, whole.traffic));
+        assert_eq!(sum.histogram(MeasuredStage::Total).buckets(), whole.histogram(MeasuredStage::Total).buckets());
+        assert_eq!(sum.send_lag().buckets(), whole.send_lag().buckets());
+        assert_eq!(sum.timeline, whole.timeline);
+        for (sum, whole) in sum.phases().iter().zip(whole.phases()) {
+            assert_eq!((sum.done, sum.failed, sum.total.buckets()), (whole.done, whole.failed, whole.total.buckets()));
+        }
+        assert_eq!(sum.counts.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_histogram_survives_being_written_down() {
+        let mut histogram = DurationHistogram::default();
+        for n in 0..10_000_u64 {
+            histogram.record(Duration::from_micros(n * n));
+        }
+        let again = DurationHistogram::from_buckets(&histogram.buckets());
+        assert_eq!((again.buckets(), again.percentiles().p99), (histogram.buckets(), histogram.percentiles().p99));
+        assert_eq!(again.count(), 10_000);
     }
 }

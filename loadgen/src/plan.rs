@@ -1,0 +1,247 @@
+//! What a run does: its phases, one after the other. A scenario or the flags of the command line make it; `schedule` turns it into arrivals.
+
+use std::fmt;
+use std::time::Duration;
+
+use coap::BlockSize;
+use dtls::Suite;
+
+use crate::function::{FleetFunctions, PerMille};
+use crate::link::LinkSpec;
+use crate::number::Spell;
+
+/// Devices of one run, as many as anybody has memory for.
+pub const DEVICES_MAX: usize = 4_000_000;
+/// Phases of one run.
+pub(crate) const PHASES_MAX: usize = 1_000;
+/// Arrivals of one run: a million devices that come back a hundred times. Counting them before the run takes seconds.
+pub(crate) const ARRIVALS_MAX: f64 = 1e8;
+
+/// How the devices arrive.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Arrivals {
+    /// Open loop: this many starts per second on average, as a Poisson process (independent devices do not take turns).
+    Rate(f64),
+    /// Open loop: a rate that grows or falls evenly over the phase.
+    Ramp {
+        /// Starts per second at the beginning.
+        from: f64,
+        /// Starts per second at the end.
+        to: f64,
+    },
+    /// Nobody arrives: the devices at work go on.
+    Pause,
+    /// Closed loop: this many devices are at work at any moment.
+    Concurrency(usize),
+}
+
+/// Which devices a phase starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PhasePopulation {
+    /// Devices that have not been there yet.
+    #[default]
+    New,
+    /// Devices that hold a certificate from an earlier phase, in an order that the seed decides.
+    Enrolled,
+}
+
+/// What devices do that a well-behaved one does not; shares of a thousand, the seed decides which devices.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FleetBehaviour {
+    /// Devices that leave without close_notify once they are done.
+    pub vanish_per_mille: u16,
+    /// Devices that lose their state in the middle and begin again, from the same address and port.
+    pub reboot_per_mille: u16,
+    /// Devices without patience.
+    pub storm: Option<RetryStorm>,
+}
+
+/// Devices that do not wait for an answer: they begin again, from the same address and port, until they are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryStorm {
+    /// Devices per 1,000.
+    pub per_mille: u16,
+    /// How long such a device waits.
+    pub every: Duration,
+}
+
+/// A part of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Phase {
+    /// Its name, for reports.
+    pub name: String,
+    /// How devices arrive.
+    pub arrivals: Arrivals,
+    /// How long they arrive; without it, until `devices` have.
+    pub lasts: Option<Duration>,
+    /// The most devices that arrive.
+    pub devices: Option<usize>,
+    /// Which devices.
+    pub population: PhasePopulation,
+    /// What they ask for.
+    pub functions: FleetFunctions,
+    /// The label that selects the profile.
+    pub label: Option<String>,
+    /// Bytes a block.
+    pub block: BlockSize,
+    /// The suite offered.
+    pub suite: Suite,
+    /// A bad link between some of the devices and the server.
+    pub link: Option<LinkSpec>,
+    /// What they do besides.
+    pub behaviour: FleetBehaviour,
+}
+
+impl Phase {
+    /// New devices that enrol once in blocks of 512 bytes.
+    #[must_use]
+    pub fn enrolling(devices: usize, arrivals: Arrivals) -> Self {
+        Self {
+            name: "run".to_owned(),
+            arrivals,
+            lasts: None,
+            devices: Some(devices),
+            population: PhasePopulation::New,
+            functions: FleetFunctions::ENROL,
+            label: None,
+            block: BlockSize::B512,
+            suite: Suite::EcdheEcdsaAes128Ccm8,
+            link: None,
+            behaviour: FleetBehaviour::default(),
+        }
+    }
+
+    /// The average number of arrivals.
+    pub(crate) fn expected(&self) -> f64 {
+        let seconds = self.lasts.map_or(f64::INFINITY, |lasts| lasts.as_secs_f64());
+        let by_time = match self.arrivals {
+            Arrivals::Rate(rate) => rate * seconds,
+            Arrivals::Ramp { from, to } => (from + to) / 2.0 * seconds,
+            Arrivals::Pause => 0.0,
+            Arrivals::Concurrency(_) => f64::INFINITY,
+        };
+        let most = self.devices.and_then(|most| u32::try_from(most).ok()).map_or(f64::INFINITY, f64::from);
+        by_time.min(most)
+    }
+}
+
+/// The phases of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The name of the scenario, if there is one.
+    pub name: Option<String>,
+    /// Its phases.
+    pub phases: Vec<Phase>,
+}
+
+impl Plan {
+    /// A run of one phase.
+    #[must_use]
+    pub fn of(phase: Phase) -> Self {
+        Self { name: None, phases: vec![phase] }
+    }
+
+    /// Whether devices arrive without waiting for others.
+    #[must_use]
+    pub fn is_open_loop(&self) -> bool {
+        !self.phases.iter().any(|phase| matches!(phase.arrivals, Arrivals::Concurrency(_)))
+    }
+
+    /// Whether devices come back in a later phase, so that their certificates are kept.
+    pub(crate) fn has_returning_devices(&self) -> bool {
+        self.phases.iter().any(|phase| phase.population == PhasePopulation::Enrolled)
+    }
+}
+
+/// Why a plan cannot be played.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PlanFault {
+    /// A phase has neither a duration nor a number of devices.
+    Endless {
+        /// Its name.
+        phase: String,
+    },
+    /// More arrivals than can be counted before the run.
+    TooManyArrivals {
+        /// How many, on average.
+        expected: f64,
+    },
+    /// More new devices than [`DEVICES_MAX`].
+    TooManyDevices {
+        /// How many.
+        devices: usize,
+    },
+}
+
+impl fmt::Display for PlanFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Endless { phase } => write!(f, "phase `{phase}` never ends: give it a time or a number of devices"),
+            Self::TooManyArrivals { expected } => {
+                write!(f, "{expected:.0} arrivals are too many: the limit is {ARRIVALS_MAX:.0}")
+            }
+            Self::TooManyDevices { devices } => {
+                write!(f, "{devices} devices are too many: the limit is {DEVICES_MAX} on one machine; use segments")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PlanFault {}
+
+/// One line that says what a phase does.
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.name)?;
+        match self.arrivals {
+            Arrivals::Rate(rate) => write!(f, "{rate:.1}/s")?,
+            Arrivals::Ramp { from, to } => write!(f, "{from:.1}/s to {to:.1}/s")?,
+            Arrivals::Pause => write!(f, "pause")?,
+            Arrivals::Concurrency(devices) => write!(f, "{devices} at a time")?,
+        }
+        if let Some(lasts) = self.lasts {
+            write!(f, " for {}", Spell(lasts))?;
+        }
+        if self.arrivals == Arrivals::Pause {
+            return Ok(());
+        }
+        let who = match self.population {
+            PhasePopulation::New => "new devices",
+            PhasePopulation::Enrolled => "enrolled devices",
+        };
+        write!(f, ", {who}, {}, blocks of {}", self.functions.mix, self.block.bytes())?;
+        let share = |f: &mut fmt::Formatter<'_>, share, what: &str| match share {
+            0 => Ok(()),
+            share => write!(f, ", {} {what}", PerMille(share)),
+        };
+        share(f, self.functions.renewals_per_mille, "renew at once")?;
+        share(f, self.behaviour.vanish_per_mille, "vanish")?;
+        share(f, self.behaviour.reboot_per_mille, "reboot")?;
+        if let Some(storm) = self.behaviour.storm {
+            share(f, storm.per_mille, &format!("begin again every {}", Spell(storm.every)))?;
+        }
+        if let Some(label) = &self.label {
+            write!(f, ", profile `{label}`")?;
+        }
+        match &self.link {
+            Some(link) => write!(f, ", link: {link}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_says_what_it_does() {
+        let mut phase = Phase::enrolling(5, Arrivals::Rate(10.0));
+        phase.behaviour.storm = Some(RetryStorm { per_mille: 200, every: Duration::from_millis(1_500) });
+        phase.lasts = Some(Duration::from_secs(600));
+        assert_eq!(
+            phase.to_string(),
+            "run: 10.0/s for 10m, new devices, sen, blocks of 512, 20% begin again every 1500ms"
+        );
+    }
+}

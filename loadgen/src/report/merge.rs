@@ -1,0 +1,170 @@
+//! One report of the reports of several machines that played one fleet.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use super::build::SEND_LAG;
+use super::{LoadReport, REPORT_SCHEMA, ScheduleRow, SliceRow};
+use crate::stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, PhaseStats, Stats};
+use crate::timeline::{LatencySketch, Slice, Timeline};
+
+/// Why reports do not belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MergeFault {
+    /// There is none.
+    Nothing,
+    /// One of another format.
+    Schema(String),
+    /// Two differ in this.
+    Differ(&'static str),
+    /// A segment twice.
+    Twice(u64),
+    /// Segments that are not there.
+    Missing(Vec<u64>),
+}
+
+impl fmt::Display for MergeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("there is no report"),
+            Self::Schema(found) => write!(f, "`{found}` is not the format of a report: expected {REPORT_SCHEMA}"),
+            Self::Differ(what) => write!(f, "the reports are of different runs: they differ in `{what}`"),
+            Self::Twice(segment) => write!(f, "segment {segment} is there twice"),
+            Self::Missing(segments) => {
+                let list: Vec<_> = segments.iter().map(ToString::to_string).collect();
+                write!(f, "the report of segment {} is missing", list.join(", "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for MergeFault {}
+
+/// Merges the reports of all segments of one run. Histograms add up, so the percentiles are those of one large run; the timelines are laid over one
+/// another from the beginning of each.
+///
+/// # Errors
+/// They are not all reports of one run.
+pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
+    let (first, others) = reports.split_first().ok_or(MergeFault::Nothing)?;
+    if let Some(foreign) = reports.iter().find(|report| report.schema != REPORT_SCHEMA) {
+        return Err(MergeFault::Schema(foreign.schema.clone()));
+    }
+    others.iter().try_for_each(|other| same_run(first, other))?;
+    let mut seen = BTreeSet::new();
+    if let Some(double) = reports.iter().find(|report| !seen.insert(report.segment)) {
+        return Err(MergeFault::Twice(double.segment));
+    }
+    let missing: Vec<u64> = (1..=first.segments).filter(|segment| !seen.contains(segment)).collect();
+    if !missing.is_empty() {
+        return Err(MergeFault::Missing(missing));
+    }
+    let mut stats = Stats::of_phases(first.phases.len());
+    for report in reports {
+        stats.add(&measured(report));
+    }
+    let mut sum = first.clone();
+    sum.segment = 0;
+    sum.criteria.clear();
+    sum.devices = reports.iter().map(|report| report.devices).sum();
+    sum.threads = reports.iter().map(|report| report.threads).sum();
+    sum.seconds = reports.iter().map(|report| report.seconds).fold(0.0, f64::max);
+    sum.generator.cpu_seconds = reports.iter().map(|report| report.generator.cpu_seconds).sum();
+    let shares = reports.iter().map(|report| report.generator.busiest_thread_share);
+    sum.generator.busiest_thread_share = shares.fold(0.0, f64::max);
+    sum.schedule = schedule(reports);
+    sum.take(&stats);
+    // A machine that was spoiled spoils the sum, although its figures may drown in those of the others.
+    for report in reports.iter().filter(|_| reports.len() > 1) {
+        let named = report.generator.spoiled_by.iter().map(|why| format!("segment {}: {why}", report.segment));
+        sum.generator.spoiled_by.extend(named);
+    }
+    Ok(sum)
+}
+
+fn same_run(a: &LoadReport, b: &LoadReport) -> Result<(), MergeFault> {
+    let plan = |report: &LoadReport| report.phases.iter().map(|phase| phase.plan.clone()).collect::<Vec<_>>();
+    let same = [
+        ("seed", a.seed == b.seed),
+        ("segments", a.segments == b.segments),
+        ("arrivals", a.arrivals == b.arrivals),
+        ("phases", plan(a) == plan(b)),
+        ("suite", a.suite == b.suite),
+    ];
+    same.into_iter().find(|(_, same)| !same).map_or(Ok(()), |(what, _)| Err(MergeFault::Differ(what)))
+}
+
+fn schedule(reports: &[LoadReport]) -> Option<ScheduleRow> {
+    let rows: Option<Vec<_>> = reports.iter().map(|report| report.schedule).collect();
+    let rows = rows?;
+    let asked: f64 = rows.iter().map(|row| row.asked_per_second).sum();
+    let offered: f64 = rows.iter().map(|row| row.offered_per_second).sum();
+    Some(ScheduleRow::offered(asked, if asked > 0.0 { offered / asked } else { 1.0 }))
+}
+
+/// The measurements behind a report.
+fn measured(report: &LoadReport) -> Stats {
+    let mut stats = Stats::of_phases(report.phases.len());
+    for row in &report.histograms {
+        let histogram = DurationHistogram::from_buckets(&row.buckets);
+        if row.stage == SEND_LAG {
+            *stats.send_lag_mut() = histogram;
+        } else if let Some(stage) = MeasuredStage::named(&row.stage) {
+            *stats.histogram_mut(stage) = histogram;
+        }
+    }
+    for row in &report.errors {
+        if let Some(stage) = MeasuredStage::named(&row.stage) {
+            stats.add_failures(stage, &row.reason, row.count);
+        }
+    }
+    for (phase, row) in stats.phases_mut().iter_mut().zip(&report.phases) {
+        *phase = PhaseStats {
+            scheduled: row.scheduled,
+            started: row.started,
+            done: row.done,
+            failed: row.failed,
+            total: DurationHistogram::from_buckets(&row.buckets),
+        };
+    }
+    stats.counts = FleetCounts {
+        scheduled: report.scheduled,
+        started: report.started,
+        done: report.done,
+        enrolled: report.enrolled,
+        renewed: report.renewed,
+        failed: report.failed,
+        vanished: report.vanished,
+        later_answers: report.later_answers,
+        repeated_attempts: report.repeated_attempts,
+        reboots: report.reboots,
+        storm_restarts: report.storm_restarts,
+        starved: report.starved,
+        stray_datagrams: report.generator.stray_datagrams,
+        link_lost: report.link.map_or(0, |link| link.lost),
+        link_repeated: report.link.map_or(0, |link| link.repeated),
+    };
+    stats.traffic = DatagramTotals {
+        datagrams_sent: report.traffic.datagrams_sent,
+        bytes_sent: report.traffic.bytes_sent,
+        datagrams_received: report.traffic.datagrams_received,
+        bytes_received: report.traffic.bytes_received,
+    };
+    let slices = report.timeline.slices.iter().map(slice).collect();
+    stats.timeline = Timeline::of(Duration::from_millis(report.timeline.width_ms), slices);
+    stats
+}
+
+fn slice(row: &SliceRow) -> Slice {
+    Slice {
+        scheduled: row.scheduled,
+        started: row.started,
+        done: row.done,
+        failed: row.failed,
+        in_flight: row.in_flight,
+        send_lag_max_us: row.send_lag_max_us,
+        cpu_us: row.cpu_us,
+        took: LatencySketch::from_steps(&row.took),
+    }
+}

@@ -1,0 +1,206 @@
+//! Reports of measurements that nobody made.
+
+use std::time::Duration;
+
+use super::*;
+use crate::link::LinkSpec;
+use crate::part::Segment;
+use crate::plan::{Arrivals, Phase, Plan};
+use crate::schedule::LastStart;
+use crate::stats::{MeasuredStage, Stats};
+
+fn facts(plan: &Plan, segment: Segment) -> RunFacts<'_> {
+    RunFacts {
+        server: "coaps://127.0.0.1:5684".to_owned(),
+        devices: 4,
+        plan,
+        seed: 7,
+        segment,
+        threads: 1,
+        took: Duration::from_secs(2),
+        cpu: Duration::from_millis(250),
+        busiest: Duration::from_millis(250),
+        starts: LastStart { scheduled: Duration::from_secs(5), actual: Duration::from_secs(5) },
+    }
+}
+
+fn stats() -> Stats {
+    let mut stats = Stats::of_phases(1);
+    let millis = Duration::from_millis;
+    for n in 0..4 {
+        stats.scheduled(0, millis(n));
+        stats.started(0, millis(n), millis(0));
+        stats.record(MeasuredStage::Handshake, Duration::from_micros(900));
+    }
+    (0..3).for_each(|n| stats.done(0, millis(2600 + n), millis(2500)));
+    stats.counts.enrolled = 3;
+    stats.record_failure(MeasuredStage::Enrol, "est.sen.subject_mismatch");
+    stats.gave_up(0, millis(20));
+    stats.traffic.sent(100);
+    (stats.counts.link_lost, stats.counts.link_repeated) = (5, 6);
+    stats
+}
+
+/// The report of one phase on a lossy link.
+pub(crate) fn report(arrivals: Arrivals) -> LoadReport {
+    let phase =
+        Phase { block: coap::BlockSize::B64, link: Some(LinkSpec::losing(0..1, 10)), ..Phase::enrolling(4, arrivals) };
+    LoadReport::new(&facts(&Plan::of(phase), Segment::WHOLE), &stats())
+}
+
+#[test]
+fn json_has_the_documented_schema() {
+    let json = serde_json::to_value(report(Arrivals::Rate(100.0))).unwrap();
+    assert_eq!(json["schema"], "muster-load/1");
+    assert_eq!(json["arrivals"], serde_json::json!({"mode": "rate", "per_second": 100.0}));
+    assert_eq!(json["enrolled_per_second"], 1.5);
+    assert_eq!((&json["stages"][0]["stage"], &json["stages"][0]["p50_us"]), (&"handshake".into(), &900.into()));
+    assert_eq!(json["stages"].as_array().unwrap().len(), MeasuredStage::ALL.len());
+    assert_eq!(
+        json["errors"],
+        serde_json::json!([{"stage": "enrol", "reason": "est.sen.subject_mismatch", "count": 1}])
+    );
+    assert_eq!((&json["traffic"]["bytes_sent"], &json["link"]["lost"]), (&100.into(), &5.into()));
+    assert_eq!(json["generator"]["cpu_seconds"], 0.25);
+    let documented = include_str!("../report.rs");
+    for key in json.as_object().unwrap().keys() {
+        let head =
+            documented.lines().take_while(|line| line.starts_with("//!")).any(|line| line.contains(key.as_str()));
+        assert!(head, "{key} is not in the module's description of the schema");
+    }
+}
+
+/// The published schema, read by an implementation that is not ours, judges reports of every shape.
+#[test]
+fn reports_follow_the_published_schema() {
+    let schema: serde_json::Value = serde_json::from_str(include_str!("../../schema/muster-load-1.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut scenario = report(Arrivals::Rate(1.0));
+    scenario.arrivals = ArrivalsRow::Scenario { name: "drip".to_owned() };
+    scenario.criteria = vec![CriterionRow { criterion: "p99 > 2s".to_owned(), value: "2.5 s".to_owned(), met: true }];
+    scenario.link = None;
+    for report in [report(Arrivals::Rate(100.0)), report(Arrivals::Concurrency(8)), scenario] {
+        let json = serde_json::to_value(&report).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&json).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        // Whatever a report has is described, and whatever is described is there.
+        for (key, value) in json.as_object().unwrap() {
+            let mut less = json.clone();
+            less.as_object_mut().unwrap().remove(key);
+            assert!(!validator.is_valid(&less), "`{key}` may be left out");
+            let mut other = json.clone();
+            other[key] = if value.is_string() { 5.into() } else { "text".into() };
+            assert!(!validator.is_valid(&other), "`{key}` may be anything");
+        }
+        let mut more = json.clone();
+        more["a_later_field"] = 1.into();
+        assert!(validator.is_valid(&more), "fields are only ever added");
+    }
+}
+
+#[test]
+fn e83_a_run_that_missed_its_schedule_says_so_first() {
+    let report = |scheduled, actual| {
+        let millis = Duration::from_millis;
+        let plan = Plan::of(Phase::enrolling(4, Arrivals::Rate(6000.0)));
+        let starts = LastStart { scheduled: millis(scheduled), actual: millis(actual) };
+        LoadReport::new(&RunFacts { starts, ..facts(&plan, Segment::WHOLE) }, &stats())
+    };
+    let row = |scheduled, actual| report(scheduled, actual).schedule.unwrap();
+    let missed = row(5_000, 8_600);
+    assert!(missed.void && (3_500.0..3_600.0).contains(&missed.offered_per_second), "{missed:?}");
+    let line = "this run is void: it offered 3529/s of the requested 6000/s (58.8 %)";
+    assert_eq!(missed.to_string(), line);
+    // 98 % is enough, and a short run is not void for one late turn.
+    assert!(!row(9_800, 10_100).void);
+    assert!(row(9_790, 10_100).void);
+    assert!(!row(50, 150).void && !row(0, 100).void);
+    assert!(row(0, 3_500).void);
+    let report = report(5_000, 8_600);
+    assert!(report.to_string().starts_with(&format!("THIS RUN MEASURED THE GENERATOR\n{line}\n")), "{report}");
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!((&json["schedule"]["void"], &json["schedule"]["asked_per_second"]), (&true.into(), &6000.0.into()));
+    assert_eq!(json["generator"]["spoiled_by"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn concurrency_is_told_apart() {
+    let json = serde_json::to_value(report(Arrivals::Concurrency(8))).unwrap();
+    assert_eq!(json["arrivals"], serde_json::json!({"mode": "concurrency", "devices": 8}));
+    assert!(json["schedule"].is_null(), "closed loop asks for no rate");
+}
+
+#[test]
+fn the_table_names_failures_and_units() {
+    let text = report(Arrivals::Rate(100.0)).to_string();
+    assert!(
+        text.starts_with(
+            "offered 100/s of the requested 100/s (100.0 %)\n3 of 4 devices enrolled in 2.0 s (2/s), 1 failed"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("900 us") && text.contains("2.5 s"), "{text}");
+    let crts = text.lines().find(|line| line.starts_with("crts")).unwrap();
+    assert_eq!(crts.split_whitespace().collect::<Vec<_>>(), ["crts", "0", "-", "-", "-", "-"]);
+    assert!(!text.contains("skg"), "a function that nobody asked for");
+    assert!(text.contains("est.sen.subject_mismatch"), "{text}");
+    assert!(text.contains("lost 5 datagrams and repeated 6 answers"), "{text}");
+}
+
+fn segments() -> Vec<LoadReport> {
+    let plan = Plan::of(Phase::enrolling(12, Arrivals::Rate(300.0)));
+    ["1/3", "2/3", "3/3"].map(|segment| LoadReport::new(&facts(&plan, segment.parse().unwrap()), &stats())).to_vec()
+}
+
+/// Three machines together read as one that measured all of it.
+#[test]
+fn reports_of_segments_add_up() {
+    let mut reports = segments();
+    let mut whole = Stats::of_phases(1);
+    (0..3).for_each(|_| whole.add(&stats()));
+    // A file in between.
+    for report in &mut reports {
+        *report = serde_json::from_str(&serde_json::to_string(report).unwrap()).unwrap();
+    }
+    let sum = merge(&reports).unwrap();
+    assert_eq!((sum.devices, sum.enrolled, sum.failed, sum.segment, sum.segments), (12, 9, 3, 0, 3));
+    assert_eq!((sum.errors[0].count, sum.traffic.bytes_sent), (3, 300));
+    let schedule = sum.schedule.unwrap();
+    assert!((299.0..301.0).contains(&schedule.asked_per_second) && !schedule.void, "{schedule:?}");
+    let total = sum.stages.iter().find(|row| row.stage == "total").unwrap();
+    assert_eq!((total.took.count, total.took.p99_us), (9, micros(whole.stage(MeasuredStage::Total).p99)));
+    assert_eq!(sum.phases[0].buckets, whole.phases()[0].total.buckets());
+    assert_eq!(sum.timeline.slices.iter().map(|slice| slice.done).sum::<u64>(), 9);
+    assert!(!sum.is_spoiled());
+}
+
+#[test]
+fn what_does_not_belong_together_is_not_merged() {
+    let fault = |reports: &[LoadReport]| merge(reports).unwrap_err();
+    let reports = segments();
+    assert_eq!(fault(&[]), MergeFault::Nothing);
+    assert_eq!(fault(&reports[..2]), MergeFault::Missing(vec![3]));
+    assert_eq!(fault(&[reports[0].clone(), reports[0].clone()]), MergeFault::Twice(1));
+    let changed = |change: fn(&mut LoadReport)| {
+        let mut reports = segments();
+        change(&mut reports[1]);
+        fault(&reports)
+    };
+    assert_eq!(changed(|report| report.seed = 8), MergeFault::Differ("seed"));
+    assert_eq!(changed(|report| report.segments = 4), MergeFault::Differ("segments"));
+    assert_eq!(changed(|report| report.phases[0].plan.push('x')), MergeFault::Differ("phases"));
+    assert_eq!(changed(|report| report.schema = "x/1".to_owned()), MergeFault::Schema("x/1".to_owned()));
+}
+
+#[test]
+fn one_spoiled_machine_spoils_the_sum() {
+    let mut reports = segments();
+    reports[1].generator.spoiled_by.push("its busiest thread".to_owned());
+    let sum = merge(&reports).unwrap();
+    assert_eq!(sum.generator.spoiled_by, ["segment 2: its busiest thread"]);
+    assert!(sum.to_string().starts_with(MEASURED_THE_GENERATOR));
+}
+
+fn micros(duration: Duration) -> u64 {
+    crate::stats::micros(duration)
+}

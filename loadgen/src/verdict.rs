@@ -1,0 +1,152 @@
+//! Whether a run measured the server, or the generator: a generator that starts its devices late, or has no CPU left, adds its own time to every figure.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::number::Spell;
+use crate::stats::Percentiles;
+
+/// The smallest share of the requested rate that a run may offer.
+pub const OFFERED_SHARE_MIN: f64 = 0.98;
+
+/// The largest share of a percentile of the latency that may be the generator's own delay, at the same percentile.
+pub const SEND_LAG_SHARE_MAX: f64 = 0.1;
+
+/// A delay up to this is no more than a scheduler's: it spoils nothing by itself.
+pub const SEND_LAG_FORGIVEN: Duration = Duration::from_millis(10);
+
+/// In fewer starts one late turn is a percentile.
+pub const SEND_LAG_STARTS_MIN: u64 = 500;
+
+/// The largest share of one core that the busiest thread may use over the whole run: a thread without reserves delays what comes at the same time.
+pub const CPU_SHARE_MAX: f64 = 0.9;
+
+/// In a shorter run the start of the process counts more than the load.
+pub const CPU_RUN_MIN: Duration = Duration::from_secs(1);
+
+/// What the judgement needs of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GeneratorFacts {
+    /// The offered rate divided by the requested one; `None` in closed loop.
+    pub(crate) offered_share: Option<f64>,
+    /// The delay of the starts.
+    pub(crate) send_lag: Percentiles,
+    /// From the scheduled start to the last answer.
+    pub(crate) total: Percentiles,
+    /// The CPU time of the busiest thread, divided by the time of the run.
+    pub(crate) busiest_share: f64,
+    /// The time of the run.
+    pub(crate) took: Duration,
+}
+
+/// Why a run measured the generator.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum GeneratorFlaw {
+    /// It offered less than it should have.
+    MissedSchedule { offered_share: f64 },
+    /// It started devices late.
+    SendLag { percentile: &'static str, lag: Duration, total: Duration },
+    /// One of its threads had no reserves.
+    Cpu { share: f64 },
+}
+
+impl GeneratorFacts {
+    /// All reasons.
+    pub(crate) fn flaws(&self) -> Vec<GeneratorFlaw> {
+        // In closed loop nothing is asked for: the devices wait for the generator as they wait for the server, and no latency is spoiled by a late start.
+        let Some(offered_share) = self.offered_share else { return Vec::new() };
+        let mut flaws = Vec::new();
+        if offered_share < OFFERED_SHARE_MIN {
+            flaws.push(GeneratorFlaw::MissedSchedule { offered_share });
+        }
+        if self.send_lag.count >= SEND_LAG_STARTS_MIN {
+            let both = [("p50", self.send_lag.p50, self.total.p50), ("p99", self.send_lag.p99, self.total.p99)];
+            let late = both.into_iter().find(|(_, lag, total)| {
+                *lag > SEND_LAG_FORGIVEN && lag.as_secs_f64() > SEND_LAG_SHARE_MAX * total.as_secs_f64()
+            });
+            flaws.extend(late.map(|(percentile, lag, total)| GeneratorFlaw::SendLag { percentile, lag, total }));
+        }
+        if self.took >= CPU_RUN_MIN && self.busiest_share > CPU_SHARE_MAX {
+            flaws.push(GeneratorFlaw::Cpu { share: self.busiest_share });
+        }
+        flaws
+    }
+}
+
+impl fmt::Display for GeneratorFlaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::MissedSchedule { offered_share } => {
+                let (offered, least) = (offered_share * 100.0, OFFERED_SHARE_MIN * 100.0);
+                write!(f, "it offered {offered:.1} % of the requested rate (at least {least:.0} %)")
+            }
+            Self::SendLag { percentile, lag, total } => {
+                let (lag, total) = (Spell(round(lag)), Spell(round(total)));
+                let most = SEND_LAG_SHARE_MAX * 100.0;
+                write!(f, "devices started {lag} late at {percentile}, where all took {total} (at most {most:.0} %)")
+            }
+            Self::Cpu { share } => {
+                let (share, most) = (share * 100.0, CPU_SHARE_MAX * 100.0);
+                write!(f, "its busiest thread used {share:.0} % of a core (at most {most:.0} %)")
+            }
+        }
+    }
+}
+
+fn round(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> GeneratorFacts {
+        let at = |ms| {
+            let it = Duration::from_millis(ms);
+            Percentiles { count: 1_000, mean: it, p50: it, p90: it, p99: it, p999: it, max: it }
+        };
+        GeneratorFacts {
+            offered_share: Some(1.0),
+            send_lag: at(1),
+            total: at(50),
+            busiest_share: 0.5,
+            took: Duration::from_secs(10),
+        }
+    }
+
+    fn late(lag_ms: u64, total_ms: u64) -> bool {
+        let mut facts = facts();
+        facts.send_lag.p99 = Duration::from_millis(lag_ms);
+        facts.total.p99 = Duration::from_millis(total_ms);
+        !facts.flaws().is_empty()
+    }
+
+    #[test]
+    fn a_generator_with_reserves_measures_the_server() {
+        assert!(facts().flaws().is_empty());
+        let missed = GeneratorFacts { offered_share: Some(0.979), ..facts() };
+        assert!(missed.flaws()[0].to_string().contains("97.9 % of the requested rate"));
+        assert!(GeneratorFacts { offered_share: Some(0.98), ..facts() }.flaws().is_empty());
+    }
+
+    #[test]
+    fn a_late_start_spoils_what_it_is_a_part_of() {
+        assert!(late(11, 100) && !late(10, 20), "what a scheduler does is forgiven");
+        assert!(!late(60, 601) && late(60, 599));
+        let mut facts = facts();
+        facts.send_lag.p50 = Duration::from_millis(20);
+        let said = facts.flaws()[0].to_string();
+        assert_eq!(said, "devices started 20ms late at p50, where all took 50ms (at most 10 %)");
+        facts.send_lag.count = SEND_LAG_STARTS_MIN - 1;
+        assert!(facts.flaws().is_empty());
+    }
+
+    #[test]
+    fn a_thread_without_reserves_spoils_an_open_loop() {
+        let busy = GeneratorFacts { busiest_share: 0.91, ..facts() };
+        assert!(busy.flaws()[0].to_string().starts_with("its busiest thread used 91 % of a core"));
+        assert!(GeneratorFacts { took: Duration::from_millis(900), ..busy }.flaws().is_empty());
+        assert!(GeneratorFacts { offered_share: None, ..busy }.flaws().is_empty(), "closed loop asks for no rate");
+    }
+}
