@@ -13,6 +13,7 @@
 
 mod addresses;
 mod crew;
+mod criteria;
 mod device;
 pub mod fleet;
 mod function;
@@ -37,6 +38,7 @@ mod vouching;
 
 pub use addresses::LOOPBACK_DEVICES_MAX;
 pub use crew::{Finished, play};
+pub use criteria::{Criterion, Judged, criteria};
 pub use function::{FleetFunction, FleetFunctions, FunctionMix, per_mille};
 pub use link::{Airtime, LinkSpec};
 pub use live::LiveFigures;
