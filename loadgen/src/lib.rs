@@ -27,6 +27,7 @@ mod progress;
 mod report;
 mod run;
 mod samples;
+mod scenario;
 mod schedule;
 mod seed;
 mod sockets;
@@ -51,6 +52,7 @@ pub use report::{
 };
 pub use run::{LoadedServer, Patience, RegistrarIdentity, Run};
 pub use samples::{SAMPLES_HEADER, Sample, SampleSender, SampleWriter, samples};
+pub use scenario::{PRESETS, ScenarioFault, preset, read_scenario};
 pub use stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, Percentiles, PhaseStats, Stats};
 pub use timeline::{LatencySketch, SLICES_MAX, Slice, Timeline};
 pub use verdict::{

@@ -1,0 +1,223 @@
+//! Scenarios: a plan as a TOML file that people write and share.
+//!
+//! ```toml
+//! name = "evening"
+//!
+//! [[phase]]                          # one after the other
+//! name = "peak"
+//! for = "10m"                        # with `rate` or `ramp`; `devices` replaces one of `rate` and `for`; `pause = "5m"` alone is a phase too
+//! rate = 300                         # devices per second, on average; or
+//! ramp = { from = 10, to = 500 }     # a rate that grows or falls evenly
+//! who = "new"                        # or "enrolled": those that got a certificate in an earlier phase
+//! function = "sen=70%,skg=30%"       # crts, att, sen, sren, skg, skc, ren
+//! renewals = "30%"                   # come back at once
+//! profile = "meters"                 # the label in the path
+//! block = 64
+//! suite = "ccm8"                     # ccm8, ccm, gcm
+//! vanish = "10%"                     # leave without close_notify
+//! reboot = "5%"                      # lose their state in the middle and begin again from the same address and port
+//! retry_storm = { share = "20%", every = "2s" }     # begin again without waiting for an answer
+//! link = { loss = "10%", duplicate = "1%", reorder = "1%", corrupt = "0.1%", delay = "400ms", jitter = "100ms", mtu = 256, bitrate = 50000, duty_cycle = "1%" }
+//! ```
+//!
+//! `bitrate` is the transmitter's, in bit/s; with `duty_cycle` a device is silent after each datagram until its share of time is kept. All phases are open loop.
+//! A file with anything else in it is refused with the line, the key and what to write instead. The command line reads the file; this module reads its text.
+
+mod reader;
+
+use std::time::Duration;
+
+use coap::BlockSize;
+use dtls::Suite;
+use link::{Conditions, Delay};
+
+use crate::function::{FleetFunctions, FunctionMix, per_mille};
+use crate::link::{Airtime, LinkSpec};
+use crate::plan::{Arrivals, FleetBehaviour, PHASES_MAX, Phase, PhasePopulation, Plan, RetryStorm};
+use reader::Section;
+
+pub use reader::ScenarioFault;
+
+/// The scenarios that are built in: name and text.
+pub const PRESETS: [(&str, &str); 3] = [
+    ("power-restore", include_str!("../presets/power-restore.toml")),
+    ("renewal-day", include_str!("../presets/renewal-day.toml")),
+    ("drip", include_str!("../presets/drip.toml")),
+];
+
+/// The text of a built-in scenario.
+#[must_use]
+pub fn preset(name: &str) -> Option<&'static str> {
+    PRESETS.into_iter().find(|(preset, _)| *preset == name).map(|(_, text)| text)
+}
+
+/// No machine starts more devices in a second.
+const RATE_MAX: f64 = 1e6;
+
+/// Longer phases are a mistake in the unit.
+const PHASE_TIME_MAX: Duration = Duration::from_secs(31 * 86_400);
+
+/// A delay beyond the longest retransmission timer is a loss.
+const DELAY_MAX: Duration = Duration::from_secs(600);
+
+/// Reads a scenario.
+///
+/// # Errors
+/// The first line that says something else than this module describes.
+pub fn read_scenario(text: &str) -> Result<Plan, ScenarioFault> {
+    let mut top = Section::parse(text)?;
+    let name = top.text("name")?.unwrap_or_else(|| "scenario".to_owned());
+    let rows = top.sections("phase")?;
+    let missing = || top.fault("phase", "a scenario has at least one phase", "begin one with [[phase]]");
+    if rows.is_empty() {
+        return Err(missing());
+    }
+    if rows.len() > PHASES_MAX {
+        return Err(top.fault("phase", "too many phases", "at most 1000 in one scenario"));
+    }
+    top.end()?;
+    let phases = rows.into_iter().enumerate().map(|(number, section)| phase(section, number));
+    let phases: Vec<Phase> = phases.collect::<Result<_, _>>()?;
+    let enrolled_first = phases.first().is_some_and(|phase| phase.population == PhasePopulation::Enrolled);
+    if enrolled_first {
+        return Err(top.fault("who", "nobody is enrolled before the first phase", "let new devices enrol first"));
+    }
+    Ok(Plan { name: Some(name), phases })
+}
+
+fn phase(mut section: Section<'_>, number: usize) -> Result<Phase, ScenarioFault> {
+    let name = section.text("name")?.unwrap_or_else(|| format!("phase-{}", number + 1));
+    let mut phase = Phase { name, devices: None, ..Phase::enrolling(0, Arrivals::Pause) };
+    (phase.arrivals, phase.lasts, phase.devices) = arrivals(&mut section)?;
+    if phase.arrivals == Arrivals::Pause {
+        section.end()?;
+        return Ok(phase);
+    }
+    phase.population = section
+        .word("who", &[("new", PhasePopulation::New), ("enrolled", PhasePopulation::Enrolled)])?
+        .unwrap_or(PhasePopulation::New);
+    let mix = section.parsed("function", str::parse::<FunctionMix>)?;
+    phase.functions = FleetFunctions {
+        mix: mix.unwrap_or(FleetFunctions::ENROL.mix),
+        renewals_per_mille: section.parsed("renewals", per_mille)?.unwrap_or(0),
+    };
+    phase.label = section.parsed("profile", label)?;
+    if let Some(bytes) = section.number("block", 16.0..=1024.0)? {
+        let sizes = [16, 32, 64, 128, 256, 512, 1024];
+        let size = sizes.into_iter().find(|size| (f64::from(*size) - bytes).abs() < 0.5);
+        let wrong = || section.fault("block", "not a block size of RFC 7959", "16, 32, 64, 128, 256, 512 or 1024");
+        let size = size.and_then(|size| BlockSize::from_bytes(usize::try_from(size).ok()?)).ok_or_else(wrong)?;
+        phase.block = size;
+    }
+    let suites = [
+        ("ccm8", Suite::EcdheEcdsaAes128Ccm8),
+        ("ccm", Suite::EcdheEcdsaAes128Ccm),
+        ("gcm", Suite::EcdheEcdsaAes128GcmSha256),
+    ];
+    phase.suite = section.word("suite", &suites)?.unwrap_or(phase.suite);
+    phase.behaviour = FleetBehaviour {
+        vanish_per_mille: section.parsed("vanish", per_mille)?.unwrap_or(0),
+        reboot_per_mille: section.parsed("reboot", per_mille)?.unwrap_or(0),
+        storm: section.section("retry_storm")?.map(storm).transpose()?,
+    };
+    phase.link = section.section("link")?.map(link).transpose()?;
+    section.end()?;
+    Ok(phase)
+}
+
+/// How devices arrive, how long, and how many at most.
+type ArrivalsOfPhase = (Arrivals, Option<Duration>, Option<usize>);
+
+fn arrivals(section: &mut Section<'_>) -> Result<ArrivalsOfPhase, ScenarioFault> {
+    let rate = section.number("rate", 0.0..=RATE_MAX)?;
+    let devices = section.number("devices", 1.0..=4_000_000.0)?;
+    let lasts = section.duration("for", PHASE_TIME_MAX)?;
+    let pause = section.duration("pause", PHASE_TIME_MAX)?;
+    let ramp = section.section("ramp")?.map(ramp).transpose()?;
+    let count = |devices: f64| usize::try_from(Duration::from_secs_f64(devices).as_secs()).ok();
+    match (rate, ramp, devices, lasts, pause) {
+        (None, None, None, None, Some(pause)) => Ok((Arrivals::Pause, Some(pause), None)),
+        (Some(0.0), ..) => Err(section.fault("rate", "a rate of 0 never ends", "write pause = \"5m\"")),
+        (Some(rate), None, None, Some(lasts), None) => Ok((Arrivals::Rate(rate), Some(lasts), None)),
+        (Some(rate), None, Some(devices), None, None) => Ok((Arrivals::Rate(rate), None, count(devices))),
+        (None, None, Some(devices), Some(lasts), None) if !lasts.is_zero() => {
+            Ok((Arrivals::Rate(devices / lasts.as_secs_f64()), None, count(devices)))
+        }
+        (None, Some((from, to)), None, Some(lasts), None) if !lasts.is_zero() => {
+            Ok((Arrivals::Ramp { from, to }, Some(lasts), None))
+        }
+        _ => Err(section.fault(
+            "rate",
+            "it is not clear how devices arrive",
+            "write two of `rate`, `devices` and `for`; or `ramp` and `for`; or `pause` alone",
+        )),
+    }
+}
+
+fn ramp(mut section: Section<'_>) -> Result<(f64, f64), ScenarioFault> {
+    let mut end = |key| {
+        let rate = section.number(key, 0.0..=RATE_MAX)?;
+        rate.ok_or_else(|| section.fault(key, "it is missing", "write ramp = { from = 10, to = 500 }"))
+    };
+    let both = (end("from")?, end("to")?);
+    section.end()?;
+    Ok(both)
+}
+
+fn storm(mut section: Section<'_>) -> Result<RetryStorm, ScenarioFault> {
+    /// A device that restarts its handshake more often never ends it.
+    const EVERY_MIN: Duration = Duration::from_millis(10);
+    let share = section.parsed("share", per_mille)?;
+    let every = section.duration("every", PHASE_TIME_MAX)?.filter(|every| *every >= EVERY_MIN);
+    let storm = share.zip(every).map(|(per_mille, every)| RetryStorm { per_mille, every });
+    let missing = || {
+        let remedy = "write retry_storm = { share = \"20%\", every = \"2s\" }, with 10ms or more";
+        section.fault("every", "a storm has a share and an interval", remedy)
+    };
+    let storm = storm.ok_or_else(missing)?;
+    section.end()?;
+    Ok(storm)
+}
+
+fn link(mut section: Section<'_>) -> Result<LinkSpec, ScenarioFault> {
+    let mut share = |key| section.parsed(key, per_mille).map(|share| share.unwrap_or(0));
+    let (loss, duplication) = (share("loss")?, share("duplicate")?);
+    let (reordering, corruption) = (share("reorder")?, share("corrupt")?);
+    let least = section.duration("delay", DELAY_MAX)?.unwrap_or(Duration::ZERO);
+    let jitter = section.duration("jitter", DELAY_MAX)?.unwrap_or(Duration::ZERO);
+    let mtu = section.integer("mtu", 64..=65_535)?;
+    let bitrate = section.integer("bitrate", 10..=1_000_000_000)?;
+    let duty_cycle = section.parsed("duty_cycle", per_mille)?;
+    let airtime = match (bitrate, duty_cycle) {
+        (None, None) => None,
+        (Some(_), Some(0)) => {
+            return Err(section.fault("duty_cycle", "such a device never sends", "write 0.1% or more"));
+        }
+        (Some(bits), duty) => Some(Airtime {
+            bits_per_second: u32::try_from(bits).unwrap_or(u32::MAX),
+            duty_per_mille: duty.unwrap_or(1_000),
+        }),
+        (None, Some(_)) => {
+            let remedy = "add `bitrate`, the bits per second of the transmitter";
+            return Err(section.fault("duty_cycle", "a duty cycle is a share of the time that datagrams take", remedy));
+        }
+    };
+    section.end()?;
+    let delay = Delay { least, most: least + jitter };
+    let mtu = mtu.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX);
+    let conditions = Conditions { loss, duplication, corruption, reordering, delay, mtu };
+    Ok(LinkSpec { conditions, airtime, ..LinkSpec::losing(0..usize::MAX, 0) })
+}
+
+fn label(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("an empty label selects nothing: leave `profile` out for the default profile".to_owned()),
+        text if text.contains(['/', '?', '#']) => {
+            Err(format!("`{text}` is not a valid label: expected one path segment, such as `meters`"))
+        }
+        text => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! Scenarios that are right, and those that say what is wrong.
+
+use super::*;
+
+#[test]
+fn every_preset_is_a_plan() {
+    for (name, text) in PRESETS {
+        let plan = read_scenario(text).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+        assert_eq!(plan.name.as_deref(), Some(name), "a preset is called as it is asked for");
+        assert!(plan.devices(1).unwrap() > 0 && plan.is_open_loop());
+        assert_eq!(preset(name), Some(text));
+    }
+    assert_eq!(preset("none"), None);
+    let devices = read_scenario(preset("power-restore").unwrap()).unwrap().devices(1).unwrap();
+    assert!((190_000..210_000).contains(&devices), "{devices}");
+}
+
+#[test]
+fn every_key_of_the_documentation_is_read() {
+    let documented: String = include_str!("../scenario.rs")
+        .lines()
+        .skip_while(|line| *line != "//! ```toml")
+        .skip(1)
+        .take_while(|line| *line != "//! ```")
+        .map(|line| format!("{}\n", line.trim_start_matches("//!").trim_start()))
+        .collect();
+    // One of the two ways to arrive.
+    let scenario = documented.replace("rate = 300 ", "#");
+    let plan = read_scenario(&scenario).unwrap();
+    let phase = &plan.phases[0];
+    assert_eq!((plan.name.as_deref(), phase.name.as_str()), (Some("evening"), "peak"));
+    assert_eq!(phase.arrivals, Arrivals::Ramp { from: 10.0, to: 500.0 });
+    assert_eq!((phase.lasts, phase.devices), (Some(Duration::from_secs(600)), None));
+    assert_eq!((phase.functions.mix.to_string(), phase.functions.renewals_per_mille), ("sen=70%,skg=30%".into(), 300));
+    assert_eq!((phase.label.as_deref(), phase.block), (Some("meters"), BlockSize::B64));
+    assert_eq!((phase.behaviour.vanish_per_mille, phase.behaviour.reboot_per_mille), (100, 50));
+    assert_eq!(phase.behaviour.storm, Some(RetryStorm { per_mille: 200, every: Duration::from_secs(2) }));
+    let link = phase.link.as_ref().unwrap();
+    assert_eq!(link.airtime, Some(Airtime { bits_per_second: 50_000, duty_per_mille: 10 }));
+    let delay = Delay { least: Duration::from_millis(400), most: Duration::from_millis(500) };
+    let wanted = Conditions { loss: 100, duplication: 10, corruption: 1, reordering: 10, delay, mtu: 256 };
+    assert_eq!(link.conditions, wanted);
+    assert!(link.devices.contains(&4_000_000));
+}
+
+#[test]
+fn devices_arrive_by_two_of_three() {
+    let arrivals = |lines: &str| {
+        let plan = read_scenario(&format!("[[phase]]\n{lines}")).unwrap();
+        (plan.phases[0].arrivals, plan.phases[0].lasts, plan.phases[0].devices)
+    };
+    let minute = Some(Duration::from_secs(60));
+    assert_eq!(arrivals("rate = 2.5\nfor = \"1m\""), (Arrivals::Rate(2.5), minute, None));
+    assert_eq!(arrivals("rate = 1_000\ndevices = 7"), (Arrivals::Rate(1_000.0), None, Some(7)));
+    assert_eq!(arrivals("devices = 600\nfor = \"1m\""), (Arrivals::Rate(10.0), None, Some(600)));
+    assert_eq!(arrivals("pause = \"1m\""), (Arrivals::Pause, minute, None));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_line_and_a_remedy() {
+    let good = "rate = 5\nfor = \"1m\"\n";
+    for (lines, line, key, remedy) in [
+        (format!("{good}blok = 64"), 5, "phase.blok", "block"),
+        (format!("{good}block = 65"), 5, "phase.block", "64"),
+        (format!("{good}block = \"64\""), 5, "phase.block", "number"),
+        (format!("{good}\nfunction = \"sen=70%\""), 6, "phase.function", "100 %"),
+        (format!("{good}who = \"all\""), 5, "phase.who", "\"enrolled\""),
+        (format!("{good}vanish = 10"), 5, "phase.vanish", "quotation marks"),
+        (format!("{good}vanish = \"10\""), 5, "phase.vanish", "10%"),
+        (format!("{good}suite = \"aes\""), 5, "phase.suite", "\"ccm8\""),
+        (format!("{good}profile = \"a/b\""), 5, "phase.profile", "segment"),
+        (format!("{good}link = {{ los = \"1%\" }}"), 5, "phase.link.los", "loss"),
+        (format!("{good}link = {{ mtu = 10 }}"), 5, "phase.link.mtu", "65535"),
+        (format!("{good}link = {{ delay = \"1h\" }}"), 5, "phase.link.delay", "600 s"),
+        (format!("{good}link = {{ duty_cycle = \"1%\" }}"), 5, "phase.link.duty_cycle", "bitrate"),
+        (format!("{good}link = \"bad\""), 5, "phase.link", "link = {"),
+        (format!("{good}retry_storm = {{ share = \"1%\" }}"), 5, "phase.retry_storm.every", "every = \"2s\""),
+        (format!("{good}retry_storm = {{ share = \"1%\", every = \"1ms\" }}"), 5, "phase.retry_storm.every", "10ms"),
+        ("rate = 5".to_owned(), 3, "phase.rate", "two of"),
+        ("rate = 0\nfor = \"1m\"".to_owned(), 3, "phase.rate", "pause"),
+        ("rate = -1\nfor = \"1m\"".to_owned(), 3, "phase.rate", "from 0"),
+        ("rate = nan\nfor = \"1m\"".to_owned(), 3, "phase.rate", "from 0"),
+        ("rate = 5\nfor = \"ten minutes\"".to_owned(), 4, "phase.for", "250ms"),
+        ("rate = 5\nfor = \"1000d\"".to_owned(), 4, "phase.for", "limit"),
+        ("ramp = { from = 5 }\nfor = \"1m\"".to_owned(), 3, "phase.ramp.to", "from = 10"),
+        ("ramp = { from = 5, to = 6 }\nrate = 5\nfor = \"1m\"".to_owned(), 4, "phase.rate", "two of"),
+        ("pause = \"1m\"\nblock = 64".to_owned(), 4, "phase.block", "pause"),
+        (format!("{good}who = \"enrolled\""), 1, "who", "enrol first"),
+    ] {
+        let fault = read_scenario(&format!("name = \"x\"\n[[phase]]\n{lines}\n")).unwrap_err();
+        assert_eq!((fault.line, fault.key.as_str()), (line, key), "{lines}: {fault}");
+        assert!(fault.remedy.contains(remedy), "{lines}: {fault}");
+    }
+    for (text, line, remedy) in [
+        ("", 1, "[[phase]]"),
+        ("name = \"x\"\n[phase]\nrate = 1", 2, "[[phase]]"),
+        ("name = \"x\"\nphase = [1]", 2, "[[phase]]"),
+        ("name = \"x\"\nseed = 1\n[[phase]]\npause = \"1m\"", 2, "name, phase"),
+        ("name = \"x\"\nname = \"y\"", 2, "toml.io"),
+        ("[[phase\n", 1, "toml.io"),
+    ] {
+        let fault = read_scenario(text).unwrap_err();
+        assert_eq!(fault.line, line, "{text}: {fault}");
+        assert!(fault.remedy.contains(remedy), "{text}: {fault}");
+    }
+    assert_eq!(
+        read_scenario("[[phase]]\nrate = 5\nfor = \"1m\"\nblok = 64").unwrap_err().to_string().lines().count(),
+        1
+    );
+}
+
+/// Damaged files are refused or read, and what is read can be planned or is refused by name.
+#[test]
+fn damaged_files_do_not_panic() {
+    let mut random = splitmix::SplitMix64::new(11);
+    let mut draw = |below: usize| usize::try_from(random.draw() >> 33).unwrap() % below;
+    for (_, text) in PRESETS {
+        for _ in 0..1_500 {
+            let mut bytes = text.as_bytes().to_vec();
+            for _ in 0..=draw(4) {
+                let at = draw(bytes.len());
+                match draw(3) {
+                    0 => bytes[at] = b"0123456789.\"=-[]{}\n e"[draw(21)],
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, b"9.-\"{[\n"[draw(7)]),
+                }
+            }
+            let Ok(damaged) = String::from_utf8(bytes) else { continue };
+            if let Ok(plan) = read_scenario(&damaged)
+                && plan.phases.iter().map(Phase::expected).sum::<f64>() < 10_000.0
+            {
+                let _ = plan.arrivals(1);
+            }
+        }
+    }
+}
