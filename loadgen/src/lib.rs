@@ -12,11 +12,13 @@
 #![allow(clippy::disallowed_methods, reason = "a shell: clocks, sockets, files and threads are its business")]
 
 mod addresses;
+mod capacity;
 mod crew;
 mod criteria;
 mod device;
 pub mod fleet;
 mod function;
+mod html;
 pub mod identities;
 mod link;
 mod live;
@@ -38,9 +40,14 @@ mod verdict;
 mod vouching;
 
 pub use addresses::LOOPBACK_DEVICES_MAX;
+pub use capacity::{
+    CapacityReport, CapacityResult, CapacitySearch, CapacitySpec, ConfidenceInterval, REPETITIONS_MAX, SearchLimit,
+    TrialRow, TrialVerdict,
+};
 pub use crew::{Finished, play};
 pub use criteria::{Criterion, Judged, criteria};
 pub use function::{FleetFunction, FleetFunctions, FunctionMix, per_mille};
+pub use html::{render_capacity, render_page};
 pub use link::{Airtime, LinkSpec};
 pub use live::LiveFigures;
 pub use part::Segment;

@@ -1,0 +1,356 @@
+//! The highest rate at which a server keeps a promise: which rates to try, and what the tries say together.
+//!
+//! ```text
+//!   bracket: from, doubled while it holds (or halved until it does) ──► a rate that held and one that did not
+//!   bisect:  several times within that bracket, each to the resolution ──► one estimate each ──► mean and 95 % interval
+//! ```
+//!
+//! Each bisection tries rates of its own, with devices of its own, so that its estimate is one draw of what the noise of server and machine allows. A try in
+//! which the generator was measured says nothing of the server: it is repeated once, and then bounds the search as the generator's limit. This module
+//! plays nothing: the caller asks for the next rate and records what came of it.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the format.
+pub(crate) const CAPACITY_SCHEMA: &str = "muster-load-capacity/1";
+
+/// What to search.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CapacitySpec {
+    /// The first rate.
+    pub from: f64,
+    /// The highest rate.
+    pub to: f64,
+    /// The ratio of two rates that are not told apart, minus one.
+    pub resolution: f64,
+    /// Bisections.
+    pub repetitions: usize,
+}
+
+/// Bisections of which an interval is made.
+pub const REPETITIONS_MAX: usize = 10;
+
+/// What came of a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrialVerdict {
+    /// The promise held.
+    Held,
+    /// It did not.
+    Missed,
+    /// The generator was measured.
+    Void,
+}
+
+/// What bounded the search, if it was not the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchLimit {
+    /// The generator could not offer more.
+    Generator,
+    /// The highest rate of the search held.
+    Highest,
+    /// Not even the lowest rate held.
+    Lowest,
+}
+
+/// A search.
+#[derive(Debug, Clone)]
+pub struct CapacitySearch {
+    spec: CapacitySpec,
+    step: Step,
+    /// The last try at this rate was void.
+    void_before: bool,
+    limited_by: Option<SearchLimit>,
+    estimates: Vec<f64>,
+}
+
+/// A rate that held and one that did not.
+#[derive(Debug, Clone, Copy)]
+struct Bracket {
+    held: f64,
+    missed: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Bracketing { rate: f64, held: Option<f64>, missed: Option<f64> },
+    Bisecting { whole: Bracket, left: Bracket },
+    Over,
+}
+
+/// Halvings below the first rate before the search gives up.
+const LOWEST_SHARE: f64 = 1.0 / 1024.0;
+
+impl CapacitySearch {
+    /// Begins a search.
+    #[must_use]
+    pub fn new(spec: CapacitySpec) -> Self {
+        let step = Step::Bracketing { rate: spec.from.min(spec.to), held: None, missed: None };
+        Self { spec, step, void_before: false, limited_by: None, estimates: Vec::new() }
+    }
+
+    /// The rate to try next; `None` when the search is over.
+    #[must_use]
+    pub fn next_rate(&self) -> Option<f64> {
+        match self.step {
+            Step::Bracketing { rate, .. } => Some(rate),
+            Step::Bisecting { left, .. } => Some((left.held * left.missed).sqrt()),
+            Step::Over => None,
+        }
+    }
+
+    /// What is being done, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self.step {
+            Step::Bracketing { .. } => "looking for a rate that does not hold".to_owned(),
+            Step::Bisecting { left, .. } => {
+                let (number, of) = (self.estimates.len() + 1, self.spec.repetitions);
+                format!("bisection {number} of {of}, between {:.1}/s and {:.1}/s", left.held, left.missed)
+            }
+            Step::Over => "over".to_owned(),
+        }
+    }
+
+    /// Records what came of the rate.
+    pub fn record(&mut self, verdict: TrialVerdict) {
+        let Some(rate) = self.next_rate() else { return };
+        if verdict == TrialVerdict::Void && !std::mem::replace(&mut self.void_before, true) {
+            return;
+        }
+        self.void_before = false;
+        if verdict == TrialVerdict::Void {
+            self.limited_by = Some(SearchLimit::Generator);
+        }
+        let held = verdict == TrialVerdict::Held;
+        self.step = match self.step {
+            Step::Bracketing { held: before, missed, .. } => self.bracket(rate, held, before, missed),
+            Step::Bisecting { whole, left } => {
+                let left = if held { Bracket { held: rate, ..left } } else { Bracket { missed: rate, ..left } };
+                self.bisect(whole, left)
+            }
+            Step::Over => Step::Over,
+        };
+    }
+
+    fn bracket(&mut self, rate: f64, is_held: bool, held: Option<f64>, missed: Option<f64>) -> Step {
+        let (held, missed) = if is_held { (Some(rate), missed) } else { (held, Some(rate)) };
+        match (held, missed) {
+            (Some(held), Some(missed)) => {
+                let whole = Bracket { held, missed };
+                self.bisect(whole, whole)
+            }
+            (Some(held), None) if held >= self.spec.to => {
+                self.limited_by = Some(SearchLimit::Highest);
+                self.estimates.push(held);
+                Step::Over
+            }
+            (Some(_), None) => Step::Bracketing { rate: (rate * 2.0).min(self.spec.to), held, missed },
+            (None, _) if rate / 2.0 < self.spec.from * LOWEST_SHARE => {
+                self.limited_by.get_or_insert(SearchLimit::Lowest);
+                Step::Over
+            }
+            (None, _) => Step::Bracketing { rate: rate / 2.0, held, missed },
+        }
+    }
+
+    fn bisect(&mut self, whole: Bracket, left: Bracket) -> Step {
+        if left.missed / left.held > 1.0 + self.spec.resolution {
+            return Step::Bisecting { whole, left };
+        }
+        self.estimates.push(left.held);
+        if self.estimates.len() >= self.spec.repetitions { Step::Over } else { Step::Bisecting { whole, left: whole } }
+    }
+
+    /// What is known so far.
+    #[must_use]
+    pub fn result(&self) -> CapacityResult {
+        let count = self.estimates.len();
+        let whole = u32::try_from(count).unwrap_or(u32::MAX);
+        let mean = if count == 0 { None } else { Some(self.estimates.iter().sum::<f64>() / f64::from(whole)) };
+        let interval = mean.filter(|_| count > 1 && self.limited_by.is_none()).map(|mean| {
+            let squares: f64 = self.estimates.iter().map(|estimate| (estimate - mean).powi(2)).sum();
+            let deviation = (squares / f64::from(whole - 1)).sqrt();
+            let half = student(count - 1) * deviation / f64::from(whole).sqrt();
+            // An estimate is the highest rate that held: the limit is up to one step of the resolution above it.
+            ConfidenceInterval {
+                level: 0.95,
+                low: (mean - half).max(0.0),
+                high: mean * (1.0 + self.spec.resolution) + half,
+            }
+        });
+        CapacityResult {
+            per_second: mean,
+            interval,
+            estimates: self.estimates.clone(),
+            limited_by: self.limited_by,
+            complete: matches!(self.step, Step::Over),
+        }
+    }
+}
+
+/// The 97.5 % quantile of Student's t distribution.
+fn student(degrees: usize) -> f64 {
+    const QUANTILES: [f64; REPETITIONS_MAX - 1] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262];
+    QUANTILES[degrees.clamp(1, QUANTILES.len()) - 1]
+}
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CapacityResult {
+    /// The highest rate that holds, the mean of the estimates.
+    pub per_second: Option<f64>,
+    /// Where the true one is.
+    pub interval: Option<ConfidenceInterval>,
+    /// One of each bisection.
+    pub estimates: Vec<f64>,
+    /// What bounded the search, if it was not the server.
+    pub limited_by: Option<SearchLimit>,
+    /// Whether the search ended by itself.
+    pub complete: bool,
+}
+
+/// An interval of rates.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ConfidenceInterval {
+    /// The share of searches whose interval contains the true rate.
+    pub level: f64,
+    /// Its lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
+/// One try, for the curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialRow {
+    /// Devices per second, as asked.
+    pub asked_per_second: f64,
+    /// As offered.
+    pub offered_per_second: f64,
+    /// Devices done per second.
+    pub done_per_second: f64,
+    /// The share of devices that failed.
+    pub failed_share: f64,
+    /// Latency from the scheduled start.
+    pub p50_us: u64,
+    /// The same.
+    pub p99_us: u64,
+    /// What came of it.
+    pub verdict: TrialVerdict,
+    /// Why: a criterion that did not hold, or why the generator was measured.
+    pub why: Vec<String>,
+}
+
+/// The report of a search.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CapacityReport {
+    /// `muster-load-capacity/1`.
+    pub schema: String,
+    /// The server's URI.
+    pub server: String,
+    /// The promise.
+    pub slo: Vec<String>,
+    /// The seed of the fleet.
+    pub seed: u64,
+    /// The result.
+    pub capacity: CapacityResult,
+    /// All tries, in the order in which they were made.
+    pub trials: Vec<TrialRow>,
+}
+
+impl CapacityReport {
+    /// The report of a search of this server.
+    #[must_use]
+    pub fn new(server: String, slo: Vec<String>, seed: u64, capacity: CapacityResult, trials: Vec<TrialRow>) -> Self {
+        Self { schema: CAPACITY_SCHEMA.to_owned(), server, slo, seed, capacity, trials }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use splitmix::SplitMix64;
+
+    use super::*;
+
+    const SPEC: CapacitySpec = CapacitySpec { from: 50.0, to: 100_000.0, resolution: 0.05, repetitions: 3 };
+
+    /// Searches a server that answers by `verdict`; also the number of tries.
+    fn search(spec: CapacitySpec, mut verdict: impl FnMut(f64) -> TrialVerdict) -> (CapacityResult, usize) {
+        let mut search = CapacitySearch::new(spec);
+        for tries in 0..1_000 {
+            let Some(rate) = search.next_rate() else { return (search.result(), tries) };
+            search.record(verdict(rate));
+        }
+        panic!("the search does not end: {search:?}");
+    }
+
+    fn limit(capacity: f64) -> impl FnMut(f64) -> TrialVerdict {
+        move |rate| if rate <= capacity { TrialVerdict::Held } else { TrialVerdict::Missed }
+    }
+
+    #[test]
+    fn a_sharp_limit_is_found_to_the_resolution() {
+        for capacity in [0.3, 7.0, 50.0, 1_234.0, 99_000.0] {
+            let (result, tries) = search(SPEC, limit(capacity));
+            let found = result.per_second.unwrap();
+            assert!(found <= capacity && found * 1.05 >= capacity, "{capacity}: {result:?}");
+            let interval = result.interval.unwrap();
+            assert!(interval.low <= capacity && capacity <= interval.high, "{capacity}: {interval:?}");
+            assert!(result.complete && result.limited_by.is_none() && tries < 40, "{tries}");
+            assert_eq!(result.estimates.len(), 3);
+        }
+    }
+
+    /// A server whose limit is blurred: the interval contains the rate at which it holds half of the time, in most searches.
+    #[test]
+    fn a_blurred_limit_has_a_wider_interval_that_contains_it() {
+        let mut random = SplitMix64::new(7);
+        let mut unit = || f64::from(u32::try_from(random.draw() >> 32).unwrap()) / f64::from(u32::MAX);
+        let spec = CapacitySpec { repetitions: 5, ..SPEC };
+        let mut inside = 0;
+        for _ in 0..200 {
+            let (result, _) = search(spec, |rate| {
+                let chance = 1.0 / (1.0 + ((rate - 1_000.0) / 60.0).exp());
+                if unit() < chance { TrialVerdict::Held } else { TrialVerdict::Missed }
+            });
+            let Some(interval) = result.interval else { continue };
+            inside += usize::from((interval.low..=interval.high).contains(&1_000.0));
+        }
+        assert!(inside >= 160, "{inside} of 200");
+    }
+
+    #[test]
+    fn what_bounds_a_search_is_said() {
+        let (result, _) = search(SPEC, |_| TrialVerdict::Held);
+        assert_eq!((result.limited_by, result.per_second), (Some(SearchLimit::Highest), Some(100_000.0)));
+        let (result, tries) = search(SPEC, |_| TrialVerdict::Missed);
+        assert_eq!((result.limited_by, result.per_second, tries), (Some(SearchLimit::Lowest), None, 11));
+        let (result, _) = search(SPEC, |rate| if rate < 700.0 { TrialVerdict::Held } else { TrialVerdict::Void });
+        assert_eq!((result.limited_by, result.interval), (Some(SearchLimit::Generator), None));
+        assert!(result.per_second.unwrap() < 700.0);
+    }
+
+    #[test]
+    fn one_void_try_is_made_again() {
+        let (mut void, mut inner) = (true, limit(500.0));
+        let (result, _) = search(SPEC, |rate| {
+            void = !void;
+            if void { TrialVerdict::Void } else { inner(rate) }
+        });
+        assert!(result.limited_by.is_none() && result.per_second.unwrap() > 470.0, "{result:?}");
+    }
+
+    #[test]
+    fn a_search_that_was_stopped_says_what_it_knows() {
+        let mut search = CapacitySearch::new(SPEC);
+        assert_eq!(search.result().per_second, None);
+        for _ in 0..14 {
+            search.record(limit(500.0)(search.next_rate().unwrap()));
+        }
+        let result = search.result();
+        assert!(!result.complete && result.estimates.len() == 2, "{result:?}");
+        assert!(search.describe().starts_with("bisection 3 of 3"), "{}", search.describe());
+    }
+}
