@@ -34,6 +34,7 @@ mod schedule;
 mod seed;
 mod sockets;
 mod stats;
+mod terminal;
 mod timeline;
 mod timers;
 mod verdict;
@@ -61,6 +62,7 @@ pub use run::{LoadedServer, Patience, RegistrarIdentity, Run};
 pub use samples::{SAMPLES_HEADER, Sample, SampleSender, SampleWriter, samples};
 pub use scenario::{PRESETS, ScenarioFault, preset, read_scenario};
 pub use stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, Percentiles, PhaseStats, Stats};
+pub use terminal::LiveView;
 pub use timeline::{LatencySketch, SLICES_MAX, Slice, Timeline};
 pub use verdict::{
     CPU_RUN_MIN, CPU_SHARE_MAX, OFFERED_SHARE_MIN, SEND_LAG_FORGIVEN, SEND_LAG_SHARE_MAX, SEND_LAG_STARTS_MIN,
