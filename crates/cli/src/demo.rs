@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::Ledger;
-use loadgen::fleet::{self, Finished};
-use loadgen::identities::{self, FleetIdentity};
-use loadgen::{Arrivals, FleetFunctions, LinkSpec, Patience, ProgressDisplay, Run};
+use loadgen::identities::{self, FleetIdentities};
+use loadgen::{
+    Arrivals, Finished, FleetBehaviour, LinkSpec, LiveFigures, LoadedServer, Patience, Phase, Plan, ProgressDisplay,
+    Run, Segment,
+};
 use pki::{ServerName, UnixTime};
 use server::config::Sources;
 use server::shell;
@@ -184,21 +186,22 @@ fn enrol(
     arguments: &Arguments,
     lossy: usize,
     folder: &Folder,
-    devices: &[FleetIdentity],
+    devices: &FleetIdentities,
     server: SocketAddr,
     interrupt: &Interrupt,
 ) -> CommandResult<Finished> {
-    let run = Run {
-        server,
-        server_name: ServerName::from(server.ip()),
-        uri: format!("coaps://{server}"),
-        label: None,
-        anchors: vec![Arc::new(folder.root.clone())],
-        devices,
-        functions: FleetFunctions::ENROL,
-        arrivals: Arrivals::Concurrency(CONCURRENCY.max(lossy)),
+    let lossy_ones = devices.len() - lossy..devices.len();
+    let plan = Plan::of(Phase {
         block: coap::BlockSize::B64,
-        suite: dtls::Suite::EcdheEcdsaAes128Ccm8,
+        behaviour: FleetBehaviour { vanish_per_mille: VANISH_PER_MILLE, ..FleetBehaviour::default() },
+        link: Some(LinkSpec { answers_twice: true, ..LinkSpec::losing(lossy_ones, LOSS_PER_MILLE) }),
+        ..Phase::enrolling(devices.len(), Arrivals::Concurrency(CONCURRENCY.max(lossy)))
+    });
+    let (name, uri) = (ServerName::from(server.ip()), format!("coaps://{server}"));
+    let run = Run {
+        server: LoadedServer::new(server, name, uri, vec![Arc::new(folder.root.clone())]),
+        devices,
+        plan: &plan,
         seed: arguments.seed,
         patience: Patience {
             timeout: TIMEOUT,
@@ -206,16 +209,15 @@ fn enrol(
             ack_timeout: ACK_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,
         },
-        vanish_per_mille: VANISH_PER_MILLE,
-        link: Some(LinkSpec {
-            devices: devices.len() - lossy..devices.len(),
-            loss_per_mille: LOSS_PER_MILLE,
-            answers_twice: true,
-        }),
+        threads: 1,
+        segment: Segment::WHOLE,
         keep: true,
+        registrar: None,
+        samples: None,
     };
     let mut progress = ProgressDisplay::new("enrolling", devices.len());
-    let finished = fleet::play(&run, &mut progress, &interrupt.flag());
+    let watch = |figures: &LiveFigures| progress.set(figures.over(), Instant::now());
+    let finished = loadgen::play(&run, watch, &interrupt.flag());
     progress.finish();
     finished.map_err(|fault| CommandFault::failed(fault.to_string()))
 }

@@ -61,7 +61,7 @@ Begin with:
       --trust pki/ca/root.pem --out device
 
 Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later, 5 no answer, 6 the server is not trusted, \
-7 a run of `muster load` is void, 8 the hook of `muster renew` failed, 130 interrupted";
+7 a run of `muster load` is void, 8 the hook of `muster renew` failed, 9 a criterion of `muster load --fail-if` is met, 130 interrupted";
 
 #[derive(Subcommand)]
 enum Verb {
@@ -102,7 +102,7 @@ impl Verb {
             Self::Cert(arguments) => arguments.prints_json(),
             Self::Ledger(arguments) => arguments.prints_json(),
             Self::Link(arguments) => arguments.json,
-            Self::Load(arguments) => arguments.json.as_ref().is_some_and(load::JsonTo::is_stdout),
+            Self::Load(arguments) => arguments.prints_json(),
             Self::Demo(_) | Self::Serve(_) => false,
         }
     }

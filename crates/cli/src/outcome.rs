@@ -26,6 +26,8 @@ pub(crate) enum Status {
     Void,
     /// The certificate was renewed, and the command that runs afterwards failed.
     HookFailed,
+    /// A measurement was valid, and its figures are not what was asked for.
+    CriterionMet,
     /// Ctrl-C or SIGTERM; what a shell reports for SIGINT.
     Interrupted,
 }
@@ -43,6 +45,7 @@ impl Status {
             Self::NotTrusted => 6,
             Self::Void => 7,
             Self::HookFailed => 8,
+            Self::CriterionMet => 9,
             Self::Interrupted => 130,
         }
     }
@@ -61,6 +64,7 @@ impl Status {
             Self::NotTrusted => "not trusted",
             Self::Void => "void",
             Self::HookFailed => "hook failed",
+            Self::CriterionMet => "criterion met",
             Self::Interrupted => "interrupted",
         }
     }

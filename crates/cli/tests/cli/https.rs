@@ -117,7 +117,7 @@ fn post(pki: &Pki, server: &Serving, path: &str, who: &[String], body: &str) -> 
     curl(pki, server, path, &arguments)
 }
 
-fn serve(pki: &Pki) -> Serving {
+pub(crate) fn serve(pki: &Pki) -> Serving {
     pki.serve_with(
         &["--listen", "127.0.0.1:0"],
         &[("MUSTER_HTTPS__LISTEN", "127.0.0.1:0"), ("MUSTER_ADMIN__SOCKET", "admin.sock")],
@@ -287,7 +287,7 @@ fn what_is_refused_says_why() {
 }
 
 /// A CA of Registrars, and what it certifies with OpenSSL.
-struct RegistrarCa {
+pub(crate) struct RegistrarCa {
     certificate: PathBuf,
     key: PathBuf,
 }
@@ -324,8 +324,13 @@ impl RegistrarCa {
 
 const REGISTRAR: &str = "clientAuth,1.3.6.1.5.5.7.3.28";
 
+/// The certificate and the key of the Registrar `site`.
+pub(crate) fn certified_registrar(pki: &Pki, ca: &RegistrarCa) -> [String; 4] {
+    ca.certify(pki, "site", "ra.example.net", REGISTRAR)
+}
+
 /// A PKI whose profile without a label lists the Registrar `site`, and whose profile `other` lists none.
-fn with_registrar() -> (Pki, RegistrarCa) {
+pub(crate) fn with_registrar() -> (Pki, RegistrarCa) {
     let pki = Pki::new();
     let ca = RegistrarCa::new(&pki, "ra");
     let file = pki.path("muster.toml");
@@ -345,7 +350,7 @@ fn with_registrar() -> (Pki, RegistrarCa) {
 fn a_registrar_vouches_for_the_device_that_its_request_names() {
     let (pki, ca) = with_registrar();
     let server = serve(&pki);
-    let registrar = ca.certify(&pki, "site", "ra.example.net", REGISTRAR);
+    let registrar = certified_registrar(&pki, &ca);
 
     // The link is to the session between device and Registrar: here it is ignored.
     let config = pki.beside("challenge.cnf");

@@ -18,6 +18,7 @@ mod inspect;
 mod json;
 mod ledger;
 mod link;
+mod load;
 mod pruning;
 mod renew;
 mod restore;

@@ -1,0 +1,284 @@
+//! `muster load capacity`: the highest rate at which a server keeps a promise.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use loadgen::identities::IdentityRange;
+use loadgen::{
+    Arrivals, CapacityReport, CapacityResult, CapacitySearch, CapacitySpec, Criterion, LoadReport, LoadedServer, Phase,
+    Plan, REPETITIONS_MAX, RegistrarIdentity, Run, SearchLimit, Segment, TrialRow, TrialVerdict,
+};
+
+use super::folder::Folder;
+use super::results::JsonTo;
+use super::target::Target;
+use crate::arguments::duration;
+use crate::files::{self, Access};
+use crate::interrupt::Interrupt;
+use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
+
+/// Search for the highest rate at which the server keeps a promise
+#[derive(clap::Args)]
+#[command(after_help = "\
+Each try is an open-loop run with devices of its own. The rate is doubled until the promise does not hold (or halved until it does); several bisections \
+between those two rates give an estimate each, and these the mean and its 95 % interval. A try in which the generator was measured is repeated once; if \
+it is again, the generator is the limit, and that is said. Ctrl-C ends the search and writes what is known.
+
+A server with a durable ledger remembers devices: take another --seed for each search. Overload lasts as long as its devices have patience: --timeout.
+
+The JSON: schema muster-load-capacity/1, server, slo, seed, capacity {per_second, interval {level, low, high}, estimates, limited_by, complete}, trials \
+[{asked_per_second, offered_per_second, done_per_second, failed_share, p50_us, p99_us, verdict, why}].
+
+Exit status: 0 a rate was found, 1 none, 7 the generator is the limit, 130 interrupted.
+
+Example:
+  muster load capacity --server coaps://127.0.0.1:5684 --pki pki --slo 'p99 < 2s, failed < 0.1%' \\
+      --timeout 20s --threads 2 --report capacity.html")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+
+    /// The promise: criteria as those of --fail-if, all of which have to hold
+    #[arg(long, value_name = "CRITERIA", value_parser = slo)]
+    slo: Slo,
+
+    /// The first rate, in devices per second
+    #[arg(long, value_name = "PER_SECOND", default_value = "20", value_parser = super::rate)]
+    from: f64,
+
+    /// The highest rate
+    #[arg(long, value_name = "PER_SECOND", default_value = "100000", value_parser = super::rate)]
+    to: f64,
+
+    /// How long devices arrive in each try
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    trial: Duration,
+
+    /// Bisections, of which the interval is made
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=10))]
+    repeat: usize,
+
+    /// Rates closer than this are not told apart
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = loadgen::per_mille)]
+    resolution: u16,
+
+    /// Write the result and all tries as JSON; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    json: Option<JsonTo>,
+
+    /// Write the curve as one HTML page
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// Criteria that all have to hold.
+#[derive(Debug, Clone)]
+struct Slo(Vec<Criterion>);
+
+fn slo(text: &str) -> Result<Slo, String> {
+    loadgen::criteria(text).map(Slo)
+}
+
+const _: () = assert!(REPETITIONS_MAX == 10, "the range of --repeat");
+
+impl Arguments {
+    /// Whether standard output carries one JSON object.
+    pub(crate) fn prints_json(&self) -> bool {
+        self.json.as_ref().is_some_and(JsonTo::is_stdout)
+    }
+}
+
+/// What all tries share.
+struct Stage<'a> {
+    arguments: &'a Arguments,
+    folder: Folder,
+    server: LoadedServer,
+    registrar: Option<RegistrarIdentity>,
+    interrupt: Interrupt,
+    /// Devices that earlier tries used.
+    used: usize,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
+    if arguments.resolution == 0 || arguments.trial.is_zero() {
+        return Err(CommandFault::usage("--resolution and --trial must be above zero"));
+    }
+    for file in [json_file(arguments), arguments.report.as_deref()].into_iter().flatten() {
+        files::require_writable(file)?;
+    }
+    let interrupt = Interrupt::install()?;
+    let folder = arguments.target.folder()?;
+    let server = arguments.target.resolve(&folder)?;
+    let registrar = arguments.target.registrar()?;
+    let mut stage = Stage { arguments, folder, server, registrar, interrupt, used: 0 };
+    let mut search = CapacitySearch::new(CapacitySpec {
+        from: arguments.from,
+        to: arguments.to.max(arguments.from),
+        resolution: f64::from(arguments.resolution) / 1_000.0,
+        repetitions: arguments.repeat,
+    });
+    let mut trials = Vec::new();
+    let ended = loop {
+        let Some(rate) = search.next_rate() else { break Ok(()) };
+        let said = search.describe();
+        match stage.try_rate(rate) {
+            Ok(Some(row)) => {
+                say!("{said}: {}", tell(&row));
+                search.record(row.verdict);
+                trials.push(row);
+            }
+            // A try that was cut off says nothing.
+            Ok(None) => break Err(CommandFault::interrupted()),
+            Err(fault) => break Err(fault),
+        }
+    };
+    let slo = arguments.slo.0.iter().map(ToString::to_string).collect();
+    let report = CapacityReport::new(stage.server.uri.clone(), slo, arguments.target.seed, search.result(), trials);
+    publish(arguments, &report, ended)
+}
+
+fn json_file(arguments: &Arguments) -> Option<&Path> {
+    match &arguments.json {
+        Some(JsonTo::File(path)) => Some(path),
+        _ => None,
+    }
+}
+
+impl Stage<'_> {
+    /// Plays one try; `None` if it was interrupted.
+    fn try_rate(&mut self, rate: f64) -> CommandResult<Option<TrialRow>> {
+        let target = &self.arguments.target;
+        let plan = Plan::of(Phase {
+            lasts: Some(self.arguments.trial),
+            devices: None,
+            functions: target.functions()?,
+            label: target.label(),
+            block: target.block.size(),
+            suite: target.suite.suite(),
+            ..Phase::enrolling(0, Arrivals::Rate(rate))
+        });
+        // Each try has devices of its own. All have the same gaps between arrivals, scaled: they differ by what the server does.
+        let seed = target.seed;
+        let count = plan.devices(seed).map_err(|fault| CommandFault::usage(fault.to_string()))?;
+        let range = IdentityRange::of_segment(self.used, count, Segment::WHOLE);
+        self.used += count;
+        let devices = match self.folder.fleet(range, seed, target.cache.as_ref(), &self.interrupt) {
+            Err(_) if self.interrupt.is_set() => return Ok(None),
+            devices => devices?,
+        };
+        let run = Run {
+            server: self.server.clone(),
+            devices: &devices,
+            plan: &plan,
+            seed,
+            patience: target.patience(),
+            threads: target.threads.get(),
+            segment: Segment::WHOLE,
+            keep: false,
+            registrar: self.registrar.clone(),
+            samples: None,
+        };
+        let finished = loadgen::play(&run, |_| (), &self.interrupt.flag())
+            .map_err(|fault| CommandFault::failed(fault.to_string()))?;
+        Ok((!finished.interrupted).then(|| self.judge(rate, &finished.report)))
+    }
+
+    fn judge(&self, rate: f64, report: &LoadReport) -> TrialRow {
+        let broken = self.arguments.slo.0.iter().filter(|criterion| !criterion.is_kept(report));
+        let broken: Vec<_> =
+            broken.map(|criterion| format!("{criterion} (measured: {})", criterion.judge(report).value)).collect();
+        let (verdict, why) = match (report.is_spoiled(), broken.is_empty()) {
+            (true, _) => (TrialVerdict::Void, report.generator.spoiled_by.clone()),
+            (false, true) => (TrialVerdict::Held, Vec::new()),
+            (false, false) => (TrialVerdict::Missed, broken),
+        };
+        let total = report.stages.iter().find(|row| row.stage == "total");
+        let ended = report.done + report.failed;
+        let share = |count: u64, whole: f64| if whole > 0.0 { as_float(count) / whole } else { 0.0 };
+        TrialRow {
+            asked_per_second: rate,
+            offered_per_second: report.schedule.map_or(0.0, |schedule| schedule.offered_per_second),
+            done_per_second: share(report.done, report.seconds),
+            failed_share: share(report.failed, as_float(ended)),
+            p50_us: total.map_or(0, |row| row.took.p50_us),
+            p99_us: total.map_or(0, |row| row.took.p99_us),
+            verdict,
+            why,
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a ratio for a table; counts stay far below 2^53")]
+fn as_float(count: u64) -> f64 {
+    count as f64
+}
+
+fn tell(row: &TrialRow) -> String {
+    let word = match row.verdict {
+        TrialVerdict::Held => "held",
+        TrialVerdict::Missed => "missed",
+        TrialVerdict::Void => "void",
+    };
+    let (rate, p99, failed) = (row.asked_per_second, as_float(row.p99_us) / 1e3, row.failed_share * 100.0);
+    let why = if row.why.is_empty() { String::new() } else { format!(" ({})", row.why.join("; ")) };
+    format!("{rate:.1}/s {word}, p99 {p99:.1} ms, failed {failed:.2} %{why}")
+}
+
+fn publish(arguments: &Arguments, report: &CapacityReport, ended: CommandResult) -> CommandResult {
+    let summary = summary(&report.capacity);
+    if arguments.prints_json() {
+        say!("{summary}");
+    } else {
+        out!("{summary}");
+    }
+    let unwritable = |fault: serde_json::Error| CommandFault::failed(format!("cannot write the report: {fault}"));
+    let object = serde_json::to_value(report).map_err(unwritable)?;
+    if let Some(path) = json_file(arguments) {
+        files::write(path, &serde_json::to_vec_pretty(&object).map_err(unwritable)?, Access::Public)?;
+    }
+    if let Some(path) = &arguments.report {
+        files::write(path, loadgen::render_capacity(report).as_bytes(), Access::Public)?;
+    }
+    let ended = ended.and_then(|()| verdict(&report.capacity));
+    if !arguments.prints_json() {
+        return ended;
+    }
+    match ended {
+        Ok(()) => {
+            print_json(object);
+            Ok(())
+        }
+        Err(fault) => Err(fault.fields(object)),
+    }
+}
+
+fn summary(capacity: &CapacityResult) -> String {
+    let Some(rate) = capacity.per_second else { return "no rate was found at which the promise holds".to_owned() };
+    let estimates: Vec<_> = capacity.estimates.iter().map(|rate| format!("{rate:.1}")).collect();
+    let interval = match capacity.interval {
+        Some(interval) => {
+            format!("{:.0} % interval {:.1}/s to {:.1}/s", interval.level * 100.0, interval.low, interval.high)
+        }
+        None => "no interval".to_owned(),
+    };
+    let cut = if capacity.complete { "" } else { "; the search was not finished" };
+    format!("capacity {rate:.1}/s, {interval}, estimates {}{cut}", estimates.join(", "))
+}
+
+fn verdict(capacity: &CapacityResult) -> CommandResult {
+    match (capacity.limited_by, capacity.per_second) {
+        (Some(SearchLimit::Generator), _) => {
+            Err(CommandFault::new(Status::Void, format!("{}: it is the limit", loadgen::MEASURED_THE_GENERATOR))
+                .remedy("the server does more than this: more --threads, or cores of its own"))
+        }
+        (_, None) => {
+            Err(CommandFault::failed("the promise holds at no rate").remedy("see the reasons above; a lower --from"))
+        }
+        (Some(SearchLimit::Highest), Some(rate)) => {
+            say!("the promise holds at {rate:.1}/s, the highest rate of the search: raise --to");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,56 @@
+//! `muster load --scenario`: files, built-in scenarios, and what one would do.
+
+use std::path::Path;
+
+use loadgen::{PRESETS, Plan, preset, read_scenario};
+
+use crate::files;
+use crate::outcome::{CommandFault, CommandResult, out};
+
+/// A scenario is written by people.
+const SCENARIO_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a file, or a built-in scenario. Phases without a profile use the label of the server's URI.
+pub(super) fn read(name: &str, label: Option<&String>) -> CommandResult<Plan> {
+    let text = match preset(name) {
+        Some(text) => text.to_owned(),
+        None if !name.contains(['/', '.']) && !Path::new(name).exists() => return Err(unknown(name)),
+        None => {
+            let bytes = files::read_up_to(Path::new(name), SCENARIO_BYTES_MAX)?;
+            String::from_utf8(bytes)
+                .map_err(|_| CommandFault::failed(format!("{name} is not a scenario: it is not text in UTF-8")))?
+        }
+    };
+    let mut plan = read_scenario(&text).map_err(|fault| {
+        CommandFault::failed(format!("{name}:{}: {}: {}", fault.line, fault.key, fault.problem)).remedy(fault.remedy)
+    })?;
+    for phase in &mut plan.phases {
+        phase.label = phase.label.take().or_else(|| label.cloned());
+    }
+    Ok(plan)
+}
+
+/// Prints a built-in scenario.
+pub(super) fn print(name: &str) -> CommandResult {
+    let text = preset(name).ok_or_else(|| unknown(name))?;
+    out!("{}", text.trim_end());
+    Ok(())
+}
+
+/// Prints what a plan does.
+pub(super) fn explain(plan: &Plan, seed: u64) -> CommandResult {
+    let arrivals = plan.arrivals(seed).map_err(|fault| CommandFault::usage(fault.to_string()))?;
+    for (phase, count) in &arrivals {
+        out!("{phase}: {count} arrivals");
+    }
+    let devices = plan.devices(seed).map_err(|fault| CommandFault::usage(fault.to_string()))?;
+    let all: usize = arrivals.iter().map(|(_, count)| count).sum();
+    out!("{all} arrivals of {devices} devices with seed {seed}");
+    Ok(())
+}
+
+fn unknown(name: &str) -> CommandFault {
+    let names: Vec<_> = PRESETS.iter().map(|(name, _)| *name).collect();
+    CommandFault::usage(format!("there is no scenario `{name}`"))
+        .remedy(format!("built in are {}; a file of your own has a dot or a slash in its name", names.join(", ")))
+}

@@ -1,0 +1,270 @@
+//! `muster load`: functions, scenarios, segments, criteria, the search for the capacity, a Registrar.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::common::{Pki, Serving, expect_status, muster, run, stderr, stdout};
+use crate::https::{certified_registrar, serve, with_registrar};
+
+/// Runs `muster load` towards a server of this PKI.
+fn load(pki: &Pki, server: &Serving, arguments: &[&str]) -> Output {
+    let mut command = muster();
+    command.args(["load", "--server", server.uri(), "--pki"]).arg(pki.dir());
+    command.args(arguments).output().unwrap()
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|fault| panic!("{fault}: {}", stderr(output)))
+}
+
+fn count(report: &Value, stage: &str) -> u64 {
+    let stages = report["stages"].as_array().unwrap();
+    stages.iter().find(|row| row["stage"] == stage).unwrap()["count"].as_u64().unwrap()
+}
+
+fn one_address(pki: &Pki) -> Serving {
+    pki.serve(&["--listen", "127.0.0.1:0"])
+}
+
+#[test]
+fn every_function_alone_and_a_mix_of_them() {
+    let pki = Pki::new();
+    let server = one_address(&pki);
+    let mut seed = 100;
+    for (function, stage, enrolled) in [
+        ("crts", "crts", 0),
+        ("att", "att", 0),
+        ("sen", "enrol", 6),
+        ("skg", "skg", 6),
+        ("skc", "skc", 6),
+        ("ren", "ren", 6),
+        ("sren", "renew", 6),
+    ] {
+        seed += 1;
+        let seed = seed.to_string();
+        let all = ["--devices", "6", "--function", function, "--seed", &seed, "--json", "-"];
+        let output = load(&pki, &server, &all);
+        expect_status(&output, 0);
+        let report = report(&output);
+        assert_eq!((count(&report, stage), &report["done"]), (6, &6.into()), "{function} {report}");
+        assert_eq!(report["enrolled"], enrolled, "{function}");
+    }
+    let mix = ["--devices", "40", "--function", "sen=50%,skg=25%,att=25%", "--seed", "7", "--json", "-"];
+    let output = load(&pki, &server, &mix);
+    expect_status(&output, 0);
+    let report = report(&output);
+    let counts = ["enrol", "skg", "att"].map(|stage| count(&report, stage));
+    assert!(counts.iter().sum::<u64>() == 40 && counts.iter().all(|count| *count > 2), "{counts:?}");
+}
+
+/// A profile that requires a link refuses those without, and takes those of `--link`.
+#[test]
+fn linked_requests_pass_where_they_are_required() {
+    let pki = Pki::new();
+    let file = pki.path("muster.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("server_keys = true\n"));
+    std::fs::write(&file, text.replace("server_keys = true\n", "server_keys = true\nlinking = \"required\"\n"))
+        .unwrap();
+    let server = one_address(&pki);
+    let output = load(&pki, &server, &["--devices", "4", "--link", "--function", "sen=50%,sren=50%"]);
+    expect_status(&output, 0);
+    let without = load(&pki, &server, &["--devices", "4", "--seed", "2"]);
+    expect_status(&without, 1);
+    assert!(stdout(&without).contains("link"), "{}", stdout(&without));
+}
+
+const SCENARIO: &str = "\
+name = \"small\"
+[[phase]]
+name = \"new\"
+devices = 30
+for = \"1s\"
+function = \"sen=80%,skg=20%\"
+block = 64
+reboot = \"50%\"
+retry_storm = { share = \"30%\", every = \"300ms\" }
+link = { loss = \"2%\", delay = \"5ms\", jitter = \"5ms\", mtu = 1200 }
+[[phase]]
+pause = \"4s\"
+[[phase]]
+name = \"back\"
+who = \"enrolled\"
+devices = 10
+for = \"1s\"
+function = \"sren\"
+";
+
+#[test]
+fn a_scenario_is_played_phase_by_phase_in_several_threads_with_every_file_that_there_is() {
+    let pki = Pki::new();
+    let server = one_address(&pki);
+    let path = |name: &str| pki.beside(name).display().to_string();
+    let (scenario, html, samples, cache) = (path("small.toml"), path("run.html"), path("samples.csv"), path("cache"));
+    std::fs::write(&scenario, SCENARIO).unwrap();
+    let arguments = [
+        "--scenario",
+        &scenario,
+        "--threads",
+        "2",
+        "--json",
+        "-",
+        "--report",
+        &html,
+        "--samples",
+        &samples,
+        "--cache",
+        &cache,
+    ];
+    let output = load(&pki, &server, &arguments);
+    expect_status(&output, 0);
+    let report = report(&output);
+    assert_eq!((&report["devices"], &report["enrolled"], &report["threads"]), (&30.into(), &30.into(), &2.into()));
+    assert_eq!(
+        (&report["done"], &report["renewed"], &report["starved"]),
+        (&40.into(), &10.into(), &0.into()),
+        "{report}"
+    );
+    assert_eq!(report["arrivals"], serde_json::json!({"mode": "scenario", "name": "small"}));
+    let phases: Vec<_> = report["phases"].as_array().unwrap().iter().map(|row| row["done"].as_u64().unwrap()).collect();
+    assert_eq!(phases, [30, 0, 10]);
+    assert!(report["reboots"].as_u64().unwrap() > 0, "{report}");
+    let page = std::fs::read_to_string(&html).unwrap();
+    assert!(page.contains("<svg") && page.contains("back"), "{page}");
+    let lines = std::fs::read_to_string(&samples).unwrap();
+    assert_eq!(lines.lines().filter(|line| line.contains(",total,done,")).count(), 40);
+    assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1);
+    // The next run takes the fleet from there.
+    let again = load(&pki, &server, &arguments);
+    assert!(stderr(&again).contains("identities from "), "{}", stderr(&again));
+}
+
+#[test]
+fn a_scenario_says_what_it_would_do_and_what_is_wrong_with_it() {
+    let printed = run(["load", "--print-scenario", "power-restore"]);
+    expect_status(&printed, 0);
+    let pki = Pki::new();
+    let file = pki.beside("own.toml");
+    std::fs::write(&file, stdout(&printed)).unwrap();
+    for scenario in [Path::new("power-restore"), &file] {
+        let checked = run([Path::new("load"), Path::new("--check"), Path::new("--scenario"), scenario]);
+        expect_status(&checked, 0);
+        let said = stdout(&checked);
+        assert!(
+            said.contains("first-minute: 1200.0/s to 600.0/s for 1m") && said.contains("devices with seed 1"),
+            "{said}"
+        );
+    }
+    std::fs::write(&file, "[[phase]]\nrate = 1\nfor = \"1m\"\nblok = 64\n").unwrap();
+    let refused = run([Path::new("load"), Path::new("--check"), Path::new("--scenario"), &file]);
+    expect_status(&refused, 1);
+    let said = stderr(&refused);
+    assert!(said.contains("own.toml:4: phase.blok") && said.contains("known are"), "{said}");
+    let unknown = run(["load", "--check", "--scenario", "blackout"]);
+    expect_status(&unknown, 2);
+    assert!(stderr(&unknown).contains("renewal-day"), "{}", stderr(&unknown));
+}
+
+/// Two machines play one fleet: nobody twice, and the merged report is that of both.
+#[test]
+fn segments_play_one_fleet_and_their_reports_merge() {
+    let pki = Pki::new();
+    let server = one_address(&pki);
+    let files: Vec<String> = (1..=2).map(|n| pki.beside(&format!("{n}.json")).display().to_string()).collect();
+    let mut devices = BTreeMap::new();
+    for (n, file) in (1..).zip(&files) {
+        let (segment, certificates) = (format!("{n}/2"), pki.beside(&format!("received-{n}")));
+        let output = load(
+            &pki,
+            &server,
+            &[
+                "--devices",
+                "21",
+                "--rate",
+                "50",
+                "--segment",
+                &segment,
+                "--json",
+                file,
+                "--certificates",
+                certificates.to_str().unwrap(),
+            ],
+        );
+        expect_status(&output, 0);
+        for entry in std::fs::read_dir(&certificates).unwrap() {
+            devices.insert(entry.unwrap().file_name(), n);
+        }
+    }
+    assert_eq!(devices.len(), 42, "a certificate and a key of 21 devices: {devices:?}");
+    let merged = muster().args(["load", "merge"]).args(&files).args(["--json", "-"]).output().unwrap();
+    expect_status(&merged, 0);
+    let report = report(&merged);
+    assert_eq!((&report["devices"], &report["enrolled"], count(&report, "total")), (&21.into(), &21.into(), 21));
+    let alone = muster().args(["load", "merge", &files[0]]).output().unwrap();
+    expect_status(&alone, 1);
+    assert!(stderr(&alone).contains("segment 2 is missing"), "{}", stderr(&alone));
+}
+
+#[test]
+fn criteria_make_a_run_a_test() {
+    let pki = Pki::new();
+    let server = one_address(&pki);
+    let kept = load(&pki, &server, &["--devices", "5", "--fail-if", "p99 > 100s", "--fail-if", "failed > 0"]);
+    expect_status(&kept, 0);
+    let met = load(&pki, &server, &["--devices", "5", "--seed", "2", "--fail-if", "p99 > 1us", "--json", "-"]);
+    expect_status(&met, 9);
+    let report = report(&met);
+    assert_eq!((&report["exit"], &report["criteria"][0]["met"]), (&9.into(), &true.into()), "{report}");
+    assert!(stderr(&met).contains("FAILED BY p99 > 1us"), "{}", stderr(&met));
+    let unread = load(&pki, &server, &["--fail-if", "p98 > 1s"]);
+    expect_status(&unread, 2);
+    assert!(stderr(&unread).contains("p50, p90, p99"), "{}", stderr(&unread));
+}
+
+#[test]
+fn a_search_ends_with_a_rate_and_its_curve() {
+    let pki = Pki::new();
+    let server = one_address(&pki);
+    let html = pki.beside("capacity.html");
+    let mut command = muster();
+    command.args(["load", "capacity", "--server", server.uri(), "--pki"]).arg(pki.dir());
+    command.args(["--slo", "failed < 1", "--from", "10", "--to", "20", "--trial", "500ms", "--json", "-", "--report"]);
+    let output = command.arg(&html).output().unwrap();
+    expect_status(&output, 0);
+    let report = report(&output);
+    assert_eq!(
+        (&report["capacity"]["per_second"], &report["capacity"]["limited_by"]),
+        (&20.0.into(), &"highest".into())
+    );
+    assert_eq!(report["trials"].as_array().unwrap().len(), 2, "{report}");
+    assert!(std::fs::read_to_string(&html).unwrap().contains("Latency by rate"));
+    // A promise that no server keeps.
+    let mut command = muster();
+    command.args(["load", "capacity", "--server", server.uri(), "--pki"]).arg(pki.dir());
+    command.args(["--slo", "p50 < 1us", "--from", "10", "--trial", "100ms", "--seed", "2"]);
+    let never = command.output().unwrap();
+    expect_status(&never, 1);
+    assert!(stderr(&never).contains("missed") && stderr(&never).contains("p50 < 1us (measured"), "{}", stderr(&never));
+}
+
+#[test]
+fn a_registrar_vouches_for_a_fleet_over_https() {
+    let (pki, ca) = with_registrar();
+    let server = serve(&pki);
+    let identity = certified_registrar(&pki, &ca);
+    let url = format!("{}/.well-known/est", server.https.as_deref().unwrap());
+    let mut command = muster();
+    command.args(["load", "--https", &url, "--pki"]).arg(pki.dir()).args(&identity);
+    command.args(["--devices", "12", "--concurrency", "3", "--function", "sen=50%,skg=30%,crts=20%", "--json", "-"]);
+    let output = command.args(["--renewals", "50%"]).output().unwrap();
+    expect_status(&output, 0);
+    let report = report(&output);
+    assert_eq!((&report["done"], &report["failed"]), (&12.into(), &0.into()), "{report}");
+    assert!(count(&report, "enrol") > 0 && count(&report, "skg") > 0 && count(&report, "renew") > 0, "{report}");
+    let mut nobody = muster();
+    nobody.args(["load", "--https", &url, "--pki"]).arg(pki.dir());
+    expect_status(&nobody.output().unwrap(), 2);
+}
