@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use authority::Function;
+use authority::{Function, MadeKey};
 use net::Clock;
 use pki::{Certificate, UnixTime};
 use registrar::relay::{
@@ -144,7 +144,7 @@ impl<'r> Vouching<'r> {
             self.now = Clock.now().mono;
             let mut next = first.ok().flatten();
             while let Some((slot, reply)) = next {
-                self.take(slot, reply, upstream, &sender);
+                self.take(slot, &reply, upstream, &sender);
                 next = replies.try_recv().ok();
             }
         }
@@ -278,7 +278,7 @@ impl<'r> Vouching<'r> {
     fn take(
         &mut self,
         slot: usize,
-        reply: UpstreamReply,
+        reply: &UpstreamReply,
         upstream: &HttpUpstream,
         sender: &mpsc::UnboundedSender<SlotReply>,
     ) {
@@ -321,9 +321,13 @@ impl<'r> Vouching<'r> {
         let held = match device.stage {
             MeasuredStage::CaCertificates => read_ca_certificates(answer).map(|_| None),
             MeasuredStage::CsrAttributes => read_csr_attributes(answer).map(|_| None),
-            _ if by_server => read_key_and_certificate(answer).map(|(key, certificate)| {
-                Some(HeldCertificate { der: certificate.der().into(), key: Some(Arc::new(key)) })
-            }),
+            _ if by_server => match read_key_and_certificate(answer) {
+                Ok((MadeKey::Plain(key), certificate)) => {
+                    Ok(Some(HeldCertificate { der: certificate.der().into(), key: Some(Arc::new(key)) }))
+                }
+                Ok((MadeKey::Enveloped(_), _)) => return Step::Failed("the key is encrypted and nobody asked".into()),
+                Err(flaw) => Err(flaw),
+            },
             _ => read_certificate(answer)
                 .map(|certificate| Some(HeldCertificate { der: certificate.der().into(), key: None })),
         };

@@ -164,7 +164,7 @@ fn check(
         expect_reachable(&line, request.now).map_err(wrong)?;
         match &line {
             ExportedLine::Row(line) => {
-                check_row(known, &seen, (&line.event, request), &mut report).map_err(database)?.map_err(wrong)?
+                check_row(known, &seen, (&line.event, request), &mut report).map_err(database)?.map_err(wrong)?;
             }
             ExportedLine::Relay(event) => {
                 check_relayed(&seen_relayed, event, &mut report).map_err(database)?.map_err(wrong)?;
