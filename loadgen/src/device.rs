@@ -13,6 +13,8 @@
 //! A device that asks for `/crts` or `/att` alone is done after that; one of an earlier phase begins with the second handshake. `est::Client` has the
 //! protocol and its persistence; this module decides what to request and what to measure. Driven by `fleet`.
 
+mod conduct;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +34,7 @@ use crate::run::{LoadedServer, Patience};
 use crate::samples::{Sample, SampleBuffer};
 use crate::seed::{DeviceRandom, Purpose, Stream};
 use crate::stats::{MeasuredStage, Stats};
+use conduct::{Farewell, REBOOT_TIME, number, reboot_drawn};
 
 /// The shared part of all devices of a run.
 pub(crate) struct RunScript {
@@ -58,42 +61,6 @@ pub(crate) struct Measuring<'m> {
     pub(crate) samples: &'m mut SampleBuffer,
     /// The beginning of the run.
     pub(crate) began: Instant,
-}
-
-/// How a device that is done leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Farewell {
-    /// With close_notify.
-    Closes,
-    /// Without close_notify: pending datagrams are sent.
-    FallsSilent,
-    /// Without close_notify, as at a power cut: pending datagrams are lost.
-    CutOff,
-}
-
-impl Farewell {
-    /// Draws the farewell of device `index` in the run of `seed` if `vanish_per_mille` of 1,000 devices vanish.
-    fn drawn(seed: u64, index: usize, vanish_per_mille: u16) -> Self {
-        let mut stream = Stream::new(seed, Purpose::Farewell(number(index)));
-        if stream.next_u64() % 1_000 >= u64::from(vanish_per_mille) {
-            return Self::Closes;
-        }
-        if stream.next_u64().is_multiple_of(2) { Self::FallsSilent } else { Self::CutOff }
-    }
-}
-
-/// A device that reboots does so after one of its first datagrams: in the handshake, between two requests or in the middle of one.
-const REBOOT_WITHIN_DATAGRAMS: u64 = 16;
-
-/// After how many received datagrams a device reboots, if it does.
-fn reboot_drawn(seed: u64, index: usize, per_mille: u16) -> Option<u64> {
-    let mut stream = Stream::new(seed, Purpose::Reboot(number(index)));
-    let reboots = stream.next_u64() % 1_000 < u64::from(per_mille);
-    reboots.then(|| stream.next_u64() % REBOOT_WITHIN_DATAGRAMS)
-}
-
-fn number(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 /// How a device's script ends.
@@ -151,6 +118,8 @@ pub(crate) struct FleetDevice {
     farewell: Farewell,
     /// Received datagrams until it loses its state.
     reboots_after: Option<u64>,
+    /// While it boots it neither hears nor says anything.
+    boots_until: Option<Instant>,
     /// When it loses its patience, and how long it has any.
     storms: Option<(Instant, Duration)>,
     /// Sessions that it opened because a linked request could not be repeated.
@@ -286,6 +255,7 @@ impl FleetDevice {
             held,
             farewell: Farewell::drawn(seed, index, rules.behaviour.vanish_per_mille),
             reboots_after: reboot_drawn(seed, index, rules.behaviour.reboot_per_mille),
+            boots_until: None,
             storms: storm.map(|storm| (now.mono + storm.every, storm.every)),
             sessions: 1,
             off: false,
@@ -294,11 +264,14 @@ impl FleetDevice {
 
     /// A datagram from the server.
     pub(crate) fn receive(&mut self, now: Now, bytes: &mut [u8], into: &mut Measuring<'_>) -> Option<DeviceEnd> {
+        if self.boots_until.is_some() {
+            return None;
+        }
         match self.reboots_after.as_mut() {
             Some(0) => {
                 self.reboots_after = None;
                 into.stats.counts.reboots += 1;
-                self.begin_again(now);
+                self.boots_until = Some(now.mono + REBOOT_TIME);
                 return None;
             }
             Some(left) => *left -= 1,
@@ -312,6 +285,13 @@ impl FleetDevice {
     pub(crate) fn timeout(&mut self, now: Now, into: &mut Measuring<'_>) -> Option<DeviceEnd> {
         if now.mono >= self.deadline {
             return Some(self.give_up(now, OUT_OF_TIME, into));
+        }
+        if let Some(at) = self.boots_until {
+            if now.mono >= at {
+                self.boots_until = None;
+                self.begin_again(now);
+            }
+            return None;
         }
         if let Some((at, every)) = &mut self.storms
             && now.mono >= *at
@@ -327,7 +307,7 @@ impl FleetDevice {
 
     /// The next datagram to send.
     pub(crate) fn poll_transmit(&mut self) -> Option<&[u8]> {
-        if self.off {
+        if self.off || self.boots_until.is_some() {
             return None;
         }
         if let Some(word) = self.last_words.pop_front() {
@@ -339,6 +319,9 @@ impl FleetDevice {
 
     /// The time of the next call of [`FleetDevice::timeout`].
     pub(crate) fn poll_timeout(&self) -> Instant {
+        if let Some(at) = self.boots_until {
+            return at.min(self.deadline);
+        }
         let own = self.storms.map_or(self.deadline, |(at, _)| at.min(self.deadline));
         self.client.poll_timeout().map_or(own, |at| at.min(own))
     }
@@ -388,8 +371,8 @@ impl FleetDevice {
                     None
                 }
                 ClientEvent::Again { after, .. } => self.again(now, &reason(&after), into),
-                ClientEvent::Failed(failure) => Some(self.give_up(now, &reason(&failure), into)),
-                ClientEvent::Closed(why) => Some(self.give_up(now, &reason(&Failure::Closed(why)), into)),
+                ClientEvent::Failed(failure) => self.fail(now, &reason(&failure), into),
+                ClientEvent::Closed(why) => self.fail(now, &reason(&Failure::Closed(why)), into),
             };
             if end.is_some() {
                 return end;
@@ -411,6 +394,16 @@ impl FleetDevice {
             self.sessions += 1;
             self.begin_again(now);
         }
+        None
+    }
+
+    /// The client gave up. A device without patience begins again soon; flights of its earlier handshakes are a common reason.
+    fn fail(&mut self, now: Now, reason: &str, into: &mut Measuring<'_>) -> Option<DeviceEnd> {
+        if self.storms.is_none() {
+            return Some(self.give_up(now, reason, into));
+        }
+        into.stats.record_failure(self.stage, reason);
+        into.stats.counts.repeated_attempts += 1;
         None
     }
 

@@ -2,6 +2,7 @@
 
 use pki::{ServerName, UnixTime};
 
+use super::conduct::REBOOT_WITHIN_DATAGRAMS;
 use super::*;
 use crate::identities::FleetIdentities;
 use crate::identities::tests::{authority, fleet, manufacturer};
@@ -134,6 +135,10 @@ fn a_reboot_begins_again_with_the_same_identity() {
         }
     });
     assert_eq!(stats.counts.reboots, 1, "once");
+    assert!(device.poll_transmit().is_none(), "it boots");
+    let booted = Now { mono: device.poll_timeout(), ..now };
+    assert_eq!(booted.mono, now.mono + REBOOT_TIME);
+    measured(|into| assert!(device.timeout(booted, into).is_none()));
     let again = device.poll_transmit().expect("another ClientHello").to_vec();
     assert_ne!(first, again);
 }

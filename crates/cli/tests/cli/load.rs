@@ -66,9 +66,8 @@ fn linked_requests_pass_where_they_are_required() {
     let pki = Pki::new();
     let file = pki.path("muster.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    assert!(text.contains("server_keys = true\n"));
-    std::fs::write(&file, text.replace("server_keys = true\n", "server_keys = true\nlinking = \"required\"\n"))
-        .unwrap();
+    assert!(text.contains("require_linking = false"));
+    std::fs::write(&file, text.replace("require_linking = false", "require_linking = true")).unwrap();
     let server = one_address(&pki);
     let output = load(&pki, &server, &["--devices", "4", "--link", "--function", "sen=50%,sren=50%"]);
     expect_status(&output, 0);
@@ -86,10 +85,10 @@ for = \"1s\"
 function = \"sen=80%,skg=20%\"
 block = 64
 reboot = \"50%\"
-retry_storm = { share = \"30%\", every = \"300ms\" }
-link = { loss = \"2%\", delay = \"5ms\", jitter = \"5ms\", mtu = 1200 }
+retry_storm = { share = \"30%\", every = \"3s\" }
+link = { delay = \"2ms\", mtu = 1200, bitrate = 1000000, duty_cycle = \"50%\" }
 [[phase]]
-pause = \"4s\"
+pause = \"8s\"
 [[phase]]
 name = \"back\"
 who = \"enrolled\"
