@@ -80,7 +80,7 @@ enum Verb {
     Inspect(inspect::Arguments),
     Cert(cert::Arguments),
     Ledger(ledger::Arguments),
-    Load(load::Arguments),
+    Load(Box<load::Arguments>),
     Link(link::Arguments),
 }
 

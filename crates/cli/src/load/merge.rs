@@ -1,6 +1,6 @@
 //! `muster load merge`: one report of the reports of several machines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use loadgen::LoadReport;
 
@@ -31,14 +31,14 @@ const REPORT_BYTES_MAX: u64 = 256 << 20;
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     arguments.outputs.require_writable()?;
-    let reports: Vec<LoadReport> = arguments.files.iter().map(read).collect::<CommandResult<_>>()?;
+    let reports: Vec<LoadReport> = arguments.files.iter().map(|file| read(file)).collect::<CommandResult<_>>()?;
     let mut sum = loadgen::merge(&reports)
         .map_err(|fault| CommandFault::failed(format!("these reports cannot be merged: {fault}")))?;
     arguments.outputs.judge(&mut sum);
     arguments.outputs.publish(&sum, || Ok(()), || verdict(&sum, false))
 }
 
-fn read(path: &PathBuf) -> CommandResult<LoadReport> {
+fn read(path: &Path) -> CommandResult<LoadReport> {
     let bytes = files::read_up_to(path, REPORT_BYTES_MAX)?;
     serde_json::from_slice(&bytes).map_err(|fault| {
         CommandFault::failed(format!("{} is not a report of `muster load`: {fault}", path.display()))
