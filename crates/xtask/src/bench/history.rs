@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::baselines::Baselines;
 use super::facts::{CountingFacts, TimingFacts};
-use super::figures::{self, Compared, FigureKind, Figures};
+use super::figures::{self, Compared, Figure, FigureKind, Figures};
 use super::profiles::{BenchTree, git};
 use crate::tree;
 
@@ -174,17 +174,19 @@ pub(super) fn compare(then: &str, now: &str) -> Result<()> {
     }
 }
 
+/// How far a figure may differ without a change of ours.
+pub(super) fn noise(kind: FigureKind, figure: Figure) -> f64 {
+    if kind.is_instructions() { figure.noise.max(figure.value * COUNT_NOISE) } else { figure.noise }
+}
+
 fn judge(it: &Compared, differing: &[&str]) -> Verdict {
     let then = it.then.unwrap_or_default();
     if !differing.is_empty() {
         return Verdict::Incomparable;
     }
-    let noise = match it.kind() {
-        kind if kind.is_instructions() => (then.value * COUNT_NOISE).max(then.noise).max(it.now.noise),
-        // Half of each interval: where they touch, the difference is not decided.
-        FigureKind::Measured => then.noise + it.now.noise,
-        _ => 0.0,
-    };
+    let (before, after) = (noise(it.kind(), then), noise(it.kind(), it.now));
+    // Half of each interval: where they touch, the difference is not decided.
+    let noise = if it.kind() == FigureKind::Measured { before + after } else { before.max(after) };
     match it.now.value - then.value {
         more if more > noise => Verdict::Worse,
         more if -more > noise => Verdict::Better,
@@ -206,7 +208,6 @@ fn find<'c>(commits: &'c [RecordedCommit], named: &str) -> Result<&'c RecordedCo
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::bench::figures::Figure;
 
     pub(in super::super) fn recorded(commit: &str, at: &str, figures: &[(&str, f64, f64)]) -> RecordedCommit {
         let figures =

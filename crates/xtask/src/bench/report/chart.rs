@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::bench::figures::Figure;
-use crate::bench::history::RecordedCommit;
+use crate::bench::figures::{Figure, FigureKind};
+use crate::bench::history::{RecordedCommit, noise};
 
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 170.0;
@@ -30,7 +30,11 @@ impl<'c> Chart<'c> {
         commits: &'c [RecordedCommit],
         released: Option<&Figure>,
     ) -> Self {
-        let points = commits.iter().filter_map(|commit| Some((commit, *commit.figures.get(name)?))).collect();
+        let point = |commit: &'c RecordedCommit| {
+            let figure = *commit.figures.get(name)?;
+            Some((commit, Figure { noise: noise(FigureKind::of(name), figure), ..figure }))
+        };
+        let points = commits.iter().filter_map(point).collect();
         Self { name, caption, points, released: released.map(|figure| figure.value) }
     }
 
