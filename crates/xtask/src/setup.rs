@@ -34,6 +34,9 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("libc6-dbg", "symbols of the C library, without which valgrind does not start"),
     ("python3-venv", "the environment of what comes from PyPI"),
 ];
+/// Not installed: too large for what it adds. A test that wants it is silent without it.
+const OPTIONAL_PROGRAMS: &[(&str, &str)] =
+    &[("chromium", "looks at the page of `bench report` in a test; 124 MB to fetch, 414 MB installed")];
 /// Packages from PyPI, in one environment: name, version, purpose.
 const PYTHON_PACKAGES: &[(&str, &str, &str)] = &[
     ("python-mbedtls", "2.10.1", "enrols on Mbed TLS 2.28, which its wheel carries; the last release"),
@@ -73,6 +76,9 @@ pub(crate) fn run() -> Result<()> {
         let started = Instant::now();
         (need.install)().with_context(|| format!("cannot install {}", need.name))?;
         println!("   installed {} in {:.0} s", need.name, started.elapsed().as_secs_f64());
+    }
+    for (program, why) in OPTIONAL_PROGRAMS.iter().filter(|(program, _)| tree::find_program(program).is_none()) {
+        println!("   not installed, and not required: {program}: {why}");
     }
     println!("   setup done in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
@@ -204,6 +210,7 @@ mod tests {
     #[test]
     fn every_package_says_what_it_is_for() {
         assert!(DEBIAN_PACKAGES.iter().all(|(name, why)| !name.is_empty() && !why.is_empty()));
+        assert!(OPTIONAL_PROGRAMS.iter().all(|(name, why)| !name.is_empty() && !why.is_empty()));
         assert!(PYTHON_PACKAGES.iter().all(|(name, _, why)| !name.is_empty() && !why.is_empty()));
     }
 }

@@ -1,6 +1,6 @@
 //! `muster cert revoke-relayed`: a Registrar accepts a certificate that it relayed no more.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pki::issue::RevocationReason;
 use serde_json::json;
@@ -81,7 +81,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
 }
 
 /// The SHA-256 of the certificates that an argument means.
-fn named(operator: &Operator, argument: &PathBuf) -> CommandResult<Vec<String>> {
+fn named(operator: &Operator, argument: &Path) -> CommandResult<Vec<String>> {
     let text = argument.to_str().unwrap_or_default();
     if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(vec![text.to_ascii_lowercase()]);
