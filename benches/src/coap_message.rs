@@ -2,7 +2,7 @@
 
 use coap::{Block, BlockSize, ContentFormat, Encoder, Kind, Message, MessageId, Method, Number, Token};
 
-use crate::drag::{Drag, Step};
+use crate::drag::{Drag, DraggedStep};
 
 /// Messages that are parsed or built at a time: one alone has few instructions.
 const MESSAGES: u16 = 32;
@@ -24,7 +24,7 @@ impl CoapMessages {
     pub fn new(block: usize) -> Self {
         let block_size = BlockSize::from_bytes(block).expect("a size that RFC 7959 has");
         let buffers = (0..MESSAGES).map(|_| Vec::with_capacity(block + 64)).collect();
-        Self { block: block_size, payload: vec![0x30; block], buffers, drag: Drag::of(Step::CoapParse) }
+        Self { block: block_size, payload: vec![0x30; block], buffers, drag: Drag::of(DraggedStep::CoapParse) }
     }
 
     /// The same, built.

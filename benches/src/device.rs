@@ -8,8 +8,8 @@ use pki::Certificate;
 use rustls_pki_types::ServerName;
 use sim::{DerivedRandom, TestCa, TestIdentity};
 
-use crate::drag::{Drag, Step};
-use crate::recording::Case;
+use crate::case::Case;
+use crate::drag::{Drag, DraggedStep};
 
 /// What makes the same device again and again: it draws the same randomness each time.
 #[derive(Clone)]
@@ -95,7 +95,7 @@ pub struct ClientReplay {
 
 impl ClientReplay {
     pub(crate) fn new(device: RecordedDevice, answers: Vec<Vec<u8>>) -> Self {
-        Self { device, answers, drag: Drag::of(Step::ClientHandshake), datagrams_sent: 0, bytes_sent: 0 }
+        Self { device, answers, drag: Drag::of(DraggedStep::ClientHandshake), datagrams_sent: 0, bytes_sent: 0 }
     }
 
     /// Replays the server. Returns `self`, so that the measurement does not include dropping it.

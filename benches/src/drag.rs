@@ -9,7 +9,7 @@ const VARIABLE: &str = "MUSTER_BENCH_DRAG";
 
 /// The steps that can be slowed down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum DraggedStep {
     /// The server's side of a handshake.
     ServerHandshake,
     /// The client's side of a handshake.
@@ -20,7 +20,7 @@ pub enum Step {
     CoapParse,
 }
 
-impl Step {
+impl DraggedStep {
     const fn name(self) -> &'static str {
         match self {
             Self::ServerHandshake => "server_handshake",
@@ -41,7 +41,7 @@ impl Drag {
     /// What the environment asks for this step. It is read while a measurement is prepared.
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "a measurement of its own: no engine runs here")]
-    pub fn of(step: Step) -> Self {
+    pub fn of(step: DraggedStep) -> Self {
         Self { turns: std::env::var(VARIABLE).map_or(0, |asked| turns(&asked, step)) }
     }
 
@@ -54,7 +54,7 @@ impl Drag {
     }
 }
 
-fn turns(asked: &str, step: Step) -> u32 {
+fn turns(asked: &str, step: DraggedStep) -> u32 {
     let mut pairs = asked.split(',').filter_map(|pair| pair.split_once('='));
     pairs.find(|(name, _)| *name == step.name()).and_then(|(_, turns)| turns.parse().ok()).unwrap_or(0)
 }
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn only_the_named_step_is_slowed_down() {
         let asked = "server_handshake=400,issuance=300";
-        assert_eq!((turns(asked, Step::Issuance), turns(asked, Step::ClientHandshake)), (300, 0));
-        assert_eq!(turns("", Step::Issuance), 0);
+        assert_eq!((turns(asked, DraggedStep::Issuance), turns(asked, DraggedStep::ClientHandshake)), (300, 0));
+        assert_eq!(turns("", DraggedStep::Issuance), 0);
     }
 }

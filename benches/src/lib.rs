@@ -7,6 +7,7 @@
 //! The floor of an enrolment is measured by a separate program, `src/bin/floor.rs`.
 
 mod block_upload;
+mod case;
 mod coap_message;
 mod device;
 mod drag;
@@ -19,13 +20,14 @@ mod recording;
 mod shard;
 
 pub use block_upload::BlockUpload;
+pub use case::{Case, SUITES};
 pub use coap_message::CoapMessages;
 pub use device::ClientReplay;
-pub use drag::{Drag, Step};
+pub use drag::{Drag, DraggedStep};
 pub use issuance_steps::IssuanceSteps;
 pub use ledger_batch::LedgerBatch;
 pub use ledger_rows::{Fleet, IssuanceRows};
 pub use memory_batch::MemoryBatch;
 pub use record_session::RecordSession;
-pub use recording::{Case, Recording, SUITES};
+pub use recording::Recording;
 pub use shard::{Issuance, Replay};

@@ -2,35 +2,12 @@
 
 use std::collections::VecDeque;
 
-use dtls::Suite;
 use est::Now;
 use sim::VirtualClock;
 
+use crate::case::Case;
 use crate::device::{ClientReplay, DeviceSpec};
 use crate::shard::{Issuance, Replay, Shard};
-
-/// The suites that are measured, by name.
-pub const SUITES: [(&str, Suite); 2] =
-    [("ccm8", Suite::EcdheEcdsaAes128Ccm8), ("gcm", Suite::EcdheEcdsaAes128GcmSha256)];
-
-/// The parameters of an enrolment.
-#[derive(Clone, Copy, Debug)]
-pub struct Case {
-    /// The only suite that the device offers.
-    pub suite: Suite,
-    /// Block size in bytes, in both directions.
-    pub block: usize,
-}
-
-impl Case {
-    /// What the benchmarks, the counts and the floor measure, by the name that `cargo xtask bench` reads.
-    pub const ALL: [(&'static str, Self); 4] = [
-        ("ccm8_64", Self { suite: Suite::EcdheEcdsaAes128Ccm8, block: 64 }),
-        ("ccm8_512", Self { suite: Suite::EcdheEcdsaAes128Ccm8, block: 512 }),
-        ("gcm_64", Self { suite: Suite::EcdheEcdsaAes128GcmSha256, block: 64 }),
-        ("gcm_512", Self { suite: Suite::EcdheEcdsaAes128GcmSha256, block: 512 }),
-    ];
-}
 
 /// The recorded enrolment.
 pub struct Recording {
@@ -165,6 +142,8 @@ impl Recording {
 
 #[cfg(test)]
 mod tests {
+    use dtls::Suite;
+
     use super::*;
 
     const CASE: Case = Case { suite: Suite::EcdheEcdsaAes128Ccm8, block: 64 };

@@ -9,7 +9,7 @@ use est::{JobId, Now, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
 use sim::{DerivedRandom, TestCa};
 
-use crate::drag::{Drag, Step};
+use crate::drag::{Drag, DraggedStep};
 
 /// The seed of all randomness in a benchmark.
 const SEED: u64 = 9148;
@@ -44,7 +44,13 @@ impl Shard {
         let spec = ServerSpec::new(identity, cookie, vec![ca.profile(|_| ())]);
         let config = ServerConfig::new(spec).expect("the defaults are a configuration");
         let server = Server::new(0, Arc::new(config), random);
-        Self { server, authority: Arc::new(authority), finished: Arc::default(), now, drag: Drag::of(Step::Issuance) }
+        Self {
+            server,
+            authority: Arc::new(authority),
+            finished: Arc::default(),
+            now,
+            drag: Drag::of(DraggedStep::Issuance),
+        }
     }
 
     /// Takes a datagram of the device and does all work that follows; answers go to `answer`. Jobs go to the authority immediately.
@@ -103,7 +109,7 @@ pub struct Replay {
 
 impl Replay {
     pub(crate) fn new(shard: Shard, datagrams: Vec<Vec<u8>>) -> Self {
-        Self { shard, datagrams, drag: Drag::of(Step::ServerHandshake), datagrams_sent: 0, bytes_sent: 0 }
+        Self { shard, datagrams, drag: Drag::of(DraggedStep::ServerHandshake), datagrams_sent: 0, bytes_sent: 0 }
     }
 
     /// Replays the device. Returns `self`, so that the measurement does not include dropping it.

@@ -1,11 +1,9 @@
 //! The committed baselines: what `bless` moves with each commit that says why, and the line of the last release, which it cannot move.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::counts::{self, Counts};
+use super::counts::{self, Counts, Enrolments};
 use super::facts::CountingFacts;
 use super::figures::{self, Figures};
 use super::profiles::{BenchTree, git};
@@ -14,11 +12,6 @@ use crate::tree;
 const INSTRUCTIONS: &str = "benches/baselines/instructions.json";
 const ENROLMENTS: &str = "benches/baselines/enrolments.json";
 const RELEASE: &str = "benches/baselines/release.json";
-
-/// What `benches/benches/counts.rs` prints of one case.
-pub(super) type EnrolmentCounts = BTreeMap<String, u64>;
-/// The same by case (`ccm8_512`).
-pub(super) type Enrolments = BTreeMap<String, EnrolmentCounts>;
 
 /// The baselines of one tree.
 pub(super) struct Baselines {
@@ -158,6 +151,7 @@ fn write_json(file: &str, value: &impl Serialize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::counts::EnrolmentCounts;
 
     fn line(version: &str, datagrams: u64) -> Release {
         let text = |text: &str| text.to_owned();

@@ -32,6 +32,11 @@ pub(super) struct Noise {
 
 pub(super) type Counts = BTreeMap<String, Count>;
 
+/// What `benches/benches/counts.rs` prints of one case.
+pub(super) type EnrolmentCounts = BTreeMap<String, u64>;
+/// The same by case (`ccm8_512`).
+pub(super) type Enrolments = BTreeMap<String, EnrolmentCounts>;
+
 impl Count {
     /// The lowest of both, and the noise of all runs.
     fn and(self, now: Self) -> Self {

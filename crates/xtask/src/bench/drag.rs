@@ -54,7 +54,7 @@ pub(super) fn run() -> Result<()> {
 
 fn instructions(tree: &BenchTree) -> Result<Figures> {
     let counts = counts::of_profiles(&tree.profiles()?)?;
-    Ok(figures::counted(&counts, &super::baselines::Enrolments::new()))
+    Ok(figures::counted(&counts, &counts::Enrolments::new()))
 }
 
 fn contains(containing: &[&str], figure: &str) -> bool {

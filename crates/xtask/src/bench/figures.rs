@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::baselines::{EnrolmentCounts, Enrolments};
-use super::counts::Counts;
+use super::counts::{Counts, EnrolmentCounts, Enrolments};
 
 /// Against the parent a count of instructions may grow by this many per mille, or by its noise if that is more.
 const PARENT_PER_MILLE: f64 = 2.0;
