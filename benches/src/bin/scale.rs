@@ -2,10 +2,11 @@
 //! of sessions that are idle.
 //!
 //! ```text
-//! scale SESSIONS,SESSIONS,.. ENROLMENTS END     the numbers of idle sessions, the enrolments at each, and the end: expiry or drain
+//! scale SESSIONS ENROLMENTS END     the number of idle sessions, the enrolments beside them, and how all end: expiry or drain
 //! ```
 //!
-//! Clients, link and authority run in the same process. Memory is what the process has resident, before and after; the client of a session is dropped
+//! Clients, link and authority with its ledger in memory run in the same process: what is resident after an enrolment includes the row and the
+//! certificate. Memory is what the process has resident, before and after; the client of a session is dropped
 //! when its session is established. CPU is that of the calls into the server alone: the authority works outside of them, and does not know sessions.
 //!
 //! Prints one JSON object, which `cargo xtask bench scale` reads.
@@ -21,65 +22,37 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use sim::population::{End, Population};
 
-/// What a session of an enrolment keeps is kept for EXCHANGE_LIFETIME (RFC 7252 §4.8.2).
-const EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
+/// What an enrolment leaves is kept for EXCHANGE_LIFETIME, 247 s (RFC 7252 §4.8.2), and an idle session for 300 s: in between it is idle.
+const UNTIL_IDLE: Duration = Duration::from_secs(252);
 /// The sessions that are made before memory is first looked at: tables have their first size then.
 const FIRST: u32 = 256;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let mut next = || arguments.next().ok_or("usage: scale SESSIONS,SESSIONS,.. ENROLMENTS expiry|drain");
-    let (levels, enrolments, end) = (next()?, next()?.parse::<u32>()?, next()?);
-    let levels = levels.split(',').map(str::parse::<u32>).collect::<Result<Vec<_>, _>>()?;
+    let mut next = || arguments.next().ok_or("usage: scale SESSIONS ENROLMENTS expiry|drain");
+    let (sessions, enrolments, end) = (next()?.parse::<u32>()?, next()?.parse::<u32>()?, next()?);
     let end = if end == "drain" { End::Drain } else { End::Expiry };
-    let most = levels.iter().max().ok_or("no number of sessions")? + enrolments * u32::try_from(levels.len() + 1)?;
-    let mut population = Population::new(usize::try_from(most + FIRST)?);
+    let mut population = Population::new(usize::try_from(sessions + enrolments + FIRST)?);
     population.arrive(FIRST, &mut |call| call());
     let empty = resident_kib()?;
-    let mut measured = Vec::new();
-    for sessions in levels {
-        measured.push(at(&mut population, sessions, enrolments, empty)?);
-    }
-    let enrolled = after_enrolment(&mut population, enrolments)?;
-    let ended = ends(&mut population, end)?;
-    println!("{}", serde_json::json!({ "levels": measured, "after_enrolment": enrolled, "end": ended }));
-    Ok(())
-}
-
-/// Fills the server up to so many idle sessions, and lets devices enrol beside them.
-fn at(
-    population: &mut Population,
-    sessions: u32,
-    enrolments: u32,
-    empty: f64,
-) -> Result<serde_json::Value, Box<dyn Error>> {
-    let present = u32::try_from(population.sessions())?;
-    let mut cpu = 0.0;
-    population.arrive(sessions.saturating_sub(present), &mut |call| cpu += timed(call));
-    let handshake_us = cpu / f64::from(sessions.saturating_sub(present).max(1));
-    population.pass(EXCHANGE_LIFETIME * 2, &mut |call| call());
-    let idle_bytes = (resident_kib()? - empty) * 1024.0 / f64::from(sessions - FIRST.min(sessions - 1));
+    let mut handshakes = 0.0;
+    population.arrive(sessions, &mut |call| handshakes += timed(call));
+    population.pass(UNTIL_IDLE, &mut |call| call());
+    let idle = resident_kib()?;
     let mut cpu = 0.0;
     population.enrol(enrolments, &mut |call| cpu += timed(call));
-    population.pass(EXCHANGE_LIFETIME * 2, &mut |call| call());
-    Ok(serde_json::json!({
-        "sessions": sessions,
-        "idle_bytes_per_session": idle_bytes,
-        "handshake_cpu_us": handshake_us,
-        "enrolment_cpu_us": cpu / f64::from(enrolments),
-    }))
-}
-
-/// What a session has resident within EXCHANGE_LIFETIME of its enrolment, and after it.
-fn after_enrolment(population: &mut Population, enrolments: u32) -> Result<serde_json::Value, Box<dyn Error>> {
-    let before = resident_kib()?;
-    population.enrol(enrolments, &mut |call| call());
     let within = resident_kib()?;
-    population.pass(EXCHANGE_LIFETIME * 2, &mut |call| call());
-    let each = |kib: f64| (kib - before) * 1024.0 / f64::from(enrolments);
-    Ok(
-        serde_json::json!({ "enrolments": enrolments, "within_247_s_bytes": each(within), "later_bytes": each(resident_kib()?) }),
-    )
+    let each = |kib: f64, sessions: u32| kib * 1024.0 / f64::from(sessions.max(1));
+    let measured = serde_json::json!({
+        "sessions": sessions,
+        "idle_bytes_per_session": each(idle - empty, sessions),
+        "within_247_s_bytes": each(within - idle, enrolments),
+        "handshake_cpu_us": handshakes / f64::from(sessions.max(1)),
+        "enrolment_cpu_us": cpu / f64::from(enrolments.max(1)),
+        "end": ends(&mut population, end)?,
+    });
+    println!("{measured}");
+    Ok(())
 }
 
 /// Ends all sessions: the turns that it takes, and how memory grows meanwhile.
