@@ -101,7 +101,10 @@ fn e49_a_chain_that_openssl_makes_loads() {
         Some("root"),
         &limited.replace("CA:TRUE", "CA:TRUE,pathlen:0"),
     );
-    assert!(chains.loads("issue.san = [\"dns\"]").warnings().is_empty());
+    let loaded = chains.loads("issue.san = [\"dns\"]");
+    // The server's own certificate is of the root of `init`, which this configuration does not publish.
+    let others: Vec<_> = loaded.warnings().iter().filter(|it| !it.to_string().contains("server.trust")).collect();
+    assert!(others.is_empty(), "{others:?}");
 }
 
 #[test]

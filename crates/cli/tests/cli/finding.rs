@@ -178,7 +178,10 @@ fn a_device_takes_its_paths_from_the_answer_and_follows_it_to_another_port_under
     // One that only says where the other one is.
     let public = server.uri().to_owned();
     configure(&pki, "# [est]\n", &format!("[est]\npublic = \"{public}\"\n"));
-    let pointer = pki.serve_with(&["--listen", "127.0.0.1:0"], &[("MUSTER_LEDGER__URL", "sqlite:pointer.db")]);
+    let pointer = pki.serve_with(
+        &["--listen", "127.0.0.1:0"],
+        &[("MUSTER_LEDGER__URL", "sqlite:pointer.db"), ("MUSTER_LEDGER__JOURNAL", "pointer.journal")],
+    );
     let there = enrol(pointer.uri(), "there");
     expect_status(&there, 0);
     assert!(stderr(&there).contains(&format!("its functions are at {public}")), "{}", stderr(&there));

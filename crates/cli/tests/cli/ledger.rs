@@ -342,10 +342,11 @@ INSERT INTO relay_certificate VALUES (3, 0, 1800000002, 1800086400, 1800000000, 
     let marked: serde_json::Value = serde_json::from_str(&stdout(&marked)).unwrap();
     assert_eq!((&marked["revocations"][0]["outcome"], &marked["reason"]), (&"revoked".into(), &"keyCompromise".into()));
     let actor = &marked["revocations"][0]["revocation"]["actor"];
-    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let server = pki.serve_with(&["--listen", "127.0.0.1:0"], &[("MUSTER_ADMIN__SOCKET", "admin.sock")]);
     // The server may open its admin socket a moment after it listens.
     let mut tries = (0..50).map(|_| mark(&["3", "--yes"]));
-    let again = tries.find(|again| again.status.success()).unwrap();
+    let again =
+        tries.find(|again| again.status.success()).unwrap_or_else(|| panic!("{}", stderr(&mark(&["3", "--yes"]))));
     assert!(stdout(&again).contains("was marked before: keyCompromise at "), "{}", stdout(&again));
     assert_eq!(server.terminate().0, Some(0));
     let audit = sqlite(&pki.path("ledger.db"), "SELECT body FROM audit");

@@ -22,5 +22,6 @@ mod load;
 mod pruning;
 mod renew;
 mod restore;
+mod server_keys;
 mod strangers;
 mod usage;

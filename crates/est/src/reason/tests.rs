@@ -191,7 +191,7 @@ const UPSTREAM_REFUSALS: [UpstreamRefusal; 7] = [
     UpstreamRefusal::TimedOut,
 ];
 
-const UPSTREAM_ANSWER_FLAWS: [UpstreamAnswerFlaw; 9] = [
+const UPSTREAM_ANSWER_FLAWS: [UpstreamAnswerFlaw; 10] = [
     UpstreamAnswerFlaw::Status,
     UpstreamAnswerFlaw::MediaType,
     UpstreamAnswerFlaw::TooLong,
@@ -201,6 +201,7 @@ const UPSTREAM_ANSWER_FLAWS: [UpstreamAnswerFlaw; 9] = [
     UpstreamAnswerFlaw::OtherIssuer,
     UpstreamAnswerFlaw::Unusable,
     UpstreamAnswerFlaw::PrivateKey,
+    UpstreamAnswerFlaw::OfAnother,
 ];
 
 #[test]

@@ -398,6 +398,8 @@ fn c37_max_age_is_the_queue_over_the_rate_at_which_the_authority_answers() {
             world.now.mono += Duration::from_millis(500);
             world.release();
             world.held = later;
+            let first: &mut support::Device = &mut waiting[usize::try_from(number).unwrap() - 41];
+            world.run(first);
         }
         let holder = world.pki.device(number);
         let mut device = world.connect(u16::try_from(number).unwrap(), &holder, ClientConfig::default());
