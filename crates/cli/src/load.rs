@@ -15,10 +15,11 @@ use crate::files;
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, say};
 
-pub(crate) use folder::Folder;
-pub(crate) use results::write_certificates;
 use results::{Outputs, SamplesFile, verdict};
 use target::Target;
+
+pub(crate) use folder::Folder;
+pub(crate) use results::write_certificates;
 
 /// Generate load: a fleet of devices that enrol, each with its own identity and address
 #[derive(clap::Args)]
