@@ -14,7 +14,6 @@ use loadgen::{Arrivals, FleetBehaviour, LiveFigures, LiveView, Phase, Plan, Run,
 use crate::files;
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, say};
-
 use results::{Outputs, SamplesFile, verdict};
 use target::Target;
 

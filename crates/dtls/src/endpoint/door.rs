@@ -45,8 +45,8 @@ pub(super) struct Door {
     behind: Option<Instant>,
 }
 
-/// For how long a hello that had waited and was turned away has precedence: its client repeats it within this time, also with timers of 9 s (RFC 7925
-/// §11).
+/// For how long a hello that had waited and was turned away has precedence, until one that has waited is admitted: its client repeats it within this time,
+/// also with timers of 9 s (RFC 7925 §11).
 const WAITING: Duration = Duration::from_secs(10);
 
 /// For how long slots are held back after the server was behind. A server that is offered more than it can serve catches up and falls behind many times
@@ -85,13 +85,18 @@ impl Door {
         match self.admission {
             Admission::Open => Ok(()),
             Admission::Draining => Err(DropReason::Draining),
-            Admission::Behind if !has_waited && self.somebody_waits(now) => Err(DropReason::Behind),
-            Admission::Behind if self.credit >= PRICE => Ok(()),
-            Admission::Behind if has_waited && self.credit >= 0 && self.recent.had_little(now, &prefixes()) => Ok(()),
+            Admission::Behind if !has_waited && (self.credit < PRICE || self.somebody_waits(now)) => {
+                Err(DropReason::Behind)
+            }
+            Admission::Behind if !has_waited => Ok(()),
+            Admission::Behind
+                if self.credit >= PRICE || self.credit >= 0 && self.recent.had_little(now, &prefixes()) =>
+            {
+                self.turned_away = None;
+                Ok(())
+            }
             Admission::Behind => {
-                if has_waited {
-                    self.turned_away = Some(now);
-                }
+                self.turned_away = Some(now);
                 Err(DropReason::Behind)
             }
         }
