@@ -265,7 +265,7 @@ fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, An
         .map_err(|none| AnswerFault::Malformed(none.into()))?;
     let certificates: Vec<_> = usable.iter().map(|member| Arc::clone(&member.certificate)).collect();
     // A client that took it would trust nobody from then on.
-    if AnchorSet::sort(&certificates).anchors.is_empty() {
+    if !AnchorSet::has_anchor(&certificates) {
         return Err(AnswerFault::Malformed(UnreadableAnswer::NoRoot));
     }
     let usable = certificates.iter().map(|certificate| certificate.der().to_vec()).collect();

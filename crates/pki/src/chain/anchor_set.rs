@@ -23,15 +23,21 @@ impl AnchorSet {
     /// another authority of the same name has not issued anything.
     #[must_use]
     pub fn sort(certificates: &[Arc<Certificate>]) -> Self {
-        let roots: Vec<_> = certificates.iter().filter(|it| is_self_signed(it)).map(|it| it.anchor_id()).collect();
-        let is_anchor = |it: &Arc<Certificate>| {
-            let issuer_is_listed = certificates
-                .iter()
-                .any(|other| other.digest() != it.digest() && other.is_ca() && it.verify_signed_by(other).is_ok());
-            is_self_signed(it) || (it.is_ca() && !issuer_is_listed && !roots.contains(&it.anchor_id()))
+        let (roots, others): (Vec<_>, Vec<_>) = certificates.iter().cloned().partition(|it| is_self_signed(it));
+        let is_of_a_root = |it: &Arc<Certificate>| roots.iter().any(|root| root.anchor_id() == it.anchor_id());
+        let issuer_is_listed = |it: &Arc<Certificate>| {
+            let mut above = certificates.iter().filter(|other| other.digest() != it.digest() && other.is_ca());
+            above.any(|other| it.verify_signed_by(other).is_ok())
         };
-        let (anchors, helpers) = certificates.iter().cloned().partition(is_anchor);
-        Self { anchors, helpers }
+        let (tops, helpers): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|it| it.is_ca() && !is_of_a_root(it) && !issuer_is_listed(it));
+        Self { anchors: [roots, tops].concat(), helpers }
+    }
+
+    /// Whether a list has an anchor: for a list with a root this costs one verification.
+    #[must_use]
+    pub fn has_anchor(certificates: &[Arc<Certificate>]) -> bool {
+        certificates.iter().any(|it| is_self_signed(it)) || !Self::sort(certificates).anchors.is_empty()
     }
 }
 
