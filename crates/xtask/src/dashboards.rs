@@ -72,7 +72,8 @@ fn ask_everything(prometheus: &Prometheus) -> Result<String> {
     let unused = pages::unused_rules(&recorded, &written);
     ensure!(unused.is_empty(), "{}", unused.join("\n      "));
 
-    let shown = metrics.iter().map(|(name, kind)| {
+    let elsewhere = pages::metrics_of_a_registrar()?;
+    let shown = metrics.iter().filter(|(name, _)| !elsewhere.contains(name)).map(|(name, kind)| {
         let suffix = if kind == "histogram" { "_count" } else { "" };
         Query { of: METRICS.to_owned(), text: format!("{name}{suffix}") }
     });
@@ -97,7 +98,7 @@ fn ask_everything(prometheus: &Prometheus) -> Result<String> {
     let alerts = rules.len() - recorded.len();
     Ok(format!(
         "{all} queries return data: {} metrics, {} recording rules, {alerts} alerts, all panels",
-        metrics.len(),
+        metrics.len() - elsewhere.len(),
         recorded.len()
     ))
 }

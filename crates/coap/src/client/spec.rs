@@ -150,7 +150,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// RFC 7252 §6.4: "for each segment in the <path> component, include a Uri-Path Option", also for the empty one behind a slash at the end: `a/` is
+/// RFC 7252 §6.4: "for each segment in the `<path>` component, include a Uri-Path Option", also for the empty one behind a slash at the end: `a/` is
 /// another resource than `a`.
 fn segments(path: &str) -> Vec<String> {
     if path.is_empty() { Vec::new() } else { path.split('/').map(str::to_owned).collect() }

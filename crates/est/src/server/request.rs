@@ -394,7 +394,7 @@ impl Server {
 
     /// Why an enrolment of this certificate that has begun may not continue; `None` if it may. It may not if the
     /// maximum of enrolments already waits, if those of this certificate already use its share, or if it would wait
-    /// for too long ([`Throughput`]).
+    /// for too long ([`super::throughput`]).
     fn is_full(&self, owner: Owner) -> Option<Reason> {
         let has_room = self.sessions.has_room_to_wait(owner, self.config.limits.pending_max);
         (!has_room || self.throughput.is_too_long(self.sessions.pending())).then_some(Reason::EstPendingFull)

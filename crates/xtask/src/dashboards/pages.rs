@@ -28,6 +28,13 @@ pub(super) fn metrics() -> Result<Vec<(String, String)>> {
     Ok(metrics)
 }
 
+/// The metrics that only a Registrar has: the server of this check is a CA, which shows none of them. Tests of `server` read them.
+pub(super) fn metrics_of_a_registrar() -> Result<BTreeSet<String>> {
+    let page = tree::read(format!("{FOLDER}/METRICS.md"))?;
+    let rows: Vec<&str> = page.lines().filter(|line| line.contains(" | Of a Registrar: ")).collect();
+    Ok(metrics_in(&rows.join("\n")).into_iter().map(|(name, _)| name).collect())
+}
+
 fn metrics_in(page: &str) -> Vec<(String, String)> {
     let row = |line: &str| {
         let mut cells = line.strip_prefix("| `")?.split(" | ");
