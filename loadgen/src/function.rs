@@ -297,12 +297,15 @@ mod tests {
 
     #[test]
     fn shares() {
-        for (text, wanted) in [("0%", 0), ("10%", 100), ("0.5%", 5), ("99.9%", 999), ("100%", 1_000)] {
+        for (text, wanted) in [("0%", 0), ("10%", 100), ("0.5%", 5), ("99.9%", 999), ("100%", 1_000), ("100.0%", 1_000)]
+        {
             assert_eq!(per_mille(text), Ok(wanted), "{text}");
             assert_eq!(per_mille(&PerMille(wanted).to_string()), Ok(wanted));
         }
-        for wrong in ["", "%", "10", "10 %", "-1%", "100.1%", "101%", ".5%", "5.%", "0.55%", "9999999%"] {
+        for wrong in ["", "%", "10", "10 %", "-1%", "+1%", "100.1%", "101%", ".5%", "5.%", "0.55%", "7000%", "9999999%"]
+        {
             assert!(per_mille(wrong).is_err(), "{wrong}");
         }
+        assert!(per_mille("10").unwrap_err().contains("10%"), "the remedy is named");
     }
 }

@@ -37,19 +37,19 @@ pub(crate) struct Arguments {
     to: SocketAddr,
 
     /// Datagrams lost
-    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = loadgen::per_mille)]
     loss: u16,
 
     /// Datagrams duplicated
-    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = loadgen::per_mille)]
     duplicate: u16,
 
     /// Datagrams reordered: held back for up to ten delays (at least 50 ms, at most 2 s), so that later ones overtake them
-    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = loadgen::per_mille)]
     reorder: u16,
 
     /// Datagrams corrupted by one changed bit
-    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = loadgen::per_mille)]
     corrupt: u16,
 
     /// Delay of each datagram
@@ -169,39 +169,9 @@ fn json(summary: &Summary) -> serde_json::Value {
     })
 }
 
-/// A share such as `10%` or `0.5%`, in thousandths.
-pub(crate) fn share(text: &str) -> Result<u16, String> {
-    let wrong = || format!("`{text}` is not a valid percentage: write 10% or 0.5%, up to 100%");
-    let number = text.strip_suffix('%').ok_or_else(wrong)?;
-    let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(tenth) {
-        return Err(wrong());
-    }
-    if tenth.len() > 1 {
-        return Err(format!("`{text}` is too fine: steps are a tenth of a percent"));
-    }
-    let (whole, tenth): (u16, u16) = (whole.parse().map_err(|_| wrong())?, tenth.parse().map_err(|_| wrong())?);
-    let share = whole.checked_mul(10).and_then(|share| share.checked_add(tenth)).ok_or_else(wrong)?;
-    if share > 1_000 { Err(wrong()) } else { Ok(share) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn shares() {
-        for (text, wanted) in [("0%", 0), ("10%", 100), ("0.5%", 5), ("99.9%", 999), ("100%", 1_000), ("100.0%", 1_000)]
-        {
-            assert_eq!(share(text), Ok(wanted), "{text}");
-        }
-        for wrong in ["", "%", "10", "10 %", "-1%", "+1%", "100.1%", "101%", ".5%", "5.%", "0.55%", "7000%", "9999999%"]
-        {
-            assert!(share(wrong).is_err(), "{wrong}");
-        }
-        assert!(share("10").unwrap_err().contains("10%"), "the remedy is named");
-    }
 
     #[test]
     fn a_count_of_nothing_is_left_out_of_the_table_and_stands_in_the_json() {
