@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use crate::common::{Pki, expect_status, loopbacks, openssl, stderr, stdout};
 
-fn device_of(command: &mut Command) -> Output {
+pub(crate) fn device_of(command: &mut Command) -> Output {
     command.output().unwrap()
 }
 

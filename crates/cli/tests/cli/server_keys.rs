@@ -2,14 +2,9 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use crate::common::{Pki, expect_status, stderr};
-use crate::enrolment::{same_key, verify_with_openssl};
-
-fn device_of(command: &mut Command) -> Output {
-    command.output().unwrap()
-}
+use crate::enrolment::{device_of, same_key, verify_with_openssl};
 
 #[test]
 fn e39_a_key_that_the_server_makes_is_written_with_its_certificate_and_renewed() {

@@ -7,6 +7,7 @@ use est::{Answer, ClientConfig, ClientEvent, Failure, Operation, Packing, Reason
 use pki::{Certificate, chain};
 
 use crate::support;
+use crate::support::enrolled::enrolled;
 use crate::support::raw::{Ask, POST, Raw};
 use crate::support::{Fate, Key, Pace, World, csr, utc};
 
@@ -64,14 +65,8 @@ fn every_format_that_was_asked_for() {
 #[test]
 fn a_certificate_is_renewed_with_itself() {
     let mut world = World::new();
-    let idevid = world.pki.device(1);
-    let mut device = world.connect(1, &idevid, ClientConfig::default());
-    let key = Key::new();
-    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
-    let first = device.certificate();
-
-    let certificate = Certificate::parse(&first).unwrap();
-    let enrolled = support::Holder { chain: vec![first.clone()], certificate: certificate.into(), key };
+    let enrolled = enrolled(&mut world);
+    let first = enrolled.chain[0].clone();
     let mut device = world.connect(2, &enrolled, ClientConfig::default());
     let request = csr(enrolled.certificate.subject(), &Key::new());
     world.ask(&mut device, Operation::Reenroll { csr: request });
@@ -83,14 +78,8 @@ fn a_certificate_is_renewed_with_itself() {
 #[test]
 fn e09_renewal_with_a_revoked_certificate_is_refused() {
     let mut world = World::new();
-    let idevid = world.pki.device(1);
-    let mut device = world.connect(1, &idevid, ClientConfig::default());
-    let key = Key::new();
-    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
-    let der = device.certificate();
-    let certificate = Certificate::parse(&der).unwrap();
-    world.revoke(&certificate);
-    let enrolled = support::Holder { chain: vec![der], certificate: certificate.into(), key };
+    let enrolled = enrolled(&mut world);
+    world.revoke(&enrolled.certificate);
     let mut device = world.connect(2, &enrolled, ClientConfig::default());
     for operation in [
         Operation::Reenroll { csr: csr(enrolled.certificate.subject(), &Key::new()) },
@@ -141,14 +130,8 @@ fn e10_renewal_with_a_manufacturer_certificate_is_refused() {
 #[test]
 fn e07_renewal_for_another_subject_is_refused() {
     let mut world = World::new();
-    let idevid = world.pki.device(1);
     let other = world.pki.device(2);
-    let mut device = world.connect(1, &idevid, ClientConfig::default());
-    let key = Key::new();
-    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
-    let der = device.certificate();
-    let certificate = Certificate::parse(&der).unwrap();
-    let enrolled = support::Holder { chain: vec![der], certificate: certificate.into(), key };
+    let enrolled = enrolled(&mut world);
 
     let mut device = world.connect(2, &enrolled, ClientConfig::default());
     let request = csr(other.certificate.subject(), &Key::new());

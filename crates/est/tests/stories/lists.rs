@@ -5,6 +5,7 @@ use coap::Code;
 use est::{ClientConfig, Failure, Operation, Reason};
 use pki::Certificate;
 
+use crate::support::enrolled::enrolled;
 use crate::support::{Holder, Key, World, csr, start, utc};
 
 const DEVICE: &str = "000001";
@@ -31,11 +32,7 @@ fn told(world: &mut World, port: u16, holder: &Holder, operation: Operation) -> 
 fn a_device_that_is_denied_is_refused_whatever_it_authenticates_with() {
     let mut world = World::new();
     let idevid = world.pki.device(1);
-    let mut device = world.connect(1, &idevid, ClientConfig::default());
-    let key = Key::new();
-    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
-    let der = device.certificate();
-    let enrolled = Holder { certificate: Certificate::parse(&der).unwrap().into(), chain: vec![der], key };
+    let enrolled = enrolled(&mut world);
     world.desk.says(DEVICE, Registration::Denied);
     let subject = enrolled.certificate.subject().clone();
     let renewal = Operation::Reenroll { csr: csr(&subject, &Key::new()) };

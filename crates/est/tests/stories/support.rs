@@ -2,6 +2,7 @@
 //! it, and any number of clients. Datagrams arrive at once, unless a test loses or repeats them.
 
 pub(crate) mod desk;
+pub(crate) mod enrolled;
 pub(crate) mod raw;
 
 use std::collections::{BTreeSet, VecDeque};

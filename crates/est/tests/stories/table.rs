@@ -1,10 +1,10 @@
 //! The resource table over the network: every method, path and format that a client may try.
 
 use coap::{Block, BlockSize, Code, ContentFormat, Kind};
-use est::{ClientConfig, Operation, Reason};
-use pki::Certificate;
+use est::Reason;
 
 use crate::support;
+use crate::support::enrolled::enrolled;
 use crate::support::raw::{Ask, DELETE, GET, POST, PUT, Raw, Said};
 use crate::support::{Key, Pki, World, csr};
 
@@ -159,12 +159,7 @@ fn a_success_has_the_code_of_its_method() {
 #[test]
 fn a_renewal_is_a_change_too() {
     let mut world = World::new();
-    let idevid = world.pki.device(1);
-    let mut device = world.connect(1, &idevid, ClientConfig::default());
-    let key = Key::new();
-    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
-    let der = device.certificate();
-    let enrolled = support::Holder { certificate: Certificate::parse(&der).unwrap().into(), chain: vec![der], key };
+    let enrolled = enrolled(&mut world);
     let mut raw = Raw::connect(&mut world, 2, &enrolled);
     let request = csr(enrolled.certificate.subject(), &Key::new());
     let said = raw.ask(&mut world, &Ask { content_format: Some(286), payload: &request, ..ask(POST, "est/sren") });
