@@ -45,10 +45,10 @@ const REST_TAG_BYTES: usize = 8;
 const PERIOD_DEFAULT: Duration = Duration::from_secs(60);
 
 /// One step of the time of issue.
-const TICK: Duration = Duration::from_millis(125);
+const TICK: Duration = Duration::from_millis(1_000 / TICKS_PER_SECOND);
 
 const TICKS_PER_SECOND: u64 = 8;
-const _: () = assert!(TICK.as_millis() * 8 == 1_000 && TICKS_PER_SECOND == 8);
+const _: () = assert!(1_000 % TICKS_PER_SECOND == 0);
 
 /// A hello that comes this long after its cookie was issued is a repeated one, or its client is this far away. Devices repeat a hello after
 /// 0.4 s (Mbed TLS in some devices) at the earliest; a cookie that is that old counts three ticks or four.
