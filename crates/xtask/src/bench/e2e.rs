@@ -17,7 +17,7 @@ mod table;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
@@ -26,7 +26,7 @@ use self::floor::{Floor, median_floor};
 use self::others::{HandshakeCost, print_handshakes};
 use self::pairs::{PairedRatio, print_ratios};
 use self::programs::FleetSize;
-use self::run::{BenchConfiguration, Leaving, LedgerKind, MeasuredRun, median_run};
+use self::run::{BenchConfiguration, Leaving, LedgerKind, MeasuredRun, Pace, median_run};
 use self::table::print_table;
 use super::facts::TimingFacts;
 use super::figures::Figures;
@@ -51,6 +51,9 @@ pub(crate) struct E2eOptions {
     /// Rows that the durable ledgers have already; 10,000,000 of them take a quarter of an hour to fill and 11 GB
     #[arg(long, value_delimiter = ',', default_values_t = [10_000])]
     rows: Vec<u64>,
+    /// Measure only configurations whose name contains this, such as `ccm8_512.memory`
+    #[arg(long)]
+    only: Option<String>,
     /// Leave out the handshakes of libcoap's servers
     #[arg(long)]
     without_others: bool,
@@ -59,7 +62,7 @@ pub(crate) struct E2eOptions {
     json: Option<PathBuf>,
 }
 
-/// What is measured: the ledger in memory, then the durable one with so many rows each, then devices that vanish, then the other suites and blocks.
+/// What is measured: the ledger in memory, then the durable one with so many rows each, then devices that vanish and those that leave the server idle, then the other suites and blocks.
 fn configurations(rows: &[u64]) -> Vec<BenchConfiguration> {
     let compared = BenchConfiguration::compared;
     let memory = compared(LedgerKind::Memory);
@@ -67,7 +70,8 @@ fn configurations(rows: &[u64]) -> Vec<BenchConfiguration> {
     let vanishing = BenchConfiguration { leaving: Leaving::Vanishing, ..memory };
     let others = [("gcm", 512), ("ccm8", 64), ("gcm", 64)];
     let others = others.map(|(suite, block)| BenchConfiguration { suite, block, ..memory });
-    std::iter::once(memory).chain(durable).chain([vanishing]).chain(others).collect()
+    let unhurried = BenchConfiguration { pace: Pace::Unhurried, ..memory };
+    std::iter::once(memory).chain(durable).chain([vanishing, unhurried]).chain(others).collect()
 }
 
 /// Devices that enrol one after the other, for the latency of a lone enrolment.
@@ -119,7 +123,11 @@ pub(super) fn print_floor() -> Result<()> {
 pub(super) fn run(options: &E2eOptions) -> Result<()> {
     let facts = TimingFacts::here();
     let bench = Bench::build()?;
-    let configurations = configurations(&options.rows);
+    let mut configurations = configurations(&options.rows);
+    if let Some(only) = &options.only {
+        configurations.retain(|it| it.name().contains(only.as_str()));
+        ensure!(!configurations.is_empty(), "no configuration has {only} in its name");
+    }
     let (floors, runs) = repeat(&bench, options, &configurations)?;
     let floor = median_floor(&floors);
     let medians: Vec<MeasuredRun> = configurations.iter().map(|it| median_run(&runs, *it)).collect();
@@ -130,14 +138,15 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
     }
     let handshakes = if options.without_others { Vec::new() } else { others::measure(&bench, options.repetitions)? };
     let ratios = pairs::ratios(&runs, &configurations);
-    let durable: Vec<DurableCost> =
-        options.rows.iter().map(|rows| DurableCost::of(&runs, &lone, LedgerKind::Sqlite { rows: *rows })).collect();
+    let ledgers = configurations.iter().filter(|it| it.is_compared() && it.ledger != LedgerKind::Memory);
+    let durable: Vec<DurableCost> = ledgers.map(|it| DurableCost::of(&runs, &lone, it.ledger)).collect();
     print_table(&medians, &facts);
     print_ratios(&ratios);
     print_durable(&durable);
     print_handshakes(&handshakes);
+    let only = options.only.as_ref().map_or(String::new(), |only| format!(" --only {only}"));
     let command = format!(
-        "cargo xtask bench e2e --devices {} --repetitions {} --concurrency {} --rows {}",
+        "cargo xtask bench e2e --devices {} --repetitions {} --concurrency {} --rows {}{only}",
         options.devices,
         options.repetitions,
         options.concurrency,
@@ -146,7 +155,7 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
     let name = format!("benches/runs/e2e-{}.json", facts.at.replace(':', ""));
     let path = options.json.clone().unwrap_or_else(|| tree::root().join(name));
     let (repetitions, figures) = (options.repetitions, pairs::figures(&ratios));
-    let schema = "muster-e2e/3";
+    let schema = "muster-e2e/4";
     let record = E2eRecord {
         schema,
         facts,

@@ -9,7 +9,7 @@ use crate::tree;
 
 const README: &str = "README.md";
 const RUNS: &str = "benches/runs/e2e-";
-const SCHEMA: &str = "muster-e2e/3";
+const SCHEMA: &str = "muster-e2e/4";
 const BEGIN: &str = "<!-- written by `cargo xtask bench readme` from the newest run of `bench e2e` -->\n";
 const END: &str = "<!-- end of what `cargo xtask bench readme` writes -->\n";
 
@@ -70,7 +70,7 @@ fn rendered(file: &str, record: &Value) -> Result<String> {
             suite(run)?,
             run["block"],
             ledger(run),
-            word(run, "leaving")?,
+            devices(run)?,
             floor + bare,
             number(run, "engine_us")?,
             number(run, "server_cpu_us")?,
@@ -150,7 +150,18 @@ fn name_of(run: &Value) -> Result<String> {
         Value::Null => "memory".to_owned(),
         rows => format!("sqlite_{rows}"),
     };
-    Ok(format!("{}_{}.{ledger}.{}", word(run, "suite")?, run["block"], word(run, "leaving")?))
+    let pace = if word(run, "pace")? == "unhurried" { ".unhurried" } else { "" };
+    Ok(format!("{}_{}.{ledger}.{}{pace}", word(run, "suite")?, run["block"], word(run, "leaving")?))
+}
+
+/// How they come and leave.
+fn devices(run: &Value) -> Result<String> {
+    let leaving = word(run, "leaving")?;
+    Ok(if word(run, "pace")? == "unhurried" {
+        format!("{leaving}, {:.0} a second", number(run, "enrolled_per_second")?)
+    } else {
+        leaving.to_owned()
+    })
 }
 
 fn suite(run: &Value) -> Result<&'static str> {
@@ -195,7 +206,7 @@ mod tests {
             ],
             "handshakes": [{ "server": "muster", "cpu_us": { "mean": 300.0 }, "over_ours": { "mean": 1.0 } }],
             "medians": [{
-                "suite": "ccm8", "block": 512, "ledger": { "sqlite": { "rows": 10000 } }, "leaving": "closing",
+                "suite": "ccm8", "block": 512, "ledger": { "sqlite": { "rows": 10000 } }, "leaving": "closing", "pace": "saturating",
                 "floor_us": 175.0, "bare_us": 15.0, "engine_us": 194.0, "server_cpu_us": 232.4,
                 "datagrams_up": 7.0, "datagrams_down": 6.0, "bytes_up": 1360.0, "bytes_down": 2357.0,
             }],

@@ -2,13 +2,15 @@
 
 use serde::Serialize;
 
-use super::run::{BenchConfiguration, LedgerKind, MeasuredRun};
+use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, Pace};
 use crate::bench::figures::{Figure, Figures};
 use crate::bench::interval::{Decision, Interval};
 
 /// The promises to a configuration with the ledger in memory and devices that close: against the floor, and against the floor and as many bare datagrams.
 const PROMISES: &[(&str, u16, Option<f64>, Option<f64>)] =
     &[("ccm8", 512, Some(1.20), Some(1.08)), ("ccm8", 64, None, Some(1.12))];
+/// The promise to a server that is far from saturated, against the floor.
+const UNHURRIED_PROMISE: f64 = 1.40;
 /// The durable ledger may cost as many times the CPU of the one in memory.
 const DURABLE_PROMISE: f64 = 1.25;
 
@@ -62,11 +64,11 @@ pub(super) fn ratios(runs: &[MeasuredRun], configurations: &[BenchConfiguration]
 }
 
 fn promise(configuration: &BenchConfiguration) -> [Option<f64>; 2] {
-    let plain = BenchConfiguration {
-        suite: configuration.suite,
-        block: configuration.block,
-        ..BenchConfiguration::compared(LedgerKind::Memory)
-    };
+    let compared = BenchConfiguration::compared(LedgerKind::Memory);
+    if *configuration == (BenchConfiguration { pace: Pace::Unhurried, ..compared }) {
+        return [Some(UNHURRIED_PROMISE), None];
+    }
+    let plain = BenchConfiguration { suite: configuration.suite, block: configuration.block, ..compared };
     let found =
         PROMISES.iter().find(|(suite, block, ..)| (*suite, *block) == (configuration.suite, configuration.block));
     found.filter(|_| *configuration == plain).map_or([None, None], |(_, _, floor, bare)| [*floor, *bare])
@@ -106,6 +108,7 @@ mod tests {
         assert_eq!(promise(&compared), [Some(1.20), Some(1.08)]);
         assert_eq!(promise(&BenchConfiguration { leaving: Leaving::Vanishing, ..compared }), [None, None]);
         assert_eq!(promise(&BenchConfiguration { suite: "gcm", ..compared }), [None, None]);
+        assert_eq!(promise(&BenchConfiguration { pace: Pace::Unhurried, ..compared }), [Some(1.40), None]);
     }
 
     #[test]

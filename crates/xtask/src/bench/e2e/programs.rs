@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::cpu::{CpuTime, pinned, resident_kib};
 use super::floor::{BareDatagrams, Floor};
 use super::ledgers::{LedgerFiles, filled};
-use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, measured};
+use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, Pace, UNHURRIED_RATE, measured};
 use crate::dashboards::http;
 use crate::process::{Daemon, Program};
 use crate::{cargo, tree};
@@ -111,11 +111,11 @@ impl Bench {
     ) -> Result<serde_json::Value> {
         let file = self.folder.join("load.json");
         let load = pinned(1, &self.muster).args(["load", "--server", uri, "--pki"]).arg(self.folder.join("pki"));
-        let load = load
-            .arg("--devices")
-            .arg(fleet.devices.to_string())
-            .arg("--concurrency")
-            .arg(fleet.concurrency.to_string());
+        let pace = match configuration.pace {
+            Pace::Saturating => ["--concurrency".to_owned(), fleet.concurrency.to_string()],
+            Pace::Unhurried => ["--rate".to_owned(), UNHURRIED_RATE.to_string()],
+        };
+        let load = load.arg("--devices").arg(fleet.devices.to_string()).args(pace);
         let load = load.args(["--suite", configuration.suite, "--block"]).arg(configuration.block.to_string());
         let load = load
             .args(["--vanish", configuration.leaving.vanish(), "--seed"])

@@ -20,7 +20,21 @@ pub(super) struct BenchConfiguration {
     pub(super) block: u16,
     pub(super) ledger: LedgerKind,
     pub(super) leaving: Leaving,
+    pub(super) pace: Pace,
 }
+
+/// How fast devices come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Pace {
+    /// As many at the same time as the options say: the server is never idle.
+    Saturating,
+    /// [`UNHURRIED_RATE`]: the server sleeps between most datagrams, and pays for waking.
+    Unhurried,
+}
+
+/// Devices a second, in an open loop; about a tenth of what one core serves.
+pub(super) const UNHURRIED_RATE: u32 = 300;
 
 /// How the devices of a run leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -63,16 +77,17 @@ pub(super) enum LedgerKind {
 impl BenchConfiguration {
     /// The ledgers are compared with this suite and block.
     pub(super) const fn compared(ledger: LedgerKind) -> Self {
-        Self { suite: "ccm8", block: 512, ledger, leaving: Leaving::Closing }
+        Self { suite: "ccm8", block: 512, ledger, leaving: Leaving::Closing, pace: Pace::Saturating }
     }
 
-    /// As figures are named: `ccm8_512.memory.closing`.
+    /// As figures are named: `ccm8_512.memory.closing`, with `.unhurried` behind it at that pace.
     pub(super) fn name(&self) -> String {
         let ledger = match self.ledger {
             LedgerKind::Memory => "memory".to_owned(),
             LedgerKind::Sqlite { rows } => format!("sqlite_{rows}"),
         };
-        format!("{}_{}.{ledger}.{}", self.suite, self.block, self.leaving.name())
+        let pace = if self.pace == Pace::Unhurried { ".unhurried" } else { "" };
+        format!("{}_{}.{ledger}.{}{pace}", self.suite, self.block, self.leaving.name())
     }
 
     pub(super) fn is_compared(&self) -> bool {
