@@ -20,8 +20,10 @@ mod median;
 mod movers;
 mod overload;
 mod profiles;
+mod promises;
 pub(crate) mod readme;
 mod report;
+mod run_file;
 mod scale;
 mod syscalls;
 

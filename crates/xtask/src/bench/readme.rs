@@ -1,25 +1,38 @@
-//! The README's figures of an enrolment, generated from the newest committed run of `bench e2e`.
+//! The README's figures, generated from the newest committed runs.
 
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::promises;
+use super::run_file::{RunFile, list, number, word};
 use crate::tree;
 
 const README: &str = "README.md";
-const RUNS: &str = "benches/runs/e2e-";
 const SCHEMA: &str = "muster-e2e/4";
-const BEGIN: &str = "<!-- written by `cargo xtask bench readme` from the newest run of `bench e2e` -->\n";
-const END: &str = "<!-- end of what `cargo xtask bench readme` writes -->\n";
+/// What is written, by the marks around it.
+const SECTIONS: [(&str, &str, Section); 2] = [
+    (
+        "<!-- written by `cargo xtask bench readme` from the newest run of `bench e2e` -->\n",
+        "<!-- end of what `cargo xtask bench readme` writes of an enrolment -->\n",
+        costs,
+    ),
+    (
+        "<!-- written by `cargo xtask bench readme` from the newest runs of each kind -->\n",
+        "<!-- end of what `cargo xtask bench readme` writes of the promises -->\n",
+        promises::rendered,
+    ),
+];
+
+type Section = fn() -> Result<String>;
 
 /// Rewrites what stands between the marks.
 pub(super) fn write() -> Result<()> {
     let readme = tree::read(README)?;
-    let newest = newest()?.with_context(|| format!("no run with the schema {SCHEMA}: run `cargo xtask bench e2e`"))?;
-    let written = with_figures(&readme, &newest)?;
+    let written = with_figures(&readme)?;
     if written == readme {
-        println!("   {README} has the figures of the newest run already");
+        println!("   {README} has the figures of the newest runs already");
         return Ok(());
     }
     tree::write(&tree::root().join(README), &written)?;
@@ -30,30 +43,30 @@ pub(super) fn write() -> Result<()> {
 /// What is wrong with the committed README, for `check`.
 pub(crate) fn findings() -> Result<Vec<String>> {
     let readme = tree::read(README)?;
-    let Some(newest) = newest()? else { return Ok(Vec::new()) };
-    Ok(if with_figures(&readme, &newest)? == readme {
+    Ok(if with_figures(&readme)? == readme {
         Vec::new()
     } else {
-        vec![format!("{README}: its figures are not those of the newest run: run `cargo xtask bench readme`")]
+        vec![format!("{README}: its figures are not those of the newest runs: run `cargo xtask bench readme`")]
     })
 }
 
-fn with_figures(readme: &str, (name, record): &(String, Value)) -> Result<String> {
-    let (before, rest) = readme.split_once(BEGIN).with_context(|| format!("{README} lacks the mark {BEGIN}"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("{README} lacks the mark {END}"))?;
-    Ok(format!("{before}{BEGIN}{}{END}{after}", rendered(name, record)?))
+fn with_figures(readme: &str) -> Result<String> {
+    let mut written = readme.to_owned();
+    for (begin, end, section) in SECTIONS {
+        let (before, rest) = written.split_once(begin).with_context(|| format!("{README} lacks the mark {begin}"))?;
+        let (_, after) = rest.split_once(end).with_context(|| format!("{README} lacks the mark {end}"))?;
+        written = format!("{before}{begin}{}{end}{after}", section()?);
+    }
+    Ok(written)
 }
 
-/// The newest run of this schema: the names have the time.
-fn newest() -> Result<Option<(String, Value)>> {
-    let files = tree::files(&[".json"])?;
-    for file in files.iter().rev().filter(|file| file.starts_with(RUNS)) {
-        let record: Value = serde_json::from_str(&tree::read(file)?).with_context(|| format!("{file} is not JSON"))?;
-        if record["schema"] == SCHEMA {
-            return Ok(Some((file.clone(), record)));
-        }
-    }
-    Ok(None)
+/// The costs of an enrolment by the newest whole run.
+fn costs() -> Result<String> {
+    let runs = RunFile::all("e2e", SCHEMA)?;
+    // A run with --only lacks rows.
+    let newest = runs.iter().find(|run| word(&run.record, "command").is_ok_and(|it| !it.contains("--only")));
+    let newest = newest.with_context(|| format!("no run with the schema {SCHEMA}: run `cargo xtask bench e2e`"))?;
+    rendered(&newest.path, &newest.record)
 }
 
 fn rendered(file: &str, record: &Value) -> Result<String> {
@@ -82,7 +95,6 @@ fn rendered(file: &str, record: &Value) -> Result<String> {
             number(run, "bytes_down")?,
         )?;
     }
-    text.push_str(&promises(record)?);
     text.push_str(&handshakes(record)?);
     let facts = &record["facts"];
     writeln!(
@@ -98,24 +110,6 @@ fn rendered(file: &str, record: &Value) -> Result<String> {
         word(facts, "at")?,
         word(record, "command")?,
     )?;
-    Ok(text)
-}
-
-/// The promises, and whether they are kept.
-fn promises(record: &Value) -> Result<String> {
-    let mut text = String::from("\n| promised | goal | measured | spread | |\n|---|---|---|---|---|\n");
-    for ratio in list(record, "ratios")?.iter().filter(|ratio| !ratio["promise"].is_null()) {
-        let name = word(ratio, "name")?;
-        let decision = word(&ratio["promise"], "decision")?.replace('_', " ");
-        writeln!(
-            text,
-            "| {} | <= {:.2} | {} | {:.0} % | {decision} |",
-            name.replace('_', " ").replace('/', ": "),
-            number(&ratio["promise"], "at_most")?,
-            interval(record, name)?,
-            number(ratio, "spread_percent")?,
-        )?;
-    }
     Ok(text)
 }
 
@@ -175,20 +169,6 @@ fn ledger(run: &Value) -> String {
     }
 }
 
-fn list<'v>(value: &'v Value, key: &str) -> Result<&'v Vec<Value>> {
-    value[key].as_array().with_context(|| format!("the run has no list {key}"))
-}
-
-fn number(value: &Value, key: &str) -> Result<f64> {
-    let number = value[key].as_f64().with_context(|| format!("the run has no number {key}"))?;
-    ensure!(number.is_finite(), "{key} is not finite");
-    Ok(number)
-}
-
-fn word<'v>(value: &'v Value, key: &str) -> Result<&'v str> {
-    value[key].as_str().with_context(|| format!("the run has no text {key}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +198,6 @@ mod tests {
         let text = rendered("benches/runs/e2e-x.json", &record()).unwrap();
         let row = "| CCM_8 | 512 | SQLite, 10000 rows | closing | 175 | 190 | 194 | 232 | **1.33 (1.31 to 1.35)** |";
         assert!(text.contains(row), "{text}");
-        assert!(text.contains("| <= 1.20 | 1.33 (1.31 to 1.35) | 4 % | not decidable |"), "{text}");
         assert!(text.contains("| muster | 300 | 1.0 |"), "{text}");
     }
 

@@ -1,0 +1,224 @@
+//! The promises of performance, each with its goal, the figure of the newest run that has it, the spread and the command, as a table of the README.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::run_file::{RunFile, list, number, word};
+
+/// The schemas of the runs that the figures come from.
+const E2E: (&str, &str) = ("e2e", "muster-e2e/4");
+const SCALE: (&str, &str) = ("scale", "muster-scale/1");
+const OVERLOAD: (&str, &str) = ("overload", "muster-overload/1");
+
+/// One row.
+struct Row {
+    what: &'static str,
+    goal: String,
+    evidence: Option<Evidence>,
+    command: &'static str,
+}
+
+/// What a run says.
+struct Evidence {
+    figure: String,
+    spread: String,
+    verdict: &'static str,
+    run: String,
+}
+
+pub(super) fn rendered() -> Result<String> {
+    let mut text =
+        String::from("\n| promise | goal | measured | spread | | run | command |\n|---|---|---|---|---|---|---|\n");
+    let mut rows = enrolment_rows()?;
+    rows.extend(session_rows()?);
+    rows.extend(overload_rows()?);
+    for Row { what, goal, evidence, command } in rows {
+        match evidence {
+            Some(Evidence { figure, spread, verdict, run }) => {
+                let run = run.trim_start_matches("benches/runs/");
+                writeln!(text, "| {what} | {goal} | {figure} | {spread} | {verdict} | `{run}` | `{command}` |")?;
+            }
+            None => writeln!(text, "| {what} | {goal} | | | not measured | | `{command}` |")?,
+        }
+    }
+    text.push('\n');
+    Ok(text)
+}
+
+/// The ratios of `bench e2e`, each of the newest run that has it.
+fn enrolment_rows() -> Result<Vec<Row>> {
+    let runs = RunFile::all(E2E.0, E2E.1)?;
+    let row = |what, name, command| -> Result<Row> {
+        let found = runs.iter().find_map(|run| Some((run, ratio(&run.record, name)?)));
+        let evidence = found.map(|(run, ratio)| of_ratio(run, ratio)).transpose()?;
+        let goal = found.and_then(|(_, ratio)| ratio["promise"]["at_most"].as_f64());
+        Ok(Row { what, goal: goal.map_or_else(String::new, |goal| format!("<= {goal:.2}")), evidence, command })
+    };
+    const COMMAND: &str = "cargo xtask bench e2e";
+    const MILLION: &str = "cargo xtask bench e2e --rows 1000000 --only ccm8_512";
+    Ok(vec![
+        row("server CPU of an enrolment, over the floor", "ratio_to_floor/ccm8_512.memory.closing", COMMAND)?,
+        row("the same, over floor and datagrams", "ratio_to_floor_and_datagrams/ccm8_512.memory.closing", COMMAND)?,
+        row(
+            "in 64-byte blocks, over floor and datagrams",
+            "ratio_to_floor_and_datagrams/ccm8_64.memory.closing",
+            COMMAND,
+        )?,
+        row("at 300 enrolments a second, over the floor", "ratio_to_floor/ccm8_512.memory.closing.unhurried", COMMAND)?,
+        row("in SQLite with 10,000 rows, over memory", "ratio_to_memory/ccm8_512.sqlite_10000.closing", COMMAND)?,
+        row("in SQLite with 1,000,000 rows, over memory", "ratio_to_memory/ccm8_512.sqlite_1000000.closing", MILLION)?,
+    ])
+}
+
+fn ratio<'v>(record: &'v Value, name: &str) -> Option<&'v Value> {
+    record["ratios"].as_array()?.iter().find(|ratio| ratio["name"] == name)
+}
+
+fn of_ratio(run: &RunFile, ratio: &Value) -> Result<Evidence> {
+    let interval = &ratio["interval"];
+    let [mean, low, high] = [number(interval, "mean")?, number(interval, "low")?, number(interval, "high")?];
+    let verdict = match word(&ratio["promise"], "decision")? {
+        "holds" => "holds",
+        "missed" => "missed",
+        _ => "not decidable",
+    };
+    let figure = format!("{mean:.2} ({low:.2} to {high:.2})");
+    Ok(Evidence {
+        figure,
+        spread: format!("{:.0} %", number(ratio, "spread_percent")?),
+        verdict,
+        run: run.path.clone(),
+    })
+}
+
+/// What `bench scale` says at its largest number of sessions, once for each of both ends.
+fn session_rows() -> Result<Vec<Row>> {
+    const COMMAND: &str = "cargo xtask bench scale";
+    let newest = RunFile::all(SCALE.0, SCALE.1)?.into_iter().next();
+    let levels: Vec<Value> = newest.iter().flat_map(|run| largest(&run.record)).collect();
+    let row = |what, goal: String, bound: f64, unit: &str, samples: Vec<f64>| {
+        let evidence = newest.as_ref().filter(|_| !samples.is_empty()).map(|run| {
+            let [least, most] = ends(&samples);
+            let mean = samples.iter().sum::<f64>() / f64::from(u32::try_from(samples.len()).unwrap_or(u32::MAX));
+            Evidence {
+                figure: format!("{} {unit}", rounded(mean)),
+                spread: format!("{} to {}", rounded(least), rounded(most)),
+                verdict: if most <= bound { "holds" } else { "missed" },
+                run: run.path.clone(),
+            }
+        });
+        Row { what, goal, evidence, command: COMMAND }
+    };
+    let of = |key: &str| levels.iter().filter_map(|level| level[key].as_f64()).collect::<Vec<_>>();
+    let end = |key: &str| levels.iter().filter_map(|level| level["end"][key].as_f64()).collect::<Vec<_>>();
+    let growth = newest.iter().flat_map(|run| cpu_growth(&run.record)).collect();
+    Ok(vec![
+        row(
+            "CPU of an enrolment beside 1,000,000 idle sessions, over that beside 1,000",
+            "<= 1.10".into(),
+            1.10,
+            "",
+            growth,
+        ),
+        row("memory of an idle session", "<= 320 B".into(), 320.0, "B", of("idle_bytes_per_session")),
+        row(
+            "memory of a session within 247 s of an enrolment",
+            "<= 1.25 KiB".into(),
+            1280.0,
+            "B",
+            of("within_247_s_bytes"),
+        ),
+        row("mass expiry and drain: memory", "<= 5 % more".into(), 5.0, "%", end("resident_growth_percent")),
+        row("mass expiry and drain: longest turn of a shard", "<= 5 ms".into(), 5000.0, "us", end("longest_turn_us")),
+    ])
+}
+
+/// The levels with the most sessions.
+fn largest(record: &Value) -> Vec<Value> {
+    let levels = list(record, "in_process").cloned().unwrap_or_default();
+    let most = levels.iter().filter_map(|level| level["sessions"].as_u64()).max();
+    levels.into_iter().filter(|level| level["sessions"].as_u64() == most).collect()
+}
+
+/// The CPU of an enrolment beside the most sessions over that beside the fewest, for each end.
+fn cpu_growth(record: &Value) -> Vec<f64> {
+    let levels = list(record, "in_process").cloned().unwrap_or_default();
+    let fewest = levels.iter().filter_map(|level| level["sessions"].as_u64()).min();
+    let cpu = |level: &Value| level["enrolment_cpu_us"].as_f64();
+    let few = levels.iter().filter(|level| level["sessions"].as_u64() == fewest).filter_map(cpu);
+    few.zip(largest(record).iter().filter_map(cpu)).map(|(few, most)| most / few).collect()
+}
+
+/// The goodput of `bench overload`.
+fn overload_rows() -> Result<Vec<Row>> {
+    const COMMAND: &str = "cargo xtask bench overload";
+    let newest = RunFile::all(OVERLOAD.0, OVERLOAD.1)?.into_iter().next();
+    let row = |what, multiple: f64| -> Result<Row> {
+        let evidence = newest.as_ref().map(|run| goodput(run, multiple)).transpose()?.flatten();
+        Ok(Row { what, goal: ">= 90 % of the peak, none cut off, back within 5 s".into(), evidence, command: COMMAND })
+    };
+    Ok(vec![
+        row("goodput when twice the peak is offered", 2.0)?,
+        row("goodput when four times the peak is offered", 4.0)?,
+    ])
+}
+
+fn goodput(run: &RunFile, multiple: f64) -> Result<Option<Evidence>> {
+    let summaries = list(&run.record, "summary")?;
+    let Some(summary) = summaries.iter().find(|it| it["multiple"].as_f64() == Some(multiple)) else { return Ok(None) };
+    let [of_peak, least, most] = [number(summary, "of_peak")?, number(summary, "least")?, number(summary, "most")?];
+    let (cut_off, back) = (number(summary, "cut_off")?, summary["back_within_5_s"] == true);
+    let verdict = match number(summary, "void_runs")? {
+        0.0 if of_peak >= 0.9 && cut_off == 0.0 && back => "holds",
+        0.0 => "missed",
+        _ => "void: too little was offered",
+    };
+    Ok(Some(Evidence {
+        figure: format!("{:.0} %, {cut_off} cut off, {}", of_peak * 100.0, if back { "back" } else { "not back" }),
+        spread: format!("{:.0} to {:.0} %", least * 100.0, most * 100.0),
+        verdict,
+        run: run.path.clone(),
+    }))
+}
+
+fn ends(samples: &[f64]) -> [f64; 2] {
+    [samples.iter().copied().fold(f64::INFINITY, f64::min), samples.iter().copied().fold(f64::NEG_INFINITY, f64::max)]
+}
+
+/// Two digits behind the point where they say something.
+fn rounded(value: f64) -> String {
+    if value.abs() < 20.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(record: Value) -> RunFile {
+        RunFile { path: "benches/runs/x.json".to_owned(), record }
+    }
+
+    #[test]
+    fn goodput_below_the_goal_or_a_device_cut_off_is_missed() {
+        let summary = |of_peak: f64, cut_off: u32| {
+            run(serde_json::json!({ "summary": [{
+                "multiple": 2.0, "of_peak": of_peak, "least": 0.88, "most": 0.97, "void_runs": 0, "cut_off": cut_off, "back_within_5_s": true,
+            }] }))
+        };
+        let verdict = |run: &RunFile| goodput(run, 2.0).unwrap().map(|it| it.verdict);
+        assert_eq!(verdict(&summary(0.94, 0)), Some("holds"));
+        assert_eq!(verdict(&summary(0.89, 0)), Some("missed"));
+        assert_eq!(verdict(&summary(0.94, 1)), Some("missed"));
+        assert!(goodput(&summary(0.94, 0), 4.0).unwrap().is_none());
+    }
+
+    #[test]
+    fn growth_compares_the_most_sessions_with_the_fewest() {
+        let level = |sessions: u32, cpu: f64| serde_json::json!({ "sessions": sessions, "enrolment_cpu_us": cpu });
+        let record = serde_json::json!({ "in_process": [level(1000, 50.0), level(1000, 40.0), level(9000, 55.0), level(9000, 42.0)] });
+        let growth = cpu_growth(&record);
+        assert!((growth[0] - 1.1).abs() < 1e-9 && (growth[1] - 1.05).abs() < 1e-9, "{growth:?}");
+    }
+}
