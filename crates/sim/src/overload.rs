@@ -103,6 +103,22 @@ pub fn capacity() -> f64 {
     1.0 / ((BEGIN + AUTHENTICATE + ISSUE) * SLOWER).as_secs_f64()
 }
 
+/// The time of a real core for one call of the server, by what its counters say that the call did.
+pub(crate) fn service_time(before: &est::Counters, after: &est::Counters) -> Duration {
+    let half_open = |counters: &est::Counters| counters.sessions.map_or(0, |sessions| sessions.half_open);
+    let mut cost = DATAGRAM;
+    if half_open(after) > half_open(before) {
+        cost += BEGIN;
+    }
+    if after.handshakes > before.handshakes {
+        cost += AUTHENTICATE;
+    }
+    if after.submitted > before.submitted {
+        cost += ISSUE;
+    }
+    cost
+}
+
 enum Destination {
     Server,
     Device,
@@ -290,11 +306,11 @@ impl<'c> OverloadRun<'c> {
         } else {
             return;
         }
-        self.finish(before, now);
+        self.finish(&before, now);
     }
 
     /// Handles the server's outputs, and occupies the core for their cost.
-    fn finish(&mut self, before: est::Counters, now: Instant) {
+    fn finish(&mut self, before: &est::Counters, now: Instant) {
         let clock = self.clock.now();
         while let Some(output) = self.server.poll_output() {
             match output {
@@ -311,18 +327,7 @@ impl<'c> OverloadRun<'c> {
                 Output::Alarm(_) | Output::Undelivered(_) | Output::Delivered(_) => {}
             }
         }
-        let after = self.server.counters();
-        let half_open = |counters: &est::Counters| counters.sessions.map_or(0, |sessions| sessions.half_open);
-        let mut cost = DATAGRAM;
-        if half_open(&after) > half_open(&before) {
-            cost += BEGIN;
-        }
-        if after.handshakes > before.handshakes {
-            cost += AUTHENTICATE;
-        }
-        if after.submitted > before.submitted {
-            cost += ISSUE;
-        }
+        let cost = service_time(before, &self.server.counters());
         self.free_at = now + cost * SLOWER;
         let mut said = Vec::new();
         while let Some(transmit) = self.server.poll_transmit() {
