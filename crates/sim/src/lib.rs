@@ -18,6 +18,7 @@
 //! This crate is not shipped. It opens no socket and never sleeps, and it opts out of the purity rules in one place, the
 //! clock's origin.
 
+mod addresses;
 pub mod agenda;
 pub mod backend;
 pub mod chance;

@@ -4,15 +4,15 @@
 //! without close_notify, so that the server keeps all its state. Every call into the server goes through a probe, which can count memory.
 //! `tests/population.rs` plays 20,000 sessions, `cargo xtask population` a million.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{Authority, CaAuthority, Collected, Deliver, Flights, MemoryLedger};
-use dtls::{CookieKeys, Path, SocketIndex};
+use dtls::CookieKeys;
 use est::{Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
 
+use crate::addresses::{address_of, path_from};
 use crate::chance::DerivedRandom;
 use crate::clock::VirtualClock;
 use crate::trust::{SERVER_NAME, TestCa, TestIdentity};
@@ -162,7 +162,7 @@ impl Population {
 
     fn visit(&mut self, number: u32, csr: Option<Vec<u8>>, probe: CallProbe<'_>) {
         self.devices += 1;
-        let path = path(self.devices);
+        let path = path_from(address_of(self.devices));
         let random = Arc::clone(&self.random) as Arc<dyn dtls::Random>;
         let dtls = self.dtls_of(number);
         let mut client = Client::new(Arc::new(ClientConfig::default()), dtls, random, self.clock.now());
@@ -238,11 +238,4 @@ impl Population {
 fn free<T>(value: T, probe: CallProbe<'_>) {
     let mut value = Some(value);
     probe(&mut || drop(value.take()));
-}
-
-/// An address of its own for each device.
-fn path(device: u32) -> Path {
-    let [a, b, c, d] = (0x0a00_0000 + device).to_be_bytes();
-    let peer = SocketAddr::from(([a, b, c, d], 5684));
-    Path { peer, local: None, socket: SocketIndex(0) }
 }
