@@ -13,7 +13,8 @@
 //!                   RunReport ◄── invariants checked, digest of all datagrams
 //! ```
 //!
-//! In a [`registrar`] run the authority is a Registrar, and CAs with an HTTPS front are behind it.
+//! In a [`registrar`] run the authority is a Registrar, and CAs with an HTTPS front are behind it. In [`overload`] and [`power_restore`] the server's
+//! computations take time.
 //!
 //! This crate is not shipped. It opens no socket and never sleeps, and it opts out of the purity rules in one place, the
 //! clock's origin.
@@ -33,6 +34,7 @@ pub mod ledger_contract;
 pub mod link;
 pub mod overload;
 pub mod population;
+pub mod power_restore;
 pub mod registrar;
 pub mod relay_contract;
 mod run;

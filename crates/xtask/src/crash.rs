@@ -112,6 +112,7 @@ pub(crate) fn check() -> Result<()> {
         (RESULTS, COVERED, again.as_str()),
         (simulate::RESULTS, simulate::COVERED, "cargo xtask simulate"),
         (simulate::RELAYED_RESULTS, simulate::RELAYED_COVERED, "cargo xtask simulate --registrar"),
+        (simulate::RESTORE_RESULTS, simulate::RESTORE_COVERED, "cargo xtask simulate --power-restore"),
     ];
     for (results, covered, command) in long {
         if let Some(note) = tree::older_than_code(results, covered)? {

@@ -78,17 +78,7 @@ enum Command {
     /// crates/ledger/results/crash.txt
     Crash(crash::CrashOptions),
     /// Play a million enrolments in the simulator, of a server that crashes with its ledger on a bad link. Kept in crates/sim/results/crashes.txt
-    Simulate {
-        /// The server is a Registrar whose upstream CAs fail and lie. Kept in crates/sim/results/registrar.txt
-        #[arg(long)]
-        registrar: bool,
-        /// Number of enrolments. The result is kept only for the default number or more
-        #[arg(long, default_value_t = simulate::ENROLMENTS)]
-        enrolments: u64,
-        /// The first seed
-        #[arg(long, default_value_t = 0)]
-        from: u64,
-    },
+    Simulate(simulate::SimulateOptions),
     /// Test other implementations against ours: the part of `check` with this name
     Interop {
         /// Run only stories whose names contain this text
@@ -117,7 +107,7 @@ fn main() -> ExitCode {
         Command::Population { sessions } => population::run(sessions),
         Command::Power(options) => power::run(&options),
         Command::Crash(options) => crash::run(&options),
-        Command::Simulate { registrar, enrolments, from } => simulate::run(enrolments, from, registrar),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Interop { story } => interop::run(&story),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench { command } => bench::run(&command),
