@@ -118,8 +118,11 @@ pub enum Intended {
     /// The certificate that the client authenticated with was revoked since its standing was asked for; nothing was reserved, and an earlier answer is
     /// not repeated.
     ClientRevoked,
-    /// No row answers the request, and it may have no new one ([`NewRow::Held`]); nothing was reserved. This takes precedence over every other
-    /// reason not to reserve.
+    /// The key is that of a certificate which was revoked because the key is compromised, whoever asks: see [`crate::Ledger::revoke`]. Nothing was
+    /// reserved, and an earlier answer is not repeated.
+    KeyCompromised,
+    /// No row answers the request, and it may have no new one ([`NewRow::Held`]); nothing was reserved. This takes precedence over every reason
+    /// below.
     Held,
     /// The serial is in use for other content: draw another.
     SerialTaken,

@@ -378,6 +378,7 @@ impl Submission {
                 Intended::Repeat(issued) => Outcome::issued(issued),
                 Intended::InProgress => Busy::InFlight.into(),
                 Intended::ClientRevoked => refuse(Refusal::ClientRevoked),
+                Intended::KeyCompromised => refuse(Refusal::KeyCompromised),
                 Intended::KeyOfAnother => refuse(Refusal::KeyOfAnotherDevice),
                 Intended::FactoryKey => refuse(Refusal::IdentityKey),
                 Intended::DeviceFull => refuse(Refusal::DeviceFull(certificates_max)),

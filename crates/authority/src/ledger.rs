@@ -105,6 +105,9 @@ pub trait Ledger: Send + Sync {
 
     /// Revokes, durably: each [`Ledger::standing`] that is called after the answer sees it, and the certificates no longer answer repeats of
     /// their requests. A revocation is final; when a row is revoked again, the first reason and time remain. One answer per request, in order.
+    ///
+    /// The key of a row that is revoked for [`RevocationReason::KeyCompromise`](pki::issue::RevocationReason::KeyCompromise), at first or again, gets
+    /// no certificate from then on ([`Intended::KeyCompromised`]), and its reservations are given up. That outlives the row.
     fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>);
 
     /// Fixes how the revocation lists of a CA are divided, durably, unless that is fixed already and the CA has a row: before its first certificate

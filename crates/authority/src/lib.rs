@@ -34,6 +34,7 @@ mod cipher;
 mod clock_guard;
 mod collected;
 mod completion;
+mod compromised_keys;
 mod crl;
 mod crl_list;
 mod decide;

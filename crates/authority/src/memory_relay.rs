@@ -12,9 +12,11 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use pki::Digest;
+use pki::issue::RevocationReason;
 use rustls_pki_types::UnixTime;
 
 use crate::completion::Completion;
+use crate::compromised_keys::CompromisedKeys;
 use crate::device::Device;
 use crate::entry::{LedgerHealth, Revoked};
 use crate::function::Function;
@@ -24,7 +26,7 @@ use crate::relay::{
     Begun, CERTIFICATES_PER_RELAY_MAX, RELAY_LIFETIME, RelayEnd, RelayEntry, RelayHolder, RelayId, RelayLedger,
     RelayListing, RelayQuery, RelayRecord, RelayRequest, RelayStage, Relayed, RelayedCertificate,
 };
-use crate::revocation::Revocation;
+use crate::revocation::{Actor, Revocation};
 use crate::standing::State;
 
 /// About two kilobytes a row: half of what the CA's ledger in memory may take.
@@ -122,6 +124,7 @@ struct RelayRows {
     of_key: HashMap<Digest, BTreeSet<RelayId>>,
     /// The second from which each row may be forgotten.
     forgettable: BTreeSet<(u64, RelayId)>,
+    compromised: CompromisedKeys,
     begun: u64,
 }
 
@@ -178,6 +181,9 @@ impl RelayRows {
         let client = self.holder(&request.client);
         if client.is_some_and(|holder| holder.state != State::Good) {
             return Begun::ClientRevoked;
+        }
+        if request.spki.is_some_and(|key| self.compromised.contains(&key)) {
+            return Begun::KeyCompromised;
         }
         if let Some(known) = self.known(&request) {
             return known;
@@ -240,7 +246,19 @@ impl RelayRows {
         rows.into_iter().any(|row| row.entry.request.device != *device)
     }
 
+    /// A certificate whose key was marked as compromised while its request was upstream is recorded, marked, and not passed on.
     fn record(&mut self, record: RelayRecord) -> Relayed {
+        let (key, digest, at) = (record.spki, record.issued.digest, record.issued.at);
+        let answer = self.record_any(record);
+        let is_written = matches!(answer, Relayed::First | Relayed::Second(_));
+        if !is_written || !self.compromised.contains(&key) {
+            return answer;
+        }
+        self.revoke(&digest, Revocation { reason: RevocationReason::KeyCompromise, at, actor: Actor::server() });
+        Relayed::KeyCompromised
+    }
+
+    fn record_any(&mut self, record: RelayRecord) -> Relayed {
         if let Some(holder) = self.of_certificate.get(&record.issued.digest).copied().filter(|it| *it != record.id) {
             return self.record_held(record.id, holder);
         }
@@ -321,6 +339,7 @@ impl RelayRows {
         if let RelayStage::Recorded(certificates) = &mut row.entry.stage
             && let Some(certificate) = certificates.iter_mut().find(|it| it.record.issued.digest == *digest)
         {
+            self.compromised.note(certificate.record.spki, &revocation);
             answer = match &certificate.revocation {
                 Some(before) => Revoked::Before(before.clone()),
                 None => {

@@ -89,6 +89,8 @@ pub enum Refusal {
     CaKey,
     /// The CSR is for a key for which another device holds a certificate.
     KeyOfAnotherDevice,
+    /// The CSR is for the key of a certificate that was revoked because the key is compromised.
+    KeyCompromised,
     /// The device holds the maximum of unexpired certificates that the profile allows.
     DeviceFull(u32),
     /// The device may not enrol: an operator has denied it.
@@ -147,6 +149,7 @@ impl Refusal {
             Self::IdentityKey => "est.csr.identity_key",
             Self::CaKey => "est.csr.ca_key",
             Self::KeyOfAnotherDevice => "est.csr.key_of_another_device",
+            Self::KeyCompromised => "est.csr.key_compromised",
             Self::DeviceFull(_) => "est.device.certificates_full",
             Self::DeviceDenied => "est.device.denied",
             Self::Upstream(refusal) => refusal.code(),
@@ -275,6 +278,7 @@ impl fmt::Display for Refusal {
             Self::IdentityKey => f.write_str("the key is that of the manufacturer certificate"),
             Self::CaKey => f.write_str("the key is that of a CA"),
             Self::KeyOfAnotherDevice => f.write_str("another device holds a certificate for this key"),
+            Self::KeyCompromised => f.write_str("a certificate of this key was revoked because the key is compromised"),
             Self::DeviceFull(max) => {
                 write!(f, "the device holds {max} certificates that have not expired, and the profile allows no more")
             }

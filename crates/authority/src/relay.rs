@@ -53,7 +53,8 @@ pub trait RelayLedger: Send + Sync {
     fn holders(&self, certificates: Vec<Digest>, done: Completion<Result<Vec<Option<RelayHolder>>, LedgerFault>>);
 
     /// Marks relayed certificates as revoked, durably: their holders open nothing from then on, and they no longer answer repeats. What verifiers
-    /// are told is the upstream's business. One answer per certificate, in order; the first revocation stays.
+    /// are told is the upstream's business. One answer per certificate, in order; the first revocation stays. A compromised key is never asked for
+    /// again: see [`Ledger::revoke`](crate::Ledger::revoke).
     fn mark_revoked(
         &self,
         certificates: Vec<(Digest, Revocation)>,
@@ -155,6 +156,8 @@ pub enum Begun {
     InProgress,
     /// The certificate that the client authenticated with is marked as revoked.
     ClientRevoked,
+    /// The key is that of a relayed certificate which was marked as revoked because the key is compromised, whoever asks.
+    KeyCompromised,
     /// No row answers the request, and it may have no new one ([`NewRow::Held`]).
     Held,
     /// Another device holds a relayed certificate for this key.
@@ -190,6 +193,8 @@ pub enum Relayed {
     Second(Arc<Issued>),
     /// Another device, or this one by another profile, has this certificate: nothing was written. The upstream is at fault.
     OfAnother,
+    /// Its key was marked as compromised while its request was upstream: it is recorded, marked, and not passed on.
+    KeyCompromised,
     /// There is no such row: the ledger has forgotten it.
     Unknown,
 }

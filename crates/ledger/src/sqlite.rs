@@ -26,6 +26,7 @@ mod attach;
 mod book;
 mod ca_ledger;
 mod closing;
+pub(crate) mod compromised;
 mod connect;
 pub(crate) mod crl;
 mod deliveries;

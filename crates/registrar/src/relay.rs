@@ -343,6 +343,7 @@ impl RelaySubmission {
             (Begun::InProgress, _) => Busy::InFlight.into(),
             (Begun::Held, _) => flight.permit.waits().unwrap_or(Busy::Upstream(UpstreamBusy::Unreachable)).into(),
             (Begun::ClientRevoked, _) => self.refuse(&flight, Refusal::ClientRevoked, at),
+            (Begun::KeyCompromised, _) => self.refuse(&flight, Refusal::KeyCompromised, at),
             (Begun::KeyOfAnother, _) => self.refuse(&flight, Refusal::KeyOfAnotherDevice, at),
             (Begun::DeviceFull, _) => self.refuse(&flight, Refusal::DeviceFull(certificates_max), at),
             (Begun::Full, _) => Busy::Ledger(LedgerFault::Full).into(),
@@ -493,6 +494,7 @@ impl RelaySubmission {
                 self.parts().relayed.end(vec![(attempt.id, RelayEnd::Refused)]);
                 self.refuse_answer(flight, attempt, (UpstreamAnswerFlaw::OfAnother, issued.at))
             }
+            Ok(Relayed::KeyCompromised) => self.refuse(flight, Refusal::KeyCompromised, issued.at),
             Ok(Relayed::Unknown) => Busy::Ledger(LedgerFault::Abandoned).into(),
             Err(fault) => {
                 self.parts().relayed.end(vec![(attempt.id, RelayEnd::Unknown)]);

@@ -5,6 +5,7 @@
 //!
 //! A ledger under test needs room for a thousand rows: what it does when it is full is its own, and so is when it forgets a row.
 
+mod compromised;
 mod crl;
 mod delivering;
 mod desk;
@@ -47,6 +48,8 @@ const PROPERTIES: &[Property] = &[
     ("a revoked reservation gets no certificate", revoking::a_revoked_reservation_gets_no_certificate),
     ("a revocation is seen by the next standing", revoking::a_revocation_is_seen_by_the_next_standing),
     ("a revoked certificate answers no repeat", revoking::a_revoked_certificate_answers_no_repeat),
+    ("a compromised key is refused, whoever asks", compromised::a_compromised_key_is_refused),
+    ("a key is compromised by a second revocation too", compromised::a_second_revocation_compromises_the_key_too),
     ("a client that is revoked meanwhile gets nothing", revoking::a_client_that_is_revoked_meanwhile_gets_nothing),
     ("its time is that of the latest row", revoking::its_time_is_that_of_the_latest_row),
     ("refusals take nothing from enrolments", refusing::refusals_take_nothing_from_enrolments),

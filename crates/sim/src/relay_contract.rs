@@ -1,6 +1,8 @@
 //! What every [`RelayLedger`] has to do, as a body that a test of any of them calls with a maker of empty ones: see
 //! [`crate::ledger_contract`]. A ledger under test needs room for a hundred rows.
 
+mod compromised;
+
 use std::fmt::Debug;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +30,8 @@ const PROPERTIES: &[Property] = &[
     ("a certificate belongs to one request", a_certificate_belongs_to_one_request),
     ("a key that is made for the device is never repeated", a_key_that_is_made_is_not_repeated),
     ("a mark ends all that a certificate opens", a_mark_ends_what_a_certificate_opens),
+    ("a compromised key is asked for no more", compromised::a_compromised_key_is_asked_for_no_more),
+    ("a key that is compromised meanwhile is not passed on", compromised::a_key_that_is_compromised_meanwhile),
     ("one device has its share", one_device_has_its_share),
     ("rows are listed in order, by device, and page by page", rows_are_listed),
     ("a good ledger is in health", a_good_ledger_is_in_health),
@@ -299,7 +303,7 @@ pub fn certificate(id: RelayId, text: &str, key: &str) -> RelayRecord {
 
 fn revocation(at: u64) -> Revocation {
     let actor = Actor::new("alice").expect("a name");
-    Revocation { reason: RevocationReason::KeyCompromise, at: utc(at), actor }
+    Revocation { reason: RevocationReason::Superseded, at: utc(at), actor }
 }
 
 fn answers_stand_in_order(desk: &RelayDesk) {

@@ -9,6 +9,7 @@ use pki::{AnchorId, Digest};
 use rustls_pki_types::UnixTime;
 
 use super::crls::Crls;
+use crate::compromised_keys::CompromisedKeys;
 use crate::crl_list::CrlLayout;
 use crate::device::Device;
 use crate::entry::{Cursor, LedgerEntry, Locator, Revoked, RowFilter, RowStage, RowState};
@@ -39,6 +40,7 @@ pub(super) struct Rows {
     /// When the ledger began, or the latest notBefore that it has forgotten if that is later.
     pub(super) complete_since: Option<UnixTime>,
     pub(super) crls: Crls,
+    compromised: CompromisedKeys,
     /// Certificates whose keys were made for their devices and have not reached them.
     undelivered: BTreeSet<Serial>,
 }
@@ -120,6 +122,9 @@ impl Rows {
         let Reserve { intent, factory_keys, new_row, certificates_max } = reserve;
         if self.is_revoked(&intent.client) {
             return Intended::ClientRevoked;
+        }
+        if self.compromised.contains(&intent.spki) {
+            return Intended::KeyCompromised;
         }
         if let Some(answer) = self.answered(&intent) {
             return answer;
@@ -261,6 +266,11 @@ impl Rows {
         let Some(serial) = self.locate(row) else { return Revoked::Unknown };
         // A reservation is given up: a certificate that arrives for it later is refused.
         self.abandon(serial);
+        let Some(row) = self.by_serial.get(&serial) else { return Revoked::Unknown };
+        let key = row.entry.intent.spki;
+        if self.compromised.note(key, revocation) {
+            self.abandon_all_of(&key);
+        }
         let Some(row) = self.by_serial.get_mut(&serial) else { return Revoked::Unknown };
         if let Some(before) = &row.entry.revocation {
             return Revoked::Before(before.clone());
@@ -271,6 +281,17 @@ impl Rows {
         self.forgettable.insert((row.forgettable_from(), serial));
         self.crls.file(&row.entry);
         Revoked::Now
+    }
+
+    /// Gives up the reservations of this key, which one device has.
+    fn abandon_all_of(&mut self, key: &Digest) {
+        let Some((device, _)) = self.holders.get(key) else { return };
+        let serials = self.devices.get(device).map(|of_device| of_device.serials.clone()).unwrap_or_default();
+        for serial in serials {
+            if self.by_serial.get(&serial).is_some_and(|row| row.entry.intent.spki == *key) {
+                self.abandon(serial);
+            }
+        }
     }
 
     pub(super) fn delivered(&mut self, serial: &Serial) {

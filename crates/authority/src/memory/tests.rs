@@ -100,13 +100,20 @@ fn inquiry(client: Digest) -> Inquiry {
 }
 
 fn revocation(at_seconds: u64) -> Revocation {
-    Revocation { reason: RevocationReason::KeyCompromise, at: at(at_seconds), actor: Actor::server() }
+    Revocation { reason: RevocationReason::Superseded, at: at(at_seconds), actor: Actor::server() }
 }
 
 fn revoke(ledger: &MemoryLedger, row: Locator, at_seconds: u64) -> Revoked {
     let (sender, receiver) = mpsc::channel();
     let row = Revoke { row, revocation: revocation(at_seconds) };
     ledger.revoke(vec![row], Box::new(move |answer| sender.send(answer).unwrap()));
+    receiver.recv().unwrap().unwrap().remove(0)
+}
+
+fn compromise(ledger: &MemoryLedger, row: Locator, at_seconds: u64) -> Revoked {
+    let (sender, receiver) = mpsc::channel();
+    let revocation = Revocation { reason: RevocationReason::KeyCompromise, ..revocation(at_seconds) };
+    ledger.revoke(vec![Revoke { row, revocation }], Box::new(move |answer| sender.send(answer).unwrap()));
     receiver.recv().unwrap().unwrap().remove(0)
 }
 
@@ -360,4 +367,16 @@ fn a_cursor_of_a_ledger_before_a_restart_comes_before_every_row_after_it() {
     let (restarted, _) = first_row_since(1_001);
     let query = ListQuery { filter: RowFilter::default(), after: Some(kept), rows_max: 10 };
     assert_eq!(restarted.page(&query).unwrap().rows.len(), 1);
+}
+
+/// The row takes room, and the key that others may have does not become good when it goes.
+#[test]
+fn e23_a_compromised_key_is_refused_after_its_row_was_forgotten() {
+    let ledger = MemoryLedger::new(1);
+    assert!(matches!(intend(&ledger, intent(1, b"first", 10)), Intended::Reserved));
+    assert_eq!(compromise(&ledger, Locator::Serial(serial(1)), 20), Revoked::Now);
+    let later = LIFE + 100;
+    assert!(matches!(intend(&ledger, intent(2, b"second", later)), Intended::Reserved), "the first row is forgotten");
+    let other = Intent { device: device("e"), ..intent(3, b"first", later) };
+    assert!(matches!(intend(&ledger, other), Intended::KeyCompromised));
 }

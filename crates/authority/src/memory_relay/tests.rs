@@ -161,7 +161,7 @@ fn the_holder_is_found_by_digest_and_a_mark_ends_all_that_it_opens() {
     assert_eq!((&holder.device, &*holder.profile, holder.state), (&device("d"), "p", State::Good));
     assert_eq!(ledger.lock().unwrap().holder(&Digest::of(b"forged")), None);
     let revocation =
-        Revocation { reason: RevocationReason::KeyCompromise, at: at(20), actor: Actor::new("root").unwrap() };
+        Revocation { reason: RevocationReason::Superseded, at: at(20), actor: Actor::new("root").unwrap() };
     let mut rows = ledger.lock().unwrap();
     assert_eq!(rows.revoke(&digest, revocation.clone()), Revoked::Now);
     assert_eq!(rows.revoke(&digest, revocation.clone()), Revoked::Before(revocation.clone()));

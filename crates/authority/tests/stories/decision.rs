@@ -6,10 +6,13 @@ use std::sync::Arc;
 use authority::{Asked, DeviceIdRule, Function, KeyTypes, Outcome, Refusal, SanKind, SubjectRule};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use pki::issue::RevocationReason;
 use pki::{Certificate, GeneralNames, Name, NameBuilder, oid};
 use rcgen::{CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose};
 
-use crate::support::{DAY, START, TLS_UNIQUE, World, YEAR, dns, issued, key, refused, revoke, run, run_one};
+use crate::support::{
+    DAY, START, TLS_UNIQUE, World, YEAR, dns, issued, key, refused, revoke, revoke_for, run, run_one,
+};
 
 fn name(common_name: &str, serial_number: &str) -> Name {
     let builder = NameBuilder::new().push(oid::ORGANIZATION, "Maker").unwrap();
@@ -294,6 +297,31 @@ fn e22_a_key_that_another_device_has_certified_is_refused() {
     let csr = two.csr_for(&one.key, two.idevid.subject(), &GeneralNames::empty(), None);
     assert_eq!(refused(run_one(&issuer, START, world.enroll(&profile, &two, csr))), Refusal::KeyOfAnotherDevice);
     assert_eq!(ledger.issued_count(), 1);
+}
+
+#[test]
+fn e23_a_key_that_was_revoked_as_compromised_is_not_certified_for_anybody() {
+    let world = World::new();
+    let (issuer, ledger) = world.plain();
+    let other_profile = world.profile_with(|spec| {
+        spec.profile.name = "others".into();
+        spec.allow_identity_key = true;
+    });
+    let (profile, one, two) = (world.profile(), world.device(1), world.device(2));
+    let first = issued(run_one(&issuer, START, world.enroll(&profile, &one, one.csr())));
+    revoke_for(&*ledger, &first, RevocationReason::KeyCompromise);
+    let copied = two.csr_for(&one.key, two.idevid.subject(), &GeneralNames::empty(), None);
+    for job in [
+        world.enroll(&profile, &one, one.csr()),
+        world.enroll(&other_profile, &one, one.csr()),
+        world.enroll(&profile, &two, copied),
+    ] {
+        assert_eq!(refused(run_one(&issuer, START + 1, job)), Refusal::KeyCompromised);
+    }
+    assert_eq!(Refusal::KeyCompromised.code(Function::SimpleEnroll), "est.csr.key_compromised");
+    assert_eq!(ledger.issued_count(), 1);
+    let fresh = one.csr_for(&key(&world.random).0, one.idevid.subject(), &GeneralNames::empty(), None);
+    issued(run_one(&issuer, START + 1, world.enroll(&profile, &one, fresh)));
 }
 
 #[test]

@@ -411,9 +411,14 @@ pub(crate) fn locator(issued: &Issued) -> Locator {
     Locator::of(&Certificate::parse(&issued.certificate).unwrap()).unwrap()
 }
 
-/// Revokes the issued certificate, which must be good.
+/// Revokes the issued certificate, which must be good. Its key is not compromised.
 pub(crate) fn revoke(ledger: &dyn Ledger, issued: &Issued) {
-    let revocation = Revocation { reason: RevocationReason::KeyCompromise, at: at(START), actor: Actor::server() };
+    revoke_for(ledger, issued, RevocationReason::Superseded);
+}
+
+/// The same for this reason.
+pub(crate) fn revoke_for(ledger: &dyn Ledger, issued: &Issued, reason: RevocationReason) {
+    let revocation = Revocation { reason, at: at(START), actor: Actor::server() };
     let row = locator(issued);
     let revoked = |answer: Result<Vec<Revoked>, _>| assert_eq!(answer.unwrap(), [Revoked::Now]);
     ledger.revoke(vec![Revoke { row, revocation }], Box::new(revoked));

@@ -206,6 +206,7 @@ impl Reason {
             Refusal::IdentityKey => Self::IdentityKey,
             Refusal::CaKey => Self::CaKey,
             Refusal::KeyOfAnotherDevice => Self::KeyOfAnotherDevice,
+            Refusal::KeyCompromised => Self::KeyCompromised,
             Refusal::DeviceFull(_) => Self::DeviceCertificatesFull,
             Refusal::DeviceDenied => Self::DeviceDenied,
             Refusal::Upstream(refusal) => Self::from(*refusal),

@@ -173,6 +173,7 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::IdentityKey,
         Refusal::CaKey,
         Refusal::KeyOfAnotherDevice,
+        Refusal::KeyCompromised,
         Refusal::DeviceFull(100),
         Refusal::DeviceDenied,
     ]);

@@ -378,6 +378,7 @@ const OF_THE_REQUEST: &[Reason] = &[
     Reason::IdentityKey,
     Reason::CaKey,
     Reason::KeyOfAnotherDevice,
+    Reason::KeyCompromised,
     Reason::DeviceCertificatesFull,
     Reason::DeviceOverLimit,
     Reason::UpstreamBadRequest,

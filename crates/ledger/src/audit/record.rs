@@ -5,6 +5,7 @@
 //! | `issued` | `device` | `function`, `profile`, `profile_version`, `device`, `manufacturer`, `client`, `peer`, `serial`, `certificate` |
 //! | `refused` | `device` | `reason`, `count`, `until`, `function`, `profile`, `profile_version`, `device` and `manufacturer` if known, `client`, `peer` |
 //! | `revoked` | the operator | `reason`, `serial`, `device`, `manufacturer` |
+//! | `key_compromised` | the operator | `spki`, `device`, `manufacturer`: a certificate of this key that was revoked before is revoked again, for keyCompromise |
 //! | `abandoned` | `muster` | `reason`, `serial`, `device`, `manufacturer`, `profile`, `profile_version`, `peer` |
 //! | `imported` | the operator | `count` of lines, `file`: the records of these lines stand in the same row |
 //! | `adopted` | `device` | as `issued`: a certificate of a lost row, whose row was rebuilt from it |
@@ -206,6 +207,12 @@ impl AuditBody {
         let line = self.line("revoked", seconds(revocation.at)).text("actor", revocation.actor.as_str());
         let line = line.plain("reason", revocation.reason).hex("serial", intent.serial.as_bytes());
         device(line, &intent.device).end();
+    }
+
+    /// A certificate of this key was revoked before, and its key is known as compromised now.
+    pub(crate) fn key_compromised(&mut self, of: &Device, key: &Digest, revocation: &Revocation) {
+        let line = self.line("key_compromised", seconds(revocation.at)).text("actor", revocation.actor.as_str());
+        device(line.hex("spki", key.as_bytes()), of).end();
     }
 
     pub(crate) fn abandoned(&mut self, intent: &Intent, why: Abandonment, at: i64) {

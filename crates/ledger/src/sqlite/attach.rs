@@ -359,7 +359,11 @@ impl Book {
                 self.revoke_found((number, &row), revocation)?;
                 Replayed::Revocation
             }
-            (RowEvent::Revoked(..), Some(_)) => Replayed::Known,
+            (RowEvent::Revoked(_, revocation), Some((number, row))) => {
+                // It may say that the key is compromised.
+                self.revoke_found((number, &row), revocation)?;
+                Replayed::Known
+            }
             (RowEvent::Revoked(..), None) => Replayed::NoRow,
         })
     }

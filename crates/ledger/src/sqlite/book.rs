@@ -1,5 +1,6 @@
 //! The rows of one batch, inside one transaction of the writer.
 
+mod compromising;
 mod delivering;
 mod intending;
 mod recently_revoked;
@@ -19,6 +20,7 @@ use tracing::warn;
 
 use self::delivering::Undelivered;
 use self::recently_revoked::RecentlyRevoked;
+use super::compromised;
 use super::connect::keep_log_when_closed;
 use super::crl::Layouts;
 use super::index::{IndexEntry, Merge, OfDevice, Unmerged};
@@ -80,6 +82,8 @@ pub(super) struct Book {
     undelivered: Undelivered,
     /// There may be revocations that are not in their revocation list.
     has_unfiled: bool,
+    /// The file has the table of compromised keys.
+    has_compromised: bool,
     /// The audit: written with each batch.
     pub(super) audit: ChainWriter,
     /// The journal, if the ledger has one: written before each batch is committed.
@@ -104,6 +108,7 @@ impl Book {
         node: NodePrefix,
     ) -> Result<Self, Error> {
         connection.set_prepared_statement_cache_capacity(64);
+        compromised::make_at_start(&connection)?;
         let sql = "SELECT places, rows, issued, numbers, open_from, indexed, time FROM tally";
         let tally = connection.query_row(sql, [], |row| {
             Ok(Tally {
@@ -134,6 +139,7 @@ impl Book {
             undelivered,
             // The release before revokes without filing.
             has_unfiled: true,
+            has_compromised: false,
             audit,
             journal: None,
         };

@@ -214,6 +214,12 @@ pub(super) fn revocation_at(connection: &Connection, place: (i64, i64)) -> Resul
     connection.prepare_cached(sql)?.query_row([place.0, place.1], |row| revocation(row, 0))
 }
 
+/// The key of the certificate at this place.
+pub(super) fn key_at(connection: &Connection, place: (i64, i64)) -> Result<Digest, Error> {
+    let sql = "SELECT spki FROM relay_certificate WHERE request = ?1 AND ordinal = ?2";
+    connection.prepare_cached(sql)?.query_row([place.0, place.1], |row| row.get(0).map(Digest::from_bytes))
+}
+
 /// The holder of this certificate.
 pub(super) fn holder(connection: &Connection, digest: &Digest) -> Result<Option<RelayHolder>, Error> {
     if !has_tables(connection)? {

@@ -11,7 +11,7 @@
 
 use rusqlite::{Connection, Error, OptionalExtension};
 
-use super::{crl, delivery, foreign, newer_code, pruned, relay, restore, revocation_order};
+use super::{compromised, crl, delivery, foreign, newer_code, pruned, relay, restore, revocation_order};
 use crate::fault::OpenProblem;
 use crate::serial::SERIAL_KEY_BYTES;
 
@@ -36,10 +36,11 @@ pub(crate) const ADDED_IN_2: &[&str] = &[
     relay::TABLES,
     newer_code::TABLES,
     delivery::TABLES,
+    compromised::TABLES,
 ];
 
 /// The rows that the tables of [`ADDED_IN_2`] get from those of version 1.
-pub(crate) const FILLED_IN_2: &[Fill] = &[crl::FILL, revocation_order::FILL];
+pub(crate) const FILLED_IN_2: &[Fill] = &[crl::FILL, revocation_order::FILL, compromised::FILL];
 
 /// Rows that a new table gets from the tables before it. They are read and written a bounded number at a time. Rows that come meanwhile are written by
 /// the triggers of the new table.

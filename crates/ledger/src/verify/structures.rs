@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, Error};
 
 use super::RowFlaw;
-use crate::sqlite::{is_open_elsewhere, schema};
+use crate::sqlite::{compromised, is_open_elsewhere, schema};
 
 /// Rows that are looked at in one statement.
 const PAGE_ROWS: i64 = 8_192;
@@ -50,6 +50,12 @@ const PAIRS_OF_2: [(&str, &str); 4] = [
     ),
 ];
 
+/// The same for a file that has the table of compromised keys.
+const COMPROMISED: [(&str, &str); 1] = [(
+    "a revocation for keyCompromise whose key is not among the compromised ones",
+    "SELECT t.number, k.spki IS NULL FROM revocation t JOIN intent i ON i.number = t.number LEFT JOIN compromised_key k ON k.spki = i.spki WHERE t.reason = 1 AND t.number > ?1 ORDER BY t.number LIMIT ?2",
+)];
+
 /// Whether the file was looked at as a whole. That takes one long reading, which a server beside it would pay with a long log.
 pub(super) fn check_file(connection: &Connection, file: &Path) -> Result<bool, RowFlaw> {
     if is_open_elsewhere(file) {
@@ -70,7 +76,15 @@ pub(super) fn check_pairs(connection: &Connection) -> Result<Option<(i64, &'stat
 
 /// The same for what version 2 of the schema has.
 pub(super) fn check_pairs_of_2(connection: &Connection) -> Result<Option<(i64, &'static str)>, Error> {
-    if schema::version(connection)? < 2 { Ok(None) } else { first_alone(connection, &PAIRS_OF_2) }
+    if schema::version(connection)? < 2 {
+        return Ok(None);
+    }
+    if compromised::has_table(connection)?
+        && let Some(alone) = first_alone(connection, &COMPROMISED)?
+    {
+        return Ok(Some(alone));
+    }
+    first_alone(connection, &PAIRS_OF_2)
 }
 
 fn first_alone(connection: &Connection, pairs: &[(&'static str, &str)]) -> Result<Option<(i64, &'static str)>, Error> {

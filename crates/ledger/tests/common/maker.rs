@@ -155,6 +155,13 @@ pub(crate) fn revoke(ledger: &dyn Ledger, serial: Serial, at: u64) {
     assert_eq!(ask(|done| ledger.revoke(vec![revoke], done)), [Revoked::Now]);
 }
 
+/// The same for this reason.
+pub(crate) fn revoke_for(ledger: &dyn Ledger, serial: Serial, reason: RevocationReason, at: u64) {
+    let revocation = Revocation { reason, ..revocation(at) };
+    let revoke = Revoke { row: Locator::Serial(serial), revocation };
+    assert_eq!(ask(|done| ledger.revoke(vec![revoke], done)), [Revoked::Now]);
+}
+
 /// Waits for the answer of a ledger that can read and write.
 #[track_caller]
 pub(crate) fn ask<T: Send + 'static>(question: impl FnOnce(Completion<Result<T, LedgerFault>>)) -> T {

@@ -24,14 +24,13 @@ const DEVICES: usize = 1_000;
 const REVOKED: usize = 10;
 
 fn revoke(ledger: &Arc<dyn Ledger>, issued: &Issued) {
+    assert_eq!(revoke_for(ledger, issued, RevocationReason::KeyCompromise), Revoked::Now);
+}
+
+fn revoke_for(ledger: &Arc<dyn Ledger>, issued: &Issued, reason: RevocationReason) -> Revoked {
     let row = Locator::of(&Certificate::parse(&issued.certificate).unwrap()).unwrap();
-    let revocation = Revocation {
-        reason: RevocationReason::KeyCompromise,
-        at: utc(START + DAY + 60),
-        actor: Actor::new("alice").unwrap(),
-    };
-    let revoked = answer(|done| ledger.revoke(vec![Revoke { row, revocation }], done));
-    assert_eq!(revoked, Ok(vec![Revoked::Now]));
+    let revocation = Revocation { reason, at: utc(START + DAY + 60), actor: Actor::new("alice").unwrap() };
+    answer(|done| ledger.revoke(vec![Revoke { row, revocation }], done)).unwrap().remove(0)
 }
 
 fn open(stage: &Stage) -> Arc<dyn Ledger> {
@@ -49,6 +48,32 @@ fn lost(world: &World, devices: usize, revoked: usize) -> (Stage, Vec<Arc<Issued
     drop(ledger);
     stage.restore("backup");
     (stage, old, new)
+}
+
+/// Also those of certificates that had been revoked for another reason before.
+#[test]
+fn e23_a_restore_brings_back_which_keys_are_compromised() {
+    let (world, stage) = (World::new(), Stage::new());
+    let ledger = open(&stage);
+    world.enrol(&ledger, 0..5, START);
+    stage.backup("backup");
+    let new = world.enrol(&ledger, 5..8, START + DAY);
+    revoke(&ledger, &new[0]);
+    assert_eq!(revoke_for(&ledger, &new[1], RevocationReason::Superseded), Revoked::Now);
+    assert_eq!(revoke_for(&ledger, &new[2], RevocationReason::Superseded), Revoked::Now);
+    assert!(matches!(revoke_for(&ledger, &new[2], RevocationReason::KeyCompromise), Revoked::Before(_)));
+    drop(ledger);
+    let keys = || {
+        let connection = connect(&stage.file()).unwrap();
+        let mut statement = connection.prepare("SELECT hex(spki) FROM compromised_key ORDER BY spki").unwrap();
+        statement.query_map([], |row| row.get::<_, String>(0)).unwrap().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let before = keys();
+    assert_eq!(before.len(), 2);
+    stage.restore("backup");
+    assert!(keys().is_empty());
+    assert_eq!(world.resume(&stage, None).revocations, 3);
+    assert_eq!(keys(), before);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use authority::{Inquiry, Ledger, Locator, State};
+use authority::{Inquiry, Intended, Intent, Ledger, Locator, Reserve, State};
 use ledger::audit::{AuditPublicKey, AuditSettings, VerifySources, public_path, verify};
 use ledger::migrate::{MigrateProblem, Migration, migrate, plan};
 use ledger::sqlite::connect_beside;
@@ -119,6 +119,62 @@ fn a_migrated_ledger_has_the_tables_of_a_new_one() {
         Connection::open(file).unwrap().query_row("SELECT count(*) FROM meta", [], |row| row.get(0)).unwrap()
     };
     assert_eq!(meta(&old), meta(&new), "nothing that only the migration needs is left");
+}
+
+/// Whether the key of this row is refused, for another device.
+fn is_refused(ledger: &dyn Ledger, maker: &Maker, row: Serial) -> bool {
+    let found = ask(|done| ledger.find(vec![Locator::Serial(row)], done)).remove(0).unwrap();
+    let serial = ledger.draw(NodePrefix::new(0), [2; 16]);
+    let (reserve, _) = maker.row(900, serial, START + 1_000);
+    let intent = Intent { spki: found.intent.spki, ..reserve.intent };
+    let answer = ask(|done| ledger.intend(vec![Reserve { intent, ..reserve }], done)).remove(0);
+    let is_refused = matches!(answer, Intended::KeyCompromised);
+    assert!(is_refused || matches!(answer, Intended::KeyOfAnother), "{answer:?}");
+    is_refused
+}
+
+/// [`filled`] revokes for keyCompromise.
+#[test]
+fn e23_keys_that_were_compromised_before_there_was_a_table_of_them_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, maker) = (folder.path().join("old.db"), Maker::new());
+    let serials = filled(&old, &maker);
+    // Version 1 gets the table with the next such revocation, and all keys of before with it.
+    let ledger = open(&old).unwrap();
+    let [fifth, last] = [4, 59].map(|index| serials[index]);
+    assert!(!is_refused(&ledger, &maker, fifth));
+    revoke(&ledger, serials[0], START + 500);
+    for compromised in [serials[0], fifth, last] {
+        assert!(is_refused(&ledger, &maker, compromised), "{compromised}");
+    }
+    assert!(!is_refused(&ledger, &maker, serials[1]), "a good one");
+    drop(ledger);
+    // The release before goes on, and its trigger notes what it revokes.
+    let mut release = ReleaseBefore::open(&old);
+    release.begin();
+    let row = maker.row(2, serials[1], START);
+    release.revoke(&row, &revocation(START + 600));
+    release.commit();
+    drop(release);
+    let ledger = open(&old).unwrap();
+    assert!(is_refused(&ledger, &maker, serials[1]));
+    drop(ledger);
+
+    let migrated = folder.path().join("migrated.db");
+    let serials = filled(&migrated, &maker);
+    migrate_whole(&migrated);
+    // An earlier build of this version had no such table.
+    let without = folder.path().join("without.db");
+    std::fs::copy(&migrated, &without).unwrap();
+    let drop_table = "DROP TRIGGER revocation_compromised; DROP TABLE compromised_key";
+    Connection::open(&without).unwrap().execute_batch(drop_table).unwrap();
+    for file in [migrated, without] {
+        let ledger = open(&file).unwrap();
+        let refused = [59, 1].map(|index| is_refused(&ledger, &maker, serials[index]));
+        assert_eq!(refused, [true, false], "{}", file.display());
+        drop(ledger);
+        verifies(&file, &maker, ROWS);
+    }
 }
 
 #[test]

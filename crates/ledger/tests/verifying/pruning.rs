@@ -3,15 +3,17 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use authority::{Actor, CrlLayout, Ledger, Locator, NextCrl, RowFilter, RowState};
+use authority::{Actor, CrlLayout, Intended, Ledger, Locator, NextCrl, RowFilter, RowState};
 use ledger::audit::{AuditKey, AuditPublicKey, PruneRequest, VerifySources, prune, public_path};
 use ledger::export::Export;
 use ledger::prune::{Retention, RowPruneFault, RowPruneReport, RowPruneRequest, prune_rows};
 use ledger::sqlite::connect;
+use ledger::verify::verify_rows;
+use pki::issue::RevocationReason;
 use pki::issue::crl::CrlShards;
 
 use crate::Stage;
-use crate::maker::{START, ask, revoke, utc};
+use crate::maker::{START, ask, revoke, revoke_for, utc};
 
 /// The life of a certificate of these tests, and an hour.
 const LIFE: u64 = 900_000;
@@ -72,6 +74,43 @@ fn rows_that_ended_are_removed_and_the_rest_verifies_and_goes_on() {
     assert!(ask(|done| ledger.find(vec![Locator::Serial(serial)], done))[0].is_some());
     drop(ledger);
     assert_eq!(stage.verifies().rows, 11);
+}
+
+/// A key that others may have is compromised for longer than any row lasts.
+#[test]
+fn e23_a_compromised_key_is_refused_when_the_row_of_its_certificate_was_pruned_and_the_server_starts_again() {
+    let stage = Stage::new();
+    let ledger = stage.open();
+    let (reserve, record) = stage.maker.issue_row(&ledger, 1, START);
+    revoke_for(&ledger, record.serial, RevocationReason::KeyCompromise, START + 1);
+    drop(ledger);
+    stage.pass(LIFE + 2 * HOUR);
+    drop(stage.open());
+    let limit = START + LIFE + HOUR;
+    stage.prune_audit(limit);
+    assert_eq!(stage.prune_rows(limit, 0, false).unwrap().rows, 1);
+    let ledger = stage.open();
+    assert!(ask(|done| ledger.find(vec![Locator::Serial(record.serial)], done))[0].is_none());
+    let again = |number: u64| {
+        let serial = ledger.draw(pki::issue::NodePrefix::new(0), [9; 16]);
+        let (other, _) = stage.maker.row(number, serial, stage.now());
+        let intent = authority::Intent { spki: reserve.intent.spki, ..other.intent };
+        ask(|done| ledger.intend(vec![authority::Reserve { intent, ..other }], done)).remove(0)
+    };
+    for number in [1, 2] {
+        assert!(matches!(again(number), Intended::KeyCompromised), "device {number}");
+    }
+    drop(ledger);
+    stage.verifies();
+    // A key that is no longer in the list is noticed while its row is there.
+    let ledger = stage.open();
+    let (_, record) = stage.maker.issue_row(&ledger, 3, stage.now());
+    revoke_for(&ledger, record.serial, RevocationReason::KeyCompromise, stage.now());
+    drop(ledger);
+    stage.verifies();
+    connect(&stage.file).unwrap().execute_batch("DELETE FROM compromised_key").unwrap();
+    let flaw = verify_rows(&stage.file, &stage.maker.issuers(), &mut |_, _| ()).unwrap_err();
+    assert!(flaw.to_string().contains("keyCompromise"), "{flaw}");
 }
 
 /// The server has counts and entries of the indexes in memory: it goes on with them, and the ledger verifies.

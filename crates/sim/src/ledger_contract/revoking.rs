@@ -7,9 +7,10 @@ use pki::issue::RevocationReason;
 
 use super::desk::{Desk, Sample, reserve, utc};
 
-/// A revocation at this second, with a reason that differs from that of the second before.
+/// A revocation at this second, with a reason that differs from that of the second before. The key is not compromised.
 pub(super) fn revocation(at: u64) -> Revocation {
-    let reason = if at.is_multiple_of(2) { RevocationReason::Superseded } else { RevocationReason::KeyCompromise };
+    let reason =
+        if at.is_multiple_of(2) { RevocationReason::Superseded } else { RevocationReason::CessationOfOperation };
     Revocation { reason, at: utc(at), actor: Actor::server() }
 }
 

@@ -340,6 +340,10 @@ macro_rules! request_rows {
                 "Another device holds a certificate for this key.";
                 "Generate a new key; if both devices generated the same key, check the random generator (a cloned image, or no entropy at first start).";
                 "Look for cloned devices: each device with this key can impersonate the other.";
+            KeyCompromised: "est.csr.key_compromised", Decision, FORBIDDEN;
+                "A certificate of this key was revoked for keyCompromise: others may have the key, and it is not certified again, for any device or profile.";
+                "Generate a new key, and enrol with the manufacturer certificate if the operational certificate is revoked.";
+                "Nothing to change: the key stays refused when the row of its certificate is pruned. Find out why the device kept it.";
 
             RegistrarNotListed: "est.registrar.not_listed", Decision, FORBIDDEN;
                 "The client is a Registrar that this profile does not list.";

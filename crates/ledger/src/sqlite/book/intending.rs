@@ -17,6 +17,9 @@ impl Book {
         if self.revoked.contains(&intent.client) {
             return Ok(Intended::ClientRevoked);
         }
+        if self.is_compromised(&intent.spki)? {
+            return Ok(Intended::KeyCompromised);
+        }
         self.tally.time = self.tally.time.max(seconds(intent.at));
         self.give_up_outlived()?;
         let device = short_device(&intent.device);

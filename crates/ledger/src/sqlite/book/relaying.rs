@@ -25,9 +25,13 @@ impl Book {
         self.relaying(|book| {
             let mut answers = Vec::with_capacity(records.len());
             for record in records {
-                let answer = book.relay_record_one(record)?;
-                if matches!(answer, Relayed::First | Relayed::Second(_)) && book.is_key_made(record.id)? {
-                    book.pend_relayed(&record.issued.digest)?;
+                let mut answer = book.relay_record_one(record)?;
+                if matches!(answer, Relayed::First | Relayed::Second(_)) {
+                    if book.mark_compromised(record)? {
+                        answer = Relayed::KeyCompromised;
+                    } else if book.is_key_made(record.id)? {
+                        book.pend_relayed(&record.issued.digest)?;
+                    }
                 }
                 answers.push(answer);
             }
@@ -70,6 +74,11 @@ impl Book {
         let client = relay::holder(&self.connection, &request.client)?;
         if client.is_some_and(|holder| holder.state != State::Good) {
             return Ok(Begun::ClientRevoked);
+        }
+        if let Some(key) = &request.spki
+            && self.is_compromised(key)?
+        {
+            return Ok(Begun::KeyCompromised);
         }
         if let Some(known) = self.relay_known(request)? {
             return Ok(known);
@@ -215,25 +224,31 @@ impl Book {
         Ok(())
     }
 
-    fn relay_revoke_one(&mut self, digest: &Digest, revocation: &Revocation) -> Result<Revoked, Error> {
+    pub(super) fn relay_revoke_one(&mut self, digest: &Digest, revocation: &Revocation) -> Result<Revoked, Error> {
         let Some(place) = relay::place_of(&self.connection, digest)? else { return Ok(Revoked::Unknown) };
-        if let Some(before) = relay::revocation_at(&self.connection, place)? {
-            return Ok(Revoked::Before(before));
+        let before = relay::revocation_at(&self.connection, place)?;
+        let is_key_new = self.compromise_relayed(place, revocation)?;
+        if before.is_none() {
+            relay::mark(&self.connection, place, revocation)?;
+            self.end_relayed_delivery(digest)?;
         }
-        relay::mark(&self.connection, place, revocation)?;
-        self.end_relayed_delivery(digest)?;
-        let id = RelayId::new(u64::try_from(place.0).unwrap_or(0));
-        if let Some(row) = relay::read(&self.connection, id)?
+        if (before.is_none() || is_key_new)
+            && let Some(row) = relay::read(&self.connection, RelayId::new(u64::try_from(place.0).unwrap_or(0)))?
             && let RelayStage::Recorded(held) = &row.entry.stage
             && let Some(marked) = held.iter().find(|it| it.record.issued.digest == *digest)
         {
-            self.audit.body.relay_revoked(&row.entry, marked, revocation);
+            // After a first mark for another reason: a replay learns of the key by the second one.
+            let said = RelayedCertificate { record: marked.record.clone(), revocation: Some(revocation.clone()) };
+            match &before {
+                None => self.audit.body.relay_revoked(&row.entry, &said, revocation),
+                Some(_) => self.audit.body.key_compromised(&row.entry.request.device, &said.record.spki, revocation),
+            }
             if let Some(journal) = &mut self.journal {
                 journal.relay_request(&row);
-                journal.relay_certificate(marked);
+                journal.relay_certificate(&said);
             }
         }
-        Ok(Revoked::Now)
+        Ok(before.map_or(Revoked::Now, Revoked::Before))
     }
 
     /// Makes the ledger say what a line says, if it does not already. What it has is never taken back: lines of before a backup are replayed too.
@@ -290,7 +305,7 @@ impl Book {
             return Ok(Replayed::Known);
         }
         match self.relay_record_one(&of.record(&row.entry.request))? {
-            Relayed::First | Relayed::Second(_) => Ok(Replayed::Row),
+            Relayed::First | Relayed::Second(_) | Relayed::KeyCompromised => Ok(Replayed::Row),
             Relayed::OfAnother => Ok(Replayed::Contradiction),
             Relayed::Unknown => Ok(Replayed::NoRow),
         }

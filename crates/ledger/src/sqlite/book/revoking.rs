@@ -7,9 +7,9 @@ use rusqlite::{Error, params};
 use super::Book;
 use crate::audit::record::Abandonment;
 use crate::seconds::seconds;
-use crate::sqlite::crl;
 use crate::sqlite::locate::locate;
 use crate::sqlite::row::reason_code;
+use crate::sqlite::{compromised, crl};
 
 impl Book {
     pub(in crate::sqlite) fn revoke(&mut self, revoke: &Revoke) -> Result<Revoked, Error> {
@@ -28,6 +28,7 @@ impl Book {
             self.abandon(number, Abandonment::Revoked, seconds(revocation.at))?;
         }
         if let Some(before) = &row.revocation {
+            self.compromise_again(row, revocation)?;
             self.end_delivery(number)?;
             return Ok(Revoked::Before(before.clone()));
         }
@@ -45,6 +46,11 @@ impl Book {
         intent: &Intent,
         revocation: &Revocation,
     ) -> Result<(), Error> {
+        if compromised::is_meant_by(revocation.reason) {
+            // Its trigger notes the key.
+            compromised::make(&self.connection)?;
+            self.give_up_all_of_key(&intent.spki, seconds(revocation.at))?;
+        }
         let values = params![number, seconds(revocation.at), reason_code(revocation.reason), revocation.actor.as_str()];
         let sql = "INSERT INTO revocation (number, at, reason, actor) VALUES (?1, ?2, ?3, ?4)";
         self.connection.prepare_cached(sql)?.execute(values)?;

@@ -145,6 +145,32 @@ fn e46_a_relayed_certificate_opens_the_profile_that_relayed_it_and_no_other() {
 }
 
 #[test]
+fn e23_a_key_that_was_marked_as_compromised_is_sent_to_no_upstream_and_its_certificate_is_not_passed_on() {
+    let scene = Scene::new();
+    let key = new_key();
+    let first = scene.issuing.device(&key, years());
+    scene.relay(&key, &first);
+    // A renewal by the factory certificate's session is upstream while the operator marks the first certificate.
+    let labelled = scene.profile_with(|spec| spec.profile.name = "others".to_owned());
+    let other = || Job { profile: Arc::clone(&labelled), ..scene.job(Function::SimpleEnroll, scene.csr(&key, None)) };
+    scene.submit(NOW + 1, other());
+    assert_eq!(scene.sent().len(), 1);
+    let revocation =
+        Revocation { reason: RevocationReason::KeyCompromise, at: at(NOW + 1), actor: Actor::undelivered() };
+    scene.relayed.mark_revoked(vec![(first.digest(), revocation)], Box::new(drop));
+    let second = scene.issuing.device(&key, years());
+    scene.reply(NOW + 1, Ok(answer(200, CERTS_ONLY, certs_only(&[&second]))));
+    let Outcome::Refused(why @ Refusal::KeyCompromised) = scene.outcome() else { panic!("it was passed on") };
+    let reason = est::Reason::of_decision(&why, Function::SimpleEnroll);
+    assert_eq!((reason.code(), reason.response_code()), ("est.csr.key_compromised", Some(Code::FORBIDDEN)));
+    assert_eq!(scene.certificates().len(), 2, "and it is recorded");
+    for job in [scene.job(Function::SimpleEnroll, scene.csr(&key, None)), other()] {
+        assert!(matches!(scene.refuses(NOW + 2, job), Refusal::KeyCompromised));
+    }
+    assert!(scene.sent().is_empty());
+}
+
+#[test]
 fn a_device_that_is_denied_is_refused_and_one_that_is_pending_waits_and_nothing_is_sent_for_either() {
     let scene = Scene::new().listing(Registration::Denied);
     let job = || scene.job(Function::SimpleEnroll, scene.csr(&new_key(), None));
