@@ -65,7 +65,8 @@ impl fmt::Debug for KeyPackageSigner {
 /// The circumstances of a request for a key.
 #[derive(Clone, Copy)]
 pub(crate) struct KeyDeliveryTerms<'a> {
-    /// The certificate of the device; `None` if a Registrar authenticated in its place.
+    /// The certificate of the device; `None` if a Registrar authenticated in its place. What the ledger holds for a vouched device does not serve: our
+    /// certificates are for digitalSignature alone, and RFC 7030 §4.4.1.2 wants a key that may agree on keys.
     pub(crate) client: Option<&'a Certificate>,
     pub(crate) rules: &'a CaProfile,
     /// The strength of the session's cipher.

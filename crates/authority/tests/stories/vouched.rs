@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use authority::{
-    Arrival, Authority, CaProfile, CaProfileFault, CaProfileSpec, Function, Job, Ledger, Locator, MemoryLedger, Origin,
-    Profile, ProfileFault, Refusal, SanKind, VerifySignatures,
+    Arrival, Authority, CaProfile, CaProfileFault, CaProfileSpec, Function, Job, KeyProtectionFlaw, Ledger, Locator,
+    MemoryLedger, Origin, Profile, ProfileFault, Refusal, SanKind, VerifySignatures,
 };
-use pki::{AnchorId, Certificate, GeneralNames, Name, oid};
+use pki::make::{self, CsrAdditions, CsrSpec};
+use pki::{AnchorId, Certificate, GeneralNames, KeyProtection, Name, oid};
 
 use crate::support::{
-    DAY, Device, START, TLS_UNIQUE, World, at, dns, issued, key, locator, refused, revoke, run_one, subject_of,
+    DAY, Device, START, TLS_UNIQUE, World, at, dns, issued, key, locator, refused, revoke, run_one, secure, subject_of,
 };
 
 /// A world with a Registrar, whose certificate is not that of any device of the profile.
@@ -50,6 +51,12 @@ fn named(device: &Device, serial_number: &str) -> Vec<u8> {
     let subject = pki::NameBuilder::new().push(oid::COMMON_NAME, "anything").unwrap();
     let subject: Name = subject.push(oid::SERIAL_NUMBER, serial_number).unwrap().finish().unwrap();
     device.csr_with(&subject, &GeneralNames::empty(), None)
+}
+
+/// What AsymmetricDecryptKeyIdentifier names the key of this certificate by.
+fn key_id(of: &Certificate) -> Vec<u8> {
+    let made = || of.public_key().key_identifier().to_vec();
+    of.subject_key_id().map_or_else(made, <[u8]>::to_vec)
 }
 
 fn row(ledger: &MemoryLedger, of: Locator) -> authority::LedgerEntry {
@@ -223,6 +230,36 @@ fn limits_and_keys_are_those_of_the_device() {
     let csr = theirs.csr_for(&theirs.identity_key, device.idevid.subject(), &GeneralNames::empty(), None);
     let own = run_one(&issuer, START, site.asks(Function::SimpleEnroll, csr));
     assert_eq!(refused(own), Refusal::KeyOfAnotherDevice);
+}
+
+/// RFC 7030 §4.4.1.2: "If the key identified is bound to an X.509 certificate, then the key MUST either explicitly support keyTransport or keyAgreement or
+/// its use MUST be unrestricted." What this CA issued to the device is for signatures alone, and its factory certificate is not shown to the front.
+#[test]
+fn an_asymmetric_key_is_unknown_behind_a_registrar_also_when_the_device_holds_its_certificate() {
+    let site = Site::with(|spec| spec.server_keys = true);
+    let (issuer, ledger) = site.world.plain();
+    let device = site.world.device(1);
+    let held = issued(run_one(&issuer, START, site.asks(Function::SimpleEnroll, device.csr())));
+    let held = Certificate::parse(&held.certificate).unwrap();
+    assert!(held.key_usage().is_some_and(|usage| !usage.key_agreement()));
+    let asks = |id: &[u8], arrival: Arrival| {
+        let wanted = KeyProtection { asymm_decrypt_key_id: Some(id), ..KeyProtection::default() };
+        let additions = CsrAdditions { key_protection: Some(&wanted), ..CsrAdditions::default() };
+        let spec = CsrSpec { subject: device.idevid.subject(), san: &GeneralNames::empty(), challenge_password: None };
+        let csr = secure(&site.world.random, |random| make::csr_with(&spec, &additions, &device.key, random)).unwrap();
+        let of_registrar = site.asks(Function::ServerKeygen, csr.clone());
+        let own = Job { function: Function::ServerKeygen, ..site.world.enroll(&site.profile, &device, csr) };
+        refused(run_one(&issuer, START + 1, if arrival == Arrival::Coaps { own } else { of_registrar }))
+    };
+    let unknown = Refusal::KeyProtection(KeyProtectionFlaw::UnknownAsymmetricKey);
+    for certificate in [&held, &*device.idevid, &*site.registrar] {
+        let id = key_id(certificate);
+        assert_eq!(asks(&id, Arrival::Registrar("site".into())), unknown);
+    }
+    // The device itself is understood; this server only has no key to sign the package with.
+    let own = key_id(&device.idevid);
+    assert_ne!(asks(&own, Arrival::Coaps), unknown);
+    assert_eq!(ledger.issued_count(), 1);
 }
 
 #[test]

@@ -301,9 +301,9 @@ macro_rules! request_rows {
                 "Copy the subject of the client certificate into the CSR.";
                 "Set issue.subject to a template if first requests have other subjects; a renewal keeps its subject.";
             SkgUnknownKey: "est.skg.unknown_encryption_key", Decision, BAD_REQUEST;
-                "The request wants its private key encrypted to a key that the server does not have: DecryptKeyIdentifier names no key of the profile, or AsymmetricDecryptKeyIdentifier is not the subjectKeyIdentifier of the client's certificate (RFC 7030 §4.4.1.1, §4.4.1.2).";
+                "The request wants its private key encrypted to a key that the server does not have: DecryptKeyIdentifier names no key of the profile, or AsymmetricDecryptKeyIdentifier is not the subjectKeyIdentifier of the client's certificate (RFC 7030 §4.4.1.1, §4.4.1.2). For a device behind a Registrar no such key is known: the server sees the Registrar's certificate, and those that it issued to the device itself are for signatures alone.";
                 "Name a key that the server shares, or the key of the certificate that the device authenticates with.";
-                "Put the identifier and the key into the file of server_key_encryption_keys of the profile.";
+                "Put the identifier and the key into the file of server_key_encryption_keys of the profile; that works through a Registrar, too.";
             SkgEncryption: "est.skg.encryption_not_possible", Decision, BAD_REQUEST;
                 "The request wants its private key encrypted to a key of the device, and the server cannot do that: the log says why. It sends no key in plain instead (RFC 7030 §4.4.1).";
                 "Name one key; a key of a certificate must be allowed to agree on keys, or its use be unrestricted (RFC 7030 §4.4.1.2). In SMIMECapabilities, list AES-128 or AES-256 in CBC mode, AES key wrap and, for key agreement, ECDH with the SHA-256 KDF: for a P-384 key, AES-256 and a key that is as strong.";
