@@ -62,6 +62,8 @@ pub enum UpstreamBusy {
         /// When; already within its bounds.
         wait: Duration,
     },
+    /// Every upstream failed a moment ago, and rests: nothing was tried for this request.
+    Resting,
     /// The maximum of requests to upstreams is in flight.
     Full,
     /// The CA certificates of the upstream are not known yet.
@@ -110,7 +112,7 @@ impl UpstreamBusy {
         match self {
             Self::Later { wait } => wait,
             Self::Full => Duration::from_secs(5),
-            Self::Unreachable | Self::Silent | Self::NotReady => Duration::from_secs(15),
+            Self::Unreachable | Self::Resting | Self::Silent | Self::NotReady => Duration::from_secs(15),
         }
     }
 }
@@ -152,6 +154,7 @@ impl fmt::Display for UpstreamBusy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable => f.write_str("no upstream CA can be reached"),
+            Self::Resting => f.write_str("every upstream CA failed a moment ago and rests"),
             Self::Silent => f.write_str("the upstream CA did not answer, and may have issued the certificate"),
             Self::Later { wait } => write!(f, "the upstream CA asks to come again in {} s", wait.as_secs()),
             Self::Full => f.write_str("too many requests to upstream CAs in flight"),

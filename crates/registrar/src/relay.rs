@@ -184,6 +184,11 @@ impl<J: Send + 'static> RelayFlight<J> {
         let outcome = claim.end(outcome);
         single.finish_all(&outcome);
     }
+
+    /// Why no upstream is asked: those that were tried for it just now, or, if none was, those that failed before it came.
+    fn without_upstream(&self) -> UpstreamBusy {
+        if self.tried.is_empty() { UpstreamBusy::Resting } else { UpstreamBusy::Unreachable }
+    }
 }
 
 impl RelaySubmission {
@@ -341,7 +346,7 @@ impl RelaySubmission {
             },
             (Begun::Repeat(issued), _) => Outcome::issued(issued),
             (Begun::InProgress, _) => Busy::InFlight.into(),
-            (Begun::Held, _) => flight.permit.waits().unwrap_or(Busy::Upstream(UpstreamBusy::Unreachable)).into(),
+            (Begun::Held, _) => flight.permit.waits().unwrap_or(Busy::Upstream(flight.without_upstream())).into(),
             (Begun::ClientRevoked, _) => self.refuse(&flight, Refusal::ClientRevoked, at),
             (Begun::KeyCompromised, _) => self.refuse(&flight, Refusal::KeyCompromised, at),
             (Begun::KeyOfAnother, _) => self.refuse(&flight, Refusal::KeyOfAnotherDevice, at),

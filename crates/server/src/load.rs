@@ -36,7 +36,7 @@ pub(crate) use dates::testing;
 pub(crate) use dates::{DatedCertificate, warnings_at};
 pub(crate) use front::LoadedFront;
 pub(crate) use process::{GoodAnswers, Process};
-pub(crate) use registrar::{LoadedRegistrar, UpstreamStatus};
+pub(crate) use registrar::{LoadedRegistrar, UpstreamReading, UpstreamStatus};
 pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
 pub use warning::Warning;
 

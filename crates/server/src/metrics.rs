@@ -28,7 +28,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use rustls_pki_types::UnixTime;
 
 use crate::crl::CrlStatus;
-use crate::load::{DatedCertificate, UpstreamStatus};
+use crate::load::{DatedCertificate, UpstreamReading};
 use descriptions::{
     BUILD, CERTIFICATE_EXPIRY, CLOCK_AHEAD, CLOCK_BEHIND, CPU, DRAINING, HANDSHAKE_SECONDS, IN_FLIGHT_MAX,
     ISSUANCE_SECONDS, LEDGER, LEDGER_COMMITS, LEDGER_DISK_FREE, LEDGER_DISK_NEEDED, LEDGER_MAX, LEDGER_WAITING_ROWS,
@@ -67,7 +67,7 @@ pub(crate) struct Readings {
     /// How the revocation lists are.
     pub(crate) crls: Box<dyn Fn() -> Vec<CrlStatus> + Send + Sync>,
     /// What a Registrar knows of its upstream CAs.
-    pub(crate) upstreams: Box<dyn Fn() -> Vec<UpstreamStatus> + Send + Sync>,
+    pub(crate) upstreams: Box<dyn Fn() -> UpstreamReading + Send + Sync>,
     /// The certificates of the configuration in force.
     pub(crate) certificates: Box<dyn Fn() -> Arc<[DatedCertificate]> + Send + Sync>,
 }

@@ -256,6 +256,7 @@ impl From<&Busy> for Reason {
             Busy::Dropped => Self::CompletionDropped,
             Busy::WrongAuthority => Self::WrongAuthority,
             Busy::Upstream(UpstreamBusy::Unreachable) => Self::UpstreamUnreachable,
+            Busy::Upstream(UpstreamBusy::Resting) => Self::UpstreamResting,
             Busy::Upstream(UpstreamBusy::Silent) => Self::UpstreamSilent,
             Busy::Upstream(UpstreamBusy::Later { .. }) => Self::UpstreamLater,
             Busy::Upstream(UpstreamBusy::Full) => Self::UpstreamFull,

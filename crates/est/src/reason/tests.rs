@@ -245,6 +245,7 @@ fn busy() -> Vec<Busy> {
         Busy::Dropped,
         Busy::WrongAuthority,
         Busy::Upstream(UpstreamBusy::Unreachable),
+        Busy::Upstream(UpstreamBusy::Resting),
         Busy::Upstream(UpstreamBusy::Silent),
         Busy::Upstream(UpstreamBusy::Later { wait: Duration::from_secs(9) }),
         Busy::Upstream(UpstreamBusy::Full),

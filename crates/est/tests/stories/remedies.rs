@@ -416,6 +416,7 @@ const ELSEWHERE: &[Reason] = &[
     Reason::CompletionDropped,
     Reason::WrongAuthority,
     Reason::UpstreamUnreachable,
+    Reason::UpstreamResting,
     Reason::UpstreamSilent,
     Reason::UpstreamLater,
     Reason::UpstreamFull,

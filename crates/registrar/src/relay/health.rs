@@ -56,6 +56,13 @@ impl UpstreamPool {
         self.upstreams.iter().position(|(name, _)| **name == *wanted)
     }
 
+    /// Each upstream, and whether it rests: it failed, and has not answered since.
+    #[must_use]
+    pub fn resting(&self) -> Vec<(Arc<str>, bool)> {
+        let is_resting = |place: usize| self.lock(place).rests.is_some();
+        self.upstreams.iter().enumerate().map(|(place, (name, _))| (Arc::clone(name), is_resting(place))).collect()
+    }
+
     /// The first healthy upstream that was not tried, else one whose rest is over; `None` if all of them rest. It changes nothing: whether a request
     /// is sent at all is decided later, and only then [`Self::claim`] is asked.
     pub(super) fn choose(&self, at: UnixTime, tried: &[usize]) -> Option<usize> {
@@ -132,6 +139,7 @@ mod tests {
         assert_eq!(pool.choose(at(100), &[]), Some(1), "the other one is healthy");
         pool.failed(1, at(100), &"refused");
         assert_eq!(pool.choose(at(100), &[]), None, "all of them rest");
+        assert_eq!(pool.resting(), [("a".into(), true), ("b".into(), true)]);
         for _ in 0..2 {
             assert_eq!(pool.choose(at(101), &[]), Some(0), "the rest is over, and looking uses up nothing");
         }
@@ -143,6 +151,7 @@ mod tests {
         assert_eq!(pool.choose(at(102), &[1]), None, "it rests for two seconds now");
         assert_eq!(pool.choose(at(103), &[1]), Some(0));
         pool.succeeded(0);
+        assert_eq!(pool.resting(), [("a".into(), false), ("b".into(), true)], "also while its rest is over");
         assert_eq!(pool.choose(at(103), &[]), Some(0));
         assert!(pool.claim(0, at(103)) && pool.claim(0, at(103)), "it is healthy: everybody asks it");
     }

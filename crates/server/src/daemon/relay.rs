@@ -10,9 +10,7 @@ use authority::{Authority, Executor, Flights, Ledger, MemoryRelayLedger, RelayLe
 use net::SystemRandom;
 use pki::Certificate;
 use pki::csr_attributes::CsrAttributes;
-use registrar::relay::{
-    HttpUpstream, HttpUpstreamFault, HttpUpstreamService, RelayAuthority, RelayParts, Upstream, UpstreamPool,
-};
+use registrar::relay::{HttpUpstream, HttpUpstreamFault, HttpUpstreamService, RelayAuthority, RelayParts, Upstream};
 use rustls_pki_types::UnixTime;
 
 use super::startup_fault::StartupFault;
@@ -71,7 +69,7 @@ impl Relaying {
             ledger,
             relayed: Arc::clone(&self.relayed),
             upstream: Arc::clone(&self.transport) as Arc<dyn Upstream>,
-            pool: Arc::new(UpstreamPool::new(registrar.upstreams.iter().cloned())),
+            pool: Arc::clone(&registrar.pool),
             random,
             flights,
             in_flight_max: registrar.in_flight_max,

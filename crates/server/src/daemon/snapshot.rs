@@ -8,7 +8,7 @@ use net::SystemRandom;
 
 use super::work::Ticket;
 use crate::crl::CrlPlan;
-use crate::load::{DatedCertificate, LoadedFront, LoadedRegistrar, UpstreamStatus};
+use crate::load::{DatedCertificate, LoadedFront, LoadedRegistrar, UpstreamReading};
 use crate::metrics::ProfileTable;
 
 /// What a configuration compiles to: how to answer, which CAs issue, and what is counted and watched.
@@ -30,9 +30,9 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// What a Registrar knows of its upstream CAs, for each profile.
-    pub(super) fn upstream_statuses(&self) -> Vec<UpstreamStatus> {
-        self.registrar.as_ref().map(|registrar| registrar.statuses()).unwrap_or_default()
+    /// What a Registrar knows of its upstream CAs.
+    pub(super) fn upstream_reading(&self) -> UpstreamReading {
+        self.registrar.as_ref().map(|registrar| registrar.reading()).unwrap_or_default()
     }
 
     /// The same, with other answers.

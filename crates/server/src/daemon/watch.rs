@@ -72,7 +72,7 @@ impl Watch {
             clock: Box::new(move || of_clock.clock(UnixTime::now())),
             issuing: Box::new(move || readiness.check(UnixTime::now())),
             crls: Box::new(move || crls.all()),
-            upstreams: Box::new(move || relayed.load().upstream_statuses()),
+            upstreams: Box::new(move || relayed.load().upstream_reading()),
             certificates: Box::new(certificates),
         });
         let Some(page) = page else { return Ok(None) };

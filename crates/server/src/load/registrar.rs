@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use authority::{Profile, RelayProfile, RelayProfileFault, RelayProfileSpec, UpstreamFacts};
 use pki::{Certificate, UnixTime};
-use registrar::relay::{HttpUpstream, HttpUpstreamSpec};
+use registrar::relay::{HttpUpstream, HttpUpstreamSpec, UpstreamPool};
 use zeroize::Zeroizing;
 
 use super::dates::{CertificateRole, Gravity};
@@ -32,10 +32,21 @@ pub(crate) struct UpstreamStatus {
     pub(crate) has_failed: bool,
 }
 
+/// What is known of the upstream CAs of a Registrar.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UpstreamReading {
+    /// Their answers, for each profile.
+    pub(crate) answers: Vec<UpstreamStatus>,
+    /// Each of them, and whether it rests after a failure.
+    pub(crate) resting: Vec<(Arc<str>, bool)>,
+}
+
 /// A Registrar's part of a configuration.
 pub(crate) struct LoadedRegistrar {
     /// The URLs of the upstreams.
     pub(crate) upstreams: Vec<Arc<str>>,
+    /// Their health.
+    pub(crate) pool: Arc<UpstreamPool>,
     pub(crate) timeout: Duration,
     pub(crate) in_flight_max: usize,
     pub(crate) refresh_interval: Duration,
@@ -89,13 +100,13 @@ impl LoadedRegistrar {
     }
 
     /// For the metrics.
-    pub(crate) fn statuses(&self) -> Vec<UpstreamStatus> {
+    pub(crate) fn reading(&self) -> UpstreamReading {
         let status = |spec: &RelayProfileSpec| UpstreamStatus {
             profile: spec.profile.name.as_str().into(),
             confirmed_at: self.answers(spec).map_or(0, |good| good.at.as_secs()),
             has_failed: self.process.upstream_answers(&spec.profile.name).failure.is_some(),
         };
-        self.profiles.iter().map(status).collect()
+        UpstreamReading { answers: self.profiles.iter().map(status).collect(), resting: self.pool.resting() }
     }
 }
 
@@ -242,8 +253,10 @@ impl RegistrarIdentity {
         profiles: Vec<RelayProfileSpec>,
         (rebuild, process, shown): (Rebuild, Arc<Process>, ServerChain),
     ) -> LoadedRegistrar {
+        let upstreams: Vec<Arc<str>> = section.upstreams.value.iter().map(|url| Arc::from(url.as_str())).collect();
         LoadedRegistrar {
-            upstreams: section.upstreams.value.iter().map(|url| Arc::from(url.as_str())).collect(),
+            pool: Arc::new(UpstreamPool::new(upstreams.iter().cloned())),
+            upstreams,
             timeout: section.timeout,
             in_flight_max: usize::try_from(section.in_flight_max).unwrap_or(usize::MAX),
             refresh_interval: section.refresh_interval,

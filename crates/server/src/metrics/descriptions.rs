@@ -52,6 +52,7 @@ pub(super) const DIRECTORY_REGISTERED: &str = "muster_resource_directory_registe
 pub(super) const HTTPS_CONNECTIONS: &str = "muster_https_connections";
 pub(super) const UPSTREAM_FACTS: &str = "muster_upstream_answers_timestamp_seconds";
 pub(super) const UPSTREAM_REFRESH_FAILED: &str = "muster_upstream_refresh_failed";
+pub(super) const UPSTREAM_RESTING: &str = "muster_upstream_resting";
 pub(super) const DROPS: &str = "muster_drops_total";
 pub(super) const FORGERY_ALARMS: &str = "muster_forgery_alarms_total";
 pub(super) const SESSIONS: &str = "muster_sessions";
@@ -297,6 +298,13 @@ pub const DESCRIPTIONS: &[Description] = &[
         "boolean",
         &["profile"],
         "Of a Registrar: 1 if the last attempt to fetch these answers failed, or brought answers that do not fit the profile; the last good ones are handed out meanwhile, and the log says why",
+        "read by each scrape",
+    ),
+    gauge(
+        UPSTREAM_RESTING,
+        "boolean",
+        &["upstream"],
+        "Of a Registrar: 1 while this upstream CA rests: a request to it failed (no connection, no answer, or one that breaks off), and none was answered since. One request tries it after each pause, of 1 s to a minute",
         "read by each scrape",
     ),
     counter(

@@ -2,8 +2,8 @@ use authority::LedgerWrites;
 use est::{Reason, Resource, reason::Stage};
 
 use super::*;
-use crate::load::CertificateRole;
 use crate::load::testing::{at, dated};
+use crate::load::{CertificateRole, UpstreamStatus};
 
 fn page(exposition: &Exposition, certificates: Vec<DatedCertificate>) -> MetricsPage {
     let certificates: Arc<[DatedCertificate]> = certificates.into();
@@ -17,7 +17,10 @@ fn page(exposition: &Exposition, certificates: Vec<DatedCertificate>) -> Metrics
         crls: Box::new(|| {
             vec![CrlStatus { ca: "main".into(), last_write: 7, next_update: 9, due: 2, failures: 3, validity: 4 }]
         }),
-        upstreams: Box::new(|| vec![UpstreamStatus { profile: "meters".into(), confirmed_at: 7, has_failed: true }]),
+        upstreams: Box::new(|| UpstreamReading {
+            answers: vec![UpstreamStatus { profile: "meters".into(), confirmed_at: 7, has_failed: true }],
+            resting: vec![("https://ca.example".into(), true)],
+        }),
         certificates: Box::new(move || Arc::clone(&certificates)),
     };
     exposition.page(readings).unwrap()

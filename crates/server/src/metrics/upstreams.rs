@@ -5,22 +5,31 @@
 
 use std::fmt::Write as _;
 
-use super::descriptions::{UPSTREAM_FACTS, UPSTREAM_REFRESH_FAILED};
+use super::descriptions::{UPSTREAM_FACTS, UPSTREAM_REFRESH_FAILED, UPSTREAM_RESTING};
 use super::head;
 use super::label::{LABEL_BYTES_MAX, bounded};
-use crate::load::UpstreamStatus;
+use crate::load::{UpstreamReading, UpstreamStatus};
 
 type Value = fn(&UpstreamStatus) -> u64;
 
 const METRICS: [(&str, Value); 2] =
     [(UPSTREAM_FACTS, |status| status.confirmed_at), (UPSTREAM_REFRESH_FAILED, |status| u64::from(status.has_failed))];
 
-/// The series of each profile of a Registrar; nothing for a CA.
-pub(super) fn lines(statuses: &[UpstreamStatus]) -> String {
+/// The series of each profile and each upstream of a Registrar; nothing for a CA.
+pub(super) fn lines(reading: &UpstreamReading) -> String {
     let mut text = String::new();
-    for (name, value) in METRICS.iter().filter(|_| !statuses.is_empty()) {
+    let UpstreamReading { answers, resting } = reading;
+    if !resting.is_empty() {
+        text.push_str(&head(UPSTREAM_RESTING));
+        for (upstream, rests) in resting {
+            let upstream = bounded(upstream, LABEL_BYTES_MAX);
+            let _ = writeln!(text, "{UPSTREAM_RESTING}{{upstream=\"{upstream}\"}} {}", u64::from(*rests));
+        }
+        text.push('\n');
+    }
+    for (name, value) in METRICS.iter().filter(|_| !answers.is_empty()) {
         text.push_str(&head(name));
-        for status in statuses {
+        for status in answers {
             let profile = bounded(&status.profile, LABEL_BYTES_MAX);
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{name}{{profile=\"{profile}\"}} {}", value(status));

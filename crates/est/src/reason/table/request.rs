@@ -437,6 +437,10 @@ macro_rules! request_rows {
                 "This server is a Registrar, and none of its upstream CAs can be reached: the connection or its TLS handshake failed before anything was sent.";
                 "Wait for Max-Age and send the same CSR again.";
                 "Look for the warning of this upstream in the log: address, firewall, its certificate and trust, or the Registrar's own certificate. Each upstream is tried again by itself.";
+            UpstreamResting: "est.upstream.resting", Issuance, UNAVAILABLE;
+                "This server is a Registrar, and each of its upstream CAs failed a moment ago (no connection, no answer, or one that breaks off) and rests, for up to a minute: nothing was sent for this request.";
+                "Wait for Max-Age and send the same CSR again.";
+                "Look for the warning of each upstream in the log, which says how it failed; after its rest, one request tries it. Its metric is muster_upstream_resting.";
             UpstreamSilent: "est.upstream.silent", Issuance, UNAVAILABLE;
                 "The request was sent to the upstream CA, and no whole answer came: the certificate may have been issued. The repeat of this request goes to the same upstream, even while others are healthy.";
                 "Wait for Max-Age and send the same CSR again.";

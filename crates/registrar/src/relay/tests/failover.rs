@@ -48,7 +48,9 @@ fn an_upstream_whose_rest_is_over_is_tried_by_one_request() {
     }
     let sent: Vec<String> = scene.sent().into_iter().map(|(upstream, ..)| upstream).collect();
     assert_eq!(sent, ["a", "b"], "one each, and the third one waits for what they find");
-    assert!(matches!(scene.outcome(), Outcome::Later { why: Busy::Upstream(UpstreamBusy::Unreachable), .. }));
+    let Outcome::Later { why, .. } = scene.outcome() else { panic!("not later") };
+    assert_eq!(why, Busy::Upstream(UpstreamBusy::Resting), "nothing was tried for it");
+    assert_eq!(est::Reason::from(&why).code(), "est.upstream.resting");
     assert!(scene.rows().iter().all(|row| matches!(row.stage, RelayStage::InFlight)), "it left no row");
     assert_eq!(scene.rows().len(), 2);
 }
