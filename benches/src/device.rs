@@ -14,6 +14,7 @@ use crate::drag::{Drag, DraggedStep};
 /// What makes the same device again and again: it draws the same randomness each time.
 #[derive(Clone)]
 pub(crate) struct DeviceSpec {
+    number: u32,
     case: Case,
     identity: TestIdentity,
     root: Arc<Certificate>,
@@ -23,15 +24,15 @@ pub(crate) struct DeviceSpec {
 
 impl DeviceSpec {
     /// A new device of this PKI: its key and its certificate are made here, and only once.
-    pub(crate) fn new(ca: &TestCa, case: Case, now: Now) -> Self {
-        let identity = ca.device(1);
+    pub(crate) fn new(ca: &TestCa, number: u32, case: Case, now: Now) -> Self {
+        let identity = ca.device(number);
         let csr = ca.request(identity.certificate.subject()).csr;
-        Self { case, identity, root: Arc::clone(ca.root()), csr, now }
+        Self { number, case, identity, root: Arc::clone(ca.root()), csr, now }
     }
 
     /// The device before its first datagram.
     pub(crate) fn device(&self) -> RecordedDevice {
-        let random = Arc::new(DerivedRandom::new(1, "device"));
+        let random = Arc::new(DerivedRandom::new(self.number.into(), "device"));
         let name = ServerName::try_from(sim::trust::SERVER_NAME).expect("a DNS name");
         let verifier = ServerVerifier::new(vec![Arc::clone(&self.root)], name).expect("the root is an anchor");
         let mut dtls = DtlsConfig::new(Some(self.identity.for_dtls(&random)), Arc::new(verifier));
@@ -56,6 +57,11 @@ impl RecordedDevice {
     /// What the device sends next.
     pub(crate) fn poll_transmit(&mut self) -> Option<&[u8]> {
         self.client.poll_transmit()
+    }
+
+    /// Ends its session, as a device does that has its certificate.
+    pub(crate) fn close(&mut self) {
+        self.client.close(self.now);
     }
 
     /// Takes a datagram of the server, and starts the next request where one has ended.

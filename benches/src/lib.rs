@@ -6,9 +6,11 @@
 //!
 //! The floor of an enrolment is measured by a separate program, `src/bin/floor.rs`.
 
+mod arithmetic;
 mod block_upload;
 mod case;
 mod coap_message;
+mod cpu;
 mod device;
 mod drag;
 mod issuance_steps;
@@ -18,10 +20,13 @@ mod memory_batch;
 mod record_session;
 mod recording;
 mod shard;
+mod warm;
 
+pub use arithmetic::Arithmetic;
 pub use block_upload::BlockUpload;
 pub use case::{Case, SUITES};
 pub use coap_message::CoapMessages;
+pub use cpu::cpu_microseconds;
 pub use device::ClientReplay;
 pub use drag::{Drag, DraggedStep};
 pub use issuance_steps::IssuanceSteps;
@@ -31,3 +36,4 @@ pub use memory_batch::MemoryBatch;
 pub use record_session::RecordSession;
 pub use recording::Recording;
 pub use shard::{Issuance, Replay};
+pub use warm::{WarmRecording, WarmReplay};

@@ -35,7 +35,7 @@ impl Recording {
         let ca = Shard::ca();
         // The server's certificate is made before the device's, as in every replay: both draw from one stream.
         let shard = Shard::new(&ca, now);
-        let device = DeviceSpec::new(&ca, case, now);
+        let device = DeviceSpec::new(&ca, 1, case, now);
         let mut recording = Self {
             now,
             device,

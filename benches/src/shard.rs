@@ -33,9 +33,14 @@ impl Shard {
 
     /// A new shard; all new shards are identical.
     pub(crate) fn new(ca: &TestCa, now: Now) -> Self {
+        Self::with_rows(ca, now, ROWS_MAX)
+    }
+
+    /// A new shard over a ledger with room for so many certificates.
+    pub(crate) fn with_rows(ca: &TestCa, now: Now, rows_max: usize) -> Self {
         let random = Arc::new(DerivedRandom::new(SEED, "server"));
         let signer = Arc::new(ca.signer(Arc::new(DerivedRandom::new(SEED, "signer"))));
-        let ledger = Arc::new(MemoryLedger::new(ROWS_MAX));
+        let ledger = Arc::new(MemoryLedger::new(rows_max));
         let authority_random = Arc::new(DerivedRandom::new(SEED, "authority"));
         let authority =
             CaAuthority::new(ledger, signer, authority_random, NodePrefix::new(1), Arc::new(Flights::default()));
@@ -54,8 +59,13 @@ impl Shard {
     }
 
     /// Takes a datagram of the device and does all work that follows; answers go to `answer`. Jobs go to the authority immediately.
-    pub(crate) fn handle(&mut self, datagram: &mut [u8], mut answer: impl FnMut(&[u8])) {
-        if let Some((id, job)) = self.handle_until_job(datagram, &mut answer) {
+    pub(crate) fn handle(&mut self, datagram: &mut [u8], answer: impl FnMut(&[u8])) {
+        self.handle_from(device_path(1), datagram, answer);
+    }
+
+    /// The same for a datagram of the device at this path.
+    pub(crate) fn handle_from(&mut self, path: Path, datagram: &mut [u8], mut answer: impl FnMut(&[u8])) {
+        if let Some((id, job)) = self.handle_until_job(path, datagram, &mut answer) {
             self.drag.pull();
             Arc::clone(&self.authority).submit(
                 self.now.utc,
@@ -70,8 +80,13 @@ impl Shard {
     }
 
     /// Like the function above, but returns a job instead of running it.
-    fn handle_until_job(&mut self, datagram: &mut [u8], answer: &mut impl FnMut(&[u8])) -> Option<(JobId, Job)> {
-        self.server.handle_datagram(self.now, device_path(), datagram);
+    fn handle_until_job(
+        &mut self,
+        path: Path,
+        datagram: &mut [u8],
+        answer: &mut impl FnMut(&[u8]),
+    ) -> Option<(JobId, Job)> {
+        self.server.handle_datagram(self.now, path, datagram);
         self.drain(answer)
     }
 
@@ -91,8 +106,10 @@ impl Shard {
     }
 }
 
-fn device_path() -> Path {
-    let peer = SocketAddr::from(([192, 0, 2, 1], 40_000));
+/// The path of the device with this number.
+pub(crate) fn device_path(number: u32) -> Path {
+    let [_, high, middle, low] = number.to_be_bytes();
+    let peer = SocketAddr::from(([10, high, middle, low], 40_000));
     Path { peer, local: None, socket: SocketIndex(0) }
 }
 
@@ -137,8 +154,10 @@ impl Replay {
     /// If the datagrams do not lead to a request.
     #[must_use]
     pub fn into_issuance(mut self) -> Issuance {
-        let submitted =
-            self.datagrams.iter_mut().find_map(|datagram| self.shard.handle_until_job(datagram, &mut |_| ()));
+        let submitted = self
+            .datagrams
+            .iter_mut()
+            .find_map(|datagram| self.shard.handle_until_job(device_path(1), datagram, &mut |_| ()));
         let (id, job) = submitted.expect("a recorded enrolment submits its request");
         Issuance { shard: self.shard, work: Some((id, job)), outcome: None }
     }
