@@ -76,7 +76,7 @@ impl Reassembly {
         let done = self.waiting.pop_front().flatten()?;
         let kind = done.kind;
         self.held.bytes -= body.len();
-        self.held.pieces -= done.pieces.len();
+        self.held.pieces -= usize::from(done.length > 0);
         let message_seq = self.next;
         self.next = self.next.wrapping_add(1);
         Some(HandshakeMessage { kind, message_seq, body })
@@ -93,10 +93,12 @@ impl Reassembly {
     }
 }
 
-/// One message that is still incomplete.
+/// One message that is still incomplete, or waits for its turn.
 struct Partial {
     kind: HandshakeType,
     length: usize,
+    /// The body, if one fragment held all of it, as most do: then there is no list of pieces.
+    whole: Option<Vec<u8>>,
     /// In order of their offsets; they neither overlap nor touch.
     pieces: Vec<Piece>,
 }
@@ -123,13 +125,25 @@ impl Piece {
 
 impl Partial {
     const fn new(kind: HandshakeType, length: usize) -> Self {
-        Self { kind, length, pieces: Vec::new() }
+        Self { kind, length, whole: None, pieces: Vec::new() }
     }
 
     /// Stores the new bytes of `body`, within the bound for all messages together.
     fn insert(&mut self, offset: usize, body: &[u8], held: &mut Held) -> Result<(), DropReason> {
         if held.bytes + body.len() > REASSEMBLY_BYTES_MAX {
             return Err(DropReason::ReassemblyFull);
+        }
+        if self.whole.is_some() {
+            return Ok(());
+        }
+        if self.pieces.is_empty() && !body.is_empty() && body.len() == self.length {
+            if held.pieces >= REASSEMBLY_PIECES_MAX {
+                return Err(DropReason::ReassemblyFull);
+            }
+            self.whole = Some(body.to_vec());
+            held.bytes += body.len();
+            held.pieces += 1;
+            return Ok(());
         }
         let end = offset + body.len();
         let slice = |from: usize, to: usize| &body[from - offset..to - offset];
@@ -170,6 +184,9 @@ impl Partial {
     fn take_whole(&mut self) -> Option<Vec<u8>> {
         if self.length == 0 {
             return Some(Vec::new());
+        }
+        if self.whole.is_some() {
+            return self.whole.take();
         }
         match self.pieces.as_mut_slice() {
             [only] if only.bytes.len() == self.length => Some(std::mem::take(&mut only.bytes)),
