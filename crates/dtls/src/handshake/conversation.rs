@@ -157,15 +157,31 @@ impl Conversation {
 
     /// Appends a message to a flight that is being prepared, and to the transcript.
     pub(crate) fn prepare(&mut self, flight: &mut Flight, kind: HandshakeType, body: &[u8]) {
-        let message_seq = self.prepare_unhashed(flight, kind, body);
+        self.prepare_written(flight, kind, |out| out.extend_from_slice(body));
+    }
+
+    /// The same for a body that `write` appends to the flight: it is in no other buffer.
+    pub(crate) fn prepare_written(
+        &mut self,
+        flight: &mut Flight,
+        kind: HandshakeType,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let message_seq = self.take_message_seq();
+        let body = flight.message(kind, message_seq, write);
         self.transcript.add(kind, message_seq, body);
     }
 
     /// Appends a message to a flight that is being prepared; gives its message_seq.
     pub(crate) fn prepare_unhashed(&mut self, flight: &mut Flight, kind: HandshakeType, body: &[u8]) -> u16 {
+        let message_seq = self.take_message_seq();
+        flight.message(kind, message_seq, |out| out.extend_from_slice(body));
+        message_seq
+    }
+
+    fn take_message_seq(&mut self) -> u16 {
         let message_seq = self.next_message_seq;
         self.next_message_seq = message_seq.wrapping_add(1);
-        flight.message(kind, message_seq, body);
         message_seq
     }
 

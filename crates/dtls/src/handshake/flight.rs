@@ -60,10 +60,12 @@ impl Flight {
         self.bytes.len() + self.items.len() * (RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES)
     }
 
-    pub(crate) fn message(&mut self, kind: HandshakeType, message_seq: u16, body: &[u8]) {
+    /// Appends a message whose body `write` appends, and returns the body.
+    pub(crate) fn message(&mut self, kind: HandshakeType, message_seq: u16, write: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(body);
+        write(&mut self.bytes);
         self.items.push(Item::Message { kind, message_seq, body: start..self.bytes.len() });
+        &self.bytes[start..]
     }
 
     pub(crate) fn change_cipher_spec(&mut self) {

@@ -20,7 +20,7 @@ use crate::random::Random;
 use crate::refusal::HandshakeRefusal;
 use crate::session_id::SessionId;
 use crate::verify::{Account, CertificateRefusal, VerifyPeer};
-use crate::wire::{CertificateChain, encode_ecdhe_parameters};
+use crate::wire::{CertificateChain, ecdhe_parameters_bytes, encode_ecdhe_parameters};
 
 /// One public-key step of one handshake.
 pub struct PublicKeyJob<V: VerifyPeer> {
@@ -145,16 +145,17 @@ pub(crate) struct KeyExchange {
 impl KeyExchangeWork {
     fn run(self, random: &dyn Random) -> Result<KeyExchange, HandshakeRefusal> {
         let ephemeral = EphemeralKey::generate(self.group, random).map_err(|_| HandshakeRefusal::Internal)?;
-        let mut parameters = Vec::with_capacity(80);
-        encode_ecdhe_parameters(&mut parameters, self.group, ephemeral.point());
-        let message = signed_parameters(&self.client_random, &self.server_random, &parameters);
+        let randoms = [&self.client_random, &self.server_random];
+        let mut message = Vec::with_capacity(2 * 32 + ecdhe_parameters_bytes(ephemeral.point()));
+        randoms.iter().for_each(|random| message.extend_from_slice(*random));
+        encode_ecdhe_parameters(&mut message, self.group, ephemeral.point());
         let key = self.identity.key();
         let signature = key.sign(&message, random).map_err(|_| HandshakeRefusal::Internal)?;
         Ok(KeyExchange { ephemeral, scheme: key.scheme(), signature })
     }
 }
 
-/// What a ServerKeyExchange signs: `ClientHello.random + ServerHello.random + ServerKeyExchange.params` (RFC 8422 §5.4).
+/// What a ServerKeyExchange signs, for its client: `ClientHello.random + ServerHello.random + ServerKeyExchange.params` (RFC 8422 §5.4).
 pub(crate) fn signed_parameters(client_random: &[u8; 32], server_random: &[u8; 32], parameters: &[u8]) -> Vec<u8> {
     [client_random, server_random, parameters].concat()
 }

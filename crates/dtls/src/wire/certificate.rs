@@ -62,6 +62,9 @@ impl CertificateChain {
     }
 }
 
+/// The body of a Certificate with an empty certificate_list.
+pub(crate) const NO_CERTIFICATES: &[u8] = &[0; 3];
+
 /// The body of a Certificate.
 pub(crate) fn encode_certificate(chain: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(3 + chain.iter().map(|der| der.len() + 3).sum::<usize>());
@@ -100,20 +103,26 @@ impl<'a> CertificateRequest<'a> {
         self.certificate_types.contains(&ECDSA_SIGN) && self.signature_algorithms.contains(scheme.code())
     }
 
-    pub(crate) fn encode(authorities: &[Vec<u8>]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(16);
-        with_length_8(&mut out, |out| out.push(ECDSA_SIGN));
-        with_length_16(&mut out, |out| SignatureScheme::OFFERED.iter().for_each(|scheme| put_u16(out, scheme.code())));
-        with_length_16(&mut out, |out| {
+    /// Appends a request that names these authorities.
+    pub(crate) fn encode(out: &mut Vec<u8>, authorities: &[Vec<u8>]) {
+        let start = out.len();
+        with_length_8(out, |out| out.push(ECDSA_SIGN));
+        with_length_16(out, |out| SignatureScheme::OFFERED.iter().for_each(|scheme| put_u16(out, scheme.code())));
+        with_length_16(out, |out| {
             for name in authorities {
                 // The list only helps a client to choose, and a shorter one does so too: names that do not fit a
                 // message are left out.
-                if out.len() + 2 + name.len() <= HANDSHAKE_MESSAGE_BYTES_MAX {
+                if out.len() - start + 2 + name.len() <= HANDSHAKE_MESSAGE_BYTES_MAX {
                     with_length_16(out, |out| out.extend_from_slice(name));
                 }
             }
         });
-        out
+    }
+
+    /// The bytes that [`Self::encode`] appends, if it leaves out no name.
+    pub(crate) fn bytes(authorities: &[Vec<u8>]) -> usize {
+        let fixed = 1 + 1 + 2 + 2 * SignatureScheme::OFFERED.len() + 2;
+        (fixed + authorities.iter().map(|name| 2 + name.len()).sum::<usize>()).min(HANDSHAKE_MESSAGE_BYTES_MAX)
     }
 }
 
@@ -150,6 +159,23 @@ mod tests {
         let bytes = [&b"before"[..], &encode_certificate(&chain)].concat();
         let parsed = CertificateChain::parse(&bytes[6..], 6).unwrap();
         parsed.with_slices(&bytes, |slices| assert_eq!(slices, chain.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn a_request_says_how_long_it_is_and_leaves_out_names_that_do_not_fit() {
+        assert_eq!(encode_certificate(&[]), NO_CERTIFICATES);
+        let encoded = |authorities: &[Vec<u8>]| {
+            let mut out = b"before".to_vec();
+            CertificateRequest::encode(&mut out, authorities);
+            out.split_off(6)
+        };
+        let names = [vec![1; 40], vec![2; 70]];
+        assert_eq!(encoded(&names).len(), CertificateRequest::bytes(&names));
+        assert_eq!(encoded(&[]).len(), CertificateRequest::bytes(&[]));
+        let long = vec![vec![3; HANDSHAKE_MESSAGE_BYTES_MAX / 2]; 3];
+        assert_eq!(encoded(&long), encoded(&long[..1]));
+        assert_eq!(CertificateRequest::bytes(&long), HANDSHAKE_MESSAGE_BYTES_MAX);
+        assert!(CertificateRequest::parse(&encoded(&long)).is_ok());
     }
 
     #[test]

@@ -39,18 +39,26 @@ pub(crate) fn encode_ecdhe_parameters(out: &mut Vec<u8>, group: Group, point: &[
     with_length_8(out, |out| out.extend_from_slice(point));
 }
 
-/// The body of a ServerKeyExchange.
+/// The bytes of ServerECDHParams.
+pub(crate) const fn ecdhe_parameters_bytes(point: &[u8]) -> usize {
+    1 + 2 + 1 + point.len()
+}
+
+/// Appends the body of a ServerKeyExchange.
 pub(crate) fn encode_server_key_exchange(
-    group: Group,
-    point: &[u8],
+    out: &mut Vec<u8>,
+    (group, point): (Group, &[u8]),
     scheme: SignatureScheme,
     signature: &[u8],
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(8 + point.len() + signature.len());
-    encode_ecdhe_parameters(&mut out, group, point);
-    put_u16(&mut out, scheme.code());
-    with_length_16(&mut out, |out| out.extend_from_slice(signature));
-    out
+) {
+    encode_ecdhe_parameters(out, group, point);
+    put_u16(out, scheme.code());
+    with_length_16(out, |out| out.extend_from_slice(signature));
+}
+
+/// The bytes of the body of a ServerKeyExchange.
+pub(crate) const fn server_key_exchange_bytes(point: &[u8], signature: &[u8]) -> usize {
+    ecdhe_parameters_bytes(point) + 2 + 2 + signature.len()
 }
 
 /// A client's ephemeral key.

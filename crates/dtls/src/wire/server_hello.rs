@@ -101,17 +101,19 @@ pub(crate) enum RecordLimitAnswer {
     RecordSizeLimit(u16),
 }
 
-/// The body. session_id is empty: "The server may return an empty session_id to indicate
+/// The bytes of a body with an answer to each extension.
+pub(crate) const SERVER_HELLO_BYTES_MAX: usize = 38 + 2 + 5 + 6 + 4 + 5 + 5 + 6;
+
+/// Appends the body. session_id is empty: "The server may return an empty session_id to indicate
 /// that the session will not be cached and therefore cannot be resumed" (RFC 5246 §7.4.1.3).
-pub(crate) fn encode_server_hello(random: &[u8; 32], suite: Suite, answer: ServerExtensions) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64);
-    put_u16(&mut out, DTLS_1_2);
+pub(crate) fn encode_server_hello(out: &mut Vec<u8>, random: &[u8; 32], suite: Suite, answer: ServerExtensions) {
+    put_u16(out, DTLS_1_2);
     out.extend_from_slice(random);
-    with_length_8(&mut out, |_no_session_id| ());
-    put_u16(&mut out, suite.code());
+    with_length_8(out, |_no_session_id| ());
+    put_u16(out, suite.code());
     out.push(0);
     let before = out.len();
-    with_length_16(&mut out, |out| {
+    with_length_16(out, |out| {
         if answer.renegotiation_info {
             put_u16(out, extension::RENEGOTIATION_INFO);
             with_length_16(out, |out| with_length_8(out, |_empty| ()));
@@ -150,5 +152,4 @@ pub(crate) fn encode_server_hello(random: &[u8; 32], suite: Suite, answer: Serve
         // bytes.
         out.truncate(before);
     }
-    out
 }

@@ -12,7 +12,7 @@ use crate::identity::Identity;
 use crate::record::Role;
 use crate::refusal::HandshakeRefusal;
 use crate::verify::VerifyPeer;
-use crate::wire::{CertificateVerify, HandshakeType, encode_certificate, encode_client_key_exchange};
+use crate::wire::{CertificateVerify, HandshakeType, NO_CERTIFICATES, encode_client_key_exchange};
 
 /// What the server asked for.
 pub(super) enum RequestedIdentity {
@@ -58,8 +58,8 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
     let mut flight = Flight::new(CLIENT_KEY_FLIGHT);
     if let RequestedIdentity::Certificate(identity) = requested {
         // "If no suitable certificate is available, the client MUST send a certificate message containing no certificates."
-        let chain = identity.as_ref().map_or(&[][..], |identity| identity.chain());
-        conversation.prepare(&mut flight, HandshakeType::CERTIFICATE, &encode_certificate(chain));
+        let message = identity.as_ref().map_or(NO_CERTIFICATES, |identity| identity.certificate_message());
+        conversation.prepare(&mut flight, HandshakeType::CERTIFICATE, message);
     }
     let ephemeral = EphemeralKey::generate(server.group, random).map_err(|_| HandshakeRefusal::Internal)?;
     let exchange = encode_client_key_exchange(ephemeral.point());

@@ -11,8 +11,8 @@ use crate::identity::Identity;
 use crate::refusal::HandshakeRefusal;
 use crate::verify::VerifyPeer;
 use crate::wire::{
-    CertificateRequest, HandshakeType, ServerExtensions, encode_certificate, encode_server_hello,
-    encode_server_key_exchange,
+    CertificateRequest, HandshakeType, SERVER_HELLO_BYTES_MAX, ServerExtensions, encode_server_hello,
+    encode_server_key_exchange, server_key_exchange_bytes,
 };
 
 pub(super) struct AwaitKeyExchange {
@@ -24,6 +24,8 @@ pub(super) struct AwaitKeyExchange {
 
 /// Its number in RFC 6347 §4.2.4, Figure 1.
 const SERVER_HELLO_FLIGHT: u8 = 4;
+/// ServerHello, Certificate, ServerKeyExchange, CertificateRequest, ServerHelloDone.
+const SERVER_HELLO_MESSAGES: usize = 5;
 
 impl AwaitKeyExchange {
     pub(super) fn handle<V: VerifyPeer>(
@@ -32,23 +34,26 @@ impl AwaitKeyExchange {
         context: &mut ServerContext<'_, '_, V>,
     ) -> Result<ExpectCertificate, HandshakeRefusal> {
         let conversation = &mut *context.conversation;
-        let hello = encode_server_hello(&self.agreed.server_random, self.agreed.suite, self.extensions);
-        let certificate = encode_certificate(self.identity.chain());
+        let certificate = self.identity.certificate_message();
         let (group, point) = (done.ephemeral.group(), done.ephemeral.point());
-        let exchange = encode_server_key_exchange(group, point, done.scheme, done.signature.as_ref());
-        let request = CertificateRequest::encode(context.config.verifier.authorities());
-        let messages: [(HandshakeType, &[u8]); 5] = [
-            (HandshakeType::SERVER_HELLO, &hello),
-            (HandshakeType::CERTIFICATE, &certificate),
-            (HandshakeType::SERVER_KEY_EXCHANGE, &exchange),
-            (HandshakeType::CERTIFICATE_REQUEST, &request),
-            (HandshakeType::SERVER_HELLO_DONE, &[]),
-        ];
-        let bytes = messages.iter().map(|(_, body)| body.len()).sum();
-        let mut flight = Flight::with_room(SERVER_HELLO_FLIGHT, messages.len(), bytes);
-        for (kind, body) in messages {
-            conversation.prepare(&mut flight, kind, body);
-        }
+        let signature = done.signature.as_ref();
+        let authorities = context.config.verifier.authorities();
+        let bytes = SERVER_HELLO_BYTES_MAX
+            + certificate.len()
+            + server_key_exchange_bytes(point, signature)
+            + CertificateRequest::bytes(authorities);
+        let mut flight = Flight::with_room(SERVER_HELLO_FLIGHT, SERVER_HELLO_MESSAGES, bytes);
+        conversation.prepare_written(&mut flight, HandshakeType::SERVER_HELLO, |out| {
+            encode_server_hello(out, &self.agreed.server_random, self.agreed.suite, self.extensions);
+        });
+        conversation.prepare(&mut flight, HandshakeType::CERTIFICATE, certificate);
+        conversation.prepare_written(&mut flight, HandshakeType::SERVER_KEY_EXCHANGE, |out| {
+            encode_server_key_exchange(out, (group, point), done.scheme, signature);
+        });
+        conversation.prepare_written(&mut flight, HandshakeType::CERTIFICATE_REQUEST, |out| {
+            CertificateRequest::encode(out, authorities);
+        });
+        conversation.prepare(&mut flight, HandshakeType::SERVER_HELLO_DONE, &[]);
         conversation.send_flight(flight, context.port)?;
         Ok(ExpectCertificate { agreed: self.agreed, ephemeral: done.ephemeral })
     }
