@@ -16,6 +16,7 @@ mod duplicates;
 mod exchange;
 mod intake;
 mod key;
+mod pool;
 mod recent;
 mod refusal;
 mod request;
@@ -85,6 +86,15 @@ impl Peer {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Forgets everything, as if it were new. Room for one exchange stays, so that a peer that is used for one association after the other allocates
+    /// nothing for a request that leaves nothing behind.
+    pub fn forget_all(&mut self) {
+        let mut exchanges = std::mem::take(&mut self.exchanges);
+        exchanges.clear();
+        exchanges.shrink_to(1);
+        *self = Self { exchanges, ..Self::default() };
     }
 
     /// Sets the owner of these uploads and answers; call it before the first datagram.
@@ -186,7 +196,7 @@ impl Peer {
             let retransmission = Retransmission::start(now, ACK_TIMEOUT, shared.spread.u32());
             let separate = Separate { outcome, is_whole, message_id, retransmission, keep, expires };
             separate.send(out, &exchange.source);
-            exchange.state = ExchangeState::Separate(separate);
+            exchange.state = ExchangeState::Separate(Box::new(separate));
         }
         self.count(shared);
         self.check_invariants();

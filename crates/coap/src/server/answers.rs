@@ -14,15 +14,18 @@
 //! needed or young answer is never evicted: when no answer is ripe, a new request is refused before it is executed (see
 //! [`super::accounts`] for the share of an owner).
 //!
-//! Each step takes logarithmic time. Each answer that becomes young lets a few older ones ripen.
+//! Each step takes logarithmic time. When half of the room is taken, each answer that becomes young lets a few older ones ripen. The order of the young answers and that of the ripe
+//! ones of an owner are lists through the answers themselves: there is one answer for each device of the last EXCHANGE_LIFETIME, and an entry of an
+//! ordered map of its own would cost as much as the rest of the bookkeeping.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zeroize::Zeroize;
 
 use super::accounts::{Accounts, Owner};
+use super::pool::Pool;
 use crate::MAX_TRANSMIT_WAIT;
 
 /// The bytes counted for a pending request before its answer is known: the size of a usual answer.
@@ -35,7 +38,7 @@ const ANSWER_BYTES_MIN: usize = 128;
 /// after these evictions: its request is then refused, and the shard continues.
 const EVICTIONS_PER_REQUEST_MAX: usize = RESPONSE_BYTES_EXPECTED / ANSWER_BYTES_MIN;
 
-/// How many answers ripen each time one becomes young: more than one, so that ripening never falls behind.
+/// How many answers ripen each time one becomes young, from half of the limit on: so many that all have ripened long before the other half is taken.
 const RIPENED_PER_ANSWER_MAX: usize = 4;
 /// How many answers ripen when room is needed: this takes well below a millisecond. More than this can only wait after
 /// a pause without enrolments.
@@ -57,50 +60,74 @@ pub(super) enum Worth {
 #[derive(Debug, Default)]
 struct Store {
     accounts: Accounts,
-    latest: u64,
-    kept: BTreeMap<u64, Kept>,
-    /// Keyed by the order in which they were sent completely, with the time of that.
-    young: BTreeMap<u64, (Instant, u64)>,
-    /// By owner, the oldest first.
-    ripe: BTreeSet<(Owner, u64, u64)>,
-    /// Owners of ripe answers, by all the bytes that they hold.
-    heaviest: BTreeSet<(usize, Owner)>,
+    kept: Pool<Kept>,
+    /// In the order in which they were sent completely.
+    young: Order,
+    /// The ripe answers of an owner, the oldest first, by all the bytes that the owner holds.
+    ripe: BTreeMap<(usize, Owner), Order>,
+    /// The bytes of all owners together at which answers begin to ripen: half of the limit that was last asked about.
+    ripens_from: usize,
+    origin: Option<Instant>,
     evicted: u64,
 }
 
 #[derive(Debug)]
 struct Kept {
     owner: Owner,
-    worth: Worth,
-    bytes: usize,
-    body: Option<Arc<[u8]>>,
+    body: Option<Box<[u8]>>,
     retention: Retention,
+    bytes: u32,
+    /// Its neighbours in the order that it belongs to, or `NONE`.
+    before: u32,
+    after: u32,
+    worth: Worth,
+}
+
+/// What the store needs for an answer beside its body.
+const _: () = assert!(size_of::<Option<Kept>>() <= 48);
+
+/// No answer.
+const NONE: u32 = u32::MAX;
+
+/// The ends of a list of answers, the oldest first.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    first: u32,
+    last: u32,
 }
 
 /// An answer that cannot be produced again is one that nobody else may have: a private key.
 impl Drop for Kept {
     fn drop(&mut self) {
         if self.worth == Worth::Irreplaceable
-            && let Some(body) = self.body.as_mut().and_then(Arc::get_mut)
+            && let Some(body) = &mut self.body
         {
             body.zeroize();
         }
     }
 }
 
-/// See the flow above; the numbers are the keys in `young` and `ripe`.
+/// See the flow above.
 #[derive(Clone, Copy, Debug)]
 enum Retention {
     Needed,
-    Young(u64),
-    Ripe(u64),
+    /// Sent completely at this time.
+    Young(Milliseconds),
+    Ripe,
 }
+
+/// Since the first answer was sent; starts again after 49 days, far later than an answer ripens.
+type Milliseconds = u32;
+
+const RIPENS_AFTER: Milliseconds = 93_000;
+const _: () = assert!(RIPENS_AFTER as u64 == 1_000 * MAX_TRANSMIT_WAIT.as_secs());
 
 impl Answers {
     /// Makes room for one more request of `owner` when all owners together may hold `bytes_max`; returns false if there
     /// is not enough room.
     pub(super) fn make_room(&self, now: Instant, owner: Owner, bytes_max: usize) -> bool {
         let mut store = self.lock();
+        store.ripens_from = bytes_max / 2;
         for _ in 0..EVICTIONS_PER_REQUEST_MAX {
             if store.accounts.has_room(owner, RESPONSE_BYTES_EXPECTED, bytes_max) {
                 return true;
@@ -135,9 +162,8 @@ impl Answers {
 
     fn insert(&self, owner: Owner, worth: Worth, bytes: usize) -> AnswerSlot {
         let mut store = self.lock();
-        store.latest += 1;
-        let id = store.latest;
-        store.kept.insert(id, Kept { owner, worth, bytes: 0, body: None, retention: Retention::Needed });
+        let (body, retention) = (None, Retention::Needed);
+        let id = store.kept.insert(Kept { owner, body, retention, bytes: 0, before: NONE, after: NONE, worth });
         store.count(id, bytes);
         AnswerSlot { answers: self.clone(), id, worth }
     }
@@ -149,94 +175,139 @@ impl Answers {
 
 impl Store {
     /// Sets the bytes that are counted for an answer.
-    fn count(&mut self, id: u64, bytes: usize) {
-        let Some(kept) = self.kept.get_mut(&id) else { return };
-        let (owner, before) = (kept.owner, std::mem::replace(&mut kept.bytes, bytes));
+    fn count(&mut self, id: u32, bytes: usize) {
+        let Some(kept) = self.kept.get_mut(id) else { return };
+        // A body is far below 4 GiB.
+        let counted = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let (owner, before) = (kept.owner, std::mem::replace(&mut kept.bytes, counted));
         let held = self.accounts.held_by(owner);
-        let holds = self.accounts.change(owner, before, bytes);
-        if held != holds && self.heaviest.remove(&(held, owner)) {
-            self.heaviest.insert((holds, owner));
+        let holds = self.accounts.change(owner, size(before), size(counted));
+        if held != holds
+            && let Some(order) = self.ripe.remove(&(held, owner))
+        {
+            self.ripe.insert((holds, owner), order);
         }
     }
 
     /// Removes an answer from the order of eviction.
-    fn need(&mut self, id: u64) {
-        let Some(kept) = self.kept.get_mut(&id) else { return };
+    fn need(&mut self, id: u32) {
+        let Some(kept) = self.kept.get_mut(id) else { return };
         let owner = kept.owner;
         match std::mem::replace(&mut kept.retention, Retention::Needed) {
             Retention::Needed => {}
-            Retention::Young(place) => {
-                self.young.remove(&place);
-            }
-            Retention::Ripe(place) => {
-                self.ripe.remove(&(owner, place, id));
-                if self.oldest_ripe(owner).is_none() {
-                    self.heaviest.remove(&(self.accounts.held_by(owner), owner));
+            Retention::Young(_) => self.young.unlink(&mut self.kept, id),
+            Retention::Ripe => {
+                let key = (self.accounts.held_by(owner), owner);
+                let Some(order) = self.ripe.get_mut(&key) else { return };
+                order.unlink(&mut self.kept, id);
+                if order.first == NONE {
+                    self.ripe.remove(&key);
                 }
             }
         }
     }
 
     /// The client has received all of an answer, as far as the server knows.
-    fn sent(&mut self, id: u64, now: Instant) {
+    fn sent(&mut self, id: u32, now: Instant) {
         self.need(id);
-        self.latest += 1;
-        let place = self.latest;
-        match self.kept.get_mut(&id) {
+        let since = self.milliseconds(now);
+        match self.kept.get_mut(id) {
             Some(kept) if kept.body.is_some() && kept.worth == Worth::Repeatable => {
-                kept.retention = Retention::Young(place);
+                kept.retention = Retention::Young(since);
             }
             _ => return,
         }
-        self.young.insert(place, (now, id));
-        self.ripen(now, RIPENED_PER_ANSWER_MAX);
-    }
-
-    fn ripen(&mut self, now: Instant, answers_max: usize) {
-        for _ in 0..answers_max {
-            let Some((&place, &(since, id))) = self.young.first_key_value() else { return };
-            if now.saturating_duration_since(since) < MAX_TRANSMIT_WAIT {
-                return;
-            }
-            self.young.remove(&place);
-            let Some(kept) = self.kept.get_mut(&id) else { continue };
-            kept.retention = Retention::Ripe(place);
-            let owner = kept.owner;
-            self.ripe.insert((owner, place, id));
-            self.heaviest.insert((self.accounts.held_by(owner), owner));
+        self.young.append(&mut self.kept, id);
+        // A ripe answer costs an entry of an ordered map: not before it may have to go.
+        if self.accounts.total() >= self.ripens_from {
+            self.ripen(now, RIPENED_PER_ANSWER_MAX);
         }
     }
 
-    fn oldest_ripe(&self, owner: Owner) -> Option<u64> {
-        let (found, _, id) = *self.ripe.range((owner, 0, 0)..).next()?;
-        (found == owner).then_some(id)
+    fn ripen(&mut self, now: Instant, answers_max: usize) {
+        let now = self.milliseconds(now);
+        for _ in 0..answers_max {
+            let id = self.young.first;
+            let Some(kept) = self.kept.get_mut(id) else { return };
+            let Retention::Young(since) = kept.retention else { return };
+            if now.wrapping_sub(since) < RIPENS_AFTER {
+                return;
+            }
+            kept.retention = Retention::Ripe;
+            let owner = kept.owner;
+            self.young.unlink(&mut self.kept, id);
+            let order = self.ripe.entry((self.accounts.held_by(owner), owner)).or_default();
+            order.append(&mut self.kept, id);
+        }
+    }
+
+    fn milliseconds(&mut self, now: Instant) -> Milliseconds {
+        let since = now.saturating_duration_since(*self.origin.get_or_insert(now)).as_millis();
+        let [a, b, c, d, ..] = since.to_le_bytes();
+        Milliseconds::from_le_bytes([a, b, c, d])
     }
 
     /// Evicts the oldest ripe answer of the owner that holds the most; returns false if no answer is ripe.
     fn evict(&mut self) -> bool {
-        let Some(&(_, owner)) = self.heaviest.last() else { return false };
-        let Some(id) = self.oldest_ripe(owner) else { return false };
+        let Some((_, &Order { first: id, .. })) = self.ripe.last_key_value() else { return false };
         self.need(id);
         self.count(id, 0);
-        if let Some(kept) = self.kept.get_mut(&id) {
+        if let Some(kept) = self.kept.get_mut(id) {
             kept.body = None;
         }
         self.evicted += 1;
         true
     }
 
-    fn remove(&mut self, id: u64) {
+    fn remove(&mut self, id: u32) {
         self.need(id);
         self.count(id, 0);
-        self.kept.remove(&id);
+        self.kept.remove(id);
     }
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        Self { first: NONE, last: NONE }
+    }
+}
+
+impl Order {
+    fn append(&mut self, kept: &mut Pool<Kept>, id: u32) {
+        if let Some(one) = kept.get_mut(id) {
+            (one.before, one.after) = (self.last, NONE);
+        }
+        match kept.get_mut(self.last) {
+            Some(last) => last.after = id,
+            None => self.first = id,
+        }
+        self.last = id;
+    }
+
+    fn unlink(&mut self, kept: &mut Pool<Kept>, id: u32) {
+        let Some(one) = kept.get_mut(id) else { return };
+        let (before, after) = (one.before, one.after);
+        (one.before, one.after) = (NONE, NONE);
+        match kept.get_mut(before) {
+            Some(one) => one.after = after,
+            None => self.first = after,
+        }
+        match kept.get_mut(after) {
+            Some(one) => one.before = before,
+            None => self.last = before,
+        }
+    }
+}
+
+fn size(bytes: u32) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// The place of one answer. Dropping it drops the answer.
 #[derive(Debug)]
 pub(super) struct AnswerSlot {
     answers: Answers,
-    id: u64,
+    id: u32,
     worth: Worth,
 }
 
@@ -249,14 +320,14 @@ impl AnswerSlot {
     pub(super) fn fill(&self, body: &[u8]) {
         let mut store = self.answers.lock();
         store.count(self.id, body.len().max(ANSWER_BYTES_MIN));
-        if let Some(kept) = store.kept.get_mut(&self.id) {
+        if let Some(kept) = store.kept.get_mut(self.id) {
             kept.body = Some(body.into());
         }
     }
 
-    /// The answer; `None` after its eviction.
-    pub(super) fn body(&self) -> Option<Arc<[u8]>> {
-        self.answers.lock().kept.get(&self.id)?.body.clone()
+    /// Calls `read` with the answer; `None` after its eviction.
+    pub(super) fn with_body<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        self.answers.lock().kept.get(self.id)?.body.as_deref().map(read)
     }
 
     /// The answer was sent completely.
@@ -289,6 +360,16 @@ mod tests {
         Instant::now()
     }
 
+    /// The length of a list, which is the same in both directions.
+    fn length(store: &Store, order: Order) -> usize {
+        let walk = |start: u32, next: fn(&Kept) -> u32| {
+            std::iter::successors(store.kept.get(start), |one| store.kept.get(next(one))).count()
+        };
+        let forwards = walk(order.first, |one| one.after);
+        assert_eq!(walk(order.last, |one| one.before), forwards);
+        forwards
+    }
+
     /// The whole population: 134,217 enrolments of 500 bytes in 247 s fill 64 MiB; twice as many are still kept.
     #[test]
     fn c43_a_whole_population_that_never_closes_is_kept_and_nobody_refused() {
@@ -308,12 +389,14 @@ mod tests {
         }
         assert!(answers.bytes() <= BYTES_MAX);
         let store = answers.lock();
-        assert!(store.young.len() + store.ripe.len() <= held.len());
-        assert!(store.young.len() < 60_000, "they ripen as they come: {}", store.young.len());
+        let young = length(&store, store.young);
+        let ripe: usize = store.ripe.values().map(|order| length(&store, *order)).sum();
+        assert!(young + ripe <= held.len());
+        assert!(young < 60_000, "they ripen as they come: {young}");
         drop(store);
         drop(held);
         let store = answers.lock();
-        assert_eq!((store.accounts.total(), store.kept.len(), store.young.len()), (0, 0, 0));
-        assert_eq!((store.ripe.len(), store.heaviest.len()), (0, 0), "nothing stays behind");
+        assert_eq!((store.accounts.total(), store.kept.len(), length(&store, store.young)), (0, 0, 0));
+        assert_eq!(store.ripe.len(), 0, "nothing stays behind");
     }
 }

@@ -73,12 +73,12 @@ const EXCHANGES_PER_PEER_MAX: usize = 8;
 /// About 130,000 certificates of 500 bytes. Each is needed for at least MAX_TRANSMIT_WAIT: this allows 1,400 enrolments
 /// a second if sessions do not close earlier.
 const RESPONSE_BYTES_TOTAL_MAX: usize = 64 << 20;
-/// About 420,000 enrolments of the last EXCHANGE_LIFETIME: more than there is room for their answers, see below. If one
-/// owner takes its half first, room for 210,000 is left.
+/// About 520,000 enrolments of the last EXCHANGE_LIFETIME: more than there is room for their answers, see below. If one
+/// owner takes its half first, room for 260,000 is left.
 const EXCHANGE_BYTES_TOTAL_MAX: usize = 256 << 20;
 /// The bytes counted for an exchange, or for the upload that becomes one, without its bodies: the exchange itself, and
 /// its entries among the answers of the shard.
-pub(super) const EXCHANGE_BYTES: usize = 512;
+pub(super) const EXCHANGE_BYTES: usize = 384;
 /// The usual bytes of an exchange: an enrolment in blocks of 64 bytes.
 const EXCHANGE_BYTES_USUAL: usize = EXCHANGE_BYTES + 128;
 

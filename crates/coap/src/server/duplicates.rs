@@ -6,13 +6,13 @@
 
 use super::arrival::{Arrival, Checked, Refused, admit};
 use super::done::{Done, Handled};
-use super::exchange::{Answered, Delivery, ExchangeState, RequestSource, Separate, ServerExchange};
+use super::exchange::{Answered, Delivery, ExchangeState, KeptResponse, RequestSource, ServerExchange};
 use super::recent::{HandledAs, RefusedBlock};
 use super::refusal::RequestRefusal;
 use super::request::Head;
 use super::resources::{Repeat, Resources};
 use super::response::Response;
-use super::write::{ResponseHead, Sizes, write, write_empty};
+use super::write::{ResponseHead, Sizes, write_empty};
 use super::{Peer, Turn};
 use crate::{Code, Kind, Message, Number};
 
@@ -109,10 +109,11 @@ impl Peer {
                 write_empty(turn.out, Kind::Acknowledgement, source.message_id);
             }
             ExchangeState::Answered(Answered { outcome, delivery: Delivery::Again, .. }) => {
-                let body = outcome.body().ok_or(RequestRefusal::NoResponse)?;
+                if outcome.is_evicted() {
+                    return Err(RequestRefusal::NoResponse);
+                }
                 let head = source.head(self.ids.begun(turn.shared));
-                write(turn.out, head, &source.form, &outcome.response(&body), Some(outcome.etag));
-                outcome.guard(turn.out);
+                let _ = outcome.write(turn.out, head, &source.form);
             }
         }
         Ok(())
@@ -132,27 +133,25 @@ impl Peer {
     ) -> Result<Done, RequestRefusal> {
         let message = checked.head.message();
         let exchange = &mut self.exchanges[index];
-        let body = match exchange.outcome() {
-            Some(outcome) => Some(outcome.body().ok_or(RequestRefusal::NoResponse)?),
-            None => None,
-        };
+        if exchange.outcome().is_some_and(KeptResponse::is_evicted) {
+            return Err(RequestRefusal::NoResponse);
+        }
         exchange.source = RequestSource::new(checked, turn.block_max);
         let head = ResponseHead::answering(message, self.ids.begun(turn.shared));
-        match &mut exchange.state {
+        let outcome = match &mut exchange.state {
             ExchangeState::Pending(pending) => {
                 pending.acknowledge_at = None;
                 if message.kind() == Kind::Confirmable {
                     write_empty(turn.out, Kind::Acknowledgement, message.message_id());
                 }
+                None
             }
-            ExchangeState::Separate(Separate { outcome, .. }) | ExchangeState::Answered(Answered { outcome, .. }) => {
-                let response = outcome.response(body.as_deref().unwrap_or(&[]));
-                write(turn.out, head, &exchange.source.form, &response, Some(outcome.etag));
-                outcome.guard(turn.out);
-                let reaches_end = exchange.source.form.reaches_end(&response);
-                exchange.has_rest = !reaches_end;
-                exchange.is_delivered |= reaches_end;
-            }
+            ExchangeState::Separate(separate) => Some(&separate.outcome),
+            ExchangeState::Answered(answered) => Some(&answered.outcome),
+        };
+        if let Some(reaches_end) = outcome.and_then(|outcome| outcome.write(turn.out, head, &exchange.source.form)) {
+            exchange.has_rest = !reaches_end;
+            exchange.is_delivered |= reaches_end;
         }
         match &mut exchange.state {
             ExchangeState::Answered(answered) => {

@@ -14,7 +14,7 @@
 //! A request whose answer is computed again leaves no `Answered` state behind.
 
 use std::fmt;
-use std::sync::Arc;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use super::answers::{AnswerSlot, Worth};
@@ -31,7 +31,9 @@ use crate::length::Length;
 use crate::time::Retransmission;
 use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, MessageIds, Method, NON_LIFETIME, Outbox, Token};
 
-const _: () = assert!(size_of::<ServerExchange>() + 256 <= EXCHANGE_BYTES && Uploads::ONE_BYTES <= EXCHANGE_BYTES);
+/// A device of the last EXCHANGE_LIFETIME has one of them.
+const _: () = assert!(size_of::<ServerExchange>() <= 136);
+const _: () = assert!(size_of::<ServerExchange>() + 192 <= EXCHANGE_BYTES && Uploads::ONE_BYTES <= EXCHANGE_BYTES);
 
 /// A request and its present state.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ pub(super) struct ServerExchange {
     pub(super) key: RequestKey,
     /// The last block of its upload, as a hash of its content; `None` if there was no upload, or if a new one of the
     /// same name has begun.
-    pub(super) last_block: Option<u64>,
+    pub(super) last_block: Option<NonZeroU64>,
     /// The client has neither asked for the end of its answer yet, nor begun another request of this name.
     pub(super) has_rest: bool,
     /// See [`super::Peer::has_delivered`].
@@ -101,7 +103,8 @@ impl RequestSource {
 #[derive(Debug)]
 pub(super) enum ExchangeState {
     Pending(Pending),
-    Separate(Separate),
+    /// Behind a pointer: it is rare and short, while a device of the last EXCHANGE_LIFETIME has an answered exchange.
+    Separate(Box<Separate>),
     Answered(Answered),
 }
 
@@ -131,10 +134,7 @@ impl Separate {
     pub(super) fn send(&self, out: &mut Outbox, source: &RequestSource) {
         let head = ResponseHead { kind: Kind::Confirmable, message_id: self.message_id, token: source.token };
         // The body of an answer in flight is never evicted.
-        if let Some(body) = self.outcome.body() {
-            write(out, head, &source.form, &self.outcome.response(&body), Some(self.outcome.etag));
-            self.outcome.guard(out);
-        }
+        let _ = self.outcome.write(out, head, &source.form);
     }
 
     /// The answer has arrived, or delivery was given up; `None` if nothing is to be remembered.
@@ -176,7 +176,6 @@ pub(super) struct KeptResponse {
     content_format: Option<ContentFormat>,
     max_age: Option<u32>,
     pub(super) etag: u64,
-    body_bytes: usize,
     slot: AnswerSlot,
 }
 
@@ -188,7 +187,6 @@ impl KeptResponse {
             content_format: response.content_format,
             max_age: response.max_age,
             etag: entity_tag(response),
-            body_bytes: response.body.len(),
             slot,
         }
     }
@@ -197,9 +195,26 @@ impl KeptResponse {
         self.code.is_success()
     }
 
-    /// The body; `None` if it was evicted.
-    pub(super) fn body(&self) -> Option<Arc<[u8]>> {
-        self.slot.body()
+    /// Whether its body was evicted.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.slot.with_body(|_| ()).is_none()
+    }
+
+    /// Calls `read` with the response; `None` if its body was evicted.
+    pub(super) fn with<R>(&self, read: impl FnOnce(&Response<'_>) -> R) -> Option<R> {
+        let (code, content_format, max_age) = (self.code, self.content_format, self.max_age);
+        self.slot.with_body(|body| read(&Response { code, content_format, max_age, body }))
+    }
+
+    /// Writes the part of it that `form` asks for; returns whether that reaches its end, and `None` if its body was evicted. What was written of it is
+    /// wiped once it is sent, if nobody else may have it.
+    pub(super) fn write(&self, out: &mut Outbox, head: ResponseHead, form: &Form) -> Option<bool> {
+        let reaches_end = self.with(|response| {
+            write(out, head, form, response, Some(self.etag));
+            form.reaches_end(response)
+        })?;
+        self.guard(out);
+        Some(reaches_end)
     }
 
     /// What was written of it is wiped once it is sent, if nobody else may have it.
@@ -208,19 +223,12 @@ impl KeptResponse {
             out.hold_secret();
         }
     }
-
-    /// The response, with the body from [`KeptResponse::body`].
-    pub(super) fn response<'b>(&self, body: &'b [u8]) -> Response<'b> {
-        Response { code: self.code, content_format: self.content_format, max_age: self.max_age, body }
-    }
 }
 
 impl fmt::Debug for KeptResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeptResponse")
-            .field("code", &self.code)
-            .field("body", &Length(self.body_bytes))
-            .finish_non_exhaustive()
+        let body = self.slot.with_body(|body| Length(body.len()));
+        f.debug_struct("KeptResponse").field("code", &self.code).field("body", &body).finish_non_exhaustive()
     }
 }
 

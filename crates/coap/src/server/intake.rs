@@ -8,6 +8,7 @@
 //! ```
 
 use std::cmp::Ordering;
+use std::num::NonZeroU64;
 
 use super::answers::Worth;
 use super::arrival::{Arrival, Checked, Refused, RefusedBy, admit};
@@ -20,7 +21,7 @@ use super::request::{Body, Head, Request};
 use super::resources::{Admit, Repeat, Resources};
 use super::response::Response;
 use super::uploads::{Complete, Taken, UploadBlock};
-use super::write::{Blocks, Form, ResponseHead, Sizes, write, write_whole};
+use super::write::{Blocks, Form, ResponseHead, Sizes, write_whole};
 use super::{Peer, Turn};
 use crate::hash::Hash64;
 use crate::{Block, Code, Kind, Message, Method};
@@ -91,17 +92,14 @@ impl Peer {
         {
             let mut form = Form::new(&checked.head, checked.blocks, turn.block_max);
             form.block2_asked = true;
-            let Some(body) = outcome.body().filter(|_| outcome.is_success()) else {
-                return Err(RequestRefusal::NoResponse.into());
-            };
-            let response = outcome.response(&body);
-            if form.is_past_end(&response) {
-                return Err(RequestRefusal::PastEnd.into());
+            let past_end = outcome.with(|response| form.is_past_end(response)).filter(|_| outcome.is_success());
+            match past_end {
+                None => return Err(RequestRefusal::NoResponse.into()),
+                Some(true) => return Err(RequestRefusal::PastEnd.into()),
+                Some(false) => {}
             }
             let head = ResponseHead::answering(message, self.ids.begun(turn.shared));
-            write(turn.out, head, &form, &response, Some(outcome.etag));
-            outcome.guard(turn.out);
-            let reaches_end = form.reaches_end(&response);
+            let reaches_end = outcome.write(turn.out, head, &form).ok_or(RequestRefusal::NoResponse)?;
             exchange.has_rest &= !reaches_end;
             exchange.is_delivered |= reaches_end;
             if reaches_end {
@@ -375,7 +373,7 @@ struct Whole<'d, G, R> {
     body: Body<'d>,
     target: Result<G, R>,
     /// For an upload: the hash of its last block.
-    last_block: Option<u64>,
+    last_block: Option<NonZeroU64>,
 }
 
 impl<'d, G, R> Whole<'d, G, R> {
@@ -386,7 +384,8 @@ impl<'d, G, R> Whole<'d, G, R> {
 }
 
 /// The hash that recognises the last block of an upload when it arrives again in another message.
-fn last_block(piece: &UploadBlock<'_>) -> u64 {
+fn last_block(piece: &UploadBlock<'_>) -> NonZeroU64 {
     let format = piece.content_format.map_or(u64::MAX, |format| format.0.into());
-    Hash64::new(PURPOSE_LAST_BLOCK).number(piece.block.value().into()).number(format).field(piece.payload).finish()
+    let hash = Hash64::new(PURPOSE_LAST_BLOCK).number(piece.block.value().into()).number(format).field(piece.payload);
+    NonZeroU64::new(hash.finish()).unwrap_or(NonZeroU64::MIN)
 }

@@ -18,8 +18,8 @@ const RECENT_MAX: usize = 128;
 /// the refusals of a full server.
 const FEW: usize = 3;
 
-/// The first allocation: room for a usual enrolment in blocks of 64 bytes.
-const MANY_FIRST: usize = 16;
+/// The first allocation: room for a usual certificate request in blocks of 64 bytes.
+const MANY_FIRST: usize = 8;
 
 /// How a message was handled, in enough detail to answer a copy in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,30 +104,97 @@ impl HandledAs {
 /// The latest messages. All are forgotten together when no message arrives for EXCHANGE_LIFETIME.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// 56 bits of fingerprint, and 8 bits for how the message was handled.
-    few: [u64; FEW],
-    /// Replaces `few` when it is full.
-    many: Box<[u64]>,
-    known: usize,
-    /// The index of the oldest entry, once all places are taken.
-    oldest: usize,
+    places: Places,
     expires: Option<Instant>,
+}
+
+/// Each message takes 56 bits of fingerprint, and 8 bits for how it was handled. `known` places are taken; `oldest` is the index of the oldest message,
+/// once all are.
+#[derive(Debug)]
+enum Places {
+    Few {
+        known: u8,
+        oldest: u8,
+        messages: [u64; FEW],
+    },
+    /// After [`Places::Few`] is full.
+    Many {
+        known: u8,
+        oldest: u8,
+        messages: Box<[u64]>,
+    },
+}
+
+const _: () = assert!(RECENT_MAX <= u8::MAX as usize, "a byte counts the messages");
+const _: () = assert!(size_of::<Recent>() <= 48, "a device of the last EXCHANGE_LIFETIME has one");
+
+impl Default for Places {
+    fn default() -> Self {
+        Self::Few { known: 0, oldest: 0, messages: [0; FEW] }
+    }
+}
+
+/// A view of [`Places`], of both kinds.
+struct PlacesMut<'p> {
+    known: &'p mut u8,
+    oldest: &'p mut u8,
+    messages: &'p mut [u64],
+}
+
+impl Places {
+    fn known(&self) -> &[u64] {
+        let (known, messages) = match self {
+            Self::Few { known, messages, .. } => (known, &messages[..]),
+            Self::Many { known, messages, .. } => (known, &messages[..]),
+        };
+        &messages[..usize::from(*known)]
+    }
+
+    fn view(&mut self) -> PlacesMut<'_> {
+        match self {
+            Self::Few { known, oldest, messages } => PlacesMut { known, oldest, messages },
+            Self::Many { known, oldest, messages } => PlacesMut { known, oldest, messages },
+        }
+    }
+
+    /// Takes a free place, or that of the oldest message.
+    fn put(&mut self, message: u64) {
+        let PlacesMut { known, oldest, messages } = self.view();
+        if let Some(free) = messages.get_mut(usize::from(*known)) {
+            *free = message;
+            *known += 1;
+        } else {
+            messages[usize::from(*oldest)] = message;
+            *oldest = if usize::from(*oldest) + 1 < messages.len() { *oldest + 1 } else { 0 };
+        }
+    }
+
+    /// Adds places, when all are taken. Remembered messages are moved to the front, the oldest first.
+    fn grow(&mut self, places: usize) {
+        let PlacesMut { known, oldest, messages } = self.view();
+        messages.rotate_left(usize::from(*oldest));
+        let (known, mut many) = (*known, vec![0; places].into_boxed_slice());
+        many[..messages.len()].copy_from_slice(messages);
+        *self = Self::Many { known, oldest: 0, messages: many };
+    }
 }
 
 impl Recent {
     pub(super) fn is_empty(&self) -> bool {
-        self.known == 0
+        self.places.known().is_empty()
     }
 
     /// Bytes allocated beside the peer itself.
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.many)
+        match &self.places {
+            Places::Few { .. } => 0,
+            Places::Many { messages, .. } => size_of_val(&**messages),
+        }
     }
 
     /// How a message was handled, if it is remembered.
     pub(super) fn noted(&self, fingerprint: u64) -> Option<HandledAs> {
-        let places = if self.many.is_empty() { &self.few[..] } else { &self.many };
-        let known = places.iter().take(self.known).find(|message| (*message ^ fingerprint) >> 8 == 0)?;
+        let known = self.places.known().iter().find(|message| (*message ^ fingerprint) >> 8 == 0)?;
         Some(HandledAs::from_byte(known.to_le_bytes()[0]))
     }
 
@@ -142,22 +209,14 @@ impl Recent {
     ) {
         let message = fingerprint & !0xff | u64::from(noted.byte());
         self.expires = Some(now + EXCHANGE_LIFETIME);
-        let places = self.places().len();
-        if self.known == places && places < RECENT_MAX {
+        let (known, places) = (self.places.known().len(), self.places.view().messages.len());
+        if known == places && places < RECENT_MAX {
             let more = (2 * places).max(MANY_FIRST);
             if may_grow(more * size_of::<u64>()) {
-                self.grow(more);
+                self.places.grow(more);
             }
         }
-        let (known, oldest) = (self.known, self.oldest);
-        let places = self.places();
-        if let Some(free) = places.get_mut(known) {
-            *free = message;
-            self.known += 1;
-        } else {
-            places[oldest] = message;
-            self.oldest = (oldest + 1) % places.len();
-        }
+        self.places.put(message);
     }
 
     pub(super) fn next_expiry(&self) -> Option<Instant> {
@@ -168,20 +227,6 @@ impl Recent {
         if self.expires.is_some_and(|expires| expires <= now) {
             *self = Self::default();
         }
-    }
-
-    fn places(&mut self) -> &mut [u64] {
-        if self.many.is_empty() { &mut self.few } else { &mut self.many }
-    }
-
-    /// Adds places. Remembered messages are moved to the front, the oldest first.
-    fn grow(&mut self, places: usize) {
-        let mut many = vec![0; places].into_boxed_slice();
-        let oldest = std::mem::take(&mut self.oldest);
-        let before = self.places();
-        before.rotate_left(oldest);
-        many[..before.len()].copy_from_slice(before);
-        self.many = many;
     }
 }
 
@@ -207,7 +252,7 @@ mod tests {
         (0..6).for_each(|number| recent.insert(now, message(number), HandledAs::Continued, |_| false));
         assert_eq!((known(&recent, 6), recent.bytes()), (vec![3, 4, 5], 0));
         // `may_grow` allows the first growth and denies the next.
-        (6..19).for_each(|number| recent.insert(now, message(number), HandledAs::Continued, |bytes| bytes == 128));
+        (6..19).for_each(|number| recent.insert(now, message(number), HandledAs::Continued, |bytes| bytes <= 128));
         let latest: Vec<u64> = (3..19).collect();
         assert_eq!((known(&recent, 19), recent.bytes()), (latest, 128));
         (19..300).for_each(|number| recent.insert(now, message(number), HandledAs::Continued, |_| true));

@@ -29,11 +29,12 @@ use crate::{Block, ContentFormat};
 /// The first allocation of an upload: most certificate requests fit, so that their blocks are copied once.
 const BODY_BYTES_FIRST: usize = 512;
 
-/// The uploads of one peer.
+/// The uploads of one peer: a list, whose head takes a pointer in each peer that remembers something.
 #[derive(Debug, Default)]
-pub(super) struct Uploads(Vec<Upload>);
+pub(super) struct Uploads(Option<Box<Upload>>);
 
 struct Upload {
+    next: Option<Box<Upload>>,
     key: RequestKey,
     content_format: Option<ContentFormat>,
     admit: Admit,
@@ -72,21 +73,21 @@ impl Uploads {
     pub(super) const ONE_BYTES: usize = size_of::<Upload>();
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.iter().count()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Whether an upload of this name is in progress.
     pub(super) fn contains(&self, key: RequestKey) -> bool {
-        self.0.iter().any(|upload| upload.key == key)
+        self.iter().any(|upload| upload.key == key)
     }
 
     /// The admission that was granted to the first block of this upload.
     pub(super) fn admitted(&self, key: RequestKey) -> Option<Admit> {
-        self.0.iter().find(|upload| upload.key == key).map(|upload| upload.admit)
+        self.iter().find(|upload| upload.key == key).map(|upload| upload.admit)
     }
 
     /// Begins an upload. A restart "simply overwrites the context the server may still be keeping" (RFC 7959 §2.5).
@@ -110,6 +111,7 @@ impl Uploads {
         }
         self.make_room(shared);
         let mut upload = Upload {
+            next: self.0.take(),
             key: piece.key,
             content_format: piece.content_format,
             admit,
@@ -120,8 +122,7 @@ impl Uploads {
             charge: shared.uploads.charge(owner),
         };
         upload.append(now, piece, &shared.config);
-        self.0.reserve_exact(1);
-        self.0.push(upload);
+        self.0 = Some(Box::new(upload));
         Ok(())
     }
 
@@ -136,8 +137,7 @@ impl Uploads {
         piece: &UploadBlock<'_>,
         shared: &Shared,
     ) -> Result<Taken, RequestRefusal> {
-        let index = self.0.iter().position(|upload| upload.key == piece.key).ok_or(RequestRefusal::BlockMissing)?;
-        let upload = &mut self.0[index];
+        let upload = self.named_mut(piece.key).ok_or(RequestRefusal::BlockMissing)?;
         let taken = upload.judge(piece).and_then(|place| match place {
             BlockPlace::Next if upload.must_grow(piece) && !upload.may_grow(piece, shared) => {
                 Err(RequestRefusal::Full(Limit::Uploads))
@@ -150,12 +150,13 @@ impl Uploads {
         });
         match taken {
             Err(refusal) => {
-                self.remove(index);
+                self.drop_named(piece.key);
                 Err(refusal)
             }
             Ok(()) if piece.block.more => Ok(Taken::Continue),
             Ok(()) => {
-                let Upload { body, admit, .. } = self.remove(index);
+                let whole = self.remove(|upload| upload.key == piece.key).ok_or(RequestRefusal::BlockMissing)?;
+                let Upload { body, admit, .. } = *whole;
                 Ok(Taken::Complete(Complete { body, admit }))
             }
         }
@@ -163,38 +164,49 @@ impl Uploads {
 
     /// Drops the upload of this name, if there is one.
     pub(super) fn drop_named(&mut self, key: RequestKey) {
-        if let Some(index) = self.0.iter().position(|upload| upload.key == key) {
-            self.remove(index);
-        }
+        drop(self.remove(|upload| upload.key == key));
     }
 
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.0.iter().map(|upload| upload.expires).min()
+        self.iter().map(|upload| upload.expires).min()
     }
 
     /// Drops the uploads that have waited too long for their next block.
     pub(super) fn expire(&mut self, now: Instant, shared: &mut Shared) {
-        while let Some(index) = self.0.iter().position(|upload| upload.expires <= now) {
-            self.remove(index);
+        while self.remove(|upload| upload.expires <= now).is_some() {
             shared.counters.uploads_dropped += 1;
         }
     }
 
     fn make_room(&mut self, shared: &mut Shared) {
-        while self.0.len() >= shared.config.uploads_per_peer_max.max(1) {
-            let Some((oldest, _)) = self.0.iter().enumerate().min_by_key(|(_, upload)| upload.touched) else { return };
-            self.remove(oldest);
+        while self.len() >= shared.config.uploads_per_peer_max.max(1) {
+            let Some(oldest) = self.iter().map(|upload| upload.touched).min() else { return };
+            drop(self.remove(|upload| upload.touched == oldest));
             shared.counters.uploads_dropped += 1;
         }
     }
 
-    /// Removes an upload. A peer without uploads holds no memory for them.
-    fn remove(&mut self, index: usize) -> Upload {
-        let upload = self.0.swap_remove(index);
-        if self.0.is_empty() {
-            self.0 = Vec::new();
+    fn iter(&self) -> impl Iterator<Item = &Upload> {
+        std::iter::successors(self.0.as_deref(), |upload| upload.next.as_deref())
+    }
+
+    fn named_mut(&mut self, key: RequestKey) -> Option<&mut Upload> {
+        let mut upload = self.0.as_deref_mut()?;
+        while upload.key != key {
+            upload = upload.next.as_deref_mut()?;
         }
-        upload
+        Some(upload)
+    }
+
+    /// Takes the first upload that `is_it` out of the list.
+    fn remove(&mut self, is_it: impl Fn(&Upload) -> bool) -> Option<Box<Upload>> {
+        let mut link = &mut self.0;
+        while !is_it(link.as_deref()?) {
+            link = &mut link.as_mut()?.next;
+        }
+        let mut upload = link.take()?;
+        *link = upload.next.take();
+        Some(upload)
     }
 }
 

@@ -77,7 +77,7 @@ fn a_peer_that_remembers_one_enrolment_is_small() {
     });
     let bytes = usize::try_from(held.bytes_current).unwrap() / PEERS + size_of::<Peer>();
     println!("a peer that remembers one enrolment: {bytes} bytes");
-    assert!(bytes <= 1_536, "{bytes} bytes");
+    assert!(bytes <= 1_024, "{bytes} bytes");
     assert_eq!(server.shared.response_bytes(), PEERS * 500, "the response is held once");
 }
 

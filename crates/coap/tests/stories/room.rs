@@ -242,7 +242,7 @@ fn c44_uploads_of_one_certificate_leave_room_for_others() {
 
 /// Room for 40 enrolments of one block, bodies excluded.
 fn crowded() -> Server {
-    Server::with(Config { exchange_bytes_total_max: 40 * 512, ..Config::default() })
+    Server::with(Config { exchange_bytes_total_max: 40 * 384, ..Config::default() })
 }
 
 /// Fills everything that a peer can hold, bodies excluded: two uploads, eight answers, all remembered messages. Returns
@@ -276,7 +276,7 @@ fn c44_what_one_certificate_has_remembered_beside_bodies_is_bounded_and_leaves_r
         server.peer.belongs_to(Owner(7));
         refused += hoard(&mut server);
         peers.push(server.other_peer());
-        assert!(server.shared.exchange_bytes() <= 21 * 512, "half of the total, and one more request");
+        assert!(server.shared.exchange_bytes() <= 21 * 384, "half of the total, and one more request");
     }
     // The first three sessions take all the room; refused messages are remembered all the same, in the peer itself.
     assert!(refused > 150 * 100, "{refused}");
@@ -345,7 +345,7 @@ fn c47_a_full_house_takes_nothing_from_an_enrolment_that_has_begun() {
         let more = Make::enroll(400 + num).block2(num.into(), BlockSize::B16).bytes();
         assert_eq!(code(&server.reply(&more)), Code::CHANGED);
     }
-    assert!(server.shared.exchange_bytes() <= 40 * 512);
+    assert!(server.shared.exchange_bytes() <= 40 * 384);
 }
 
 #[test]
