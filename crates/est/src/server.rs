@@ -15,10 +15,12 @@
 
 mod attempt;
 mod backlog;
+mod far_deadlines;
 mod jitter;
 mod live;
 mod request;
 mod sent_away;
+mod slots;
 mod throughput;
 
 use std::collections::VecDeque;

@@ -1,7 +1,8 @@
 //! State of the sessions that are not idle: a CoAP peer, jobs that wait for the authority, a deadline.
 //!
-//! An idle session costs one null pointer here; the rest of it is in the DTLS endpoint. Deadlines are kept in one
-//! ordered set with at most one entry per session, so that the next one is found without looking at the others.
+//! An idle session costs one null pointer here; the rest of it is in the DTLS endpoint. A deadline that is near is in an ordered set, with at most one
+//! entry per session, so that the next one is found without looking at the others. One that is far, such as the end of what a session remembers of
+//! its enrolment, is rounded up to a second: there is one for each device of the last [`coap::EXCHANGE_LIFETIME`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use authority::{Function, Issued, Profile};
 use coap::server::{Accounts, ExchangeId, Owner, Peer};
 use dtls::{Occupation, SessionId};
 
+use super::far_deadlines::{FAR, FarDeadlines, Second};
+use super::slots::Slots;
 use crate::resources::Packing;
 use crate::verify::Authenticated;
 
@@ -38,24 +41,67 @@ pub(super) struct PendingRequest {
     pub(super) since: Instant,
 }
 
-/// The state of a session while it is not idle.
+/// The state of a session while it is not idle. Most of them only remember an enrolment, for [`coap::EXCHANGE_LIFETIME`]: what is needed while somebody
+/// works or is waited for is behind a pointer.
 pub(super) struct Live {
     generation: u32,
+    pub(super) peer: Peer,
+    /// Its place among the far deadlines, if it has one there.
+    far: Option<Second>,
+    work: Option<Box<Work>>,
+}
+
+const _: () = assert!(size_of::<Live>() <= 136, "a device of the last EXCHANGE_LIFETIME has one");
+
+/// The part of [`Live`] of a session in which something is under way.
+#[derive(Default)]
+struct Work {
     /// The owner in whose share the session keeps its place during an enrolment; `None` if the DTLS endpoint may give
     /// the place to others.
     occupies: Option<Owner>,
-    pub(super) peer: Peer,
-    pub(super) waiting: Vec<PendingRequest>,
+    waiting: Waiting,
+    /// Its entry in the set of near deadlines.
+    armed: Option<Instant>,
     /// Answers with a key that the server made, until they are delivered.
     deliveries: Vec<(ExchangeId, Arc<Issued>)>,
     /// The certificate of its device, held during an enrolment even if the cache drops it; see [`Sessions::pin`].
     certificate: Option<Authenticated>,
     /// Set if the device was asked to come back: until then the session keeps the certificate for it.
     returns_by: Option<Return>,
-    /// Its entry in the set of deadlines.
-    armed: Option<Instant>,
     /// While draining: when to close the session, unless it waits for an answer.
     linger: Option<Instant>,
+}
+
+/// The requests of a session that the authority is working on: nearly always one.
+#[derive(Default)]
+struct Waiting {
+    first: Option<PendingRequest>,
+    further: Vec<PendingRequest>,
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.further.len()
+    }
+
+    fn push(&mut self, request: PendingRequest) {
+        match &mut self.first {
+            None => self.first = Some(request),
+            Some(_) => self.further.push(request),
+        }
+    }
+
+    fn take(&mut self, exchange: u32) -> Option<PendingRequest> {
+        let first = self.first.take_if(|waiting| waiting.exchange.0 == exchange);
+        first.or_else(|| {
+            let place = self.further.iter().position(|waiting| waiting.exchange.0 == exchange)?;
+            Some(self.further.swap_remove(place))
+        })
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = PendingRequest> {
+        self.first.take().into_iter().chain(self.further.drain(..))
+    }
 }
 
 /// The return of a device that was asked to come back.
@@ -100,8 +146,9 @@ pub(super) enum SessionFate {
 /// All sessions of a shard that are not idle, by slot.
 #[derive(Default)]
 pub(super) struct Sessions {
-    slots: Vec<Option<Box<Live>>>,
+    slots: Slots<Live>,
     deadlines: BTreeSet<(Instant, SessionId)>,
+    far: FarDeadlines,
     /// Enrolments that the authority is working on, by the certificate that requested them.
     pending: Accounts,
     /// The pending enrolments whose sessions are gone. Their jobs are still in the authority's queue, so they count
@@ -116,21 +163,20 @@ pub(super) struct Sessions {
     away: Away,
     /// The state of the session that became idle last: the next session that wakes up reuses it without an allocation.
     spare: Option<Box<Live>>,
+    /// The same for the work that ended last.
+    spare_work: Option<Box<Work>>,
 }
 
 impl Sessions {
     /// The state of the session; created if there is none.
     pub(super) fn open(&mut self, session: SessionId) -> &mut Live {
         let index = index(session);
-        if index >= self.slots.len() {
-            // The endpoint bounds its slots by `sessions_max`; one pointer per slot is the price of a direct lookup.
-            self.slots.resize_with(index + 1, || None);
-        }
-        if self.slots[index].as_ref().is_some_and(|live| live.generation != session.generation) {
+        // The endpoint bounds its slots by `sessions_max`; one pointer per slot is the price of a direct lookup.
+        if self.slots.place(index).as_ref().is_some_and(|live| live.generation != session.generation) {
             self.forget_slot(index);
         }
         let spare = &mut self.spare;
-        self.slots[index].get_or_insert_with(|| match spare.take() {
+        self.slots.place(index).get_or_insert_with(|| match spare.take() {
             Some(mut live) => {
                 live.generation = session.generation;
                 live
@@ -141,16 +187,18 @@ impl Sessions {
 
     /// The state of the session, if there is one.
     pub(super) fn find(&mut self, session: SessionId) -> Option<&mut Live> {
-        let live = self.slots.get_mut(index(session))?.as_deref_mut()?;
+        let live = self.slots.get_mut(index(session))?;
         (live.generation == session.generation).then_some(live)
     }
 
     /// Adds a request that waits for the outcome of `job`.
     pub(super) fn wait(&mut self, job: JobId, waiting: PendingRequest) {
         let owner = waiting.owner;
-        let live = self.open(job.session);
-        live.waiting.push(waiting);
-        let came_back = live.returns_by.take();
+        self.open(job.session);
+        let came_back = self.work(job.session).and_then(|work| {
+            work.waiting.push(waiting);
+            work.returns_by.take()
+        });
         self.pending.change(owner, 0, 1);
         self.away.leave(came_back);
     }
@@ -164,10 +212,8 @@ impl Sessions {
     /// Removes the request that `job` names from those that wait. `None` if its session is gone; the request then no
     /// longer counts.
     pub(super) fn take_waiting(&mut self, job: JobId) -> Option<PendingRequest> {
-        let waiting = self.find(job.session).and_then(|live| {
-            let place = live.waiting.iter().position(|waiting| waiting.exchange.0 == job.exchange)?;
-            Some(live.waiting.swap_remove(place))
-        });
+        let work = self.find(job.session).and_then(|live| live.work.as_mut());
+        let waiting = work.and_then(|work| work.waiting.take(job.exchange));
         let owner = waiting.as_ref().map(|waiting| waiting.owner);
         if let Some(owner) = owner.or_else(|| self.orphans.remove(&(job.session, ExchangeId(job.exchange)))) {
             self.pending.change(owner, 1, 0);
@@ -178,33 +224,33 @@ impl Sessions {
     /// Holds the certificate of a session that has begun an enrolment, until the session is idle. The limits for
     /// uploads, kept answers and waiting requests bound how many are held, and sessions of one certificate share it.
     pub(super) fn pin(&mut self, session: SessionId, certificate: &Authenticated) {
-        if let Some(live) = self.find(session) {
-            live.certificate.get_or_insert_with(|| certificate.clone());
+        if let Some(work) = self.work(session) {
+            work.certificate.get_or_insert_with(|| certificate.clone());
         }
     }
 
     /// The certificate that the session holds.
     pub(super) fn pinned(&mut self, session: SessionId) -> Option<&Authenticated> {
-        self.find(session)?.certificate.as_ref()
+        self.find(session)?.work.as_ref()?.certificate.as_ref()
     }
 
     /// Holds the certificate of a session whose device was asked to come back, until the time for its return has
     /// passed.
     pub(super) fn send_away(&mut self, session: SessionId, certificate: &Authenticated, back: Return) {
-        let Some(known) = self.find(session).map(|live| live.returns_by.is_some()) else { return };
+        let Some(known) = self.find(session).map(|live| live.returns_by().is_some()) else { return };
         if !known && !self.away.enter(back.device) {
             return;
         }
-        if let Some(live) = self.find(session) {
-            live.certificate.get_or_insert_with(|| certificate.clone());
-            live.returns_by = Some(back);
+        if let Some(work) = self.work(session) {
+            work.certificate.get_or_insert_with(|| certificate.clone());
+            work.returns_by = Some(back);
         }
     }
 
     /// The answer of this exchange contains a key that the server made.
     pub(super) fn deliver(&mut self, session: SessionId, exchange: ExchangeId, issued: Arc<Issued>) {
-        match self.find(session) {
-            Some(live) => live.deliveries.push((exchange, issued)),
+        match self.work(session) {
+            Some(work) => work.deliveries.push((exchange, issued)),
             None => self.key_ends.push(KeyEnd::Undelivered(issued)),
         }
     }
@@ -229,19 +275,19 @@ impl Sessions {
     /// keeps no more than are left for others ([`Accounts`]): its further sessions are served, but may be evicted like
     /// idle ones. A forgotten session keeps no place.
     pub(super) fn changed_occupation(&mut self, session: SessionId, most: usize) -> Option<Occupation> {
-        let Self { slots, occupied, .. } = self;
-        let live =
-            slots.get_mut(index(session))?.as_deref_mut().filter(|live| live.generation == session.generation)?;
+        let Self { slots, occupied, spare_work, .. } = self;
+        let live = slots.get_mut(index(session)).filter(|live| live.generation == session.generation)?;
         let owner = live.peer.owner();
-        match (live.occupies, live.is_occupied()) {
+        let occupies = live.work.as_ref().and_then(|work| work.occupies);
+        match (occupies, live.is_occupied()) {
             (None, true) if occupied.has_room(owner, 1, most) => {
                 occupied.change(owner, 0, 1);
-                live.occupies = Some(owner);
+                live.begin_work(spare_work).occupies = Some(owner);
                 Some(Occupation::Busy)
             }
             (Some(owner), false) => {
                 occupied.change(owner, 1, 0);
-                live.occupies = None;
+                live.begin_work(spare_work).occupies = None;
                 Some(Occupation::Free)
             }
             _ => None,
@@ -257,103 +303,108 @@ impl Sessions {
 
     /// The earliest deadline.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, _)| *at)
+        self.deadlines.first().map(|(at, _)| *at).into_iter().chain(self.far.next()).min()
     }
 
     /// The next session whose deadline has passed; its entry is removed.
     pub(super) fn next_due(&mut self, now: Instant) -> Option<SessionId> {
-        let &(at, session) = self.deadlines.first().filter(|(at, _)| *at <= now)?;
-        self.deadlines.remove(&(at, session));
+        if let Some(&(at, session)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
+            self.deadlines.remove(&(at, session));
+            if let Some(work) = self.find(session).and_then(|live| live.work.as_mut()) {
+                work.armed = None;
+            }
+            return Some(session);
+        }
+        let (second, session) = self.far.pop(now)?;
         if let Some(live) = self.find(session) {
-            live.armed = None;
+            live.far.take_if(|far| *far == second);
         }
         Some(session)
     }
 
     /// Updates the deadline of a session after an event, or drops its state if it is idle.
     pub(super) fn settle(&mut self, session: SessionId, now: Instant, draining: bool) -> SessionFate {
-        let Self { slots, key_ends, .. } = self;
-        let live = slots.get_mut(index(session)).and_then(Option::as_deref_mut);
+        let Self { slots, key_ends, spare_work, deadlines, far, .. } = self;
+        let live = slots.get_mut(index(session));
         let Some(live) = live.filter(|live| live.generation == session.generation) else {
             return if draining { SessionFate::Close } else { SessionFate::Keep };
         };
         if draining && !live.is_busy() {
-            match live.linger {
-                Some(until) if until <= now => return SessionFate::Close,
+            match &mut live.begin_work(spare_work).linger {
+                Some(until) if *until <= now => return SessionFate::Close,
                 Some(_) => {}
-                None => live.linger = Some(now + LINGER),
+                linger => *linger = Some(now + LINGER),
             }
         }
-        if !live.deliveries.is_empty() {
-            let Live { deliveries, peer, .. } = &mut *live;
-            deliveries.retain(|(exchange, issued)| match peer.has_delivered(*exchange) {
-                Some(false) => true,
-                Some(true) => {
-                    key_ends.push(KeyEnd::Delivered(Arc::clone(issued)));
-                    false
-                }
-                None => {
-                    key_ends.push(KeyEnd::Undelivered(Arc::clone(issued)));
-                    false
-                }
-            });
-        }
-        let over = live.returns_by.take_if(|back| back.until <= now);
-        if live.certificate.is_some() && live.returns_by.is_none() && !live.is_occupied() {
-            live.certificate = None;
-        }
-        let idle = live.peer.is_idle() && live.waiting.is_empty() && live.linger.is_none() && live.returns_by.is_none();
-        if idle {
+        let is_occupied = live.is_occupied();
+        let Live { peer, work, .. } = &mut *live;
+        let over = work.as_mut().and_then(|work| work.settle(peer, now, is_occupied, key_ends));
+        if live.peer.is_idle() && live.work.as_ref().is_none_or(|work| work.is_over()) {
             self.away.leave(over);
             self.forget(session);
             return SessionFate::Keep;
         }
-        let returns_by = live.returns_by.map(|back| back.until);
-        let wanted = [live.peer.poll_timeout(), live.linger, returns_by].into_iter().flatten().min();
-        let (wanted, armed) = (wanted.map(|at| at.max(now + STEP)), live.armed);
-        match (armed, wanted) {
+        let near = live.wanted().map(|at| at.max(now + STEP)).filter(|at| !live.wait_far(*at, now, session, far));
+        let armed = live.work.as_ref().and_then(|work| work.armed);
+        match (armed, near) {
             // An entry that is too early is checked again when it is due; moving it each time would cost more.
-            (Some(armed), Some(wanted)) if armed <= wanted => {}
-            (_, None) => {}
-            (_, Some(wanted)) => {
-                live.armed = Some(wanted);
+            (Some(armed), Some(near)) if armed <= near => {}
+            (None, None) => {}
+            (_, near) => {
                 if let Some(armed) = armed {
-                    self.deadlines.remove(&(armed, session));
+                    deadlines.remove(&(armed, session));
                 }
-                self.deadlines.insert((wanted, session));
+                if let Some(near) = near {
+                    deadlines.insert((near, session));
+                }
+                live.begin_work(spare_work).armed = near;
             }
         }
+        live.end_work(spare_work);
         self.away.leave(over);
         SessionFate::Keep
     }
 
     fn forget_slot(&mut self, index: usize) {
-        let Some(mut live) = self.slots.get_mut(index).and_then(Option::take) else { return };
-        self.away.leave(live.returns_by);
-        if let Some(owner) = live.occupies {
-            self.occupied.change(owner, 1, 0);
-        }
+        let Some(mut live) = self.slots.take(index) else { return };
         // The endpoint's slots are counted by 32 bits.
         let session = SessionId { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: live.generation };
-        if let Some(armed) = live.armed {
-            self.deadlines.remove(&(armed, session));
+        live.far = None;
+        if let Some(mut work) = live.work.take() {
+            if let Some(armed) = work.armed.take() {
+                self.deadlines.remove(&(armed, session));
+            }
+            self.away.leave(work.returns_by.take());
+            if let Some(owner) = work.occupies.take() {
+                self.occupied.change(owner, 1, 0);
+            }
+            self.key_ends.extend(work.deliveries.drain(..).map(|(_, issued)| KeyEnd::Undelivered(issued)));
+            self.orphans.extend(work.waiting.drain().map(|waiting| ((session, waiting.exchange), waiting.owner)));
+            (work.certificate, work.linger) = (None, None);
+            debug_assert!(work.is_over() && work.armed.is_none(), "it is used again");
+            self.spare_work = Some(work);
         }
-        let mut waiting = std::mem::take(&mut live.waiting);
-        self.key_ends.extend(live.deliveries.drain(..).map(|(_, issued)| KeyEnd::Undelivered(issued)));
-        self.orphans.extend(waiting.drain(..).map(|waiting| ((session, waiting.exchange), waiting.owner)));
-        *live = Live { waiting, ..Live::new(0) };
+        live.peer.forget_all();
         self.spare = Some(live);
+    }
+
+    /// The work of the session, created if there is none; `None` if there is no such session.
+    fn work(&mut self, session: SessionId) -> Option<&mut Work> {
+        let Self { slots, spare_work, .. } = self;
+        let live = slots.get_mut(index(session))?;
+        (live.generation == session.generation).then(|| live.begin_work(spare_work))
     }
 
     #[cfg(test)]
     pub(super) fn check_invariants(&self) {
-        let live = || self.slots.iter().flatten();
-        let waiting = live().map(|live| live.waiting.len()).sum::<usize>();
+        let live = || self.slots.iter();
+        let work = || live().filter_map(|live| live.work.as_ref());
+        let waiting = work().map(|work| work.waiting.len()).sum::<usize>();
         assert_eq!(self.pending.total(), waiting + self.orphans.len());
-        assert_eq!(self.occupied.total(), live().filter(|live| live.occupies.is_some()).count());
-        assert_eq!(self.away.sessions, live().filter(|live| live.returns_by.is_some()).count());
+        assert_eq!(self.occupied.total(), work().filter(|work| work.occupies.is_some()).count());
+        assert_eq!(self.away.sessions, work().filter(|work| work.returns_by.is_some()).count());
         assert_eq!(self.away.sessions, self.away.of.values().map(|count| usize::from(*count)).sum::<usize>());
-        assert_eq!(self.deadlines.len(), live().filter(|live| live.armed.is_some()).count());
+        assert_eq!(self.deadlines.len(), work().filter(|work| work.armed.is_some()).count());
     }
 }
 
@@ -390,22 +441,52 @@ impl Away {
 
 impl Live {
     fn new(generation: u32) -> Self {
-        Self {
-            generation,
-            occupies: None,
-            peer: Peer::new(),
-            waiting: Vec::new(),
-            deliveries: Vec::new(),
-            certificate: None,
-            returns_by: None,
-            armed: None,
-            linger: None,
+        Self { generation, peer: Peer::new(), far: None, work: None }
+    }
+
+    fn begin_work(&mut self, spare: &mut Option<Box<Work>>) -> &mut Work {
+        self.work.get_or_insert_with(|| spare.take().unwrap_or_default())
+    }
+
+    /// Gives the work back once nothing is under way and no deadline is near.
+    fn end_work(&mut self, spare: &mut Option<Box<Work>>) {
+        if let Some(work) = self.work.take_if(|work| work.is_over() && work.armed.is_none()) {
+            *spare = Some(work);
         }
+    }
+
+    /// When there is something to do for it.
+    fn wanted(&self) -> Option<Instant> {
+        let linger = self.work.as_ref().and_then(|work| work.linger);
+        let returns_by = self.returns_by().map(|back| back.until);
+        [self.peer.poll_timeout(), linger, returns_by].into_iter().flatten().min()
+    }
+
+    /// Whether a far deadline is there for what is wanted at `at`, or is set now because that is far.
+    fn wait_far(&mut self, at: Instant, now: Instant, session: SessionId, far: &mut FarDeadlines) -> bool {
+        let second = far.second(now, at);
+        let is_far = at >= now + FAR;
+        // What a session remembers may stay for less than a second more. What is in flight has to be in time.
+        let may_be_late = is_far || !self.is_busy() && self.work.as_ref().is_none_or(|work| work.linger.is_none());
+        let covers = |there: Second| if may_be_late { there <= second } else { there < second };
+        if self.far.is_some_and(covers) {
+            return true;
+        }
+        if is_far {
+            far.insert(second, session);
+            self.far = Some(second);
+        }
+        is_far
+    }
+
+    fn returns_by(&self) -> Option<Return> {
+        self.work.as_ref()?.returns_by
     }
 
     fn is_busy(&self) -> bool {
         // An upload that has begun counts as an enrolment in progress.
-        !self.waiting.is_empty() || self.peer.has_pending() || self.peer.has_upload()
+        let waits = self.work.as_ref().is_some_and(|work| work.waiting.len() > 0);
+        waits || self.peer.has_pending() || self.peer.has_upload()
     }
 
     /// Whether it is in the middle of an enrolment, including the time in which its client still has to fetch blocks of
@@ -416,9 +497,40 @@ impl Live {
 
     /// The client has sent something: while draining, its time to fetch the rest starts again.
     pub(super) fn touch(&mut self, now: Instant) {
-        if let Some(until) = &mut self.linger {
+        if let Some(until) = self.work.as_mut().and_then(|work| work.linger.as_mut()) {
             *until = now + LINGER;
         }
+    }
+}
+
+impl Work {
+    fn is_over(&self) -> bool {
+        self.occupies.is_none()
+            && self.waiting.len() == 0
+            && self.deliveries.is_empty()
+            && self.certificate.is_none()
+            && self.returns_by.is_none()
+            && self.linger.is_none()
+    }
+
+    /// Ends what has ended: deliveries, the wait for a device, the hold of its certificate. Returns the wait, if it is over.
+    fn settle(&mut self, peer: &Peer, now: Instant, is_occupied: bool, key_ends: &mut Vec<KeyEnd>) -> Option<Return> {
+        self.deliveries.retain(|(exchange, issued)| match peer.has_delivered(*exchange) {
+            Some(false) => true,
+            Some(true) => {
+                key_ends.push(KeyEnd::Delivered(Arc::clone(issued)));
+                false
+            }
+            None => {
+                key_ends.push(KeyEnd::Undelivered(Arc::clone(issued)));
+                false
+            }
+        });
+        let over = self.returns_by.take_if(|back| back.until <= now);
+        if self.returns_by.is_none() && !is_occupied {
+            self.certificate = None;
+        }
+        over
     }
 }
 
@@ -457,12 +569,15 @@ mod tests {
     #[test]
     fn what_is_used_again_remembers_nobody() {
         let (mut sessions, now) = (Sessions::default(), start());
-        sessions.open(session(0, 0)).linger = Some(now);
+        sessions.open(session(0, 0));
+        sessions.work(session(0, 0)).unwrap().linger = Some(now);
         sessions.settle(session(0, 0), now, false);
         sessions.forget(session(0, 0));
         assert!(sessions.spare.is_some());
         let next = sessions.open(session(5, 1));
-        assert!(next.linger.is_none() && next.armed.is_none() && next.waiting.is_empty() && next.peer.is_idle());
+        assert!(next.far.is_none() && next.work.is_none() && next.peer.is_idle());
+        assert!(sessions.spare_work.as_ref().is_some_and(|work| work.is_over()));
+        let next = sessions.open(session(5, 1));
         assert_eq!(next.generation, 1);
         sessions.check_invariants();
     }
@@ -569,7 +684,8 @@ mod tests {
     fn the_earliest_deadline_comes_first_and_each_session_has_one() {
         let (mut sessions, now) = (Sessions::default(), start());
         for slot in [2, 0, 1] {
-            sessions.open(session(slot, 0)).linger = Some(now + Duration::from_secs(u64::from(slot)));
+            sessions.open(session(slot, 0));
+            sessions.work(session(slot, 0)).unwrap().linger = Some(now + Duration::from_secs(u64::from(slot)));
             sessions.settle(session(slot, 0), now, false);
             sessions.settle(session(slot, 0), now, false);
         }

@@ -44,21 +44,41 @@ fn nothing_is_allocated_for_what_begins_no_exchange() {
 }
 
 #[test]
-fn a_block_of_ca_certificates_or_csr_attributes_costs_one_allocation() {
+fn a_block_of_ca_certificates_or_csr_attributes_allocates_nothing() {
     let mut world = World::new();
     let holder = world.pki.device(1);
     let mut raw = Raw::connect(&mut world, 1, &holder);
-    let block2 = Some(coap::Block { num: 0, more: false, size: coap::BlockSize::B64 });
+    let block2 = |num| Some(coap::Block { num, more: false, size: coap::BlockSize::B64 });
     for path in ["est/crts", "est/att"] {
-        let ask = Ask { method: GET, path, block2, ..Ask::default() };
+        let ask = |num| Ask { method: GET, path, block2: block2(num), ..Ask::default() };
         for _ in 0..4 {
-            let message = raw.message(&ask);
+            let message = raw.message(&ask(0));
             allocations(&mut world, &mut raw, &message);
         }
-        let message = raw.message(&ask);
-        // The list of exchanges of a CoAP peer that did not have one.
-        assert!(allocations(&mut world, &mut raw, &message) <= 1, "{path}");
+        // A later block, which belongs to no new attempt, and a ping's worth of state: none. The session is idle before and after.
+        let message = raw.message(&ask(1));
+        assert_eq!(allocations(&mut world, &mut raw, &message), 0, "{path}");
     }
+}
+
+#[test]
+fn an_enrolment_leaves_nothing_of_its_work_behind() {
+    // Of the devices that enrolled within EXCHANGE_LIFETIME, each session remembers the answer. What the enrolment needed while it lasted is used
+    // again by the next one.
+    const SESSIONS: u16 = 64;
+    let mut world = World::new();
+    let holder = world.pki.device(1);
+    let mut sessions: Vec<Raw> = (0..SESSIONS).map(|port| Raw::connect(&mut world, port + 1, &holder)).collect();
+    let refused = |world: &mut World, raw: &mut Raw| {
+        let said = raw.ask(world, &Ask { payload: b"no CSR", content_format: Some(286), ..ask_enrolment() });
+        assert_eq!(said.code, coap::Code::BAD_REQUEST);
+        world.attempts = Vec::new();
+    };
+    sessions[..8].iter_mut().for_each(|raw| refused(&mut world, raw));
+    let held = allocation_counter::measure(|| sessions[8..].iter_mut().for_each(|raw| refused(&mut world, raw)));
+    let each = held.bytes_current / i64::from(SESSIONS - 8);
+    println!("a session that remembers a refusal: {each} bytes");
+    assert!(each <= 640, "{each}");
 }
 
 /// Fills what a session stores about its requests: an answer, an unfinished upload, the messages themselves.
