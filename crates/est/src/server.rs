@@ -127,7 +127,9 @@ impl std::fmt::Display for Alarm {
 /// The state of one shard.
 pub struct Server {
     shard: u16,
-    config: Arc<ServerConfig>,
+    /// A handle of this shard alone: it is cloned for each datagram, and the counter of a handle that shards share would be a cache line that all of
+    /// them write.
+    config: Arc<Arc<ServerConfig>>,
     endpoint: Endpoint<PeerVerifier>,
     coap: coap::server::Shared,
     sessions: Sessions,
@@ -171,7 +173,7 @@ impl Server {
             admission: Admission::Open,
             pace: Pace::default(),
             addresses: Box::default(),
-            config,
+            config: Arc::new(config),
         }
     }
 
@@ -262,7 +264,7 @@ impl Server {
     pub fn set_config(&mut self, config: Arc<ServerConfig>) {
         self.endpoint.set_config(Arc::clone(&config.dtls));
         self.coap.set_config(config.coap);
-        self.config = config;
+        self.config = Arc::new(config);
     }
 
     /// Begins to stop: no new handshakes and no new enrolments. Sessions that wait for nothing are closed at once, the
