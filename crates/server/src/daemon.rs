@@ -151,6 +151,8 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         let (snapshot, mut server) = SnapshotReader::with_server(Arc::clone(&snapshot), index, &random);
         server.set_observer(observer.clone());
         server.set_addresses(&handle.addresses);
+        let (publisher, mut collector) = publish::publisher(exposition.meters());
+        exposition.collects(Box::new(move || collector.collect()));
         let parts = Parts {
             sockets,
             server,
@@ -159,6 +161,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
             pool: Arc::clone(&pool),
             outside_max: loaded.outside_max,
             meters: exposition.meters(),
+            publisher,
             refusals: refusals.clone(),
             journal: journal.clone(),
         };

@@ -1,8 +1,8 @@
 //! What the daemon counts and measures, and the listener that serves it.
 //!
-//! [`DESCRIPTIONS`] is the one table of all metrics. Each shard counts in plain integers; at the end of a turn it adds the changes to the handles
-//! in `Meters`, so that no datagram touches a cache line that shards share. Values that another part already keeps are read by each scrape
-//! (`Readings`).
+//! [`DESCRIPTIONS`] is the one table of all metrics. Each shard counts in plain integers, and at the end of a turn it writes them to cells of its own; a
+//! scrape adds the changes to the handles in `Meters`, so that no datagram touches a cache line that shards share. Values that another part already
+//! keeps are read by each scrape (`Readings`).
 //!
 //! The recorder belongs to the server, not to the process: the metrics of two servers in one process (a test, the demo) do not mix.
 
@@ -96,7 +96,11 @@ pub(crate) struct Exposition {
     profiles: ArcSwap<ProfileTable>,
     /// Held while profiles are added, so that none is lost between two reloads.
     adding: Mutex<()>,
+    collectors: Collectors,
 }
+
+/// What a scrape calls first: each adds to the meters what a shard has counted since the last scrape.
+type Collectors = Arc<Mutex<Vec<Box<dyn FnMut() + Send>>>>;
 
 impl Exposition {
     /// Metrics that are not served.
@@ -129,7 +133,13 @@ impl Exposition {
         let registry = registry(recorder.as_ref());
         registry.gauge(BUILD, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         let (meters, profiles) = (Meters::register(registry), ProfileTable::new(registry));
-        Self { meters, profiles: ArcSwap::from_pointee(profiles), recorder, adding: Mutex::default() }
+        let profiles = ArcSwap::from_pointee(profiles);
+        Self { meters, profiles, recorder, adding: Mutex::default(), collectors: Arc::default() }
+    }
+
+    /// Calls `collector` before each scrape.
+    pub(crate) fn collects(&self, collector: Box<dyn FnMut() + Send>) {
+        self.collectors.lock().unwrap_or_else(PoisonError::into_inner).push(collector);
     }
 
     fn registry(&self) -> Registry<'_> {
@@ -178,7 +188,7 @@ impl Exposition {
     /// The page that shows the metrics; `None` if no metrics are configured.
     pub(crate) fn page(&self, readings: Readings) -> Option<MetricsPage> {
         let handle = self.recorder.as_ref()?.handle();
-        Some(MetricsPage { handle, readings: Arc::new(readings) })
+        Some(MetricsPage { handle, readings: Arc::new(readings), collectors: Arc::clone(&self.collectors) })
     }
 }
 
@@ -191,6 +201,7 @@ fn registry(recorder: Option<&PrometheusRecorder>) -> Registry<'_> {
 pub(crate) struct MetricsPage {
     handle: PrometheusHandle,
     readings: Arc<Readings>,
+    collectors: Collectors,
 }
 
 impl MetricsPage {
@@ -208,6 +219,9 @@ impl MetricsPage {
         let Readings { ready, draining, ledger_rows, ledger_writes, clock, issuing, crls, upstreams, certificates } =
             &*self.readings;
         let process = ProcessFacts::read();
+        for collect in self.collectors.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            collect();
+        }
         let mut text = self.handle.render();
         let (writes, clock) = (ledger_writes(), clock());
         // A ledger in memory needs no disk, as one that is bounded by its disk has no bound of rows.

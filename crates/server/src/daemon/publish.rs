@@ -1,4 +1,8 @@
-//! Publishes the plain counters of a shard to the shared meters: once per turn, the differences.
+//! The way of a shard's plain counters to the metrics: once per turn the shard writes them to cells of its own, and a scrape adds what has changed to
+//! the shared meters. So a shard writes no cache line that another shard writes, even if it has a turn for each datagram.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge};
 use net::udp::{Socket, SocketCounters};
@@ -18,50 +22,120 @@ pub(super) struct Own {
     pub(super) handshake_steps: usize,
 }
 
-/// The values that were published last.
-#[derive(Default)]
-pub(super) struct Publisher {
-    traffic: SocketCounters,
-    drops: Vec<u64>,
-    own: Own,
-    counters: est::Counters,
-    established: usize,
-    half_open: usize,
+const COUNTERS: usize = 12;
+const GAUGES: usize = 5;
+const DROPS: usize = dtls::DropReason::ALL.len();
+
+/// The latest values of one shard. Only the shard writes them, and a scrape reads them. The alignment keeps them off the cache lines of others.
+#[repr(align(128))]
+struct Cells {
+    counters: [AtomicU64; COUNTERS],
+    gauges: [AtomicU64; GAUGES],
+    drops: [AtomicU64; DROPS],
+}
+
+/// The shard's end.
+pub(super) struct Publisher(Arc<Cells>);
+
+/// The metrics' end.
+pub(super) struct Collector {
+    cells: Arc<Cells>,
+    meters: Meters,
+    counters: [u64; COUNTERS],
+    gauges: [u64; GAUGES],
+    drops: [u64; DROPS],
+}
+
+/// Both ends for a new shard.
+pub(super) fn publisher(meters: Meters) -> (Publisher, Collector) {
+    let zeros = || AtomicU64::new(0);
+    let cells = Arc::new(Cells {
+        counters: std::array::from_fn(|_| zeros()),
+        gauges: std::array::from_fn(|_| zeros()),
+        drops: std::array::from_fn(|_| zeros()),
+    });
+    let collector = Collector {
+        cells: Arc::clone(&cells),
+        meters,
+        counters: [0; COUNTERS],
+        gauges: [0; GAUGES],
+        drops: [0; DROPS],
+    };
+    (Publisher(cells), collector)
 }
 
 impl Publisher {
-    pub(super) fn publish(&mut self, meters: &Meters, server: &est::Server, sockets: &[Socket], own: Own) {
-        self.publish_traffic(meters, sockets);
-        let published = &mut self.own;
-        add(&meters.shell_drops.not_unicast, &mut published.not_unicast, own.not_unicast);
-        add(&meters.shell_drops.receive_full, &mut published.receive_full, own.receive_full);
-        move_gauge(&meters.pool_enrolments, &mut published.enrolments, own.enrolments);
-        move_gauge(&meters.pool_handshake_steps, &mut published.handshake_steps, own.handshake_steps);
-        self.drops.resize(dtls::DropReason::ALL.len(), 0);
-        for ((meter, published), (_, count)) in meters.drops.iter().zip(&mut self.drops).zip(server.drops().iter()) {
-            add(meter, published, count);
-        }
-        let counters = server.counters();
-        add(&meters.handshakes, &mut self.counters.handshakes, counters.handshakes);
-        add(&meters.discoveries, &mut self.counters.discoveries, counters.discoveries);
-        add(&meters.shell_drops.stale_outcome, &mut self.counters.stale_outcomes, counters.stale_outcomes);
-        move_gauge(&meters.in_flight, &mut self.counters.pending, counters.pending);
-        if let Some(sessions) = counters.sessions {
-            move_gauge(&meters.established, &mut self.established, sessions.established);
-            move_gauge(&meters.half_open, &mut self.half_open, sessions.half_open);
-        }
+    pub(super) fn publish(&self, server: &est::Server, sockets: &[Socket], own: Own) {
+        let Cells { counters, gauges, drops } = &*self.0;
+        let traffic = sockets.iter().map(Socket::counters).fold(SocketCounters::default(), SocketCounters::plus);
+        let of_server = server.counters();
+        // In the order of `Collector::counters`.
+        let counted = [
+            traffic.received,
+            traffic.received_bytes,
+            traffic.sent,
+            traffic.sent_bytes,
+            traffic.send_calls,
+            traffic.dropped_backlog_full,
+            traffic.dropped_refused,
+            own.not_unicast,
+            own.receive_full,
+            of_server.handshakes,
+            of_server.discoveries,
+            of_server.stale_outcomes,
+        ];
+        let sessions = of_server.sessions.map_or([0; 2], |sessions| [sessions.established, sessions.half_open]);
+        // In the order of `Collector::gauges`.
+        let present = [own.enrolments, own.handshake_steps, of_server.pending, sessions[0], sessions[1]];
+        counters.iter().zip(counted).for_each(|(cell, value)| put(cell, value));
+        gauges.iter().zip(present).for_each(|(cell, value)| put(cell, u64::try_from(value).unwrap_or(u64::MAX)));
+        drops.iter().zip(server.drops().iter()).for_each(|(cell, (_, value))| put(cell, value));
     }
+}
 
-    fn publish_traffic(&mut self, meters: &Meters, sockets: &[Socket]) {
-        let now = sockets.iter().map(Socket::counters).fold(SocketCounters::default(), SocketCounters::plus);
-        let published = &mut self.traffic;
-        add(&meters.received, &mut published.received, now.received);
-        add(&meters.received_bytes, &mut published.received_bytes, now.received_bytes);
-        add(&meters.sent, &mut published.sent, now.sent);
-        add(&meters.sent_bytes, &mut published.sent_bytes, now.sent_bytes);
-        add(&meters.send_calls, &mut published.send_calls, now.send_calls);
-        add(&meters.shell_drops.backlog_full, &mut published.dropped_backlog_full, now.dropped_backlog_full);
-        add(&meters.shell_drops.send_refused, &mut published.dropped_refused, now.dropped_refused);
+/// Nobody else writes the cell: what is there already needs no store.
+fn put(cell: &AtomicU64, value: u64) {
+    if cell.load(Ordering::Relaxed) != value {
+        cell.store(value, Ordering::Relaxed);
+    }
+}
+
+impl Collector {
+    /// Adds what has changed since the last call to the meters.
+    pub(super) fn collect(&mut self) {
+        let Self { cells, meters, counters, gauges, drops } = self;
+        let dropped = &meters.shell_drops;
+        let counting: [&Counter; COUNTERS] = [
+            &meters.received,
+            &meters.received_bytes,
+            &meters.sent,
+            &meters.sent_bytes,
+            &meters.send_calls,
+            &dropped.backlog_full,
+            &dropped.send_refused,
+            &dropped.not_unicast,
+            &dropped.receive_full,
+            &meters.handshakes,
+            &meters.discoveries,
+            &dropped.stale_outcome,
+        ];
+        let showing: [&Gauge; GAUGES] = [
+            &meters.pool_enrolments,
+            &meters.pool_handshake_steps,
+            &meters.in_flight,
+            &meters.established,
+            &meters.half_open,
+        ];
+        let now = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        for ((meter, published), cell) in counting.into_iter().zip(counters).zip(&cells.counters) {
+            add(meter, published, now(cell));
+        }
+        for ((meter, published), cell) in meters.drops.iter().zip(drops).zip(&cells.drops) {
+            add(meter, published, now(cell));
+        }
+        for ((meter, published), cell) in showing.into_iter().zip(gauges).zip(&cells.gauges) {
+            move_gauge(meter, published, now(cell));
+        }
     }
 }
 
@@ -74,7 +148,7 @@ fn add(meter: &Counter, published: &mut u64, now: u64) {
 
 /// All shards update one gauge, each by its own difference.
 #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; no shard has 2^53 sessions")]
-fn move_gauge(meter: &Gauge, published: &mut usize, now: usize) {
+fn move_gauge(meter: &Gauge, published: &mut u64, now: u64) {
     if now != *published {
         meter.increment(now as f64 - *published as f64);
         *published = now;

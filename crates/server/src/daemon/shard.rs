@@ -51,6 +51,7 @@ pub(super) struct Parts {
     pub(super) pool: Arc<Pool>,
     pub(super) outside_max: usize,
     pub(super) meters: Meters,
+    pub(super) publisher: Publisher,
     pub(super) refusals: Refusals,
     pub(super) journal: Journal,
 }
@@ -133,7 +134,8 @@ impl Deliver<Ticket> for ToMailbox {
 impl Shard {
     /// Registers everything; returns the waker of the shard.
     pub(super) fn new(parts: Parts) -> io::Result<(Self, Arc<Waker>)> {
-        let Parts { mut sockets, server, snapshot, control, pool, outside_max, meters, refusals, journal } = parts;
+        let Parts { mut sockets, server, snapshot, control, pool, outside_max, meters, publisher, refusals, journal } =
+            parts;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         for (index, socket) in sockets.iter_mut().enumerate() {
@@ -165,7 +167,7 @@ impl Shard {
             mailbox,
             meters,
             refusals,
-            publisher: Publisher::default(),
+            publisher,
             kernel_drops: KernelDrops::default(),
             not_unicast: 0,
             draining: false,
@@ -220,7 +222,7 @@ impl Shard {
         Ok(())
     }
 
-    fn publish(&mut self) {
+    fn publish(&self) {
         let Desk { outside, steps, .. } = self.desk;
         let own = Own {
             not_unicast: self.not_unicast,
@@ -228,7 +230,7 @@ impl Shard {
             enrolments: outside.saturating_sub(steps),
             handshake_steps: steps,
         };
-        self.publisher.publish(&self.meters, &self.server, &self.sockets, own);
+        self.publisher.publish(&self.server, &self.sockets, own);
     }
 
     /// How long to sleep: not at all while datagrams wait, otherwise until the next deadline of a session or of draining. It is computed from the
