@@ -34,7 +34,7 @@ const BODY_BYTES_FIRST: usize = 512;
 pub(super) struct Uploads(Option<Box<Upload>>);
 
 struct Upload {
-    next: Option<Box<Upload>>,
+    next: Option<Box<Self>>,
     key: RequestKey,
     content_format: Option<ContentFormat>,
     admit: Admit,
