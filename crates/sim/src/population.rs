@@ -64,14 +64,27 @@ impl Population {
     /// If the server cannot be configured.
     #[must_use]
     pub fn new(sessions_max: usize) -> Self {
+        Self::with_rows(sessions_max, 1 << 20)
+    }
+
+    /// The same, with a ledger that keeps the latest `rows_max` rows: the others are forgotten at once.
+    ///
+    /// # Panics
+    /// If the server cannot be configured.
+    #[must_use]
+    pub fn with_rows(sessions_max: usize, rows_max: usize) -> Self {
         let (ca, random) = (TestCa::new(90), Arc::new(DerivedRandom::new(90, "population")));
         let cookie = CookieKeys::from_random(&*random);
-        let mut spec = ServerSpec::new(ca.server().for_dtls(&random), cookie, vec![ca.profile(|_| {})]);
+        let mut spec = ServerSpec::new(
+            ca.server().for_dtls(&random),
+            cookie,
+            vec![ca.profile(|spec| spec.repeat_window = Duration::ZERO)],
+        );
         spec.dtls.sessions_max = sessions_max;
         spec.certificates = Arc::new(est::CertificateCache::new(16));
         let config = Arc::new(ServerConfig::new(spec).expect("a configuration"));
         let authority = CaAuthority::new(
-            Arc::new(MemoryLedger::new(1 << 20)),
+            Arc::new(MemoryLedger::new(rows_max)),
             Arc::new(ca.signer(Arc::clone(&random))),
             Arc::clone(&random) as Arc<dyn authority::Random>,
             NodePrefix::new(1),
@@ -100,6 +113,18 @@ impl Population {
         for _ in 0..count {
             self.visit(1, None, probe);
         }
+    }
+
+    /// Closes every session, as if its client had asked for it.
+    ///
+    /// # Panics
+    /// Never: a closed session is gone.
+    pub fn close(&mut self, probe: CallProbe<'_>) {
+        let mut call = Some(self.begin(End::CloseAll, probe));
+        while call.is_some() {
+            call = self.next(probe);
+        }
+        assert_eq!(self.sessions(), 0, "all are closed");
     }
 
     /// Enrols `count` devices; none closes its session.
