@@ -147,15 +147,21 @@ impl CookieJar {
         if !key.verify::<HEAD_TAG_BYTES>(&head_parts(&address, hello, &[issued], &shown), head) {
             return None;
         }
-        let age = tick.wrapping_sub(issued);
-        let has_waited = (WAITED_TICKS..=u8::MAX - AHEAD_TICKS).contains(&age);
-        let good = |promise| GoodCookie { promise, has_waited };
+        let good = |promise| GoodCookie { promise, has_waited: has_waited(tick, issued) };
         if hello.after_cookie.len() < usize::from(u16::from_be_bytes(shown)) {
             let rest = rest.try_into().ok()?;
             return Some(good(Promise(Some(Box::new(Later { key: key.clone(), address, shown, rest })))));
         }
         let kept = key.verify::<REST_TAG_BYTES>(&rest_parts(&address, hello, &shown, covered(hello, shown)), rest);
         kept.then(|| good(Promise(None)))
+    }
+
+    /// Whether the cookie in `hello` says of itself that its client has not waited ([`GoodCookie`]). Its tags are not looked at: good for
+    /// nothing that is to the client's advantage.
+    pub(crate) fn claims_fresh(&mut self, now: Now, hello: &HelloHead<'_>) -> bool {
+        let tick = self.tick(now);
+        let cookie: Result<&[u8; COOKIE_BYTES], _> = hello.cookie.try_into();
+        cookie.is_ok_and(|cookie| !has_waited(tick, cookie[1]))
     }
 
     /// The time in ticks, modulo 256. Nodes that share the secret agree to about a second and their clocks' difference.
@@ -172,6 +178,10 @@ impl CookieJar {
             self.derived = [0_u64, 1, 2].map(|offset| self.keys.key_of(number.wrapping_sub(1).wrapping_add(offset)));
         }
     }
+}
+
+fn has_waited(tick: u8, issued: u8) -> bool {
+    (WAITED_TICKS..=u8::MAX - AHEAD_TICKS).contains(&tick.wrapping_sub(issued))
 }
 
 fn low_byte(number: u64) -> u8 {

@@ -79,15 +79,11 @@ impl Door {
         has_waited: bool,
         prefixes: impl FnOnce() -> PrefixHashes,
     ) -> Result<(), DropReason> {
-        if self.admission == Admission::Behind {
-            self.behind = Some(now);
-        }
+        self.note_hello(now);
         match self.admission {
             Admission::Open => Ok(()),
             Admission::Draining => Err(DropReason::Draining),
-            Admission::Behind if !has_waited && (self.credit < PRICE || self.somebody_waits(now)) => {
-                Err(DropReason::Behind)
-            }
+            Admission::Behind if !has_waited && self.turns_fresh_away(now) => Err(DropReason::Behind),
             Admission::Behind if !has_waited => Ok(()),
             Admission::Behind
                 if self.credit >= PRICE || self.credit >= 0 && self.recent.had_little(now, &prefixes()) =>
@@ -100,6 +96,18 @@ impl Door {
                 Err(DropReason::Behind)
             }
         }
+    }
+
+    /// A hello with a cookie has arrived.
+    pub(super) fn note_hello(&mut self, now: Instant) {
+        if self.admission == Admission::Behind {
+            self.behind = Some(now);
+        }
+    }
+
+    /// Whether every hello that has not waited is turned away now.
+    pub(super) fn turns_fresh_away(&self, now: Instant) -> bool {
+        self.admission == Admission::Behind && (self.credit < PRICE || self.somebody_waits(now))
     }
 
     /// Whether the server was behind a short time ago: it is caught up again and again while more arrives than it can serve.

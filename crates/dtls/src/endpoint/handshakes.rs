@@ -21,7 +21,7 @@ use crate::refusal::HandshakeRefusal;
 use crate::session::{Closed, Session};
 use crate::time::Now;
 use crate::verify::VerifyPeer;
-use crate::wire::Fragment;
+use crate::wire::{Fragment, HelloHead};
 
 /// A hello with a good cookie, or its first fragment, that begins a handshake.
 pub(super) struct FirstHello<'a> {
@@ -80,6 +80,21 @@ impl<V: VerifyPeer> Endpoint<V> {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         let result = half_open.handshake.handle_hello(fragment, &mut self.outside.port(now, Some(path)));
         self.proceed(now, slot, result);
+    }
+
+    /// Why a hello of a new client is turned away before its cookie is verified: the cookie says that it is fresh, and no fresh hello would be
+    /// admitted now. Strangers that send one hello each cost two tags less. A client whose cookie is not good, for whatever reason, repeats its
+    /// hello, and gets another cookie when its own is no longer fresh.
+    pub(super) fn turned_away_unverified(&mut self, now: Now, hello: &HelloHead<'_>) -> Option<DropReason> {
+        self.door.note_hello(now.mono);
+        let reason = if self.door.turns_fresh_away(now.mono) {
+            DropReason::Behind
+        } else if self.table.counts().half_open >= self.open_to_fresh(now) {
+            DropReason::HalfOpenFull
+        } else {
+            return None;
+        };
+        self.cookies.claims_fresh(now, hello).then_some(reason)
     }
 
     /// Slots that a hello may take which has not waited. After the server was behind, half of them are for those that have: clients that fetch a

@@ -8,6 +8,8 @@
 //!
 //! A fragmented hello is answered, and later judged, by its first fragment alone, if that fragment includes the whole cookie. The remaining
 //! fragments are reassembled in the slot that the first one earned, and then checked against the second tag of the cookie.
+//!
+//! While no hello with a fresh cookie would be admitted, one that says to have such a cookie is dropped without a look at its tags.
 
 use super::Endpoint;
 use super::association::Association;
@@ -75,14 +77,17 @@ impl<V: VerifyPeer> Endpoint<V> {
         {
             return self.handle_same_hello(now, slot, fragment);
         }
+        let is_new = slots.half_open.is_none() && slots.established.is_none();
+        if is_new
+            && !head.cookie.is_empty()
+            && let Some(reason) = self.turned_away_unverified(now, &head)
+        {
+            return self.outside.port(now, Some(path)).drop(reason);
+        }
         let Some(cookie) = self.cookies.verify(now, path.peer, &head) else {
             // A client that knows only DTLS 1.3 would not understand a HelloVerifyRequest. A plaintext alert could end a handshake or session
             // on the same path, if the peer obeys it: on such a path this client gets a HelloVerifyRequest like others.
-            if slots.half_open.is_none()
-                && slots.established.is_none()
-                && fragment.is_whole()
-                && takes_later_versions_only(fragment.body)
-            {
+            if is_new && fragment.is_whole() && takes_later_versions_only(fragment.body) {
                 return self.refuse_version(now, path, record_sequence);
             }
             // A wrong cookie is treated as a missing one (RFC 6347 §4.2.1).

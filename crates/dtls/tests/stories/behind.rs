@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dtls::{Admission, Path};
+use dtls::{Admission, DropReason, Path};
 
 use crate::flood::{Crowd, at, everywhere, fetch_cookie, port, sixteen_networks};
 use crate::support::World;
@@ -78,4 +78,62 @@ fn c47_d88_sixteen_networks_with_many_cookies_keep_no_device_out_while_the_serve
 #[test]
 fn c47_clients_from_everywhere_that_send_one_hello_each_keep_no_device_out() {
     assert_unharmed((everywhere, begin_and_leave));
+}
+
+/// Two clients take what is paid for and the credit; after that every fresh hello would be turned away.
+fn turning_away(world: &World) -> Script {
+    let mut script = Script::unbegun(world, world.endpoint(), Hello::default());
+    script.endpoint.refuse_new(Admission::Behind);
+    for n in 0..2 {
+        begin_and_leave(&mut script, everywhere(n), n);
+    }
+    script
+}
+
+#[test]
+fn c47_a_fresh_hello_that_would_be_turned_away_is_dropped_before_its_cookie_is_verified() {
+    let world = World::new();
+    let mut script = turning_away(&world);
+    fetch_cookie(&mut script, everywhere(9), 9);
+    // With a wrong tag: a look at it would draw another cookie.
+    *script.hello.cookie.last_mut().unwrap() ^= 1;
+    script.hello.cookie[4] ^= 1;
+    let hello = script.hello.datagram(1, 1);
+    let behind = script.endpoint.drops().count(DropReason::Behind);
+    assert!(script.give(&hello).is_empty());
+    assert_eq!(script.endpoint.drops().count(DropReason::Behind), behind + 1);
+    // Its client repeats it. It is not fresh any more, and gets the chance of a good cookie.
+    script.clock.elapsed += Duration::from_secs(1);
+    let answers = script.give(&hello);
+    assert_eq!(answers.len(), 1, "a HelloVerifyRequest");
+    // A hello without a cookie gets one at any time.
+    assert_eq!(script.give(&Hello::default().datagram(0, 0)).len(), 1);
+}
+
+#[test]
+fn c47_a_server_that_is_behind_answers_repetitions_and_goes_on_with_what_it_has_begun() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let hello = script.hello.datagram(1, 1);
+    script.endpoint.refuse_new(Admission::Behind);
+    // Strangers use up what may be begun.
+    let (path, own) = (script.path, script.hello.clone());
+    for n in 0..8 {
+        begin_and_leave(&mut script, everywhere(n), n);
+    }
+    (script.path, script.hello) = (path, own);
+    // The hello again: our flight was lost.
+    script.clock.elapsed += Duration::from_secs(1);
+    let mut flight_again = script.give(&hello).len();
+    script.endpoint.handle_timeout(script.clock.now());
+    while script.endpoint.poll_transmit().is_some() {
+        flight_again += 1;
+    }
+    assert!(flight_again > 0, "the flight is sent again");
+    // The client's flight, and its Finished again: ours was lost.
+    let flight = script.honest_flight();
+    assert!(!script.give(&flight).is_empty() && script.is_established());
+    script.clock.elapsed += Duration::from_secs(1);
+    let again = script.forger().seal(HANDSHAKE, 1, &script.finished_piece().bytes());
+    assert_eq!(script.give(&again).len(), 1, "the last flight again");
 }
