@@ -37,7 +37,7 @@ use crate::reason::Reason;
 use crate::verify::{PeerDevice, PeerVerifier};
 use attempt::AttemptBuilder;
 use backlog::Pace;
-use live::{KeyEnd, Sessions};
+use live::{KeyEnd, Sessions, Waited};
 use sent_away::SentAway;
 use throughput::Throughput;
 
@@ -238,13 +238,18 @@ impl Server {
     /// Takes the outcome of a job. An outcome for a session that is gone, or for an exchange that its client abandoned,
     /// is dropped and counted: the certificate is in the ledger, and the same request yields it again.
     pub fn complete(&mut self, now: Now, job: JobId, outcome: Outcome) {
-        let waiting = self.sessions.take_waiting(job);
+        let waited = self.sessions.take_waiting(job);
         if !matches!(outcome, Outcome::Later { .. }) {
             self.throughput.note_decided(now.mono, self.sessions.pending());
         }
-        match waiting {
-            Some(waiting) => self.answer(now, job, &waiting, outcome),
-            None => {
+        // A request whose key is made here is never a repeat.
+        if let (Some(waited), Outcome::Issued { private_key: None, .. }) = (&waited, &outcome) {
+            let asker = waited.asker();
+            self.config.certificates.note_issued(&asker.certificate, asker.request);
+        }
+        match waited {
+            Some(Waited::Present(waiting)) => self.answer(now, job, &waiting, outcome),
+            Some(Waited::Orphan(_)) | None => {
                 self.counters.stale_outcomes += 1;
                 if let Outcome::Issued { issued, private_key: Some(_) } = outcome {
                     self.outputs.push_back(Output::Undelivered(issued));

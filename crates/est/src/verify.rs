@@ -16,6 +16,7 @@ mod shown;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use certificates::RequestMark;
 pub use certificates::{Authenticated, CertificateCache};
 pub use device::{NameAuthorities, PeerDevice, PeerVerifier};
 pub use server::{AnchorDatabase, AuthenticatedServer, ServerVerifier};

@@ -175,7 +175,8 @@ impl Loading {
         let mut spec = server_spec(&config, shards, shown.identity, cookie?, profiles?);
         spec.certificates = Arc::clone(&process.certificates);
         // Counts each piece of work that can be outside a shard at once: enrolments, and steps of handshakes.
-        let outside_max = spec.limits.pending_max.saturating_add(spec.dtls.half_open_max);
+        let enrolments_max = spec.limits.pending_max.saturating_add(spec.limits.repeats_max());
+        let outside_max = enrolments_max.saturating_add(spec.dtls.half_open_max);
         let est = match est::ServerConfig::new(spec) {
             Ok(est) => Arc::new(est),
             Err(fault) => {

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use authority::{Function, Issued, Profile};
 use coap::server::{Accounts, ExchangeId, Owner, Peer};
 use dtls::{Occupation, SessionId};
+use pki::Digest;
 
 use super::far_deadlines::{FAR, FarDeadlines, Second};
 use super::slots::Slots;
 use crate::resources::Packing;
-use crate::verify::Authenticated;
+use crate::verify::{Authenticated, RequestMark};
 
 /// Identifies one enrolment on its way through the authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,9 +37,45 @@ pub(super) struct PendingRequest {
     /// Fixed when the request arrived: a new configuration does not change it.
     pub(super) profile: Arc<Profile>,
     pub(super) client: Authenticated,
+    pub(super) asker: Asker,
+    pub(super) since: Instant,
+}
+
+/// What a pending enrolment takes, and what is remembered of it when its session is gone.
+#[derive(Clone, Copy)]
+pub(super) struct Asker {
     /// The owner whose share it takes.
     pub(super) owner: Owner,
-    pub(super) since: Instant,
+    pub(super) place: WaitingPlace,
+    /// The certificate of the device, and its request.
+    pub(super) certificate: Digest,
+    pub(super) request: RequestMark,
+}
+
+/// The places of requests that wait for the authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitingPlace {
+    /// One of `pending_max`.
+    Common,
+    /// One of those that only repetitions of issued requests take, when a new request would be sent away.
+    ForRepeats,
+}
+
+/// A request whose outcome has come.
+pub(super) enum Waited {
+    /// Its client waits for the answer.
+    Present(PendingRequest),
+    /// Its session is gone.
+    Orphan(Asker),
+}
+
+impl Waited {
+    pub(super) fn asker(&self) -> Asker {
+        match self {
+            Self::Present(waiting) => waiting.asker,
+            Self::Orphan(asker) => *asker,
+        }
+    }
 }
 
 /// The state of a session while it is not idle. Most of them only remember an enrolment, for [`coap::EXCHANGE_LIFETIME`]: what is needed while somebody
@@ -151,10 +188,12 @@ pub(super) struct Sessions {
     far: FarDeadlines,
     /// Enrolments that the authority is working on, by the certificate that requested them.
     pending: Accounts,
+    /// Those of them that take a place for repetitions.
+    repeats: Accounts,
     /// The pending enrolments whose sessions are gone. Their jobs are still in the authority's queue, so they count
     /// until their outcome arrives: otherwise a device that closes and reconnects would take more than its share. They
     /// are bounded like `pending`.
-    orphans: BTreeMap<(SessionId, ExchangeId), Owner>,
+    orphans: BTreeMap<(SessionId, ExchangeId), Asker>,
     /// Sessions that keep their places, by the certificate of their devices.
     occupied: Accounts,
     /// Certificates whose keys were on their way, and what became of these.
@@ -193,13 +232,13 @@ impl Sessions {
 
     /// Adds a request that waits for the outcome of `job`.
     pub(super) fn wait(&mut self, job: JobId, waiting: PendingRequest) {
-        let owner = waiting.owner;
+        let asker = waiting.asker;
         self.open(job.session);
         let came_back = self.work(job.session).and_then(|work| {
             work.waiting.push(waiting);
             work.returns_by.take()
         });
-        self.pending.change(owner, 0, 1);
+        self.places(asker.place).change(asker.owner, 0, 1);
         self.away.leave(came_back);
     }
 
@@ -209,16 +248,28 @@ impl Sessions {
         self.pending.has_room(owner, 1, most)
     }
 
-    /// Removes the request that `job` names from those that wait. `None` if its session is gone; the request then no
-    /// longer counts.
-    pub(super) fn take_waiting(&mut self, job: JobId) -> Option<PendingRequest> {
+    /// Whether a repetition of an issued request of `owner` may wait, if `most` of them may: one of each owner, so that one
+    /// device does not take the places of others.
+    pub(super) fn has_room_to_repeat(&self, owner: Owner, most: usize) -> bool {
+        self.repeats.held_by(owner) == 0 && self.repeats.total() < most
+    }
+
+    /// Removes the request that `job` names from those that wait. `None` if none has this name.
+    pub(super) fn take_waiting(&mut self, job: JobId) -> Option<Waited> {
         let work = self.find(job.session).and_then(|live| live.work.as_mut());
-        let waiting = work.and_then(|work| work.waiting.take(job.exchange));
-        let owner = waiting.as_ref().map(|waiting| waiting.owner);
-        if let Some(owner) = owner.or_else(|| self.orphans.remove(&(job.session, ExchangeId(job.exchange)))) {
-            self.pending.change(owner, 1, 0);
+        let waiting = work.and_then(|work| work.waiting.take(job.exchange)).map(Waited::Present);
+        let orphan = || self.orphans.remove(&(job.session, ExchangeId(job.exchange))).map(Waited::Orphan);
+        let waited = waiting.or_else(orphan)?;
+        let Asker { owner, place, .. } = waited.asker();
+        self.places(place).change(owner, 1, 0);
+        Some(waited)
+    }
+
+    fn places(&mut self, place: WaitingPlace) -> &mut Accounts {
+        match place {
+            WaitingPlace::Common => &mut self.pending,
+            WaitingPlace::ForRepeats => &mut self.repeats,
         }
-        waiting
     }
 
     /// Holds the certificate of a session that has begun an enrolment, until the session is idle. The limits for
@@ -262,7 +313,7 @@ impl Sessions {
 
     /// How many requests the authority is working on.
     pub(super) fn pending(&self) -> usize {
-        self.pending.total()
+        self.pending.total() + self.repeats.total()
     }
 
     /// Whether closing the session now would lose an answer, or a part of it, for its client.
@@ -379,7 +430,7 @@ impl Sessions {
                 self.occupied.change(owner, 1, 0);
             }
             self.key_ends.extend(work.deliveries.drain(..).map(|(_, issued)| KeyEnd::Undelivered(issued)));
-            self.orphans.extend(work.waiting.drain().map(|waiting| ((session, waiting.exchange), waiting.owner)));
+            self.orphans.extend(work.waiting.drain().map(|waiting| ((session, waiting.exchange), waiting.asker)));
             (work.certificate, work.linger) = (None, None);
             debug_assert!(work.is_over() && work.armed.is_none(), "it is used again");
             self.spare_work = Some(work);
@@ -400,7 +451,7 @@ impl Sessions {
         let live = || self.slots.iter();
         let work = || live().filter_map(|live| live.work.as_ref());
         let waiting = work().map(|work| work.waiting.len()).sum::<usize>();
-        assert_eq!(self.pending.total(), waiting + self.orphans.len());
+        assert_eq!(self.pending(), waiting + self.orphans.len());
         assert_eq!(self.occupied.total(), work().filter(|work| work.occupies.is_some()).count());
         assert_eq!(self.away.sessions, work().filter(|work| work.returns_by.is_some()).count());
         assert_eq!(self.away.sessions, self.away.of.values().map(|count| usize::from(*count)).sum::<usize>());

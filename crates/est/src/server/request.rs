@@ -15,7 +15,7 @@ use pki::Digest;
 
 use super::attempt::{self, AttemptBuilder, Success};
 use super::jitter::{Jitter, MAX_AGE_SECONDS_MAX};
-use super::live::{JobId, PendingRequest, Return};
+use super::live::{Asker, JobId, PendingRequest, Return, WaitingPlace};
 use super::{Output, Server};
 use crate::config::{EnrolmentLimits, RequestTarget, ServerConfig, refusal};
 use crate::discovery::{LinkBase, TooManyFilters};
@@ -24,7 +24,7 @@ use crate::reason::{Reason, Wire};
 use crate::renewal_info::RenewalInfo;
 use crate::resources::{Packing, Resource};
 use crate::room;
-use crate::verify::Authenticated;
+use crate::verify::{Authenticated, RequestMark};
 
 /// Max-Age grows with the number of devices that were sent away and have not been served since, up to this many times
 /// its minimum (C37): by default up to a minute.
@@ -40,7 +40,7 @@ impl Server {
         let owner = self.owner_of(session);
         let table = ResourceTable {
             config: &config,
-            turns_away: self.turns_away(owner),
+            turns_away: self.turns_away(session, owner),
             retry: self.retry_after(),
             jitter: &self.jitter,
         };
@@ -180,12 +180,16 @@ impl Server {
             return;
         }
         let owner = self.owner_of(session);
-        if let Some(reason) = self.is_full(owner) {
-            let max_age = self.jitter.max_age(self.retry_after());
-            self.respond(now, session, id, &refusal(reason, profile.diagnostics()).with_max_age(max_age));
-            self.refused(now, session, Some(&profile), reason, String::new());
-            return;
-        }
+        let request = RequestMark::of(function, profile.name(), &csr);
+        let place = match self.is_full(owner) {
+            None => WaitingPlace::Common,
+            Some(_) if self.may_repeat(session, owner, |issued| issued == request) => WaitingPlace::ForRepeats,
+            Some(reason) => {
+                let max_age = self.jitter.max_age(self.retry_after());
+                self.respond(now, session, id, &refusal(reason, profile.diagnostics()).with_max_age(max_age));
+                return self.refused(now, session, Some(&profile), reason, String::new());
+            }
+        };
         let (Some(client), Some(facts), Some(path)) =
             (self.pin(session), self.endpoint.facts(session), self.endpoint.path(session))
         else {
@@ -205,8 +209,9 @@ impl Server {
             peer: path.peer,
         };
         let job_id = JobId { shard: self.shard, session, exchange: id.0 };
+        let asker = Asker { owner, place, certificate: client.certificate.digest(), request };
         self.sessions
-            .wait(job_id, PendingRequest { exchange: id, function, packing, profile, client, owner, since: now.mono });
+            .wait(job_id, PendingRequest { exchange: id, function, packing, profile, client, asker, since: now.mono });
         self.counters.submitted += 1;
         self.outputs.push_back(Output::Submit(job_id, job));
     }
@@ -250,7 +255,7 @@ impl Server {
     pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: &PendingRequest, outcome: Outcome) {
         self.outbox.clear();
         self.sent_away.roll(now.mono, || longest_wait(&self.config.limits));
-        self.sent_away.served(waiting.owner);
+        self.sent_away.served(waiting.asker.owner);
         let diagnostics = waiting.profile.diagnostics();
         let id = waiting.exchange;
         match outcome {
@@ -387,9 +392,24 @@ impl Server {
         }
     }
 
-    /// Why an enrolment of this certificate may not begin now; `None` if it may.
-    fn turns_away(&self, owner: Owner) -> Option<Reason> {
-        if self.admission == Admission::Draining { Some(Reason::EstDraining) } else { self.is_full(owner) }
+    /// Why an enrolment of this session may not begin now; `None` if it may. A device that has been issued something may
+    /// begin although the server is full: its CSR, at the end of its upload, shows whether it repeats that request.
+    fn turns_away(&self, session: SessionId, owner: Owner) -> Option<Reason> {
+        if self.admission == Admission::Draining {
+            return Some(Reason::EstDraining);
+        }
+        self.is_full(owner).filter(|_| !self.may_repeat(session, owner, |_| true))
+    }
+
+    /// Whether a request that is too many may wait nevertheless, because it asks for what is already issued. `is_same`
+    /// judges the request that was answered last.
+    fn may_repeat(&self, session: SessionId, owner: Owner, is_same: impl FnOnce(RequestMark) -> bool) -> bool {
+        self.sessions.has_room_to_repeat(owner, self.config.limits.repeats_max())
+            && self
+                .endpoint
+                .peer(session)
+                .and_then(|device| self.config.certificates.issued(device.certificate()))
+                .is_some_and(is_same)
     }
 
     /// Why an enrolment of this certificate that has begun may not continue; `None` if it may. It may not if the

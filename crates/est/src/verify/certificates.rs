@@ -1,8 +1,10 @@
 //! The cache of certificates of authenticated devices; each is stored once.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use authority::Function;
 use pki::{AnchorId, Certificate, Deviations, Digest};
 
 use super::lock::lock;
@@ -18,6 +20,20 @@ pub struct Authenticated {
     pub deviations: Deviations,
 }
 
+/// Recognises a repetition of an enrolment request of one certificate. Only a hint: two requests with the same mark differ in nothing but the
+/// chance to wait while the server is full, and the authority decides about each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestMark(u64);
+
+impl RequestMark {
+    /// The mark of a request for this function of the profile, with this CSR.
+    pub(crate) fn of(function: Function, profile: &str, csr: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (function, profile, csr).hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
 /// Segments of the cache, each with its own lock: shards that look up at the same time rarely contend.
 const SEGMENTS: usize = 16;
 
@@ -27,8 +43,11 @@ const SEGMENTS: usize = 16;
 /// authenticate again. A lookup does not prolong the life of a certificate: otherwise devices that have enrolled would
 /// displace those that are about to.
 ///
+/// Beside a certificate stands the request that was answered last with a certificate: its device may repeat it over
+/// another session, on another shard. The mark goes with the entry, and takes no memory of its own.
+///
 /// It is the only state that shards share during a handshake. A segment is locked when a device is authenticated, when
-/// its enrolment begins and when a report names it, and not for each datagram.
+/// its enrolment begins and ends, when a report names it, and not for each datagram.
 #[derive(Debug)]
 pub struct CertificateCache {
     segments: [Mutex<Segment>; SEGMENTS],
@@ -45,6 +64,7 @@ struct Segment {
 #[derive(Debug)]
 struct CachedCertificate {
     authenticated: Authenticated,
+    issued: Option<RequestMark>,
     again: bool,
 }
 
@@ -66,6 +86,18 @@ impl CertificateCache {
     #[must_use]
     pub fn find(&self, digest: &Digest) -> Option<Authenticated> {
         self.segment(digest).entries.get(digest).map(|entry| entry.authenticated.clone())
+    }
+
+    /// A request of the device with this certificate was answered with a certificate.
+    pub(crate) fn note_issued(&self, digest: &Digest, request: RequestMark) {
+        if let Some(entry) = self.segment(digest).entries.get_mut(digest) {
+            entry.issued = Some(request);
+        }
+    }
+
+    /// The request of the device with this certificate that was answered last with a certificate, as far as it is known.
+    pub(crate) fn issued(&self, digest: &Digest) -> Option<RequestMark> {
+        self.segment(digest).entries.get(digest)?.issued
     }
 
     /// The number of certificates in the cache.
@@ -95,7 +127,7 @@ impl CertificateCache {
             segment.evict();
         }
         segment.order.push_back(digest);
-        segment.entries.insert(digest, CachedCertificate { authenticated, again: false });
+        segment.entries.insert(digest, CachedCertificate { authenticated, issued: None, again: false });
     }
 
     fn segment(&self, digest: &Digest) -> MutexGuard<'_, Segment> {

@@ -13,6 +13,7 @@ mod eviction;
 mod expired_identity;
 mod hostile;
 mod lists;
+mod never_shed;
 mod persistence;
 mod pins;
 mod population;
