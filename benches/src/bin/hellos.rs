@@ -4,7 +4,9 @@
 //! more. Such a client costs the sender a few microseconds and the server, if it begins the handshake, a key pair and a signature. Clients start on a
 //! schedule (open loop): the time at which one starts does not depend on the answers to others.
 //!
-//! Usage: `hellos SERVER RATE SECONDS`, such as `hellos 127.0.0.1:5684 6000 20`. Prints one JSON object.
+//! With `cookieless`, clients ignore the HelloVerifyRequest, as those do whose address is forged.
+//!
+//! Usage: `hellos SERVER RATE SECONDS [cookieless]`, such as `hellos 127.0.0.1:5684 6000 20`. Prints one JSON object.
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 #![allow(clippy::disallowed_methods, reason = "a shell: clocks and sockets are its business")]
 
@@ -43,6 +45,7 @@ struct Sums {
 
 struct Clients {
     socket: Socket,
+    answer_cookies: bool,
     server: SocketAddr,
     sums: Sums,
 }
@@ -68,7 +71,9 @@ impl Clients {
                 Some(&HELLO_VERIFY_REQUEST) => {
                     if let Some(cookie) = cookie_of(received.bytes) {
                         self.sums.cookies += 1;
-                        self.socket.send(self.server, Some(source.into()), &client_hello(source, cookie, 1));
+                        if self.answer_cookies {
+                            self.socket.send(self.server, Some(source.into()), &client_hello(source, cookie, 1));
+                        }
                     }
                 }
                 Some(&SERVER_HELLO) => self.sums.begun += 1,
@@ -108,13 +113,18 @@ impl Clients {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [server, rate, seconds] = &arguments[..] else { return Err("usage: hellos SERVER RATE SECONDS".into()) };
+    let (server, rate, seconds, answer_cookies) = match &arguments[..] {
+        [server, rate, seconds] => (server, rate, seconds, true),
+        [server, rate, seconds, word] if word == "cookieless" => (server, rate, seconds, false),
+        _ => return Err("usage: hellos SERVER RATE SECONDS [cookieless]".into()),
+    };
     let (server, rate, seconds) = (server.parse()?, rate.parse::<f64>()?, seconds.parse::<f64>()?);
     if !(rate > 0.0 && rate <= 1e6 && seconds > 0.0 && seconds <= 3_600.0) {
         return Err("RATE is up to 1,000,000 a second and SECONDS up to 3,600".into());
     }
     let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-    let mut clients = Clients { socket: Socket::bind(any, &SocketOptions::default())?, server, sums: Sums::default() };
+    let socket = Socket::bind(any, &SocketOptions::default())?;
+    let mut clients = Clients { socket, answer_cookies, server, sums: Sums::default() };
     clients.run(rate, Duration::from_secs_f64(seconds))?;
     let Sums { started, cookies, begun, late_max } = clients.sums;
     let late_max_us = u64::try_from(late_max.as_micros())?;

@@ -25,6 +25,7 @@ pub(crate) mod readme;
 mod report;
 mod run_file;
 mod scale;
+mod service;
 mod syscalls;
 
 use anyhow::Result;
@@ -85,6 +86,8 @@ pub(crate) enum BenchCommand {
     Attacks(attacks::AttackOptions),
     /// Offer a released server on one core up to four times what it can serve, and say what it still finishes
     Overload(overload::OverloadOptions),
+    /// Measure what each step costs a released server's core, for the simulator's model of an overload, and what hellos without a cookie cost
+    Service(service::ServiceOptions),
 }
 
 pub(crate) fn run(command: &BenchCommand) -> Result<()> {
@@ -113,6 +116,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Ledger(options) => ledger::run(options),
         BenchCommand::Attacks(options) => attacks::run(options),
         BenchCommand::Overload(options) => overload::run(options),
+        BenchCommand::Service(options) => service::run(options),
     }
 }
 

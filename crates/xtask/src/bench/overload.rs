@@ -2,8 +2,9 @@
 //!
 //! First the peak is searched with devices that start as others finish. Then, at each multiple of the peak, honest devices start at the rate of the peak
 //! on a schedule, and the rest of the load comes from `benches/src/bin/hellos.rs`: hellos with a live cookie exchange, which cost the sender so little that
-//! one core can offer four times what another can serve. Goodput is what the server's own counters say it enrolled in each second while the load lasts. A
-//! run that offered less than its schedule is void. Afterwards new devices show when the server is back.
+//! one core can offer four times what another can serve. The hellos begin when the first honest device does. Goodput is what the server's own counters say
+//! it enrolled in each second while the load lasts. A run that offered less than its schedule is void. Five seconds after the load, new devices show
+//! whether the server is back.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,6 +27,9 @@ pub(crate) struct OverloadOptions {
     /// The released program to load, such as one built from an older commit [default: this tree, built now]
     #[arg(long, value_name = "MUSTER")]
     target: Option<PathBuf>,
+    /// The program that plays honest devices; it must support `load --cache` [default: this tree, built now]
+    #[arg(long, value_name = "MUSTER")]
+    fleet: Option<PathBuf>,
     /// Multiples of the peak
     #[arg(long, value_delimiter = ',', default_values_t = [1.0, 1.5, 2.0, 4.0])]
     multiples: Vec<f64>,
@@ -50,6 +54,9 @@ const SETTLING: usize = 2;
 const OFFERED_MIN: f64 = 0.98;
 /// After this time new devices must find the server as before.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// The first honest device starts within this time: before, the fleet makes its identities or reads them.
+const FIRST_WITHIN: Duration = Duration::from_secs(120);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// The devices that look whether it is, as a part of the peak, and for how long they start.
 const PROBE_PART: f64 = 0.1;
 const PROBE_SECONDS: f64 = 3.0;
@@ -76,7 +83,7 @@ struct Round {
 
 /// One multiple of the peak.
 #[derive(Serialize)]
-struct Overloaded {
+pub(super) struct Overloaded {
     multiple: f64,
     offered_per_second: f64,
     /// The part of the schedules that was offered.
@@ -112,14 +119,15 @@ struct Summary {
 }
 
 pub(super) fn run(options: &OverloadOptions) -> Result<()> {
-    let stage = OverloadStage::build(options)?;
+    let stage = OverloadStage::build(options.target.as_ref(), options.fleet.as_ref())?;
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
         let peak = stage.peak()?;
         println!("round {number}: peak {peak:.0} enrolments/s");
         let mut loads = Vec::new();
         for multiple in &options.multiples {
-            let load = stage.load(peak, *multiple, options.seconds)?;
+            let hellos = Hellos::Strangers { per_second: peak * (multiple - 1.0) };
+            let load = stage.load(peak, hellos, options.seconds)?;
             println!("{}", load.line());
             loads.push(load);
         }
@@ -139,7 +147,7 @@ pub(super) fn run(options: &OverloadOptions) -> Result<()> {
 }
 
 /// The programs and a PKI.
-struct OverloadStage {
+pub(super) struct OverloadStage {
     target: PathBuf,
     fleet: PathBuf,
     hellos: PathBuf,
@@ -147,19 +155,22 @@ struct OverloadStage {
 }
 
 impl OverloadStage {
-    fn build(options: &OverloadOptions) -> Result<Self> {
-        cargo::cargo("build --quiet --release --locked --package muster").stream()?;
+    pub(super) fn build(target: Option<&PathBuf>, fleet: Option<&PathBuf>) -> Result<Self> {
+        if target.is_none() || fleet.is_none() {
+            cargo::cargo("build --quiet --release --locked --package muster").stream()?;
+        }
         cargo::cargo("build --quiet --release --locked --package benches --bin hellos").stream()?;
         let released = tree::target().join("release");
-        let [fleet, hellos] = ["muster", "hellos"].map(|name| released.join(name));
-        let target = options.target.clone().unwrap_or_else(|| fleet.clone());
+        let [ours, hellos] = ["muster", "hellos"].map(|name| released.join(name));
+        let target = target.cloned().unwrap_or_else(|| ours.clone());
+        let fleet = fleet.cloned().unwrap_or(ours);
         let stage = Self { target, fleet, hellos, folder: tree::scratch("overload")? };
         Program::new(&stage.fleet).arg("init").arg(stage.folder.join("pki")).expect_success()?;
         Ok(stage)
     }
 
     /// A fresh server for each load: none inherits the backlog of another.
-    fn serve(&self) -> Result<Server> {
+    pub(super) fn serve(&self) -> Result<Server> {
         let metrics = free_address()?;
         let serve = pinned(0, &self.target).arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
         let serve = serve.args(["--listen", "127.0.0.1:0"]).env("MUSTER_METRICS__LISTEN", metrics.to_string());
@@ -170,11 +181,12 @@ impl OverloadStage {
         Ok(Server { daemon, uri, metrics })
     }
 
-    fn fleet(&self, server: &Server, seed: u32, arguments: &[String]) -> Result<Value> {
+    pub(super) fn fleet(&self, server: &Server, seed: u32, arguments: &[String]) -> Result<Value> {
         let file = self.folder.join(format!("load-{seed}.json"));
         let load = pinned(1, &self.fleet).args(["load", "--server", &server.uri, "--pki"]).arg(self.folder.join("pki"));
         let load =
             load.args(["--seed", &seed.to_string(), "--timeout", "60s"]).args(arguments).arg("--json").arg(&file);
+        let load = load.arg("--cache").arg(self.folder.join("identities"));
         let ended = load.timeout(LOAD_TIMEOUT).output()?;
         // Failed devices are a result, and so is a schedule that was not kept.
         ensure!(matches!(ended.status.code(), Some(0 | 1 | 7)), "the fleet did not run: {}", ended.words());
@@ -182,7 +194,7 @@ impl OverloadStage {
         Ok(serde_json::from_str(&text)?)
     }
 
-    fn peak(&self) -> Result<f64> {
+    pub(super) fn peak(&self) -> Result<f64> {
         let mut peak = 0.0_f64;
         for concurrency in CONCURRENCIES {
             let server = self.serve()?;
@@ -190,37 +202,68 @@ impl OverloadStage {
             let arguments = arguments.map(|(flag, value)| [flag.to_owned(), value.to_string()]).concat();
             let report = self.fleet(&server, 1, &arguments)?;
             peak = peak.max(report["enrolled_per_second"].as_f64().unwrap_or_default());
-            server.daemon.stop()?;
+            server.stop()?;
         }
         ensure!(peak > 0.0, "no device enrolled");
         Ok(peak)
     }
 
-    fn load(&self, peak: f64, multiple: f64, seconds: u32) -> Result<Overloaded> {
+    /// Honest devices at the rate of the peak, and these hellos beside them.
+    pub(super) fn load(&self, peak: f64, hellos: Hellos, seconds: u32) -> Result<Overloaded> {
         let server = self.serve()?;
-        let hellos = peak * (multiple - 1.0);
-        let began = Instant::now();
-        let (each_second, report, begun) = std::thread::scope(|scope| {
-            let junk = scope.spawn(|| (hellos > 0.0).then(|| self.hellos(&server, hellos, seconds)).transpose());
+        let lasts = Duration::from_secs(seconds.into());
+        let (each_second, report, junk, probe) = std::thread::scope(|scope| {
             let honest = scope.spawn(|| self.fleet(&server, 2, &scheduled(peak, f64::from(seconds))));
-            let each_second = server.watch(began, seconds);
-            let panicked = |_| anyhow::anyhow!("a sender panicked");
-            (each_second, honest.join().map_err(panicked), junk.join().map_err(panicked))
-        });
-        let (each_second, report, junk) = (each_second?, report??, begun??);
+            let began = server.first_datagram()?;
+            let junk = scope.spawn(|| {
+                let some = hellos.per_second() > 0.0;
+                some.then(|| self.hellos(&server, hellos, f64::from(seconds))).transpose()
+            });
+            let server = &server;
+            let probe = scope.spawn(move || {
+                let back = began + lasts + BACK_WITHIN;
+                std::thread::sleep(back.saturating_duration_since(Instant::now()));
+                self.fleet(server, 3, &scheduled(peak * PROBE_PART, PROBE_SECONDS))
+            });
+            let each_second = server.watch(began, seconds)?;
+            let [honest, probe] = [honest, probe].map(|fleet| fleet.join().map_err(panicked));
+            anyhow::Ok((each_second, honest??, junk.join().map_err(panicked)??, probe??))
+        })?;
         let page = http::get(server.metrics, "/metrics")?;
-        let back = began + Duration::from_secs(seconds.into()) + BACK_WITHIN;
-        std::thread::sleep(back.saturating_duration_since(Instant::now()));
-        let probe = self.fleet(&server, 3, &scheduled(peak * PROBE_PART, PROBE_SECONDS))?;
-        server.daemon.stop()?;
-        Ok(Overloaded::of(&Run { peak, multiple, hellos, seconds, each_second, report, junk, page, probe }))
+        server.stop()?;
+        Ok(Overloaded::of(&Run { peak, hellos: hellos.per_second(), seconds, each_second, report, junk, page, probe }))
     }
 
-    fn hellos(&self, server: &Server, rate: f64, seconds: u32) -> Result<Value> {
+    pub(super) fn hellos(&self, server: &Server, hellos: Hellos, seconds: f64) -> Result<Value> {
         let address = server.uri.strip_prefix("coaps://").unwrap_or_default();
-        let program = pinned(1, &self.hellos).args([address, &rate.to_string(), &seconds.to_string()]);
+        let program = pinned(1, &self.hellos).args([address, &hellos.per_second().to_string(), &seconds.to_string()]);
+        let program = match hellos {
+            Hellos::Strangers { .. } => program,
+            Hellos::Cookieless { .. } => program.arg("cookieless"),
+        };
         Ok(serde_json::from_str(&program.timeout(LOAD_TIMEOUT).expect_success()?.stdout)?)
     }
+}
+
+/// Hellos of clients that do not mean to enrol.
+#[derive(Clone, Copy)]
+pub(super) enum Hellos {
+    /// They return the cookie, and are not heard of again.
+    Strangers { per_second: f64 },
+    /// They ignore the cookie.
+    Cookieless { per_second: f64 },
+}
+
+impl Hellos {
+    fn per_second(self) -> f64 {
+        match self {
+            Self::Strangers { per_second } | Self::Cookieless { per_second } => per_second,
+        }
+    }
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> anyhow::Error {
+    anyhow::anyhow!("a sender panicked")
 }
 
 fn scheduled(rate: f64, seconds: f64) -> Vec<String> {
@@ -228,13 +271,38 @@ fn scheduled(rate: f64, seconds: f64) -> Vec<String> {
     ["--rate", &format!("{rate:.1}"), "--devices", &devices].map(str::to_owned).to_vec()
 }
 
-struct Server {
+pub(super) struct Server {
     daemon: Daemon,
     uri: String,
     metrics: SocketAddr,
 }
 
 impl Server {
+    pub(super) fn process_id(&self) -> u32 {
+        self.daemon.process_id()
+    }
+
+    pub(super) fn stop(self) -> Result<()> {
+        self.daemon.stop().map(drop)
+    }
+
+    /// Datagrams received so far.
+    pub(super) fn received(&self) -> Result<f64> {
+        Ok(sum(&http::get(self.metrics, "/metrics")?, "muster_datagrams_received_total", ""))
+    }
+
+    /// Waits for the first datagram; returns when it came.
+    fn first_datagram(&self) -> Result<Instant> {
+        let until = Instant::now() + FIRST_WITHIN;
+        while Instant::now() < until {
+            if self.received()? > 0.0 {
+                return Ok(Instant::now());
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        anyhow::bail!("no honest device has started within {} s", FIRST_WITHIN.as_secs())
+    }
+
     /// What the counter of enrolments grew by in each second.
     fn watch(&self, began: Instant, seconds: u32) -> Result<Vec<f64>> {
         let mut each = Vec::new();
@@ -259,7 +327,6 @@ fn sum(page: &str, name: &str, label: &str) -> f64 {
 
 struct Run {
     peak: f64,
-    multiple: f64,
     hellos: f64,
     seconds: u32,
     each_second: Vec<f64>,
@@ -281,7 +348,7 @@ impl Overloaded {
         let offered_share = honest_share.min(junk_share);
         let goodput = median(run.each_second.iter().skip(SETTLING).copied());
         Self {
-            multiple: run.multiple,
+            multiple: 1.0 + run.hellos / run.peak,
             offered_per_second: number(&run.report, "/schedule/offered_per_second") + run.hellos * junk_share,
             offered_share,
             void: offered_share < OFFERED_MIN,
@@ -303,7 +370,7 @@ impl Overloaded {
         }
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let void = if self.void { " VOID: offered less than its schedule" } else { "" };
         format!(
             "   {:>4.1}x offered {:>6.0}/s, goodput {:>5.0}/s = {:>3.0} % of the peak; cut off {}, failed {}; total p50 {:.0} p99 {:.0} ms; \
