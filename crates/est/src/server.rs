@@ -129,6 +129,7 @@ pub struct Server {
     shard: u16,
     /// A handle of this shard alone: it is cloned for each datagram, and the counter of a handle that shards share would be a cache line that all of
     /// them write.
+    #[allow(clippy::redundant_allocation, reason = "its counter is not that of the handle inside, which is the point")]
     config: Arc<Arc<ServerConfig>>,
     endpoint: Endpoint<PeerVerifier>,
     coap: coap::server::Shared,
