@@ -114,12 +114,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
     let watch = watch::Watch {
         certificates: Arc::clone(&certificates),
-        readiness: Arc::new(IssueReadiness {
-            control: Arc::clone(&control),
-            clock: Arc::clone(&clock),
-            ledger: Arc::clone(&ledger),
-            snapshot: Arc::clone(&snapshot),
-        }),
+        readiness: IssueReadiness::of(&control, &clock, &ledger, &snapshot),
         crls: Arc::clone(&crl_statuses),
     };
     let metrics_address = watch.start(config, &exposition, &runtime)?;
@@ -151,8 +146,6 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         let (snapshot, mut server) = SnapshotReader::with_server(Arc::clone(&snapshot), index, &random);
         server.set_observer(observer.clone());
         server.set_addresses(&handle.addresses);
-        let (publisher, mut collector) = publish::publisher(exposition.meters());
-        exposition.collects(Box::new(move || collector.collect()));
         let parts = Parts {
             sockets,
             server,
@@ -161,7 +154,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
             pool: Arc::clone(&pool),
             outside_max: loaded.outside_max,
             meters: exposition.meters(),
-            publisher,
+            publisher: publish::publisher(&exposition),
             refusals: refusals.clone(),
             journal: journal.clone(),
         };

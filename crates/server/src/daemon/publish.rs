@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use metrics::{Counter, Gauge};
 use net::udp::{Socket, SocketCounters};
 
-use crate::metrics::Meters;
+use crate::metrics::{Exposition, Meters};
 
 /// What the shard itself counts.
 #[derive(Clone, Copy, Default)]
@@ -46,22 +46,23 @@ pub(super) struct Collector {
     drops: [u64; DROPS],
 }
 
-/// Both ends for a new shard.
-pub(super) fn publisher(meters: Meters) -> (Publisher, Collector) {
+/// The end of a new shard; the other one is read with each scrape.
+pub(super) fn publisher(exposition: &Exposition) -> Publisher {
     let zeros = || AtomicU64::new(0);
     let cells = Arc::new(Cells {
         counters: std::array::from_fn(|_| zeros()),
         gauges: std::array::from_fn(|_| zeros()),
         drops: std::array::from_fn(|_| zeros()),
     });
-    let collector = Collector {
+    let mut collector = Collector {
         cells: Arc::clone(&cells),
-        meters,
+        meters: exposition.meters(),
         counters: [0; COUNTERS],
         gauges: [0; GAUGES],
         drops: [0; DROPS],
     };
-    (Publisher(cells), collector)
+    exposition.collects(Box::new(move || collector.collect()));
+    Publisher(cells)
 }
 
 impl Publisher {

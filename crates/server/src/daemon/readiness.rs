@@ -24,6 +24,17 @@ pub(super) struct IssueReadiness {
 }
 
 impl IssueReadiness {
+    /// What it needs of the parts of a server.
+    pub(super) fn of(
+        control: &Arc<Control>,
+        clock: &Arc<IssuanceClock>,
+        ledger: &Arc<dyn Ledger>,
+        snapshot: &Arc<ArcSwap<Snapshot>>,
+    ) -> Arc<Self> {
+        let (control, clock) = (Arc::clone(control), Arc::clone(clock));
+        Arc::new(Self { control, clock, ledger: Arc::clone(ledger), snapshot: Arc::clone(snapshot) })
+    }
+
     /// How wrong the clock is.
     pub(super) fn clock(&self, utc: UnixTime) -> ClockReading {
         let latest = self.ledger.time().unwrap_or(utc);
