@@ -91,8 +91,9 @@ fn walk(bytes: &[u8], limits: DerLimits, reading: &mut Reading, current: &mut us
         let (tag, length, header) = read_header(&bytes[at..level.end])?;
         let start = at + header;
         let next = start + length; // within the level: read_header checked it
-        if level.sorted {
-            level.follow(bytes, at, next, reading)?;
+        if let Some(previous) = level.previous {
+            check_order(&bytes[previous..at], &bytes[at..next], reading)?;
+            level.previous = Some(at);
         }
         if tag.is_constructed() {
             check_constructed(tag)?;
@@ -101,7 +102,7 @@ fn walk(bytes: &[u8], limits: DerLimits, reading: &mut Reading, current: &mut us
             }
             around[depth] = level;
             depth += 1;
-            level = Level { end: next, sorted: tag == Tag::SET, previous: None };
+            level = Level { end: next, previous: (tag == Tag::SET).then_some(start) };
             at = start;
         } else {
             check_primitive(tag, &bytes[start..next], reading)?;
@@ -115,28 +116,17 @@ fn walk(bytes: &[u8], limits: DerLimits, reading: &mut Reading, current: &mut us
 struct Level {
     /// Where the element ends.
     end: usize,
-    /// Whether its elements must be in ascending order.
-    sorted: bool,
-    /// Where the previous element began and ended.
-    previous: Option<(usize, usize)>,
+    /// If its elements must be in ascending order: where the element before the next one began. Before the first one there is an empty one.
+    previous: Option<usize>,
 }
 
-impl Level {
-    /// X.690 §11.6: "The encodings of the component values of a set-of value shall appear in ascending order". All SETs of
-    /// PKIX are SET OF. Equal neighbours are allowed: a set-of may contain a value twice.
-    ///
-    /// The attributes of a CSR are a SET OF too, but under `[0]`: their order is not checked here, because some small
-    /// clients write them in the order of creation, and nothing depends on the order.
-    fn follow(&mut self, bytes: &[u8], start: usize, end: usize, reading: &mut Reading) -> Result<(), DerError> {
-        if let Some((previous_start, previous_end)) = self.previous
-            && bytes[previous_start..previous_end] > bytes[start..end]
-            && !reading.lets(Deviation::SetOrder)
-        {
-            return Err(DerError::SetOrder);
-        }
-        self.previous = Some((start, end));
-        Ok(())
-    }
+/// X.690 §11.6: "The encodings of the component values of a set-of value shall appear in ascending order". All SETs of
+/// PKIX are SET OF. Equal neighbours are allowed: a set-of may contain a value twice.
+///
+/// The attributes of a CSR are a SET OF too, but under `[0]`: their order is not checked here, because some small
+/// clients write them in the order of creation, and nothing depends on the order.
+fn check_order(previous: &[u8], next: &[u8], reading: &mut Reading) -> Result<(), DerError> {
+    if previous > next && !reading.lets(Deviation::SetOrder) { Err(DerError::SetOrder) } else { Ok(()) }
 }
 
 fn check_constructed(tag: Tag) -> Result<(), DerError> {
@@ -204,8 +194,25 @@ fn check_bit_string(contents: &[u8]) -> Result<(), DerError> {
 
 /// The alphabet of PrintableString (X.680 §41.4).
 pub(crate) fn is_printable(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(&byte)
+    PRINTABLE[usize::from(byte)]
 }
+
+/// A table: every name of every certificate is looked up in it, octet by octet.
+const PRINTABLE: [bool; 256] = {
+    let others = b" '()+,-./:=?";
+    let mut table = [false; 256];
+    let mut octet = 0;
+    while octet < 128_u8 {
+        table[octet as usize] = octet.is_ascii_alphanumeric();
+        octet += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
