@@ -48,24 +48,28 @@ impl Certificate {
     /// # Errors
     /// As [`Self::parse`], except for the accepted deviations.
     pub fn parse_as(der: &[u8], encoding: Encoding) -> Result<Self, CertificateError> {
-        Self::read(der.into(), encoding)
-    }
-
-    /// Like [`Self::parse`], for bytes that the caller already owns.
-    ///
-    /// # Errors
-    /// As [`Self::parse`].
-    pub(crate) fn from_boxed(boxed: Box<[u8]>) -> Result<Self, CertificateError> {
-        Self::read(boxed, Encoding::Strict)
-    }
-
-    fn read(boxed: Box<[u8]>, encoding: Encoding) -> Result<Self, CertificateError> {
-        let der = &*boxed;
         let mut reading = Reading::new(encoding);
         check_as(der, CERTIFICATE_LIMITS, &mut reading).map_err(|misplaced| LocatedError {
             field: in_certificate(der, misplaced.at),
             flaw: misplaced.error.into(),
         })?;
+        Self::read(der.into(), reading)
+    }
+
+    /// Like [`Self::parse`], for bytes that we have written around a signed part that has passed the strict DER pass: it is not walked again.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub(crate) fn assembled(boxed: Box<[u8]>) -> Result<Self, CertificateError> {
+        if boxed.len() > CERTIFICATE_LIMITS.bytes_max {
+            return Err(DerError::TooLarge).at(Field::Whole);
+        }
+        Self::read(boxed, Reading::default())
+    }
+
+    /// Reads bytes that passed the strict check; `reading` has the deviations that it accepted.
+    fn read(boxed: Box<[u8]>, mut reading: Reading) -> Result<Self, CertificateError> {
+        let der = &*boxed;
         let mut certificate = Reader::sequence(der).at(Field::Whole)?;
         let to_be_signed = certificate.expect_element(Tag::SEQUENCE).at(Field::Whole)?.whole;
         let algorithm = certificate.expect_element(Tag::SEQUENCE).at(Field::SignatureAlgorithm)?.whole;

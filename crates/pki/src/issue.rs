@@ -151,7 +151,8 @@ impl ToBeSigned {
         key.verify(&self.der, signature.as_bytes()).map_err(IssueError::Signature)
     }
 
-    /// Assembles the certificate from these bytes, the algorithm and the signature, and parses it again before it returns it.
+    /// Assembles the certificate from these bytes, the algorithm and the signature, and reads it back before it returns it. The lint has walked
+    /// these bytes element by element before they were signed; that is not done twice.
     ///
     /// # Errors
     /// [`IssueError::Lint`]: the assembled certificate differs from the bytes to sign. This is a bug of ours.
@@ -165,7 +166,7 @@ impl ToBeSigned {
         out.raw(algorithm);
         out.bit_string(signature);
         debug_assert_eq!(out.len(), element_len(contents));
-        let certificate = Certificate::from_boxed(out.into_vec().into_boxed_slice());
+        let certificate = Certificate::assembled(out.into_vec().into_boxed_slice());
         let certificate = certificate.map_err(|error| IssueError::Lint(LintFlaw::Certificate(error)))?;
         if certificate.to_be_signed() != self.der || certificate.signature() != signature {
             return Err(IssueError::Lint(LintFlaw::Assembled));
