@@ -10,7 +10,8 @@
 //! `path` finds paths, certificate by certificate; it decides nothing. `judge` gives one path to webpki, which judges it under the
 //! assumption that exactly the signatures of that path are good: validity, basicConstraints with pathLenConstraint, nameConstraints,
 //! critical extensions, and extKeyUsage if present. `proof` keeps this assumption as unproven until each of these signatures has
-//! been verified. A signature is verified once, even if several paths contain it.
+//! been verified. A signature is verified once, even if several paths contain it; that of an authority is remembered for further chains
+//! (`remembered`, [`Anchors::remember`]).
 //!
 //! No path continues past an anchor of [`Anchors::ending_at`]: the issuer named in the certificate of such an authority is ignored.
 //!
@@ -23,7 +24,8 @@
 //! Where an issuer is compared with an anchor's subject, the comparison follows RFC 5280 §7.1 (case, white space and string type
 //! do not matter). Between certificates that a peer sends it is byte by byte, as in webpki.
 //!
-//! Revocation is not checked here: the ledger knows whether a certificate has been revoked.
+//! Revocation is not checked here: the ledger knows whether a certificate has been revoked. An authority is shut out by a change of the
+//! anchors, which forgets what was remembered.
 
 mod anchor_set;
 mod anchors;
@@ -34,6 +36,7 @@ mod judge;
 mod list;
 mod path;
 mod proof;
+mod remembered;
 mod sent;
 
 use std::borrow::Borrow;
@@ -49,6 +52,7 @@ pub use anchors::Anchors;
 pub use error::{AnchorError, AnchorFlaw, ChainError, ChainRefusal, Culprit};
 pub use list::{CertificateListError, Listed, Member, PassedOver, Unusable};
 pub use proof::{Check, Conclusion, SIGNATURES_MAX, Unproven, Verified};
+pub use remembered::{AUTHORITIES_REMEMBERED_MAX, AuthoritySignature};
 pub use sent::CHAIN_CERTIFICATES_MAX;
 
 /// Judges a device's chain, leaf first, except for its signatures. The device authenticates as a client in a handshake.

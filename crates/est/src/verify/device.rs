@@ -7,7 +7,7 @@ use dtls::{
     CertificateFault, CertificateRefusal, EcdsaPublicKey, Judgement, SignatureCheck, UnixTime, UnprovenPeer, Verdicts,
     VerifyPeer,
 };
-use pki::chain::{self, Anchors, Verified};
+use pki::chain::{self, Anchors, AuthoritySignature, Verified};
 use pki::{AnchorId, Certificate, Digest, Encoding};
 
 use super::certificates::{Authenticated, CertificateCache};
@@ -86,7 +86,7 @@ impl PeerVerifier {
     /// As [`VerifyPeer::collect`] and [`UnprovenPeer::conclude`].
     pub fn authenticate(&self, chain: &[&[u8]], utc: UnixTime) -> Result<Authenticated, CertificateRefusal> {
         let verified = chain::verify_device(&self.anchors, chain, utc).map_err(|refused| refusal(&refused))?;
-        let Verified { leaf: certificate, anchor, deviations } = verified;
+        let Verified { leaf: certificate, anchor, deviations, .. } = verified;
         let anchor = *self.ids.get(anchor).ok_or(CertificateFault::UnknownIssuer)?;
         Ok(Authenticated { certificate, anchor, deviations })
     }
@@ -128,9 +128,10 @@ impl UnprovenPeer for UnprovenDevice {
         let ids = self.ids;
         Ok(match self.shown.conclude(verdicts)? {
             Judgement::Further(shown) => Judgement::Further(Self { shown, ids }),
-            Judgement::Proven(Verified { leaf: certificate, anchor, deviations }) => {
+            Judgement::Proven(Verified { leaf: certificate, anchor, deviations, authorities }) => {
                 let anchor = *ids.get(anchor).ok_or(CertificateFault::UnknownIssuer)?;
-                Judgement::Proven(ProvenDevice { authenticated: Authenticated { certificate, anchor, deviations } })
+                let authenticated = Authenticated { certificate, anchor, deviations };
+                Judgement::Proven(ProvenDevice { authenticated, authorities })
             }
         })
     }
@@ -140,6 +141,8 @@ impl UnprovenPeer for UnprovenDevice {
 /// Finished is verified.
 pub struct ProvenDevice {
     authenticated: Authenticated,
+    /// The signatures of authorities that its chain has proven.
+    authorities: Vec<AuthoritySignature>,
 }
 
 impl VerifyPeer for PeerVerifier {
@@ -155,6 +158,7 @@ impl VerifyPeer for PeerVerifier {
 
     fn admit(&self, proven: ProvenDevice) -> PeerDevice {
         let device = PeerDevice { certificate: proven.authenticated.certificate.digest() };
+        self.anchors.remember(&proven.authorities);
         self.certificates.keep(proven.authenticated);
         device
     }
@@ -183,4 +187,132 @@ const SUBJECT_SHOWN_BYTES_MAX: usize = 128;
 
 fn subject_of(certificate: &Certificate) -> Box<str> {
     bounded(certificate.subject().to_string(), SUBJECT_SHOWN_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use dtls::{Client, ClientConfig, CookieKeys, Endpoint, Now, Path, Random, ServerConfig, SocketIndex};
+    use pki::make::{self, Parent};
+    use pki::{Curve, PrivateKey, ServerName, SigningKey};
+    use ring::rand::SecureRandom;
+
+    use super::*;
+    use crate::ServerVerifier;
+    use crate::keys::identity;
+    use crate::verify::tests::{EPOCH, key, life, random, root, serial, utc};
+
+    struct System;
+
+    impl Random for System {
+        fn fill(&self, out: &mut [u8]) {
+            random().fill(out).unwrap();
+        }
+
+        fn with_secure(&self, operation: &mut dyn FnMut(&dyn SecureRandom)) {
+            operation(&random());
+        }
+    }
+
+    fn key_pair() -> (PrivateKey, SigningKey) {
+        let private = PrivateKey::generate(Curve::P256, &random()).unwrap();
+        let signing = SigningKey::from_pkcs8(private.pkcs8(), &random()).unwrap();
+        (private, signing)
+    }
+
+    /// A server of this verifier and a device with this chain, before their first datagram.
+    fn ends(
+        verifier: &Arc<PeerVerifier>,
+        (chain, device): (Vec<Vec<u8>>, &PrivateKey),
+        now: Now,
+    ) -> (Endpoint<PeerVerifier>, Client<ServerVerifier>) {
+        let (root_key, (private, signing)) = (key(), key_pair());
+        let root = root(&root_key);
+        let name = ServerName::try_from("est.example").unwrap();
+        let spec = make::ServerCertificateSpec {
+            names: std::slice::from_ref(&name),
+            serial: serial(2),
+            validity: life(1_000),
+        };
+        let parent = Parent { certificate: &root, key: &root_key };
+        let server = make::server(&spec, signing.public_key(), parent, &random()).unwrap();
+        let server = identity(vec![server.der().to_vec()], private.pkcs8(), &System).unwrap();
+        let config = ServerConfig::new(server, Arc::clone(verifier), CookieKeys::from_random(&System));
+        let judge = Arc::new(ServerVerifier::new(vec![root], name).unwrap());
+        let asks = ClientConfig::new(Some(identity(chain, device.pkcs8(), &System).unwrap()), judge);
+        let endpoint = Endpoint::new(Arc::new(config), Arc::new(System));
+        (endpoint, Client::new(Arc::new(asks), Arc::new(System), now))
+    }
+
+    fn deliver(server: &mut Endpoint<PeerVerifier>, now: Now, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let peer = std::net::SocketAddr::from(([192, 0, 2, 1], 40_000));
+        let path = Path { peer, local: None, socket: SocketIndex(0) };
+        let mut answers = Vec::new();
+        for datagram in datagrams {
+            server.handle_datagram(now, path, &mut datagram.clone());
+            while server.poll_event().is_some() {}
+            while let Some(transmit) = server.poll_transmit() {
+                answers.push(transmit.bytes.to_vec());
+            }
+        }
+        answers
+    }
+
+    fn sent(client: &mut Client<ServerVerifier>, now: Now, answers: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        for mut answer in answers {
+            client.handle_datagram(now, &mut answer);
+        }
+        let mut sent = Vec::new();
+        while let Some(bytes) = client.poll_transmit() {
+            sent.push(bytes.to_vec());
+        }
+        sent
+    }
+
+    #[test]
+    fn an_authority_is_remembered_once_a_device_below_it_has_finished_its_handshake() {
+        let (maker_key, (_, issuing_key), (device, device_key)) = (key(), key_pair(), key_pair());
+        let maker = root(&maker_key);
+        let spec = make::AuthorityCertificateSpec {
+            common_name: "Issuing",
+            organization: None,
+            serial: serial(3),
+            validity: life(10_000),
+            path_len: None,
+        };
+        let parent = Parent { certificate: &maker, key: &maker_key };
+        let issuing = make::authority(&spec, issuing_key.public_key(), parent, &random()).unwrap();
+        let spec = make::DeviceCertificateSpec {
+            common_name: "device",
+            serial_number: "1",
+            organization: None,
+            serial: serial(4),
+            validity: life(1_000),
+        };
+        let parent = Parent { certificate: &issuing, key: &issuing_key };
+        let leaf = make::idevid(&spec, device_key.public_key(), parent, &random()).unwrap();
+        let chain = vec![leaf.der().to_vec(), issuing.der().to_vec()];
+
+        let cache = Arc::new(CertificateCache::new(16));
+        let verifier = Arc::new(PeerVerifier::new([maker], cache, NameAuthorities::LeaveEmpty).unwrap());
+        let asked = || {
+            let slices: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+            verifier.collect(&slices, utc(EPOCH)).map(|unproven| unproven.checks().count()).ok()
+        };
+        #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        let now = Now { mono: Instant::now() + Duration::from_secs(1), utc: utc(EPOCH) };
+        let (mut server, mut client) = ends(&verifier, (chain.clone(), &device), now);
+        let hello = sent(&mut client, now, Vec::new());
+        let hello = sent(&mut client, now, deliver(&mut server, now, &hello));
+        let last = sent(&mut client, now, deliver(&mut server, now, &hello));
+        assert_eq!(asked(), Some(2));
+        // All of the flight but its Finished: the device has proven its key, and the chain is good.
+        let mut spoilt = last.clone();
+        *spoilt.last_mut().and_then(|datagram| datagram.last_mut()).unwrap() ^= 1;
+        assert_eq!(deliver(&mut server, now, &spoilt).len(), 0);
+        assert_eq!((asked(), server.counts().established), (Some(2), 0));
+        assert_eq!(deliver(&mut server, now, &last).len(), 1);
+        assert_eq!((asked(), server.counts().established), (Some(1), 1));
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use super::error::{AnchorError, AnchorFlaw, ChainError};
+use super::remembered::{AuthoritySignature, RememberedSignatures};
 use crate::certificate::Certificate;
 use crate::encoding::Encoding;
 
@@ -20,6 +21,8 @@ pub struct Anchors {
     pub(super) last: Vec<bool>,
     /// How the certificates below the anchors are read.
     pub(super) encoding: Encoding,
+    /// Signatures of the authorities below the anchors.
+    pub(super) remembered: Arc<RememberedSignatures>,
 }
 
 impl Anchors {
@@ -36,7 +39,8 @@ impl Anchors {
             .map(|(index, certificate)| anchor_of(certificate).map_err(|fault| AnchorError { index, fault }))
             .collect::<Result<_, _>>()?;
         let none = vec![false; certificates.len()];
-        Ok(Self { certificates, trust, expired_below: none.clone(), last: none, encoding: Encoding::Strict })
+        let (expired_below, last) = (none.clone(), none);
+        Ok(Self { certificates, trust, expired_below, last, encoding: Encoding::Strict, remembered: Arc::default() })
     }
 
     /// Accepts leaves below some anchors although they are past their notAfter: IDevIDs that expired in a warehouse. Such a leaf is
@@ -61,6 +65,12 @@ impl Anchors {
     #[must_use]
     pub fn reading(self, encoding: Encoding) -> Self {
         Self { encoding, ..self }
+    }
+
+    /// Remembers signatures of authorities, from [`super::Verified::authorities`], so that further chains need not prove them again. Call it once
+    /// the peer is authenticated: whoever only shows the chain of another one changes nothing.
+    pub fn remember(&self, authorities: &[AuthoritySignature]) {
+        authorities.iter().for_each(|signature| self.remembered.keep(*signature));
     }
 
     /// The certificates, in the order in which they were given.

@@ -11,6 +11,7 @@ use super::demand::{Demand, LeafUse};
 use super::error::{ChainError, ChainRefusal};
 use super::judge;
 use super::path::{self, ChainPath};
+use super::remembered::AuthoritySignature;
 use super::sent::{CHAIN_CERTIFICATES_MAX, Chain};
 use crate::algorithm::{PublicKey, SignatureAlgorithm};
 use crate::certificate::Certificate;
@@ -32,6 +33,8 @@ pub struct Verified {
     pub anchor: usize,
     /// The deviations from DER in the certificates of its path, without the anchor's.
     pub deviations: Deviations,
+    /// The signatures of authorities on its path that were verified now, for [`Anchors::remember`].
+    pub authorities: Vec<AuthoritySignature>,
 }
 
 /// A chain without faults whose signatures have not been verified. Its sender may have copied the certificates from anywhere.
@@ -141,7 +144,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
         &self.chain.leaf
     }
 
-    /// The signatures of the current path that have not been verified yet: at least one.
+    /// The signatures of the current path that have not been verified yet.
     pub fn checks(&self) -> impl Iterator<Item = Check<'_>> {
         self.asked.links().iter().filter_map(|link| self.check(*link))
     }
@@ -163,7 +166,8 @@ impl<A: Borrow<Anchors>> Unproven<A> {
             let members = self.path.indices().filter_map(|index| self.chain.certificate(index));
             let deviations = members.map(Certificate::deviations).fold(Deviations::default(), Deviations::and);
             let leaf = Arc::clone(&self.chain.leaf);
-            return Ok(Conclusion::Proven(Verified { leaf, anchor: self.path.anchor, deviations }));
+            let authorities = self.authorities_proven();
+            return Ok(Conclusion::Proven(Verified { leaf, anchor: self.path.anchor, deviations, authorities }));
         };
         let refusal = self.bad_signature(bad);
         self.known.extend(results());
@@ -233,6 +237,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
             match self.known.iter().find(|(known, _)| self.is_same(*known, link)) {
                 Some((_, true)) => {}
                 Some((_, false)) => return Err(self.bad_signature(link)),
+                None if self.is_remembered(link) => {}
                 None => asked.push(link),
             }
         }
@@ -242,6 +247,26 @@ impl<A: Borrow<Anchors>> Unproven<A> {
         }
         self.asked = asked;
         Ok(())
+    }
+
+    /// Whether the signature was verified for another chain. That of a leaf is not remembered: a device proves its own.
+    fn is_remembered(&self, link: Link) -> bool {
+        let (Some(certificate), Some(signer)) = (self.chain.certificate(link.certificate), self.issuer(link.issuer))
+        else {
+            return false;
+        };
+        let asked = || AuthoritySignature::of(certificate, signer);
+        link.certificate != 0 && self.anchors.borrow().remembered.has(&asked(), self.demand.utc)
+    }
+
+    /// The signatures of authorities that the current path rests on, as far as they were asked for. All of the path are good.
+    fn authorities_proven(&self) -> Vec<AuthoritySignature> {
+        let of_authorities = self.asked.links().iter().filter(|link| link.certificate != 0);
+        let signature = |link: &Link| {
+            let (certificate, signer) = (self.chain.certificate(link.certificate)?, self.issuer(link.issuer)?);
+            Some(AuthoritySignature::of(certificate, signer))
+        };
+        of_authorities.filter_map(signature).collect()
     }
 
     /// Whether both are one signature by one key: an authority may occur twice, as sent and as trusted.

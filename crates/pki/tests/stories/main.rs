@@ -15,4 +15,5 @@ mod issue;
 mod make;
 mod openssl;
 mod paths;
+mod remembered;
 mod vectors;
