@@ -14,7 +14,7 @@ pub(crate) struct Transcript {
 }
 
 /// The kept bytes grow by multiples of this: one step holds several of the short messages, and a handshake wastes less than one step.
-const STEP_BYTES: usize = 1024;
+const STEP_BYTES: usize = 512;
 
 impl Transcript {
     pub(crate) fn new() -> Self {
