@@ -64,8 +64,6 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// A broken header, or an element that extends past the end.
-    // One copy for all callers: between two signatures this code is read once, and the processor waits longer for it than it takes to run it.
-    #[inline(never)]
     pub fn element(&mut self) -> Result<Element<'a>, DerError> {
         let (tag, length, header) = read_header(self.rest)?;
         let (whole, rest) = self.rest.split_at(header + length);
