@@ -2,7 +2,8 @@
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
 use allocation_counter::measure;
-use benches::{Case, WarmRecording};
+use benches::{Case, WarmLoad, WarmRecording};
+use dtls::PublicKeySteps;
 
 /// Enrolments that come before those that are counted, and those.
 const WARM_UP: usize = 40;
@@ -10,8 +11,8 @@ const COUNTED: u32 = 100;
 
 fn main() {
     for (name, case) in Case::ALL {
-        let recording = WarmRecording::new(case, COUNTED + 40);
-        let mut replay = recording.replay();
+        let load = WarmLoad { case, devices: COUNTED + 40, together: 1, steps: PublicKeySteps::Inline };
+        let mut replay = WarmRecording::new(load).replay();
         replay.run(WARM_UP);
         let allocations = measure(|| {
             replay.run(usize::try_from(COUNTED).unwrap_or(usize::MAX));

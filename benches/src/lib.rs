@@ -36,4 +36,4 @@ pub use memory_batch::MemoryBatch;
 pub use record_session::RecordSession;
 pub use recording::Recording;
 pub use shard::{Issuance, Replay};
-pub use warm::{WarmRecording, WarmReplay};
+pub use warm::{WarmLoad, WarmRecording, WarmReplay};

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use authority::{Authority, CaAuthority, Collected, Deliver, Flights, Job, MemoryLedger, Outcome};
-use dtls::{CookieKeys, Path, SocketIndex};
-use est::{JobId, Now, Output, Server, ServerConfig, ServerSpec};
+use dtls::{CookieKeys, Path, PublicKeySteps, SocketIndex};
+use est::{JobId, Now, Output, PublicKeyJob, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
 use sim::{DerivedRandom, TestCa};
 
@@ -33,11 +33,11 @@ impl Shard {
 
     /// A new shard; all new shards are identical.
     pub(crate) fn new(ca: &TestCa, now: Now) -> Self {
-        Self::with_rows(ca, now, ROWS_MAX)
+        Self::with_rows(ca, now, (ROWS_MAX, PublicKeySteps::Inline))
     }
 
-    /// A new shard over a ledger with room for so many certificates.
-    pub(crate) fn with_rows(ca: &TestCa, now: Now, rows_max: usize) -> Self {
+    /// A new shard over a ledger with room for so many certificates, whose public-key steps run there.
+    pub(crate) fn with_rows(ca: &TestCa, now: Now, (rows_max, steps): (usize, PublicKeySteps)) -> Self {
         let random = Arc::new(DerivedRandom::new(SEED, "server"));
         let signer = Arc::new(ca.signer(Arc::new(DerivedRandom::new(SEED, "signer"))));
         let ledger = Arc::new(MemoryLedger::new(rows_max));
@@ -46,7 +46,8 @@ impl Shard {
             CaAuthority::new(ledger, signer, authority_random, NodePrefix::new(1), Arc::new(Flights::default()));
         let identity = ca.server().for_dtls(&random);
         let cookie = CookieKeys::from_random(&*random);
-        let spec = ServerSpec::new(identity, cookie, vec![ca.profile(|_| ())]);
+        let mut spec = ServerSpec::new(identity, cookie, vec![ca.profile(|_| ())]);
+        spec.public_key_steps = steps;
         let config = ServerConfig::new(spec).expect("the defaults are a configuration");
         let server = Server::new(0, Arc::new(config), random);
         Self {
@@ -59,13 +60,8 @@ impl Shard {
     }
 
     /// Takes a datagram of the device and does all work that follows; answers go to `answer`. Jobs go to the authority immediately.
-    pub(crate) fn handle(&mut self, datagram: &mut [u8], answer: impl FnMut(&[u8])) {
-        self.handle_from(device_path(1), datagram, answer);
-    }
-
-    /// The same for a datagram of the device at this path.
-    pub(crate) fn handle_from(&mut self, path: Path, datagram: &mut [u8], mut answer: impl FnMut(&[u8])) {
-        if let Some((id, job)) = self.handle_until_job(path, datagram, &mut answer) {
+    pub(crate) fn handle(&mut self, datagram: &mut [u8], mut answer: impl FnMut(&[u8])) {
+        if let Some((id, job)) = self.handle_until_job(datagram, &mut answer) {
             self.drag.pull();
             Arc::clone(&self.authority).submit(
                 self.now.utc,
@@ -80,14 +76,42 @@ impl Shard {
     }
 
     /// Like the function above, but returns a job instead of running it.
-    fn handle_until_job(
-        &mut self,
-        path: Path,
-        datagram: &mut [u8],
-        answer: &mut impl FnMut(&[u8]),
-    ) -> Option<(JobId, Job)> {
-        self.server.handle_datagram(self.now, path, datagram);
+    fn handle_until_job(&mut self, datagram: &mut [u8], answer: &mut impl FnMut(&[u8])) -> Option<(JobId, Job)> {
+        self.server.handle_datagram(self.now, device_path(1), datagram);
         self.drain(answer)
+    }
+
+    /// One turn of a shard: takes the datagrams of several devices, then does the work that they led to, each kind in one batch.
+    pub(crate) fn turn(&mut self, datagrams: &mut [(u32, Vec<u8>)], mut answer: impl FnMut(u32, &[u8])) {
+        for (number, datagram) in datagrams {
+            self.server.handle_datagram(self.now, device_path(*number), datagram);
+        }
+        loop {
+            let (mut steps, mut jobs) = (Vec::new(), Vec::new());
+            while let Some(output) = self.server.poll_output() {
+                match output {
+                    Output::Submit(id, job) => jobs.push((id, job)),
+                    Output::PublicKey(step) => steps.push(step),
+                    Output::Attempt(_) | Output::Alarm(_) | Output::Undelivered(_) | Output::Delivered(_) => {}
+                }
+            }
+            if steps.is_empty() && jobs.is_empty() {
+                break;
+            }
+            for done in PublicKeyJob::run_many(steps, &|step| step()) {
+                self.server.complete_public_key(self.now, done);
+            }
+            if !jobs.is_empty() {
+                let deliver = Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>;
+                Arc::clone(&self.authority).submit(self.now.utc, jobs, deliver);
+                for (id, outcome) in self.finished.take() {
+                    self.server.complete(self.now, id, outcome);
+                }
+            }
+        }
+        while let Some(transmit) = self.server.poll_transmit() {
+            answer(device_at(transmit.path), transmit.bytes);
+        }
     }
 
     fn drain(&mut self, answer: &mut impl FnMut(&[u8])) -> Option<(JobId, Job)> {
@@ -106,11 +130,19 @@ impl Shard {
     }
 }
 
-/// The path of the device with this number.
-pub(crate) fn device_path(number: u32) -> Path {
+/// The path of the device with this number, below 2^24.
+fn device_path(number: u32) -> Path {
     let [_, high, middle, low] = number.to_be_bytes();
     let peer = SocketAddr::from(([10, high, middle, low], 40_000));
     Path { peer, local: None, socket: SocketIndex(0) }
+}
+
+/// The number of the device at this path.
+fn device_at(path: Path) -> u32 {
+    match path.peer {
+        SocketAddr::V4(peer) => peer.ip().to_bits() & 0x00ff_ffff,
+        SocketAddr::V6(_) => 0,
+    }
 }
 
 /// A fresh shard and the datagrams that it will receive.
@@ -154,10 +186,8 @@ impl Replay {
     /// If the datagrams do not lead to a request.
     #[must_use]
     pub fn into_issuance(mut self) -> Issuance {
-        let submitted = self
-            .datagrams
-            .iter_mut()
-            .find_map(|datagram| self.shard.handle_until_job(device_path(1), datagram, &mut |_| ()));
+        let submitted =
+            self.datagrams.iter_mut().find_map(|datagram| self.shard.handle_until_job(datagram, &mut |_| ()));
         let (id, job) = submitted.expect("a recorded enrolment submits its request");
         Issuance { shard: self.shard, work: Some((id, job)), outcome: None }
     }

@@ -1,18 +1,20 @@
 //! What an enrolment costs the engines of a server that has been running, over the floor of the same moment.
 //!
-//! `warm` prints the ratio with its 95 % interval, from pairs; `warm replay N` only replays N enrolments, to be run under callgrind or perf.
+//! `warm` prints the ratio with its 95 % interval, from pairs: for devices one after the other, and for groups of devices that send at the same time, with
+//! public-key steps at once and at the end of a turn. `warm replay N` only replays N enrolments one after the other, to be run under callgrind or perf;
+//! `warm replay N T` those of groups of T.
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
 use std::error::Error;
 
-use benches::{Arithmetic, Case, WarmRecording, cpu_microseconds};
-use dtls::Suite;
+use benches::{Arithmetic, Case, WarmLoad, WarmRecording, cpu_microseconds};
+use dtls::{PublicKeySteps, Suite};
 
 /// Pairs of a batch of enrolments and as much arithmetic.
 const PAIRS: usize = 60;
-const ENROLMENTS_PER_BATCH: usize = 20;
-/// Enrolments that come before the first pair.
-const WARM_UP: usize = 40;
+const ENROLMENTS_PER_BATCH: u32 = 16;
+/// Batches that come before the first pair.
+const WARM_UP: usize = 2;
 /// Datagrams up and down, without hello, HelloVerifyRequest, hello with cookie and the flight of the server: the others carry one sealed record each.
 const RECORDS: usize = 9;
 
@@ -20,22 +22,33 @@ const CASE: Case = Case { suite: Suite::EcdheEcdsaAes128Ccm8, block: 512 };
 
 #[allow(clippy::disallowed_methods, reason = "a measurement of its own: no engine runs here")]
 fn main() -> Result<(), Box<dyn Error>> {
-    match std::env::args().nth(2) {
-        Some(count) => {
-            let mut replay = WarmRecording::new(CASE, count.parse()?).replay();
-            println!("{} datagrams sent", replay.run(count.parse()?));
-            Ok(())
-        }
-        None => pairs(),
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, devices, together @ ..] = asked.as_slice()
+        && word == "replay"
+    {
+        let together = together.first().map_or(Ok(1), |it| it.parse())?;
+        let load = WarmLoad { case: CASE, devices: devices.parse()?, together, steps: PublicKeySteps::Inline };
+        println!(
+            "{} datagrams sent",
+            WarmRecording::new(load).replay().run(usize::try_from(load.devices.div_ceil(together))?)
+        );
+        return Ok(());
     }
+    for (together, steps) in
+        [(1, PublicKeySteps::Inline), (16, PublicKeySteps::Inline), (16, PublicKeySteps::Suspended)]
+    {
+        pairs(together, steps)?;
+    }
+    Ok(())
 }
 
-#[allow(clippy::cast_precision_loss, reason = "small counts")]
-fn pairs() -> Result<(), Box<dyn Error>> {
-    let recording = WarmRecording::new(CASE, u32::try_from(WARM_UP + PAIRS * ENROLMENTS_PER_BATCH)?);
+fn pairs(together: u32, steps: PublicKeySteps) -> Result<(), Box<dyn Error>> {
+    let devices = ENROLMENTS_PER_BATCH * u32::try_from(WARM_UP + PAIRS)?;
+    let groups_per_batch = usize::try_from(ENROLMENTS_PER_BATCH / together)?;
+    let recording = WarmRecording::new(WarmLoad { case: CASE, devices, together, steps });
     let mut replay = recording.replay();
     let mut arithmetic = Arithmetic::new()?;
-    replay.run(WARM_UP);
+    replay.run(WARM_UP * groups_per_batch);
     let (mut floors, mut engines, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..PAIRS {
         let start = cpu_microseconds();
@@ -43,25 +56,21 @@ fn pairs() -> Result<(), Box<dyn Error>> {
             arithmetic.enrolment(CASE.suite, RECORDS)?;
         }
         let middle = cpu_microseconds();
-        replay.run(ENROLMENTS_PER_BATCH);
+        replay.run(groups_per_batch);
         let end = cpu_microseconds();
-        let each = ENROLMENTS_PER_BATCH as f64;
+        let each = f64::from(ENROLMENTS_PER_BATCH);
         floors.push((middle - start) / each);
         engines.push((end - middle) / each);
         ratios.push((end - middle) / (middle - start));
     }
     let (mean, half) = mean_and_half(&ratios);
-    let least = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
     println!(
-        "engines over floor: {mean:.3} ({:.3} to {:.3}), median {:.3}; medians {:.1} and {:.1} us; least {:.1} and {:.1} us, {:.3}",
+        "{together:2} together, {steps:?}: engines over floor {mean:.3} ({:.3} to {:.3}); medians {:.1} and {:.1} us, {:.3}",
         mean - half,
         mean + half,
+        median(&mut engines),
+        median(&mut floors),
         median(&mut ratios),
-        median(&mut engines.clone()),
-        median(&mut floors.clone()),
-        least(&engines),
-        least(&floors),
-        least(&engines) / least(&floors),
     );
     Ok(())
 }
