@@ -5,6 +5,9 @@
 //! one core can offer four times what another can serve. The hellos begin when the first honest device does. Goodput is what the server's own counters say
 //! it enrolled in each second while the load lasts. A run that offered less than its schedule is void. Five seconds after the load, new devices show
 //! whether the server is back.
+//!
+//! Beside each goodput stands how many enrolments a second of the server's own CPU time gave, in the same seconds and while the peak was searched: where
+//! another process takes a part of the core, that ratio says what the clock cannot.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +18,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::e2e::{free_address, pinned};
+use super::e2e::{CpuTime, free_address, pinned};
 use super::facts::TimingFacts;
 use super::median::median;
 use crate::dashboards::http;
@@ -78,6 +81,7 @@ struct OverloadRecord {
 #[derive(Serialize)]
 struct Round {
     peak_per_second: f64,
+    peak_per_cpu_second: f64,
     loads: Vec<Overloaded>,
 }
 
@@ -93,6 +97,10 @@ pub(super) struct Overloaded {
     enrolled_each_second: Vec<f64>,
     goodput_per_second: f64,
     of_peak: f64,
+    /// Enrolments for each second of the server's CPU time, and that of the peak; the part of the core that the server had.
+    per_cpu_second: f64,
+    of_peak_by_cpu: f64,
+    core_share: f64,
     honest: u64,
     enrolled: u64,
     /// Attempts of honest devices that ended after their handshake, and devices that gave up.
@@ -111,6 +119,7 @@ pub(super) struct Overloaded {
 struct Summary {
     multiple: f64,
     of_peak: f64,
+    of_peak_by_cpu: f64,
     least: f64,
     most: f64,
     void_runs: usize,
@@ -123,15 +132,19 @@ pub(super) fn run(options: &OverloadOptions) -> Result<()> {
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
         let peak = stage.peak()?;
-        println!("round {number}: peak {peak:.0} enrolments/s");
+        println!(
+            "round {number}: peak {:.0} enrolments/s, {:.0} for each second of CPU",
+            peak.per_second, peak.per_cpu_second
+        );
         let mut loads = Vec::new();
         for multiple in &options.multiples {
-            let hellos = Hellos::Strangers { per_second: peak * (multiple - 1.0) };
+            let hellos = Hellos::Strangers { per_second: peak.per_second * (multiple - 1.0) };
             let load = stage.load(peak, hellos, options.seconds)?;
             println!("{}", load.line());
             loads.push(load);
         }
-        rounds.push(Round { peak_per_second: peak, loads });
+        let Peak { per_second: peak_per_second, per_cpu_second: peak_per_cpu_second } = peak;
+        rounds.push(Round { peak_per_second, peak_per_cpu_second, loads });
     }
     let summary = summary(&options.multiples, &rounds);
     let facts = TimingFacts::here();
@@ -194,26 +207,29 @@ impl OverloadStage {
         Ok(serde_json::from_str(&text)?)
     }
 
-    pub(super) fn peak(&self) -> Result<f64> {
-        let mut peak = 0.0_f64;
+    pub(super) fn peak(&self) -> Result<Peak> {
+        let mut peak = Peak { per_second: 0.0, per_cpu_second: 0.0 };
         for concurrency in CONCURRENCIES {
             let server = self.serve()?;
             let arguments = [("--devices", PEAK_DEVICES), ("--concurrency", concurrency)];
             let arguments = arguments.map(|(flag, value)| [flag.to_owned(), value.to_string()]).concat();
+            let before = server.cpu_seconds()?;
             let report = self.fleet(&server, 1, &arguments)?;
-            peak = peak.max(report["enrolled_per_second"].as_f64().unwrap_or_default());
+            let per_cpu_second = f64::from(PEAK_DEVICES) / (server.cpu_seconds()? - before);
+            peak.per_second = peak.per_second.max(report["enrolled_per_second"].as_f64().unwrap_or_default());
+            peak.per_cpu_second = peak.per_cpu_second.max(per_cpu_second);
             server.stop()?;
         }
-        ensure!(peak > 0.0, "no device enrolled");
+        ensure!(peak.per_second > 0.0, "no device enrolled");
         Ok(peak)
     }
 
     /// Honest devices at the rate of the peak, and these hellos beside them.
-    pub(super) fn load(&self, peak: f64, hellos: Hellos, seconds: u32) -> Result<Overloaded> {
+    pub(super) fn load(&self, peak: Peak, hellos: Hellos, seconds: u32) -> Result<Overloaded> {
         let server = self.serve()?;
         let lasts = Duration::from_secs(seconds.into());
         let (each_second, report, junk, probe) = std::thread::scope(|scope| {
-            let honest = scope.spawn(|| self.fleet(&server, 2, &scheduled(peak, f64::from(seconds))));
+            let honest = scope.spawn(|| self.fleet(&server, 2, &scheduled(peak.per_second, f64::from(seconds))));
             let began = server.first_datagram()?;
             let junk = scope.spawn(|| {
                 let some = hellos.per_second() > 0.0;
@@ -223,7 +239,7 @@ impl OverloadStage {
             let probe = scope.spawn(move || {
                 let back = began + lasts + BACK_WITHIN;
                 std::thread::sleep(back.saturating_duration_since(Instant::now()));
-                self.fleet(server, 3, &scheduled(peak * PROBE_PART, PROBE_SECONDS))
+                self.fleet(server, 3, &scheduled(peak.per_second * PROBE_PART, PROBE_SECONDS))
             });
             let each_second = server.watch(began, seconds)?;
             let [honest, probe] = [honest, probe].map(|fleet| fleet.join().map_err(panicked));
@@ -243,6 +259,13 @@ impl OverloadStage {
         };
         Ok(serde_json::from_str(&program.timeout(LOAD_TIMEOUT).expect_success()?.stdout)?)
     }
+}
+
+/// The most that one core serves.
+#[derive(Clone, Copy)]
+pub(super) struct Peak {
+    pub(super) per_second: f64,
+    pub(super) per_cpu_second: f64,
 }
 
 /// Hellos of clients that do not mean to enrol.
@@ -286,6 +309,13 @@ impl Server {
         self.daemon.stop().map(drop)
     }
 
+    fn cpu_seconds(&self) -> Result<f64> {
+        // Nanoseconds of a run, far below 2^53.
+        #[allow(clippy::cast_precision_loss, reason = "a count far below 2^53")]
+        let nanoseconds = CpuTime::of(self.process_id())?.nanoseconds() as f64;
+        Ok(nanoseconds / 1e9)
+    }
+
     /// Datagrams received so far.
     pub(super) fn received(&self) -> Result<f64> {
         Ok(sum(&http::get(self.metrics, "/metrics")?, "muster_datagrams_received_total", ""))
@@ -304,19 +334,26 @@ impl Server {
     }
 
     /// What the counter of enrolments grew by in each second.
-    fn watch(&self, began: Instant, seconds: u32) -> Result<Vec<f64>> {
+    fn watch(&self, began: Instant, seconds: u32) -> Result<Vec<Second>> {
         let mut each = Vec::new();
-        let (mut last, mut at) = (0.0, began);
+        let (mut last, mut at, mut cpu) = (0.0, began, self.cpu_seconds()?);
         for second in 1..=seconds {
             let due = began + Duration::from_secs(second.into());
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let page = http::get(self.metrics, "/metrics")?;
             let (now, enrolled) = (Instant::now(), sum(&page, "muster_requests_total", "function=\"sen\""));
-            each.push((enrolled - last) / now.saturating_duration_since(at).as_secs_f64());
-            (last, at) = (enrolled, now);
+            let (passed, cpu_now) = (now.saturating_duration_since(at).as_secs_f64(), self.cpu_seconds()?);
+            each.push(Second { enrolled: (enrolled - last) / passed, core_share: (cpu_now - cpu) / passed });
+            (last, at, cpu) = (enrolled, now, cpu_now);
         }
         Ok(each)
     }
+}
+
+/// Enrolments in one second, and the part of the core that the server had.
+struct Second {
+    enrolled: f64,
+    core_share: f64,
 }
 
 /// The sum of a metric's series with this label.
@@ -326,10 +363,10 @@ fn sum(page: &str, name: &str, label: &str) -> f64 {
 }
 
 struct Run {
-    peak: f64,
+    peak: Peak,
     hellos: f64,
     seconds: u32,
-    each_second: Vec<f64>,
+    each_second: Vec<Second>,
     report: Value,
     junk: Option<Value>,
     page: String,
@@ -346,15 +383,21 @@ impl Overloaded {
         let planned = run.hellos * f64::from(run.seconds);
         let junk_share = run.junk.as_ref().map_or(1.0, |junk| number(junk, "/started") / planned.max(1.0));
         let offered_share = honest_share.min(junk_share);
-        let goodput = median(run.each_second.iter().skip(SETTLING).copied());
+        let counted = || run.each_second.iter().skip(SETTLING);
+        let goodput = median(counted().map(|second| second.enrolled));
+        let per_cpu_second = counted().map(|second| second.enrolled).sum::<f64>()
+            / counted().map(|second| second.core_share).sum::<f64>().max(f64::MIN_POSITIVE);
         Self {
-            multiple: 1.0 + run.hellos / run.peak,
+            multiple: 1.0 + run.hellos / run.peak.per_second,
             offered_per_second: number(&run.report, "/schedule/offered_per_second") + run.hellos * junk_share,
             offered_share,
             void: offered_share < OFFERED_MIN,
-            enrolled_each_second: run.each_second.clone(),
+            enrolled_each_second: run.each_second.iter().map(|second| second.enrolled).collect(),
             goodput_per_second: goodput,
-            of_peak: goodput / run.peak,
+            of_peak: goodput / run.peak.per_second,
+            per_cpu_second,
+            of_peak_by_cpu: per_cpu_second / run.peak.per_cpu_second,
+            core_share: median(counted().map(|second| second.core_share)),
             honest: count(&run.report, "devices"),
             enrolled: count(&run.report, "enrolled"),
             cut_off: cut_off(&run.report),
@@ -373,12 +416,14 @@ impl Overloaded {
     pub(super) fn line(&self) -> String {
         let void = if self.void { " VOID: offered less than its schedule" } else { "" };
         format!(
-            "   {:>4.1}x offered {:>6.0}/s, goodput {:>5.0}/s = {:>3.0} % of the peak; cut off {}, failed {}; total p50 {:.0} p99 {:.0} ms; \
+            "   {:>4.1}x offered {:>6.0}/s, goodput {:>5.0}/s = {:>3.0} % of the peak, by its CPU {:.0} % with {:.0} % of the core; cut off {}, failed {}; total p50 {:.0} p99 {:.0} ms; \
              dropped by the socket {:.0}, while behind {:.0}; back within {} s: {}{void}",
             self.multiple,
             self.offered_per_second,
             self.goodput_per_second,
             self.of_peak * 100.0,
+            self.of_peak_by_cpu * 100.0,
+            self.core_share * 100.0,
             self.cut_off,
             self.failed,
             self.total_p50_ms,
@@ -409,6 +454,7 @@ fn summary(multiples: &[f64], rounds: &[Round]) -> Vec<Summary> {
         Summary {
             multiple: *multiple,
             of_peak: median(shares.iter().copied()),
+            of_peak_by_cpu: median(of(at).filter(|load| !load.void).map(|load| load.of_peak_by_cpu)),
             least: shares.iter().copied().fold(f64::INFINITY, f64::min),
             most: shares.iter().copied().fold(0.0, f64::max),
             void_runs: of(at).filter(|load| load.void).count(),
@@ -420,15 +466,16 @@ fn summary(multiples: &[f64], rounds: &[Round]) -> Vec<Summary> {
 }
 
 fn print_summary(all: &[Summary]) {
-    println!("\n   offered   goodput of the peak   least   most   void   cut off   back within 5 s");
+    println!("\n   offered   goodput of the peak   least   most   by CPU   void   cut off   back within 5 s");
     for one in all {
         let percent = |share: f64| if share.is_finite() { format!("{:.0} %", share * 100.0) } else { "-".to_owned() };
         println!(
-            "   {:>5.1}x   {:>19}   {:>5}   {:>4}   {:>4}   {:>7}   {}",
+            "   {:>5.1}x   {:>19}   {:>5}   {:>4}   {:>6}   {:>4}   {:>7}   {}",
             one.multiple,
             percent(one.of_peak),
             percent(one.least),
             percent(one.most),
+            percent(one.of_peak_by_cpu),
             one.void_runs,
             one.cut_off,
             if one.back_within_5_s { "yes" } else { "no" },

@@ -91,7 +91,7 @@ pub(super) fn run(options: &ServiceOptions) -> Result<()> {
         times,
         cookieless_hellos: cookieless.hellos,
         cookieless_memory_growth_kib: cookieless.growth_kib,
-        peak_per_second: peak,
+        peak_per_second: peak.per_second,
         junk,
         facts,
     };
