@@ -39,6 +39,7 @@ pub mod registrar;
 pub mod relay_contract;
 mod run;
 pub mod scenario;
+pub mod service_times;
 pub mod soak;
 pub mod trace;
 pub mod trust;

@@ -1,8 +1,9 @@
 //! A simulation with a model of service time, for more devices than one core can serve.
 //!
 //! In the other simulations the server's computations take no time. Here each datagram occupies the server's one core for as long as on a
-//! real core, multiplied by `SLOWER`, so that a few hundred devices overload it. Meanwhile datagrams wait in a receive queue, which drops
-//! them when it is full, as a socket does. Devices arrive at a steady rate, enrol once and close.
+//! real core, as `cargo xtask bench service` has measured it ([`ServiceTimes`]), multiplied by `SLOWER`, so that a few hundred devices overload
+//! it. Meanwhile datagrams wait in a receive queue, which drops them when it is full, as a socket does. Devices arrive at a steady rate, enrol once
+//! and close.
 //!
 //! ```text
 //!   new device every 1/rate ──► link ──► queue (bounded) ──► core: busy for the cost of the datagram's work ──► link
@@ -13,27 +14,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use authority::{Authority, CaAuthority, Collected, Deliver, Flights, MemoryLedger};
+use authority::{Authority, CaAuthority, Collected, Deliver, Flights, Job, MemoryLedger};
 use dtls::{CookieKeys, Path, SocketIndex};
 use est::{
-    Backlog, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec,
+    Backlog, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, JobId, Operation, Output, Reason, Server,
+    ServerConfig, ServerSpec, Success,
 };
 use pki::issue::NodePrefix;
 
 use crate::chance::{Chance, DerivedRandom};
 use crate::clock::VirtualClock;
+use crate::service_times::ServiceTimes;
 use crate::trust::{SERVER_NAME, TestCa, TestIdentity};
 
 /// The factor by which a real core is faster than the modelled one.
 const SLOWER: u32 = 200;
-/// The time of a real core for a datagram without public-key operations: reading it, a cookie, a block.
-const DATAGRAM: Duration = Duration::from_micros(2);
-/// The additional time for a hello that begins a handshake: a key pair and a signature.
-const BEGIN: Duration = Duration::from_micros(50);
-/// The additional time for the flight that completes it: a chain, a key exchange and a proof of possession.
-const AUTHENTICATE: Duration = Duration::from_micros(110);
-/// The additional time for the rest of an enrolment: the request's signature and the certificate's.
-const ISSUE: Duration = Duration::from_micros(50);
 /// Datagrams that the receive queue holds.
 const QUEUE_MAX: usize = 256;
 /// The delay of a datagram, one way.
@@ -59,10 +54,24 @@ pub struct Load {
     pub time: Duration,
     /// How the server is driven.
     pub shell: Shell,
+    /// Limits of the authority and a time without devices; `None` if the authority answers at once.
+    pub storm: Option<Storm>,
+}
+
+/// Devices arrive, then none for a while, then devices again. An authority that is slower than the core decides about one request at a time, and devices
+/// that are sent away do not return.
+#[derive(Clone, Copy, Debug)]
+pub struct Storm {
+    /// The time of one decision.
+    pub decision: Duration,
+    /// Requests that may wait for the authority.
+    pub pending_max: usize,
+    /// When no device starts.
+    pub silence: (Duration, Duration),
 }
 
 /// The result of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outturn {
     /// Devices that started.
     pub devices: u32,
@@ -74,6 +83,16 @@ pub struct Outturn {
     pub dropped: usize,
     /// Handshakes that are not finished at the end.
     pub unfinished: usize,
+    /// From the hello that began a handshake to its end: 99 of 100 took no longer.
+    pub handshake_p99: Duration,
+    /// From a device's start to its certificate.
+    pub total_p50: Duration,
+    /// The same.
+    pub total_p99: Duration,
+    /// A device's hello finds a place when it starts, or when it repeats it. How long it took at most from the last such time to the certificate.
+    pub after_hello_max: Duration,
+    /// When devices were sent away, and their Max-Age in seconds.
+    pub sent_away: Vec<(Duration, u32)>,
 }
 
 /// Devices and their requests, used in several runs.
@@ -97,26 +116,10 @@ impl Crowd {
     }
 }
 
-/// The most enrolments per second that the modelled core can serve, without the cost of the datagrams themselves.
+/// The most enrolments per second that the modelled core can serve.
 #[must_use]
 pub fn capacity() -> f64 {
-    1.0 / ((BEGIN + AUTHENTICATE + ISSUE) * SLOWER).as_secs_f64()
-}
-
-/// The time of a real core for one call of the server, by what its counters say that the call did.
-pub(crate) fn service_time(before: &est::Counters, after: &est::Counters) -> Duration {
-    let half_open = |counters: &est::Counters| counters.sessions.map_or(0, |sessions| sessions.half_open);
-    let mut cost = DATAGRAM;
-    if half_open(after) > half_open(before) {
-        cost += BEGIN;
-    }
-    if after.handshakes > before.handshakes {
-        cost += AUTHENTICATE;
-    }
-    if after.submitted > before.submitted {
-        cost += ISSUE;
-    }
-    cost
+    1.0 / (ServiceTimes::measured().enrolment() * SLOWER).as_secs_f64()
 }
 
 enum Destination {
@@ -126,11 +129,15 @@ enum Destination {
 
 struct OverloadRun<'c> {
     crowd: &'c Crowd,
-    shell: Shell,
+    load: Load,
     clock: VirtualClock,
+    start: Instant,
     server: Server,
     authority: Arc<dyn Authority<JobId>>,
     finished: Arc<Collected<JobId>>,
+    /// Requests that wait for an authority that takes its time, and when it is free.
+    waiting: VecDeque<(JobId, Job)>,
+    decides_at: Instant,
     random: Arc<DerivedRandom>,
     clients: Vec<Option<Client>>,
     timers: BTreeSet<(Instant, usize)>,
@@ -144,6 +151,11 @@ struct OverloadRun<'c> {
     hello: Vec<u8>,
     chance: Chance,
     flooded: usize,
+    times: ServiceTimes,
+    /// When each device started.
+    started: Vec<Instant>,
+    handshakes: Vec<Duration>,
+    totals: Vec<Duration>,
     outturn: Outturn,
 }
 
@@ -155,10 +167,10 @@ struct OverloadRun<'c> {
 pub fn run(crowd: &Crowd, load: Load) -> Outturn {
     let clock = VirtualClock::start();
     let start = clock.now().mono;
-    let mut run = OverloadRun::new(crowd, clock, load.shell);
+    let mut run = OverloadRun::new(crowd, clock, load);
     let between = Duration::from_secs_f64(1.0 / (capacity() * load.offered));
     let mut next_device = start;
-    let between_floods = (load.flood > 0.0).then(|| (DATAGRAM * SLOWER).div_f64(load.flood));
+    let between_floods = (load.flood > 0.0).then(|| (run.times.cookieless * SLOWER).div_f64(load.flood));
     let mut next_flood = between_floods.map(|_| start);
     loop {
         let turn = (!run.queue.is_empty() || run.server_is_due()).then_some(run.free_at);
@@ -166,16 +178,22 @@ pub fn run(crowd: &Crowd, load: Load) -> Outturn {
         let timer = run.timers.first().map(|(at, _)| *at);
         // While the core is busy, an expired deadline waits for it.
         let sleeping = run.server.poll_timeout().map(|at| at.max(run.free_at));
-        let next = [turn, link, timer, sleeping, next_flood].into_iter().flatten().fold(next_device, Instant::min);
+        let decision = (!run.waiting.is_empty()).then_some(run.decides_at.max(run.free_at));
+        let next =
+            [turn, link, timer, sleeping, decision, next_flood].into_iter().flatten().fold(next_device, Instant::min);
         run.clock.advance_to(next);
         let now = run.clock.now().mono;
         if now - start >= load.time {
-            run.outturn.unfinished = run.server.counters().sessions.map_or(0, |sessions| sessions.half_open);
-            return run.outturn;
+            return run.ended();
         }
         if next_device <= now {
             run.set_out();
             next_device += between;
+            let silence =
+                load.storm.map(|storm| storm.silence).filter(|(from, to)| (*from..*to).contains(&(now - start)));
+            if let Some((_, ends)) = silence {
+                next_device = start + ends;
+            }
         }
         if let (Some(at), Some(between)) = (&mut next_flood, between_floods)
             && *at <= now
@@ -191,11 +209,14 @@ pub fn run(crowd: &Crowd, load: Load) -> Outturn {
 }
 
 impl<'c> OverloadRun<'c> {
-    fn new(crowd: &'c Crowd, clock: VirtualClock, shell: Shell) -> Self {
+    fn new(crowd: &'c Crowd, clock: VirtualClock, load: Load) -> Self {
         let random = Arc::new(DerivedRandom::new(1, "overload"));
         let identity = crowd.ca.server().for_dtls(&random);
         let profile = crowd.ca.profile(|_| {});
-        let spec = ServerSpec::new(identity, CookieKeys::from_random(&*random), vec![profile]);
+        let mut spec = ServerSpec::new(identity, CookieKeys::from_random(&*random), vec![profile]);
+        if let Some(storm) = load.storm {
+            spec.limits.pending_max = storm.pending_max;
+        }
         let config = Arc::new(ServerConfig::new(spec).expect("a configuration"));
         let authority = CaAuthority::new(
             Arc::new(MemoryLedger::new(crowd.devices.len() * 2)),
@@ -206,7 +227,10 @@ impl<'c> OverloadRun<'c> {
         );
         OverloadRun {
             crowd,
-            shell,
+            load,
+            start: clock.now().mono,
+            waiting: VecDeque::new(),
+            decides_at: clock.now().mono,
             server: Server::new(0, config, Arc::clone(&random) as Arc<dyn dtls::Random>),
             authority: Arc::new(authority),
             finished: Arc::default(),
@@ -221,9 +245,21 @@ impl<'c> OverloadRun<'c> {
             hello: Vec::new(),
             chance: Chance::new(1, "flood"),
             flooded: 0,
+            times: ServiceTimes::measured(),
+            started: Vec::new(),
+            handshakes: Vec::new(),
+            totals: Vec::new(),
             outturn: Outturn::default(),
             clock,
         }
+    }
+
+    fn ended(mut self) -> Outturn {
+        self.outturn.unfinished = self.server.counters().sessions.map_or(0, |sessions| sessions.half_open);
+        self.outturn.handshake_p99 = percentile(&mut self.handshakes, 99);
+        self.outturn.total_p50 = percentile(&mut self.totals, 50);
+        self.outturn.total_p99 = percentile(&mut self.totals, 99);
+        self.outturn
     }
 
     /// Starts the next device.
@@ -236,6 +272,7 @@ impl<'c> OverloadRun<'c> {
         let random = Arc::clone(&self.random) as Arc<dyn dtls::Random>;
         let client = Client::new(Arc::new(ClientConfig::default()), Arc::new(dtls), random, self.clock.now());
         self.clients.push(Some(client));
+        self.started.push(self.clock.now().mono);
         self.armed.push(None);
         self.outturn.devices += 1;
         self.attend(self.clients.len() - 1);
@@ -298,41 +335,64 @@ impl<'c> OverloadRun<'c> {
         if self.server_is_due() {
             self.server.handle_timeout(self.clock.now());
         } else if let Some((since, device, mut bytes)) = self.queue.pop_front() {
-            if self.shell == Shell::Tells {
+            if self.load.shell == Shell::Tells {
                 let backlog = if since < now { Backlog::Waiting } else { Backlog::Empty };
                 self.server.note_backlog(self.clock.now(), backlog);
             }
             self.server.handle_datagram(self.clock.now(), path(device), &mut bytes);
+        } else if let Some((id, job)) = self.next_decision(now) {
+            self.decides_at = now + self.load.storm.map_or(Duration::ZERO, |storm| storm.decision);
+            self.decide(id, job);
         } else {
             return;
         }
         self.finish(&before, now);
     }
 
+    fn next_decision(&mut self, now: Instant) -> Option<(JobId, Job)> {
+        if self.decides_at <= now { self.waiting.pop_front() } else { None }
+    }
+
+    /// Gives the authority a request, and the server its outcome.
+    fn decide(&mut self, id: JobId, job: Job) {
+        let clock = self.clock.now();
+        let deliver = Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>;
+        Arc::clone(&self.authority).submit(clock.utc, vec![(id, job)], deliver);
+        for (job, outcome) in self.finished.take() {
+            self.server.complete(clock, job, outcome);
+        }
+    }
+
     /// Handles the server's outputs, and occupies the core for their cost.
     fn finish(&mut self, before: &est::Counters, now: Instant) {
         let clock = self.clock.now();
+        let decision = self.load.storm.map_or(Duration::ZERO, |storm| storm.decision);
         while let Some(output) = self.server.poll_output() {
             match output {
-                Output::Submit(id, job) => {
-                    let deliver = Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>;
-                    Arc::clone(&self.authority).submit(clock.utc, vec![(id, job)], deliver);
-                    let outcomes = self.finished.take();
-                    for (job, outcome) in outcomes {
-                        self.server.complete(clock, job, outcome);
+                Output::Submit(id, job) if self.load.storm.is_some() => {
+                    if self.waiting.is_empty() {
+                        self.decides_at = self.decides_at.max(now + decision);
                     }
+                    self.waiting.push_back((id, job));
                 }
+                Output::Submit(id, job) => self.decide(id, job),
                 Output::PublicKey(step) => self.server.complete_public_key(clock, step.run()),
-                Output::Attempt(attempt) => self.outturn.cut_off += usize::from(attempt.outcome.is_err()),
+                Output::Attempt(attempt) => {
+                    if attempt.outcome == Ok(Success::Handshake) {
+                        self.handshakes.push(attempt.elapsed);
+                    }
+                    let is_later = attempt.outcome == Err(Reason::EstPendingFull);
+                    self.outturn.cut_off += usize::from(attempt.outcome.is_err() && !is_later);
+                }
                 Output::Alarm(_) | Output::Undelivered(_) | Output::Delivered(_) => {}
             }
         }
-        let cost = service_time(before, &self.server.counters());
-        self.free_at = now + cost * SLOWER;
         let mut said = Vec::new();
         while let Some(transmit) = self.server.poll_transmit() {
             said.push((device(transmit.path), transmit.bytes.to_vec()));
         }
+        let cost = self.times.of_call(before, &self.server.counters(), !said.is_empty());
+        self.free_at = now + cost * SLOWER;
         for (device, bytes) in said {
             self.send(self.free_at, Destination::Device, device, bytes);
         }
@@ -357,7 +417,15 @@ impl<'c> OverloadRun<'c> {
                 }
                 Some(ClientEvent::Done(_)) => {
                     self.outturn.enrolled += 1;
+                    let total = now.mono.saturating_duration_since(self.started[device]);
+                    self.totals.push(total);
+                    let hello = HELLOS.into_iter().rev().find(|at| *at <= total).unwrap_or_default();
+                    self.outturn.after_hello_max = self.outturn.after_hello_max.max(total - hello);
                     client.close(now);
+                    over = true;
+                }
+                Some(ClientEvent::Failed(Failure::Later { max_age, .. })) => {
+                    self.outturn.sent_away.push((now.mono.saturating_duration_since(self.start), max_age));
                     over = true;
                 }
                 Some(ClientEvent::Failed(_) | ClientEvent::Again { .. }) => {
@@ -380,6 +448,14 @@ impl<'c> OverloadRun<'c> {
         }
         self.clients[device] = Some(client);
     }
+}
+
+/// When a device sends its hello after its start: timers from 1 s, doubling (RFC 6347 §4.2.4.1).
+const HELLOS: [Duration; 4] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(7)];
+
+fn percentile(times: &mut [Duration], percent: usize) -> Duration {
+    times.sort_unstable();
+    times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default()
 }
 
 const PORTS: usize = 60_000;

@@ -15,7 +15,7 @@ use crate::addresses::path_from;
 use crate::chance::DerivedRandom;
 use crate::clock::VirtualClock;
 use crate::link::{SimulatedLink, Towards};
-use crate::overload::service_time;
+use crate::service_times::ServiceTimes;
 use crate::trust::TestCa;
 
 /// See the module.
@@ -26,6 +26,7 @@ pub(super) struct Site {
     /// The receive queue, with the arrival time of each datagram.
     queue: VecDeque<(Instant, SocketAddr, Vec<u8>)>,
     queue_max: usize,
+    times: ServiceTimes,
     slower: u32,
     free_at: Instant,
     tally: SiteTally,
@@ -68,6 +69,7 @@ impl Site {
             ledger,
             queue: VecDeque::new(),
             queue_max: field.queue_max,
+            times: ServiceTimes::measured(),
             slower: field.slower,
             free_at: now,
             tally: SiteTally::default(),
@@ -128,14 +130,18 @@ impl Site {
             }
         }
         let after = self.server.counters();
-        let busy = service_time(&before, &after) * self.slower;
+        let mut said = Vec::new();
+        while let Some(transmit) = self.server.poll_transmit() {
+            said.push((transmit.path.peer, transmit.bytes.to_vec()));
+        }
+        let busy = self.times.of_call(&before, &after, !said.is_empty()) * self.slower;
         self.free_at = now.mono + busy;
         self.tally.busy += busy;
         self.tally.pending_max = self.tally.pending_max.max(after.pending);
         let half_open = after.sessions.map_or(0, |sessions| sessions.half_open);
         self.tally.half_open_max = self.tally.half_open_max.max(half_open);
-        while let Some(transmit) = self.server.poll_transmit() {
-            link.send(self.free_at, Towards::Device(transmit.path.peer), transmit.bytes);
+        for (peer, bytes) in said {
+            link.send(self.free_at, Towards::Device(peer), &bytes);
         }
     }
 }
