@@ -5,6 +5,7 @@ mod pages;
 mod relayed;
 mod revoke;
 mod revoke_relayed;
+mod revoking;
 mod show;
 
 use std::path::Path;
@@ -41,8 +42,8 @@ impl Arguments {
             CertVerb::List(arguments) => arguments.json,
             CertVerb::Show(arguments) => arguments.json,
             CertVerb::Relayed(arguments) => arguments.json,
-            CertVerb::Revoke(arguments) => arguments.json,
-            CertVerb::RevokeRelayed(arguments) => arguments.json,
+            CertVerb::Revoke(arguments) => arguments.revoking.json,
+            CertVerb::RevokeRelayed(arguments) => arguments.revoking.json,
         }
     }
 }

@@ -2,16 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use pki::issue::RevocationReason;
-use serde_json::json;
-use server::admin::protocol::{
-    AdminAnswer, AdminRequest, REVOKED_ROWS_MAX, RelayedRevocationAnswer, RevocationOutcome, revocation_reason,
-};
+use server::admin::protocol::{AdminAnswer, AdminRequest, RelayedRevocationAnswer, RevocationOutcome, RowRevocation};
 
-use crate::operator::{Operator, OperatorArguments};
-use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
+use super::revoking::{self, RevocableRow, RevokingArguments, RevokingWords};
+use crate::operator::Operator;
+use crate::outcome::{CommandFault, CommandResult};
 use crate::pem;
-use crate::question::{expect_terminal, expect_yes};
 
 /// Refuse certificates that were relayed, for good
 #[derive(clap::Args)]
@@ -20,6 +16,9 @@ For a Registrar: for a certificate that its upstream CA has revoked, or that it 
 them through the server that runs; if none runs, in the ledger. If one of them was not relayed, none is marked. From then on its client is refused (4.03), \
 also in a session that is open, and a repeat of its request is a new request. The user who runs this is recorded in the audit with the time and the reason. \
 The first mark of a certificate stays.
+
+With keyCompromise the key itself is refused from then on, for every device and profile (est.csr.key_compromised), also when the certificate had been marked \
+for another reason before.
 
 The upstream CA does not hear of it: revoke the certificate there, so that others are told.
 
@@ -30,54 +29,23 @@ Examples:
       | xargs muster cert revoke-relayed --reason privilegeWithdrawn --yes")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    operator: OperatorArguments,
+    pub(super) revoking: RevokingArguments,
 
     /// Numbers of requests (all of their certificates), SHA-256 of certificates, or files of certificates
     #[arg(value_name = "REQUEST|SHA256|FILE", required = true)]
     certificates: Vec<PathBuf>,
-
-    /// Why
-    #[arg(long, value_name = "REASON", value_parser = revocation_reason)]
-    reason: RevocationReason,
-
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-
-    /// Show what would be marked, and change nothing
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
-
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
-    let operator = Operator::of(&arguments.operator)?;
+    let operator = Operator::of(&arguments.revoking.operator)?;
     let mut digests = Vec::new();
     for certificate in &arguments.certificates {
         digests.extend(named(&operator, certificate)?);
     }
     digests.sort_unstable();
     digests.dedup();
-    let planned = ask(&operator, &digests, arguments.reason, true)?;
-    if arguments.dry_run {
-        report(arguments, &planned);
-        return Ok(());
-    }
-    let new = planned.iter().filter(|answer| answer.outcome == RevocationOutcome::WouldBeRevoked).count();
-    let operator = if new > 0 && !arguments.yes {
-        // Nobody else can open a ledger that this process has open: a server must be able to start while a person thinks.
-        drop(operator);
-        confirm(&planned, new, arguments.reason)?;
-        Operator::of(&arguments.operator)?
-    } else {
-        operator
-    };
-    report(arguments, &ask(&operator, &digests, arguments.reason, false)?);
-    Ok(())
+    revoking::run::<RelayedRevocationAnswer>(&arguments.revoking, operator, &digests)
 }
 
 /// The SHA-256 of the certificates that an argument means.
@@ -107,54 +75,37 @@ fn of_request(operator: &Operator, request: u64) -> CommandResult<Vec<String>> {
     Ok(certificates.into_iter().map(|it| it.certificate_sha256).collect())
 }
 
-fn ask(
-    operator: &Operator,
-    digests: &[String],
-    reason: RevocationReason,
-    dry_run: bool,
-) -> CommandResult<Vec<RelayedRevocationAnswer>> {
-    let mut answers = Vec::new();
-    for batch in digests.chunks(REVOKED_ROWS_MAX) {
-        let (certificates, reason) = (batch.to_vec(), reason.name().to_owned());
-        let request = AdminRequest::CertificateRevokeRelayed { certificates, reason, dry_run };
-        let lines = operator.ask(request, None)?.lines;
-        answers.extend(lines.into_iter().filter_map(|line| match line {
-            AdminAnswer::RelayedRevocation(answer) => Some(*answer),
-            _ => None,
-        }));
-    }
-    Ok(answers)
-}
+impl RevocableRow for RelayedRevocationAnswer {
+    /// The SHA-256 of the certificate.
+    type Name = String;
 
-fn confirm(planned: &[RelayedRevocationAnswer], new: usize, reason: RevocationReason) -> CommandResult {
-    let count = if new == 1 { "this certificate".to_owned() } else { format!("these {new} certificates") };
-    expect_terminal(
-        &format!("whether to refuse {count}"),
-        "add --yes to mark without a question, or --dry-run to see what would be marked",
-    )?;
-    for answer in planned {
-        say!("{}  {}  {}", answer.certificate_sha256, answer.not_after, pki::Shown(&answer.device));
-    }
-    expect_yes(&format!("Refuse {count} for {reason}? This is final."), "nothing was marked")
-}
+    const WORDS: RevokingWords = RevokingWords { verb: "refuse", done: "refused", noted: "marked" };
 
-fn report(arguments: &Arguments, answers: &[RelayedRevocationAnswer]) {
-    if arguments.json {
-        let list: Vec<_> = answers.iter().map(|answer| json!(answer)).collect();
-        print_json(json!({ "revocations": list, "reason": arguments.reason.name(), "dry_run": arguments.dry_run }));
-        return;
+    fn request(certificates: Vec<String>, reason: String, dry_run: bool) -> AdminRequest {
+        AdminRequest::CertificateRevokeRelayed { certificates, reason, dry_run }
     }
-    for answer in answers {
-        let (digest, device) = (&answer.certificate_sha256, pki::Shown(&answer.device));
-        match (answer.outcome, &answer.revocation) {
-            (RevocationOutcome::WouldBeRevoked, _) => out!("{digest} of device {device} would be refused"),
-            (RevocationOutcome::RevokedBefore, Some(revocation)) => out!(
-                "{digest} of device {device} was marked before: {} at {} by {}",
-                revocation.reason,
-                revocation.at,
-                pki::Shown(&revocation.actor)
-            ),
-            _ => out!("{digest} of device {device} is refused"),
-        }
+
+    fn read(line: AdminAnswer) -> Option<Self> {
+        if let AdminAnswer::RelayedRevocation(answer) = line { Some(*answer) } else { None }
+    }
+
+    fn outcome(&self) -> RevocationOutcome {
+        self.outcome
+    }
+
+    fn revocation(&self) -> Option<&RowRevocation> {
+        self.revocation.as_ref()
+    }
+
+    fn called(&self) -> (&str, &str) {
+        (&self.certificate_sha256, &self.device)
+    }
+
+    fn table_line(&self) -> String {
+        format!("{:64}  {:20}  {}", self.certificate_sha256, self.not_after, pki::Shown(&self.device))
+    }
+
+    fn table_head() -> String {
+        format!("{:64}  {:20}  {}", "SHA-256", "NOT AFTER", "DEVICE")
     }
 }

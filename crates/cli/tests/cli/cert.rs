@@ -86,6 +86,7 @@ fn e36_an_operator_lists_shows_and_revokes_through_the_server_that_runs() {
 
     let planned = ask(&pki, 0, &["cert", "revoke", &file, "--reason", "keyCompromise", "--dry-run"]);
     assert!(stdout(&planned).contains("would be revoked"), "{}", stdout(&planned));
+    assert!(stdout(&planned).contains("no key of these certificates would be certified again"), "{}", stdout(&planned));
     let unasked = ask(&pki, 2, &["cert", "revoke", &file, "--reason", "keyCompromise"]);
     assert!(stderr(&unasked).contains("--yes"), "{}", stderr(&unasked));
     assert_eq!(renew(&pki, &server, "one").0, Some(0), "nothing was revoked yet");
@@ -93,13 +94,14 @@ fn e36_an_operator_lists_shows_and_revokes_through_the_server_that_runs() {
     let revoked = ask(&pki, 0, &["cert", "revoke", &file, "--reason", "keyCompromise", "--yes", "--json"]);
     let json = &objects(&revoked)[0];
     let user = stdout(&Command::new("id").arg("-un").output().unwrap()).trim().to_owned();
-    assert_eq!(json["revocations"][0]["outcome"], "revoked");
+    assert_eq!((&json["revocations"][0]["outcome"], &json["keys_refused"]), (&"revoked".into(), &true.into()));
     assert_eq!(json["revocations"][0]["row"]["revocation"]["actor"], user.as_str());
     assert_revoked(renew(&pki, &server, "one"));
     assert_eq!(renew(&pki, &server, "two").0, Some(0));
 
     let again = ask(&pki, 0, &["cert", "revoke", &serial, "--reason", "superseded", "--yes"]);
     assert!(stdout(&again).contains("revoked before: keyCompromise at "), "{}", stdout(&again));
+    assert!(!stdout(&again).contains("certified again"), "this reason says nothing of the key: {}", stdout(&again));
     let list = objects(&ask(&pki, 0, &["cert", "list", "--state", "revoked", "--json"]));
     assert_eq!(list.len(), 2, "{list:?}");
     assert_eq!((&list[0]["serial"], &list[1]["rows"]), (&serial.as_str().into(), &1.into()));

@@ -333,7 +333,8 @@ INSERT INTO relay_certificate VALUES (3, 0, 1800000002, 1800086400, 1800000000, 
     };
     let dry = mark(&["3", "--dry-run"]);
     expect_status(&dry, 0);
-    assert_eq!(stdout(&dry), format!("{sha256} of device 000003 would be refused\n"));
+    let of_key = "no key of these certificates would be certified again, for any device (est.csr.key_compromised)";
+    assert_eq!(stdout(&dry), format!("{sha256} of device 000003 would be refused\n{of_key}\n"));
     for nothing in ["1", "4", &"44".repeat(32)] {
         assert_ne!(mark(&[nothing, "--yes"]).status.code(), Some(0), "{nothing}");
     }
@@ -341,6 +342,7 @@ INSERT INTO relay_certificate VALUES (3, 0, 1800000002, 1800086400, 1800000000, 
     expect_status(&marked, 0);
     let marked: serde_json::Value = serde_json::from_str(&stdout(&marked)).unwrap();
     assert_eq!((&marked["revocations"][0]["outcome"], &marked["reason"]), (&"revoked".into(), &"keyCompromise".into()));
+    assert_eq!(sqlite(&pki.path("ledger.db"), "SELECT count(*) FROM compromised_key"), "1\n");
     let actor = &marked["revocations"][0]["revocation"]["actor"];
     let server = pki.serve_with(&["--listen", "127.0.0.1:0"], &[("MUSTER_ADMIN__SOCKET", "admin.sock")]);
     // The server may open its admin socket a moment after it listens.
