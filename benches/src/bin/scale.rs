@@ -2,11 +2,12 @@
 //! of sessions that are idle.
 //!
 //! ```text
-//! scale SESSIONS ENROLMENTS END     the number of idle sessions, the enrolments beside them, and how all end: expiry or drain
+//! scale SESSIONS ENROLMENTS END ROWS     the number of idle sessions, the enrolments beside them, how all end (expiry or drain), and the rows
+//!                                        that the ledger in memory keeps
 //! ```
 //!
-//! Clients, link and authority with its ledger in memory run in the same process: what is resident after an enrolment includes the row and the
-//! certificate. Memory is what the process has resident, before and after; the client of a session is dropped
+//! Clients, link and authority with its ledger in memory run in the same process: what is resident after an enrolment includes its row, unless ROWS is
+//! far below ENROLMENTS. Memory is what the process has resident, before and after; the client of a session is dropped
 //! when its session is established. CPU is that of the calls into the server alone: the authority works outside of them, and does not know sessions.
 //!
 //! Prints one JSON object, which `cargo xtask bench scale` reads.
@@ -29,14 +30,17 @@ const FIRST: u32 = 256;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let mut next = || arguments.next().ok_or("usage: scale SESSIONS ENROLMENTS expiry|drain");
+    let mut next = || arguments.next().ok_or("usage: scale SESSIONS ENROLMENTS expiry|drain ROWS");
     let (sessions, enrolments, end) = (next()?.parse::<u32>()?, next()?.parse::<u32>()?, next()?);
+    let rows = next()?.parse::<usize>()?;
     let end = if end == "drain" { End::Drain } else { End::Expiry };
-    let mut population = Population::new(usize::try_from(sessions + enrolments + FIRST)?);
+    let mut population = Population::with_rows(usize::try_from(sessions + enrolments + 2 * FIRST)?, rows);
     population.arrive(FIRST, &mut |call| call());
     let empty = resident_kib()?;
     let mut handshakes = 0.0;
     population.arrive(sessions, &mut |call| handshakes += timed(call));
+    // Each idle session has a place for what it remembers, as if it had sent a request.
+    population.enrol(FIRST, &mut |call| call());
     population.pass(UNTIL_IDLE, &mut |call| call());
     let idle = resident_kib()?;
     let mut cpu = 0.0;
@@ -45,6 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let each = |kib: f64, sessions: u32| kib * 1024.0 / f64::from(sessions.max(1));
     let measured = serde_json::json!({
         "sessions": sessions,
+        "enrolments": enrolments,
+        "ledger_rows": rows,
         "idle_bytes_per_session": each(idle - empty, sessions),
         "within_247_s_bytes": each(within - idle, enrolments),
         "handshake_cpu_us": handshakes / f64::from(sessions.max(1)),

@@ -19,7 +19,7 @@ pub(crate) struct ScaleOptions {
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000])]
     sessions: Vec<u32>,
     /// Enrolments that are measured at each number
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 20_000)]
     enrolments: u32,
     /// Devices that enrol over loopback and vanish; 0 leaves that out
     #[arg(long, default_value_t = 20_000)]
@@ -29,6 +29,8 @@ pub(crate) struct ScaleOptions {
     json: Option<PathBuf>,
 }
 
+/// The rows that the ledger keeps while sessions are measured: a session does not hold its row.
+const FEW_ROWS: u32 = 64;
 const TIMEOUT: Duration = Duration::from_secs(3 * 3600);
 /// What an enrolment leaves is kept for EXCHANGE_LIFETIME; the rest is for the server's timers.
 const UNTIL_IDLE: Duration = Duration::from_secs(247 + 15);
@@ -42,6 +44,8 @@ struct ScaleRecord {
     figures: Figures,
     /// As `benches/src/bin/scale.rs` prints them, one for each end.
     in_process: Vec<Value>,
+    /// What a ledger in memory holds for each certificate, beside the sessions.
+    ledger_row_bytes: f64,
     loopback: Option<Loopback>,
 }
 
@@ -50,7 +54,9 @@ struct ScaleRecord {
 struct Loopback {
     devices: u32,
     server_cpu_us_per_enrolment: f64,
-    /// What the server has resident for each session: soon after the last enrolment, and when all are idle.
+    /// What the first enrolment of a device leaves behind when its session is closed: the row of the ledger in memory, and the certificate in the cache.
+    bytes_of_ledger_and_cache: f64,
+    /// What the server has resident for each session of devices that it knows: soon after the last enrolment, and when all are idle.
     bytes_within_247_s: f64,
     bytes_idle: f64,
 }
@@ -60,21 +66,32 @@ pub(super) fn run(options: &ScaleOptions) -> Result<()> {
     cargo::cargo("build --quiet --release --locked --package benches --bin scale").stream()?;
     let program = tree::target().join("release/scale");
     let list = options.sessions.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let scale = |sessions: u32, end: &str, rows: u32| -> Result<Value> {
+        let scale = pinned(0, &program).arg(sessions.to_string()).arg(options.enrolments.to_string());
+        let printed = scale.arg(end).arg(rows.to_string()).timeout(TIMEOUT).expect_success()?.stdout;
+        serde_json::from_str(&printed).with_context(|| format!("scale printed {printed}"))
+    };
     let mut in_process = Vec::new();
     for sessions in &options.sessions {
         for end in ["expiry", "drain"] {
-            let scale = pinned(0, &program).arg(sessions.to_string()).arg(options.enrolments.to_string()).arg(end);
-            let printed = scale.timeout(TIMEOUT).expect_success()?.stdout;
-            let measured: Value = serde_json::from_str(&printed).with_context(|| format!("scale printed {printed}"))?;
+            let measured = scale(*sessions, end, FEW_ROWS)?;
             print(&measured);
             in_process.push(measured);
         }
     }
+    let with_rows = scale(options.sessions[0], "expiry", 2 * options.enrolments.max(FEW_ROWS))?;
+    let within = |level: &Value| level["within_247_s_bytes"].as_f64().unwrap_or_default();
+    let ledger_row_bytes = within(&with_rows) - within(&in_process[0]);
+    println!("   a row of the ledger in memory, its certificate included: {ledger_row_bytes:.0} bytes");
     let loopback = if options.loopback > 0 { Some(loopback(options.loopback)?) } else { None };
     if let Some(it) = &loopback {
         println!(
-            "   {} over loopback: {:.0} us of CPU an enrolment; {:.0} bytes a session within 247 s, {:.0} idle",
-            it.devices, it.server_cpu_us_per_enrolment, it.bytes_within_247_s, it.bytes_idle
+            "   {} over loopback: {:.0} us of CPU an enrolment; {:.0} bytes a session within 247 s, {:.0} idle, {:.0} of ledger and cache",
+            it.devices,
+            it.server_cpu_us_per_enrolment,
+            it.bytes_within_247_s,
+            it.bytes_idle,
+            it.bytes_of_ledger_and_cache
         );
     }
     let command = format!(
@@ -84,7 +101,8 @@ pub(super) fn run(options: &ScaleOptions) -> Result<()> {
     let name = format!("benches/runs/scale-{}.json", facts.at.replace(':', ""));
     let path = options.json.clone().unwrap_or_else(|| tree::root().join(name));
     let figures = figures(&in_process);
-    let record = ScaleRecord { schema: "muster-scale/1", facts, command, figures, in_process, loopback };
+    let record =
+        ScaleRecord { schema: "muster-scale/1", facts, command, figures, in_process, ledger_row_bytes, loopback };
     tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
     println!("   written to {}", path.display());
     Ok(())
@@ -94,27 +112,33 @@ fn loopback(devices: u32) -> Result<Loopback> {
     let bench = Bench::build()?;
     let (server, uri) = bench.serve(&LedgerFiles { folder: None }, free_address()?)?;
     let id = server.process_id();
-    let load = |devices: u32, seed: &str| {
-        let load = pinned(1, &bench.muster).args(["load", "--server", &uri, "--vanish", "100%", "--seed", seed]);
+    let load = |devices: u32, seed: &str, vanish: &str| {
+        let load = pinned(1, &bench.muster).args(["load", "--server", &uri, "--vanish", vanish, "--seed", seed]);
         let load = load.arg("--pki").arg(bench.folder.join("pki")).arg("--devices").arg(devices.to_string());
+        // From the cache the requests are the same, byte for byte.
+        let load = load.arg("--cache").arg(bench.folder.join("identities"));
         load.timeout(TIMEOUT).expect_success()
     };
     // Tables and threads have their sizes before memory is first looked at.
-    load(100, "1")?;
-    let (before, cpu) = (resident_kib(id), CpuTime::of(id)?);
-    load(devices, "2")?;
+    load(100, "1", "0%")?;
+    let (empty, cpu) = (resident_kib(id), CpuTime::of(id)?);
+    // The devices of one seed are the same ones each time: the second time, the ledger and the cache of certificates have them.
+    load(devices, "2", "0%")?;
     let cpu = CpuTime::of(id)?.since(&cpu);
+    let before = resident_kib(id);
+    load(devices, "2", "100%")?;
     let within = resident_kib(id);
     std::thread::sleep(UNTIL_IDLE);
     let idle = resident_kib(id);
     drop(server.stop()?);
     ensure!(before > 0.0 && idle > 0.0, "the kernel does not say what the server has resident");
-    let each = |kib: f64| (kib - before) * 1024.0 / f64::from(devices);
+    let each = |kib: f64| kib * 1024.0 / f64::from(devices);
     Ok(Loopback {
         devices,
         server_cpu_us_per_enrolment: Duration::from_nanos(cpu.nanoseconds()).as_secs_f64() * 1e6 / f64::from(devices),
-        bytes_within_247_s: each(within),
-        bytes_idle: each(idle),
+        bytes_of_ledger_and_cache: each(before - empty),
+        bytes_within_247_s: each(within - before),
+        bytes_idle: each(idle - before),
     })
 }
 
