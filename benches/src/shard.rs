@@ -16,6 +16,30 @@ const SEED: u64 = 9148;
 /// Rows of the ledger: each benchmark issues once.
 const ROWS_MAX: usize = 16;
 
+/// What the shards of one server have in common.
+struct SharedParts {
+    config: Arc<ServerConfig>,
+    authority: Arc<dyn Authority<JobId>>,
+    random: Arc<DerivedRandom>,
+}
+
+impl SharedParts {
+    fn new(ca: &TestCa, rows_max: usize, steps: PublicKeySteps) -> Self {
+        let random = Arc::new(DerivedRandom::new(SEED, "server"));
+        let signer = Arc::new(ca.signer(Arc::new(DerivedRandom::new(SEED, "signer"))));
+        let ledger = Arc::new(MemoryLedger::new(rows_max));
+        let authority_random = Arc::new(DerivedRandom::new(SEED, "authority"));
+        let authority =
+            CaAuthority::new(ledger, signer, authority_random, NodePrefix::new(1), Arc::new(Flights::default()));
+        let identity = ca.server().for_dtls(&random);
+        let cookie = CookieKeys::from_random(&*random);
+        let mut spec = ServerSpec::new(identity, cookie, vec![ca.profile(|_| ())]);
+        spec.public_key_steps = steps;
+        let config = Arc::new(ServerConfig::new(spec).expect("the defaults are a configuration"));
+        Self { config, authority: Arc::new(authority), random }
+    }
+}
+
 /// One shard and its authority.
 pub(crate) struct Shard {
     server: Server,
@@ -23,6 +47,8 @@ pub(crate) struct Shard {
     finished: Arc<Collected<JobId>>,
     now: Now,
     drag: Drag,
+    /// Attempts that the server has reported.
+    pub(crate) attempts: u32,
 }
 
 impl Shard {
@@ -38,45 +64,54 @@ impl Shard {
 
     /// A new shard over a ledger with room for so many certificates, whose public-key steps run there.
     pub(crate) fn with_rows(ca: &TestCa, now: Now, (rows_max, steps): (usize, PublicKeySteps)) -> Self {
-        let random = Arc::new(DerivedRandom::new(SEED, "server"));
-        let signer = Arc::new(ca.signer(Arc::new(DerivedRandom::new(SEED, "signer"))));
-        let ledger = Arc::new(MemoryLedger::new(rows_max));
-        let authority_random = Arc::new(DerivedRandom::new(SEED, "authority"));
-        let authority =
-            CaAuthority::new(ledger, signer, authority_random, NodePrefix::new(1), Arc::new(Flights::default()));
-        let identity = ca.server().for_dtls(&random);
-        let cookie = CookieKeys::from_random(&*random);
-        let mut spec = ServerSpec::new(identity, cookie, vec![ca.profile(|_| ())]);
-        spec.public_key_steps = steps;
-        let config = ServerConfig::new(spec).expect("the defaults are a configuration");
-        let server = Server::new(0, Arc::new(config), random);
+        let shared = SharedParts::new(ca, rows_max, steps);
+        Self::of(&shared, Arc::clone(&shared.random), now)
+    }
+
+    /// Two shards of one server.
+    pub(crate) fn pair(ca: &TestCa, now: Now) -> [Self; 2] {
+        let shared = SharedParts::new(ca, ROWS_MAX, PublicKeySteps::Inline);
+        ["one", "two"].map(|label| Self::of(&shared, Arc::new(DerivedRandom::new(SEED, label)), now))
+    }
+
+    fn of(shared: &SharedParts, random: Arc<DerivedRandom>, now: Now) -> Self {
         Self {
-            server,
-            authority: Arc::new(authority),
+            server: Server::new(0, Arc::clone(&shared.config), random),
+            authority: Arc::clone(&shared.authority),
             finished: Arc::default(),
             now,
             drag: Drag::of(DraggedStep::Issuance),
+            attempts: 0,
         }
     }
 
     /// Takes a datagram of the device and does all work that follows; answers go to `answer`. Jobs go to the authority immediately.
     pub(crate) fn handle(&mut self, datagram: &mut [u8], mut answer: impl FnMut(&[u8])) {
-        if let Some((id, job)) = self.handle_until_job(datagram, &mut answer) {
+        if let Some(work) = self.handle_until_job(datagram, &mut answer) {
             self.drag.pull();
-            Arc::clone(&self.authority).submit(
-                self.now.utc,
-                vec![(id, job)],
-                Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>,
-            );
-            for (id, outcome) in self.finished.take() {
-                self.server.complete(self.now, id, outcome);
-            }
-            self.drain(&mut answer);
+            self.run(work, answer);
         }
     }
 
-    /// Like the function above, but returns a job instead of running it.
-    fn handle_until_job(&mut self, datagram: &mut [u8], answer: &mut impl FnMut(&[u8])) -> Option<(JobId, Job)> {
+    /// Takes the outcome of a job that [`Shard::handle_until_job`] returned.
+    pub(crate) fn run(&mut self, (id, job): (JobId, Job), mut answer: impl FnMut(&[u8])) {
+        Arc::clone(&self.authority).submit(
+            self.now.utc,
+            vec![(id, job)],
+            Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>,
+        );
+        for (id, outcome) in self.finished.take() {
+            self.server.complete(self.now, id, outcome);
+        }
+        self.drain(&mut answer);
+    }
+
+    /// Like [`Shard::handle`], but returns a job instead of running it.
+    pub(crate) fn handle_until_job(
+        &mut self,
+        datagram: &mut [u8],
+        answer: &mut impl FnMut(&[u8]),
+    ) -> Option<(JobId, Job)> {
         self.server.handle_datagram(self.now, device_path(1), datagram);
         self.drain(answer)
     }
@@ -120,7 +155,8 @@ impl Shard {
             match output {
                 Output::Submit(id, job) => submitted = Some((id, job)),
                 Output::PublicKey(_) => unreachable!("public-key steps are inline by default"),
-                Output::Attempt(_) | Output::Alarm(_) | Output::Undelivered(_) | Output::Delivered(_) => {}
+                Output::Attempt(_) => self.attempts += 1,
+                Output::Alarm(_) | Output::Undelivered(_) | Output::Delivered(_) => {}
             }
         }
         while let Some(transmit) = self.server.poll_transmit() {

@@ -23,7 +23,7 @@ pub(super) type SystemCalls = Vec<(String, f64)>;
 
 /// Prints them on one line; a machine without strace, or one that forbids it, says so.
 pub(super) fn report() {
-    match count() {
+    match count(1) {
         Ok(calls) => {
             let all: f64 = calls.iter().map(|(_, calls)| calls).sum();
             let named: Vec<String> = calls.iter().map(|(name, calls)| format!("{name} {calls:.1}")).collect();
@@ -33,15 +33,15 @@ pub(super) fn report() {
     }
 }
 
-/// Counts those of the muster that the tests use.
-pub(super) fn count() -> Result<SystemCalls> {
+/// Counts those of the muster that the tests use, with so many shards.
+pub(super) fn count(shards: u32) -> Result<SystemCalls> {
     let strace = tree::find_program("strace").context("strace is missing: run `cargo xtask setup`")?;
     let (muster, folder) = (cargo::muster()?, tree::scratch("syscalls")?);
     Program::new(&muster).arg("init").arg(folder.join("pki")).expect_success()?;
     let serve = Program::new(&muster).arg("serve").arg("--config").arg(folder.join("pki/muster.toml"));
     let serve = serve.args(["--listen", "127.0.0.1:0"]).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
     let serve = serve.env("MUSTER_LOG", "error").env("MUSTER_LEDGER__URL", "memory:");
-    let serve = serve.env("MUSTER_SERVER__SHARDS", "1").env("MUSTER_SERVER__POOL_THREADS", "1");
+    let serve = serve.env("MUSTER_SERVER__SHARDS", shards.to_string()).env("MUSTER_SERVER__POOL_THREADS", "1");
     let (server, line) = serve.daemon("listening on coaps://", &folder.join("serve.log"))?;
     let uri = line.split_whitespace().last().unwrap_or_default().to_owned();
     let enrol = |devices: u32, seed: u32| {
