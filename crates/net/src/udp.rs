@@ -257,8 +257,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Queues one datagram to `peer`, from the address `local` if one is given. It leaves with the next datagram of another kind or with
-    /// [`Socket::flush`].
+    /// Queues one datagram to `peer`, from the address `local` if one is given. It leaves with [`Socket::flush`], or earlier if several
+    /// others follow.
     pub fn send(&mut self, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]) {
         self.outbound.push(&self.inner, &self.state, outbound::Flow { peer, local }, bytes);
     }

@@ -57,6 +57,12 @@ impl Batch {
         })
     }
 
+    /// Whether the last receive filled every message: more datagrams may wait.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.filled == BATCH_MAX
+    }
+
     pub(super) fn fill(
         &mut self,
         receive: impl FnOnce(&mut [IoSliceMut<'_>], &mut [RecvMeta]) -> io::Result<usize>,

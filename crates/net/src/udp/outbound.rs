@@ -1,8 +1,8 @@
 //! The sending half of a socket: joins datagrams, sends them, and keeps what the kernel does not accept.
 //!
-//! Datagrams of one flow and one size are gathered and leave in one system call (GSO, UDP_SEGMENT); the last one may be shorter. Any other datagram
-//! first sends the gathered ones, so that a socket keeps the order. `quinn-udp` has no `sendmmsg`: GSO towards one peer, for a flight of several
-//! datagrams, is what saves system calls.
+//! Datagrams of one flow and one size form a group, which leaves in one system call (GSO, UDP_SEGMENT); the last one may be shorter. Groups are held
+//! until a flush, or until there are [`GROUPS_MAX`] of them, and leave in order. `quinn-udp` has no `sendmmsg`: GSO towards one peer, for a flight of
+//! several datagrams, is what saves system calls.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,10 +17,14 @@ use super::counters::SocketCounters;
 const BACKLOG_DATAGRAMS_MAX: usize = 1024;
 /// The most that one UDP send may hold: 65,535 less the IPv4 and UDP headers.
 const SEND_BYTES_MAX: usize = 65_507;
-/// The most bytes that are gathered; a flight is some ten datagrams of a configured MTU near 1,232.
-const GATHER_BYTES_MAX: usize = 16 * 1024;
+/// The most bytes of one group; a flight is some ten datagrams of a configured MTU near 1,232.
+const GROUP_BYTES_MAX: usize = 16 * 1024;
+/// The most groups that are held until a flush. Sends that follow each other are cheaper than sends with a handshake between them: the kernel's code and
+/// data are in the caches, and a peer on this machine is woken once. But peers that get their answers all at once also ask again all at once, and
+/// meanwhile the server has nothing to do: so it does not hold the answers to a whole receive.
+const GROUPS_MAX: usize = 8;
 
-const _: () = assert!(GATHER_BYTES_MAX <= SEND_BYTES_MAX);
+const _: () = assert!(GROUP_BYTES_MAX <= SEND_BYTES_MAX);
 
 /// The destination of a datagram and the address that it leaves from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,19 +33,19 @@ pub(super) struct Flow {
     pub(super) local: Option<IpAddr>,
 }
 
-/// Datagrams of one flow and one size, back to back; only the last may be shorter.
+/// Datagrams of one flow and one size, back to back; only the last may be shorter. Their bytes follow those of the group before.
 #[derive(Debug)]
-struct Gathered {
+struct Group {
     flow: Flow,
     segment: usize,
-    bytes: Vec<u8>,
+    bytes: usize,
     /// A shorter datagram was added: nothing may follow it.
     closed: bool,
 }
 
-impl Gathered {
+impl Group {
     fn segments(&self) -> usize {
-        if self.segment == 0 { usize::from(!self.bytes.is_empty()) } else { self.bytes.len().div_ceil(self.segment) }
+        self.bytes.div_ceil(self.segment.max(1))
     }
 
     fn takes(&self, flow: Flow, datagram: &[u8], segments_max: usize) -> bool {
@@ -49,12 +53,12 @@ impl Gathered {
             && self.flow == flow
             && datagram.len() <= self.segment
             && self.segments() < segments_max
-            && self.bytes.len() + datagram.len() <= GATHER_BYTES_MAX
+            && self.bytes + datagram.len() <= GROUP_BYTES_MAX
     }
 
     fn add(&mut self, datagram: &[u8]) {
         self.closed = datagram.len() < self.segment;
-        self.bytes.extend_from_slice(datagram);
+        self.bytes += datagram.len();
     }
 }
 
@@ -66,9 +70,9 @@ struct Delayed {
 
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
-    gathered: Option<Gathered>,
-    /// The buffer of the last `Gathered`, kept for the next one.
-    spare: Vec<u8>,
+    /// What waits for a flush, in order, and its bytes.
+    groups: Vec<Group>,
+    bytes: Vec<u8>,
     backlog: VecDeque<Delayed>,
     counters: SocketCounters,
     /// The kernel accepts nothing for this number of sends: over loopback a send buffer never fills.
@@ -81,20 +85,21 @@ impl Outbound {
         if datagram.is_empty() {
             return;
         }
-        match &mut self.gathered {
-            Some(gathered) if gathered.takes(flow, datagram, state.max_gso_segments()) => gathered.add(datagram),
+        match self.groups.last_mut() {
+            Some(group) if group.takes(flow, datagram, state.max_gso_segments()) => group.add(datagram),
             _ => {
-                self.flush_gathered(socket, state);
-                let mut bytes = std::mem::take(&mut self.spare);
-                bytes.extend_from_slice(datagram);
-                self.gathered = Some(Gathered { flow, segment: datagram.len(), bytes, closed: false });
+                if self.groups.len() >= GROUPS_MAX {
+                    self.send_groups(socket, state);
+                }
+                self.groups.push(Group { flow, segment: datagram.len(), bytes: datagram.len(), closed: false });
             }
         }
+        self.bytes.extend_from_slice(datagram);
     }
 
     pub(super) fn flush(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState) {
         self.drain_backlog(socket, state);
-        self.flush_gathered(socket, state);
+        self.send_groups(socket, state);
     }
 
     pub(super) fn abandon(&mut self) {
@@ -115,40 +120,47 @@ impl Outbound {
         self.delay(flow, segment, bytes);
     }
 
-    fn flush_gathered(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState) {
-        let Some(gathered) = self.gathered.take() else { return };
-        if self.backlog.is_empty() {
-            self.send_gathered(socket, state, &gathered);
-        } else {
-            self.delay(gathered.flow, gathered.segment, &gathered.bytes);
+    fn send_groups(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState) {
+        if self.groups.is_empty() {
+            return;
         }
-        self.spare = gathered.bytes;
-        self.spare.clear();
+        let (mut groups, mut bytes) = (std::mem::take(&mut self.groups), std::mem::take(&mut self.bytes));
+        let mut rest = bytes.as_slice();
+        for group in groups.drain(..) {
+            let (contents, others) = rest.split_at(group.bytes);
+            rest = others;
+            self.send_group(socket, state, &group, contents);
+        }
+        bytes.clear();
+        (self.groups, self.bytes) = (groups, bytes);
     }
 
-    fn send_gathered(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState, gathered: &Gathered) {
-        let Gathered { flow, segment, bytes, .. } = gathered;
-        match self.give(socket, state, *flow, bytes, Some(*segment)) {
+    fn send_group(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState, group: &Group, contents: &[u8]) {
+        let Group { flow, segment, .. } = group;
+        if !self.backlog.is_empty() {
+            return self.delay(*flow, *segment, contents);
+        }
+        match self.give(socket, state, *flow, contents, Some(*segment)) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.delay(*flow, *segment, bytes),
-            Err(_) if gathered.segments() == 1 => self.counters.dropped_refused += 1,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.delay(*flow, *segment, contents),
+            Err(_) if group.segments() == 1 => self.counters.dropped_refused += 1,
             // A driver without GSO returns EIO (quinn-udp then reports one segment at most); a connected socket reports a pending ICMP error once.
             // Neither means that the single datagrams cannot be sent.
-            Err(_) => self.send_singly(socket, state, gathered),
+            Err(_) => self.send_singly(socket, state, group, contents),
         }
     }
 
-    fn send_singly(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState, gathered: &Gathered) {
-        for datagram in gathered.bytes.chunks(gathered.segment) {
+    fn send_singly(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState, group: &Group, contents: &[u8]) {
+        for datagram in contents.chunks(group.segment) {
             if !self.backlog.is_empty() {
                 // One of the datagrams had to wait: those behind it wait too.
-                self.delay(gathered.flow, gathered.segment, datagram);
+                self.delay(group.flow, group.segment, datagram);
                 continue;
             }
-            match self.give(socket, state, gathered.flow, datagram, None) {
+            match self.give(socket, state, group.flow, datagram, None) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.delay(gathered.flow, gathered.segment, datagram);
+                    self.delay(group.flow, group.segment, datagram);
                 }
                 Err(_) => self.counters.dropped_refused += 1,
             }

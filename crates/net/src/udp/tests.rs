@@ -256,7 +256,7 @@ fn d90_at_the_end_what_waits_is_sent_when_the_kernel_takes_it_or_counted() {
                 sockets[0].send(server.local_address(), None, &vec![7; n]);
             }
         };
-        say(&mut sockets, 2);
+        say(&mut sockets, 1);
         finish(&mut sockets, &mut poll, Clock.now().mono + PATIENCE).unwrap();
         assert!(!sockets[0].wants_write());
         let counters = sockets[0].counters();
