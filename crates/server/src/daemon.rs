@@ -22,6 +22,7 @@ mod https;
 mod kernel_drops;
 mod ledger;
 mod mailbox;
+mod own_share;
 mod publish;
 mod readiness;
 mod refresh;
@@ -58,6 +59,7 @@ use crl::Crls;
 use discovery::Registration;
 use https::{FrontParts, HttpsFront};
 use ledger::{CertificateCount, FLUSH_TIMEOUT, GuardedLedger, flush};
+use own_share::OwnShare;
 use readiness::IssueReadiness;
 use reload::Issuing;
 use runtime::Runtime;
@@ -152,6 +154,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
             snapshot,
             control: Arc::clone(&control),
             pool: Arc::clone(&pool),
+            own_share: OwnShare::beside(loaded.shards),
             outside_max: loaded.outside_max,
             meters: exposition.meters(),
             publisher: publish::publisher(&exposition),

@@ -1,13 +1,14 @@
 //! One shard: a thread with its sockets, its sessions and its event loop.
 //!
-//! It blocks only in `poll`, takes no lock in the path of a datagram, and reads the clock once per turn.
+//! It blocks only in `poll`, takes no lock in the path of a datagram, and reads the clock once per turn; twice more in a turn in which it handles
+//! enrolments itself.
 //!
 //! ```text
 //!          ┌──────────────────────── poll (until the next deadline) ◄───────────────────────┐
 //!          ▼                                                                                │
-//!   clock ─► control, snapshot ─► datagrams ─► outcomes of the pool ─► deadlines ─► hand over work
-//!                                    │              │                     │            ─► flush sockets
-//!                                    └──────────────┴─────────────────────┘            ─► publish counters
+//!   clock ─► control, snapshot ─► datagrams ─► own share of jobs ─► outcomes ─► deadlines ─► hand over work
+//!                                    │                                 │            │            ─► flush sockets
+//!                                    └─────────────────────────────────┴────────────┘            ─► publish counters
 //!                                      est::Server: transmits ─► sockets
 //!                                                   outputs   ─► work, log, meters
 //! ```
@@ -27,6 +28,7 @@ use net::udp::{Batch, Socket, finish, is_passing};
 use super::control::{Control, Phase};
 use super::kernel_drops::KernelDrops;
 use super::mailbox::{Mailbox, Sender, mailbox};
+use super::own_share::OwnShare;
 use super::publish::{Own, Publisher};
 use super::snapshot::SnapshotReader;
 use super::work::{Pool, Ticket, TicketOwner};
@@ -49,6 +51,7 @@ pub(super) struct Parts {
     pub(super) snapshot: SnapshotReader,
     pub(super) control: Arc<Control>,
     pub(super) pool: Arc<Pool>,
+    pub(super) own_share: OwnShare,
     pub(super) outside_max: usize,
     pub(super) meters: Meters,
     pub(super) publisher: Publisher,
@@ -87,9 +90,11 @@ pub(super) struct Shard {
     draining: bool,
 }
 
-/// Work that leaves the shard: collected during a turn, handed over at its end.
+/// Work that leaves the engine: collected during a turn. The shard handles its share of the enrolments when all datagrams are in, and hands over the
+/// rest at the end of the turn.
 struct Desk {
     jobs: Vec<(Ticket, Job)>,
+    own_share: OwnShare,
     public_keys: Vec<PublicKeyJob>,
     /// Pieces of work outside the shard, and their bound: the capacity of the mailbox.
     outside: usize,
@@ -134,8 +139,8 @@ impl Deliver<Ticket> for ToMailbox {
 impl Shard {
     /// Registers everything; returns the waker of the shard.
     pub(super) fn new(parts: Parts) -> io::Result<(Self, Arc<Waker>)> {
-        let Parts { mut sockets, server, snapshot, control, pool, outside_max, meters, publisher, refusals, journal } =
-            parts;
+        let Parts { mut sockets, server, snapshot, control, pool, own_share, .. } = parts;
+        let Parts { outside_max, meters, publisher, refusals, journal, .. } = parts;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         for (index, socket) in sockets.iter_mut().enumerate() {
@@ -145,6 +150,7 @@ impl Shard {
         let outcomes = Arc::new(ToMailbox { results: results.clone(), journal });
         let desk = Desk {
             jobs: Vec::new(),
+            own_share,
             public_keys: Vec::new(),
             outside: 0,
             outside_max,
@@ -181,10 +187,12 @@ impl Shard {
         let mut batch = Batch::new();
         let mut now = self.clock.now();
         loop {
-            match self.poll.poll(&mut events, self.sleep(now)) {
+            let sleep = self.sleep(now);
+            match self.poll.poll(&mut events, sleep) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => other?,
             }
+            self.mailbox.attend();
             now = self.clock.now();
             self.server.note_backlog(now, self.backlog());
             for event in &events {
@@ -193,7 +201,7 @@ impl Shard {
                     *readable |= event.is_readable() || event.is_error();
                 }
             }
-            self.turn(now, &mut batch)?;
+            now = self.turn(now, &mut batch)?;
             if let Some(ended) = self.ended(now)? {
                 return Ok(ended);
             }
@@ -207,9 +215,11 @@ impl Shard {
         if empty { Backlog::Empty } else { Backlog::Waiting }
     }
 
-    fn turn(&mut self, now: Now, batch: &mut Batch) -> io::Result<()> {
+    /// Returns the time at which the turn ended, as far as it was read.
+    fn turn(&mut self, now: Now, batch: &mut Batch) -> io::Result<Now> {
         self.obey(now);
         self.receive(now, batch)?;
+        let now = self.handle_own_share(now);
         self.take_results(now);
         if self.server.poll_timeout().is_some_and(|at| at <= now.mono) {
             self.server.handle_timeout(now);
@@ -219,7 +229,7 @@ impl Shard {
         self.send()?;
         self.kernel_drops.look(now.mono, &self.sockets);
         self.publish();
-        Ok(())
+        Ok(now)
     }
 
     fn publish(&self) {
@@ -233,11 +243,11 @@ impl Shard {
         self.publisher.publish(&self.server, &self.sockets, own);
     }
 
-    /// How long to sleep: not at all while datagrams wait, otherwise until the next deadline of a session or of draining. It is computed from the
+    /// How long to sleep: not at all while datagrams or results wait, otherwise until the next deadline of a session or of draining. It is computed from the
     /// clock reading of the turn that ends, so the sleep is too long by the length of that turn, which is negligible for every timer of the
     /// protocols.
-    fn sleep(&self, now: Now) -> Option<Duration> {
-        if self.readable.contains(&true) {
+    fn sleep(&mut self, now: Now) -> Option<Duration> {
+        if self.readable.contains(&true) || !self.mailbox.may_sleep() {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.server.poll_timeout(), self.control.deadline()];
@@ -303,7 +313,12 @@ impl Shard {
                     break;
                 }
                 match self.sockets[index].receive(batch) {
-                    Ok(()) => self.handle_batch(now, index, batch),
+                    Ok(()) => {
+                        // A receive that leaves messages unfilled has emptied the socket: the next datagram triggers an edge. Asking once more would
+                        // cost a system call for each batch.
+                        self.readable[index] = batch.is_full();
+                        self.handle_batch(now, index, batch);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable[index] = false,
                     Err(error) if is_passing(&error) => {}
                     Err(error) => return Err(error),
@@ -328,8 +343,22 @@ impl Shard {
         }
     }
 
+    /// Handles some of the enrolments on this thread. Their outcomes are in the mailbox afterwards. Returns the time after that.
+    fn handle_own_share(&mut self, now: Now) -> Now {
+        let share = self.desk.own_share.of(self.desk.jobs.len());
+        if share == 0 {
+            return now;
+        }
+        let began = self.clock.now();
+        let rest = self.desk.jobs.split_off(share);
+        let jobs = std::mem::replace(&mut self.desk.jobs, rest);
+        self.pool.submit_here(now, &self.snapshot.current().authority, jobs, &self.desk.outcomes);
+        let after = self.clock.now();
+        self.desk.own_share.note(share, after.mono.saturating_duration_since(began.mono));
+        after
+    }
+
     fn take_results(&mut self, now: Now) {
-        self.mailbox.open();
         while let Some(results) = self.mailbox.take() {
             match results {
                 PoolResults::Outcomes(outcomes) => {

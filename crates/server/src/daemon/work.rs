@@ -1,8 +1,9 @@
 //! The pool: it verifies certificate requests, signs certificates and runs suspended steps of handshakes.
 //!
-//! A shard hands work over in batches, once per turn: the hand-over of a single job and its answer costs twenty times its share of a batch. Blocking
-//! work does not run here.
+//! A shard hands work over in batches, once per turn: the hand-over of a single job and its answer costs twenty times its share of a batch. A shard
+//! runs some of its jobs itself (`own_share.rs`) by the same calls. Blocking work does not run here.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -61,6 +62,21 @@ impl Pool {
         self.threads.current_num_threads()
     }
 
+    /// Hands enrolments to the authority on the calling thread, a shard. What a ledger or a signer completes elsewhere continues in the pool.
+    pub(super) fn submit_here(
+        &self,
+        now: Now,
+        authority: &Arc<dyn Authority<Ticket>>,
+        jobs: Vec<(Ticket, Job)>,
+        deliver: &Arc<dyn Deliver<Ticket>>,
+    ) {
+        if let Some(jobs) = self.datable(now, jobs, deliver) {
+            let (authority, deliver) = (Arc::clone(authority), Arc::clone(deliver));
+            let _here = Here::enter();
+            guarded(WHAT, || authority.submit(now.utc, jobs, deliver));
+        }
+    }
+
     /// Hands enrolments to the authority, in tasks that spread over the threads.
     pub(super) fn submit(
         &self,
@@ -69,15 +85,25 @@ impl Pool {
         jobs: Vec<(Ticket, Job)>,
         deliver: &Arc<dyn Deliver<Ticket>>,
     ) {
-        if let Err(why) = self.clock.check(now.utc) {
-            let later = |(ticket, _): (Ticket, Job)| (ticket, Outcome::from(why));
-            return deliver.deliver(jobs.into_iter().map(later).collect());
-        }
+        let Some(jobs) = self.datable(now, jobs, deliver) else { return };
         let utc = now.utc;
         self.in_chunks(jobs, |chunk| {
             let (authority, deliver) = (Arc::clone(authority), Arc::clone(deliver));
             self.spawn(move || authority.submit(utc, chunk, deliver));
         });
+    }
+
+    /// The jobs, if certificates may be dated by this clock; otherwise each of them is answered.
+    fn datable(
+        &self,
+        now: Now,
+        jobs: Vec<(Ticket, Job)>,
+        deliver: &Arc<dyn Deliver<Ticket>>,
+    ) -> Option<Vec<(Ticket, Job)>> {
+        let Err(why) = self.clock.check(now.utc) else { return Some(jobs) };
+        let later = |(ticket, _): (Ticket, Job)| (ticket, Outcome::from(why));
+        deliver.deliver(jobs.into_iter().map(later).collect());
+        None
     }
 
     /// Runs steps of handshakes. `done` is called once per task, with the number of steps in that task.
@@ -121,6 +147,27 @@ impl Pool {
     }
 }
 
+thread_local! {
+    /// Whether this thread, a shard, runs jobs at the moment.
+    static RUNS_JOBS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// As long as it lives, its thread counts as one of the pool.
+struct Here;
+
+impl Here {
+    fn enter() -> Self {
+        RUNS_JOBS.set(true);
+        Self
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        RUNS_JOBS.set(false);
+    }
+}
+
 /// Where enrolments continue after a ledger or signer has completed on a separate thread. It does not keep the pool alive: what completes after the
 /// last shard has ended is dropped, because no shard is left to answer. Each step is an entry of the pool's queue, which is not bounded itself; each
 /// of the enrolments in flight (`limits.enrolments_in_flight_max`) has at most one entry.
@@ -134,7 +181,7 @@ impl PoolExecutor {
 
 impl Executor for PoolExecutor {
     fn is_here(&self) -> bool {
-        self.0.upgrade().is_some_and(|pool| pool.threads.current_thread_index().is_some())
+        RUNS_JOBS.get() || self.0.upgrade().is_some_and(|pool| pool.threads.current_thread_index().is_some())
     }
 
     fn spawn(&self, task: Box<dyn FnOnce() + Send>) {
