@@ -22,6 +22,12 @@ static BODY: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     if name == "registrar_front" {
         return registrar::fuzz::front_request;
     }
+    if name == "load_scenario" {
+        return loadgen::fuzz::scenario;
+    }
+    if name == "load_identities" {
+        return loadgen::fuzz::identities;
+    }
     let target = sim::fuzz::target(&name);
     target.unwrap_or_else(|| panic!("MUSTER_FUZZ_TARGET has to be the name of a folder of fuzz/seeds, not `{name}`")).body
 });

@@ -3,7 +3,7 @@
 //! Names and keys derive from the seed: a seed determines a fleet, and a device's key can be made again when its certificate is written
 //! to a file. Signatures are randomised nevertheless. The keys are no more secret than the seed: use them only to play a fleet.
 
-mod cache;
+pub(crate) mod cache;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -82,7 +82,7 @@ pub struct FleetIdentities {
 }
 
 /// Devices that are made, written and checked together.
-const CHUNK_DEVICES: usize = 4_096;
+pub(crate) const CHUNK_DEVICES: usize = 4_096;
 
 /// The identities of up to [`CHUNK_DEVICES`] devices, one after the other.
 #[derive(Debug, Default, PartialEq, Eq)]

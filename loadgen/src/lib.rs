@@ -18,6 +18,7 @@ mod criteria;
 mod device;
 pub mod fleet;
 mod function;
+pub mod fuzz;
 mod html;
 pub mod identities;
 mod link;

@@ -147,6 +147,13 @@ impl IdentityCache {
 fn write_all(file: File, head: &[u8], fleet: &FleetIdentities) -> io::Result<()> {
     let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), context: Context::new(&SHA256) };
     out.write_all(head)?;
+    write_chunks(&mut out, fleet)?;
+    let Hashing { mut inner, context } = out;
+    inner.write_all(context.finish().as_ref())?;
+    inner.flush()
+}
+
+fn write_chunks(out: &mut impl Write, fleet: &FleetIdentities) -> io::Result<()> {
     for chunk in &fleet.chunks {
         out.write_all(&length(chunk.ends.len())?.to_be_bytes())?;
         for end in chunk.ends.iter().flatten() {
@@ -155,9 +162,15 @@ fn write_all(file: File, head: &[u8], fleet: &FleetIdentities) -> io::Result<()>
         out.write_all(&length(chunk.bytes.len())?.to_be_bytes())?;
         out.write_all(&chunk.bytes)?;
     }
-    let Hashing { mut inner, context } = out;
-    inner.write_all(context.finish().as_ref())?;
-    inner.flush()
+    Ok(())
+}
+
+/// What is between the head and the digest of a file with this fleet.
+pub(crate) fn written_chunks(fleet: &FleetIdentities) -> Vec<u8> {
+    let mut out = Vec::new();
+    // Writing to a vector does not fail.
+    let _ = write_chunks(&mut out, fleet);
+    out
 }
 
 fn length(n: usize) -> io::Result<u32> {
@@ -176,18 +189,24 @@ fn read(path: &Path, head: &[u8], range: IdentityRange) -> Result<FleetIdentitie
     if found != head {
         return Err(CacheFault::Foreign);
     }
+    let fleet = read_chunks(&mut file, range)?;
+    let Hashing { mut inner, context } = file;
+    let mut digest = [0; 32];
+    inner.read_exact(&mut digest)?;
+    if context.finish().as_ref() != digest {
+        return Err(CacheFault::Damaged);
+    }
+    Ok(fleet)
+}
+
+/// Reads what is between the head and the digest.
+pub(crate) fn read_chunks(mut file: impl Read, range: IdentityRange) -> Result<FleetIdentities, CacheFault> {
     let mut chunks = Vec::new();
     let mut left = range.count;
     while left > 0 {
         let chunk = read_chunk(&mut file, left.min(CHUNK_DEVICES))?;
         left -= chunk.ends.len();
         chunks.push(chunk);
-    }
-    let Hashing { mut inner, context } = file;
-    let mut digest = [0; 32];
-    inner.read_exact(&mut digest)?;
-    if context.finish().as_ref() != digest {
-        return Err(CacheFault::Damaged);
     }
     Ok(FleetIdentities { range, chunks })
 }

@@ -1,0 +1,70 @@
+//! Bodies of the fuzz targets: properties that must hold for any bytes. A fuzzer calls them in a loop, tests call them with mutated seeds. Each
+//! returns normally unless it has found a bug.
+
+use crate::identities::{CHUNK_DEVICES, IdentityRange, cache};
+use crate::plan::PHASES_MAX;
+use crate::scenario::read_scenario;
+
+/// A plan with more devices than this is read, and its arrivals are not drawn.
+const DRAWN_DEVICES_MAX: f64 = 1_000.0;
+
+/// The seed of the arrivals that are drawn.
+const SEED: u64 = 7;
+
+/// The text of a scenario: it is a plan within its bounds, whose arrivals can be drawn, or a fault that names a line of it.
+pub fn scenario(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let plan = match read_scenario(text) {
+        Ok(plan) => plan,
+        Err(fault) => {
+            let lines = text.matches('\n').count() + 1;
+            assert!((1..=lines).contains(&fault.line), "{fault}: the text has {lines} lines");
+            assert!(!fault.problem.is_empty() && !fault.remedy.is_empty(), "{fault}");
+            return;
+        }
+    };
+    assert!((1..=PHASES_MAX).contains(&plan.phases.len()), "{} phases", plan.phases.len());
+    let expected: f64 = plan.phases.iter().map(crate::plan::Phase::expected).sum();
+    assert!(expected >= 0.0, "{expected} devices");
+    if expected <= DRAWN_DEVICES_MAX {
+        // Devices that are asked for and cannot be there are a fault.
+        let _ = plan.arrivals(SEED);
+    }
+}
+
+/// Whether these bytes are a scenario: a seed that is none tests only how it is refused.
+#[must_use]
+pub fn is_scenario(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| read_scenario(text).is_ok())
+}
+
+/// A file of identities, without its head and its digest: a fleet that can be read has each of its devices, and is written as it was read. The first
+/// byte says how many devices the head asks for.
+pub fn identities(bytes: &[u8]) {
+    let Some((&asked, chunks)) = bytes.split_first() else { return };
+    let range = asked_range(asked);
+    let Ok(fleet) = cache::read_chunks(chunks, range) else { return };
+    assert_eq!(fleet.len(), range.count);
+    let held: usize = (0..range.count)
+        .map(|place| {
+            let number = range.first + place * range.step;
+            let identity = fleet.get(number).unwrap_or_else(|| panic!("device {number} is missing"));
+            identity.certificate.len() + identity.pkcs8.len() + identity.csr.len()
+        })
+        .sum();
+    assert!(held <= chunks.len(), "{held} bytes of {}", chunks.len());
+    assert!(fleet.get(range.first + range.count * range.step).is_none(), "one more than there are");
+    assert!(chunks.starts_with(&cache::written_chunks(&fleet)), "it is written as it was read");
+}
+
+/// Whether these bytes are a file of identities.
+#[must_use]
+pub fn is_fleet(bytes: &[u8]) -> bool {
+    bytes.split_first().is_some_and(|(&asked, chunks)| cache::read_chunks(chunks, asked_range(asked)).is_ok())
+}
+
+/// A few devices; or, for the highest bytes, one more than a chunk has.
+fn asked_range(asked: u8) -> IdentityRange {
+    let count = if asked < 0xf0 { usize::from(asked) % 5 + 1 } else { CHUNK_DEVICES + 1 };
+    IdentityRange { first: 3, step: 2, count }
+}
