@@ -23,5 +23,6 @@ mod pruning;
 mod renew;
 mod restore;
 mod server_keys;
+mod sockets;
 mod strangers;
 mod usage;
