@@ -215,16 +215,10 @@ pub type FaultyRelayLedger = FaultyLedger<dyn RelayLedger>;
 impl FaultyRelayLedger {
     fn call_in_turn<T: Send + 'static>(
         &self,
-        effect: impl FnOnce(&dyn RelayLedger, Completion<Result<T, LedgerFault>>) + Send + 'static,
+        effect: impl FnOnce(&(dyn RelayLedger + 'static), Completion<Result<T, LedgerFault>>) + Send + 'static,
         done: Completion<Result<T, LedgerFault>>,
     ) {
-        let inner = Arc::clone(&self.inner);
-        self.faults.call_last(move |fate| match fate {
-            CallFate::Good => effect(&*inner, done),
-            CallFate::FaultBefore => done(Err(LedgerFault::Unavailable)),
-            CallFate::FaultAfter => effect(&*inner, Box::new(|_| done(Err(LedgerFault::Unavailable)))),
-            CallFate::Silent => effect(&*inner, Box::new(|_| drop(done))),
-        });
+        self.faults.call_last(self.fated(effect, done));
     }
 
     /// A call that nobody waits for is lost with a fault.
