@@ -21,20 +21,19 @@ mod transport;
 mod upstream_ca;
 mod witness;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{Issued, RelayEntry, RelayStage};
 use pki::Digest;
-use pki::chain::Anchors;
 
 use self::backend::RelayBackend;
 use self::scenario::RegistrarScenario;
 use crate::backend::WorldParts;
 use crate::crashing::CrashTally;
-use crate::run::{ENROLMENT_TIME_MAX, RunFaults, TIME_MAX, unfinished, verify};
+use crate::run::{RunFaults, TIME_MAX, is_of_another, unfinished, walk};
 use crate::trace::Tracer;
 use crate::world::World;
 
@@ -197,33 +196,11 @@ fn check(world: &World<RelayBackend>, scenario: &RegistrarScenario) -> Vec<Strin
         rows.iter().filter_map(|row| Some((recorded(row).next()?.digest, row))).collect();
     let issued: BTreeMap<Digest, Arc<Issued>> =
         backend.cas().flat_map(|ca| ca.issued()).map(|row| (row.digest, row)).collect();
-    let anchors = Anchors::new(vec![Arc::clone(world.ca().ca().certificate())]).expect("the issuing CA is an anchor");
-    let mut seen = BTreeSet::new();
-    for (device, received) in world.devices().iter().flat_map(|it| it.received.iter().map(move |got| (it, got))) {
-        let digest = Digest::of(&received.certificate);
-        let mut fault = |what: &str| faults.push(format!("device {}, {:?}: {what}", device.number, received.goal));
-        if received.took > ENROLMENT_TIME_MAX {
-            fault(&format!("it took {:?}", received.took));
-        }
-        if !seen.insert(digest) {
-            fault("the certificate of another request");
-        }
-        match answers.get(&digest) {
-            None => fault("not the first certificate of a row"),
-            Some(row) if row.request.device.id.as_str() != format!("{:06}", device.number) => {
-                fault("the record says another device");
-            }
-            Some(_) => {}
-        }
-        match issued.get(&digest) {
-            None => fault("a certificate that no CA has issued"),
-            Some(row) => {
-                if let Err(flaw) = verify(&anchors, device, received, row) {
-                    fault(&flaw);
-                }
-            }
-        }
-    }
+    let (received_wrongly, _) = walk(world, &issued, |device, digest| match answers.get(digest) {
+        None => Some("not the first certificate of a row"),
+        Some(row) => is_of_another(device, &row.request.device).then_some("the record says another device"),
+    });
+    faults.extend(received_wrongly);
     let wanted: usize = world.devices().iter().map(|device| device.enrolments()).sum();
     if rows.len() != wanted {
         faults.push(format!("{} rows for {wanted} requests", rows.len()));

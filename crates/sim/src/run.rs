@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use authority::{Actor, Issued, Ledger as _, Locator};
+use authority::{Actor, Device, Issued, Ledger as _, Locator};
 use link::Tally;
 use pki::chain::{self, Anchors};
 use pki::{Certificate, Digest};
@@ -148,7 +148,7 @@ pub(crate) fn unfinished<B: Backend>(world: &World<B>, stopped: &Stopped) -> Str
 }
 
 /// Whether the certificate is valid and for the device's key. Verified at its time of issue: it may have been renewed and have expired since.
-pub(crate) fn verify(
+fn verify(
     anchors: &Anchors,
     device: &SimulatedDevice,
     received: &ReceivedCertificate,
@@ -163,14 +163,15 @@ pub(crate) fn verify(
     }
 }
 
-/// Every device has a valid certificate for each of its requests, each request has one certificate in the ledger, under that device, and the ledger
-/// holds no other.
-fn check(world: &World) -> Vec<String> {
-    let issued = world.ledger().issued();
-    let ledger: BTreeMap<Digest, Arc<Issued>> = issued.iter().map(|row| (row.digest, Arc::clone(row))).collect();
+/// What is wrong with the certificates that devices have received, and their digests. Each is received once and in time, was issued, and is valid and for
+/// its device; `record` says what is wrong with it by the record of the server.
+pub(crate) fn walk<B: Backend>(
+    world: &World<B>,
+    issued: &BTreeMap<Digest, Arc<Issued>>,
+    record: impl Fn(&SimulatedDevice, &Digest) -> Option<&'static str>,
+) -> (Vec<String>, BTreeSet<Digest>) {
     let anchors = Anchors::new(vec![Arc::clone(world.ca().ca().certificate())]).expect("the issuing CA is an anchor");
-    let mut faults = Vec::new();
-    let mut seen = BTreeSet::new();
+    let (mut faults, mut seen) = (Vec::new(), BTreeSet::new());
     for (device, received) in world.devices().iter().flat_map(|it| it.received.iter().map(move |got| (it, got))) {
         let digest = Digest::of(&received.certificate);
         let mut fault = |what: &str| faults.push(format!("device {}, {:?}: {what}", device.number, received.goal));
@@ -180,11 +181,11 @@ fn check(world: &World) -> Vec<String> {
         if !seen.insert(digest) {
             fault("the certificate of another request");
         }
-        match ledger.get(&digest) {
-            None => fault("a certificate that is not in the ledger"),
-            Some(row) if row.device.id.as_str() != format!("{:06}", device.number) => {
-                fault("the ledger says another device");
-            }
+        if let Some(flaw) = record(device, &digest) {
+            fault(flaw);
+        }
+        match issued.get(&digest) {
+            None => fault("a certificate that was not issued"),
             Some(row) => {
                 if let Err(flaw) = verify(&anchors, device, received, row) {
                     fault(&flaw);
@@ -192,6 +193,23 @@ fn check(world: &World) -> Vec<String> {
             }
         }
     }
+    (faults, seen)
+}
+
+/// Whether a record is that of another device.
+pub(crate) fn is_of_another(device: &SimulatedDevice, recorded: &Device) -> bool {
+    recorded.id.as_str() != format!("{:06}", device.number)
+}
+
+/// Every device has a valid certificate for each of its requests, each request has one certificate in the ledger, under that device, and the ledger
+/// holds no other.
+fn check(world: &World) -> Vec<String> {
+    let issued = world.ledger().issued();
+    let ledger: BTreeMap<Digest, Arc<Issued>> = issued.iter().map(|row| (row.digest, Arc::clone(row))).collect();
+    let (mut faults, seen) = walk(world, &ledger, |device, digest| {
+        let is_other = ledger.get(digest).is_some_and(|row| is_of_another(device, &row.device));
+        is_other.then_some("the ledger says another device")
+    });
     let wanted: usize = world.devices().iter().map(SimulatedDevice::enrolments).sum();
     // Keys whose requests were repeated over another session: nobody has them.
     let abandoned: usize = world.devices().iter().map(|device| device.abandoned).sum();
