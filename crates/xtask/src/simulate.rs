@@ -9,8 +9,9 @@ use anyhow::{Result, bail};
 use crate::bench::facts::TimingFacts;
 use crate::{cargo, tree};
 
-/// The number of enrolments of a committed result.
-pub(crate) const ENROLMENTS: u64 = 1_000_000;
+/// The number of enrolments of a run, and the least number of a committed result.
+const ENROLMENTS: u64 = 1_000_000;
+const KEPT_ENROLMENTS_MIN: u64 = 100_000;
 /// The file of the committed results, and the code that they cover.
 pub(crate) const RESULTS: &str = "crates/sim/results/crashes.txt";
 pub(crate) const COVERED: &[&str] = &["crates/authority/src", "crates/est/src", "crates/sim/src/crashing.rs"];
@@ -19,7 +20,7 @@ pub(crate) const RELAYED_RESULTS: &str = "crates/sim/results/registrar.txt";
 pub(crate) const RELAYED_COVERED: &[&str] =
     &["crates/authority/src", "crates/est/src", "crates/registrar/src", "crates/sim/src/registrar"];
 /// The return of the power: the number of devices of a committed result, its file, and the code that it covers.
-pub(crate) const RETURNING: u32 = 200_000;
+const RETURNING: u32 = 200_000;
 pub(crate) const RESTORE_RESULTS: &str = "crates/sim/results/power-restore.txt";
 pub(crate) const RESTORE_COVERED: &[&str] =
     &["crates/dtls/src", "crates/est/src", "crates/sim/src/overload.rs", "crates/sim/src/power_restore"];
@@ -31,7 +32,7 @@ pub(crate) struct SimulateOptions {
     /// The server is a Registrar whose upstream CAs fail and lie. Kept in crates/sim/results/registrar.txt
     #[arg(long)]
     registrar: bool,
-    /// Number of enrolments. The result is kept only for the default number or more
+    /// Number of enrolments. The result is kept only for 100,000 or more
     #[arg(long, default_value_t = ENROLMENTS)]
     enrolments: u64,
     /// The first seed
@@ -64,7 +65,7 @@ fn enrol(enrolments: u64, from: u64, registrar: bool) -> Result<()> {
         "run --quiet --release --locked -p sim --bin crashes -- --enrolments {enrolments} --from {from}{option}"
     );
     let played = Played::of(&line)?;
-    if enrolments >= ENROLMENTS {
+    if enrolments >= KEPT_ENROLMENTS_MIN {
         let first = played.found.lines().next().unwrap_or_default();
         tree::append(results, &format!("{}: {first}\n", played.heading(&format!("seeds from {from}"))))?;
     }
