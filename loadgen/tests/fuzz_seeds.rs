@@ -17,9 +17,9 @@ fn seeds_of(name: &str, (body, is_good): Target) -> [usize; 2] {
     for entry in std::fs::read_dir(folder).unwrap() {
         let seed = std::fs::read(entry.unwrap().path()).unwrap();
         if is_good(&seed) {
-            good += 1
+            good += 1;
         } else {
-            refused += 1
+            refused += 1;
         }
         body(&seed);
         mutations(&seed, CHANGES).for_each(|input| body(&input));
