@@ -65,8 +65,9 @@ fn seeds_of_pki() {
 #[test]
 fn every_target_has_its_folder_and_every_folder_its_target() {
     let targets: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
-    // Those of the ledger, of captures and of the Registrar are replayed in their own crates.
-    let is_here = |name: &String| !["ledger_", "net_", "registrar_"].iter().any(|prefix| name.starts_with(prefix));
+    // Those of the ledger, of captures, of the load generator and of the Registrar are replayed in their own crates.
+    let is_here =
+        |name: &String| !["ledger_", "load_", "net_", "registrar_"].iter().any(|prefix| name.starts_with(prefix));
     let folders: BTreeSet<String> = names(&folder()).into_iter().filter(is_here).collect();
     assert_eq!(folders, targets);
     let seeds: usize = targets.iter().map(|target| names(&folder().join(target)).len()).sum();

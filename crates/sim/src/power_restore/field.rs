@@ -14,7 +14,7 @@ pub struct PowerField {
     pub name: &'static str,
     /// The number of devices.
     pub devices: u32,
-    /// How many times the server's core is slower than that of [`crate::overload`].
+    /// How many times the server's core is slower than the one that was measured: [`crate::service_times`].
     pub slower: u32,
     /// The certificates that the authority issues in a second; `None`: as many as the core asks for.
     pub certificates_per_second: Option<u32>,
@@ -28,12 +28,11 @@ pub struct PowerField {
     pub link: Conditions,
 }
 
-/// A region of 200,000 devices on links of a mobile network, and one core of a slow machine: half as fast as that of [`crate::overload`]. Queue and limits are
-/// those of `muster serve`.
+/// A region of 200,000 devices on links of a mobile network, and one core like the one that was measured. Queue and limits are those of `muster serve`.
 const REGION: PowerField = PowerField {
     name: "one-core",
     devices: 200_000,
-    slower: 2,
+    slower: 1,
     certificates_per_second: None,
     // The receive buffer of `net` holds this many ClientHellos.
     queue_max: 5_000,
