@@ -1,7 +1,7 @@
-//! A place for each slot of the endpoint. Places are allocated a thousand at a time, as the slots themselves are: with a million sessions, one more copies
-//! nothing and leaves no half-empty vector.
+//! A place for each slot of the endpoint. Places are allocated a kilobyte at a time: with a million sessions, one more copies nothing and leaves no
+//! half-empty vector.
 
-const PLACES: usize = 1 << 10;
+const PLACES: usize = 1 << 7;
 
 pub(super) struct Slots<T> {
     chunks: Vec<Box<[Option<Box<T>>]>>,
@@ -45,7 +45,7 @@ mod tests {
         let mut slots = Slots::default();
         *slots.place(5_000) = Some(Box::new("a"));
         *slots.place(0) = Some(Box::new("b"));
-        assert_eq!(slots.chunks.len(), 5);
+        assert_eq!(slots.chunks.len(), 5_000 / PLACES + 1);
         for (slot, expected) in [(5_000, Some("a")), (1, None), (1 << 20, None)] {
             assert_eq!(slots.get_mut(slot).map(|entry| *entry), expected, "{slot}");
         }

@@ -82,8 +82,10 @@ pub(super) struct Book {
     undelivered: Undelivered,
     /// There may be revocations that are not in their revocation list.
     has_unfiled: bool,
-    /// The file has the table of compromised keys.
-    has_compromised: bool,
+    /// The file has the table of compromised keys, which it keeps.
+    has_compromised_table: bool,
+    /// Whether any key is compromised, once this batch has asked: most ledgers know of none, and their rows ask no more.
+    has_compromised: Option<bool>,
     /// The audit: written with each batch.
     pub(super) audit: ChainWriter,
     /// The journal, if the ledger has one: written before each batch is committed.
@@ -139,7 +141,8 @@ impl Book {
             undelivered,
             // The release before revokes without filing.
             has_unfiled: true,
-            has_compromised: false,
+            has_compromised_table: false,
+            has_compromised: None,
             audit,
             journal: None,
         };
@@ -192,7 +195,9 @@ WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
         &self.serials
     }
 
-    pub(super) fn begin(&self) -> Result<(), Error> {
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        // Between two batches a migration may have added the table with its keys.
+        self.has_compromised = None;
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)
     }
 

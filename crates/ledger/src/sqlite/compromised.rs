@@ -78,6 +78,11 @@ pub(super) fn note(connection: &Connection, key: &Digest, at: i64) -> Result<boo
     Ok(connection.prepare_cached(sql)?.execute(params![blob(key), at])? > 0)
 }
 
+/// Whether any key must not be certified. The file has the table.
+pub(super) fn has_any(connection: &Connection) -> Result<bool, Error> {
+    connection.prepare_cached("SELECT 1 FROM compromised_key")?.exists([])
+}
+
 /// Whether this key must not be certified. The file has the table.
 pub(super) fn has(connection: &Connection, key: &Digest) -> Result<bool, Error> {
     connection.prepare_cached("SELECT 1 FROM compromised_key WHERE spki = ?1")?.exists([blob(key)])

@@ -14,9 +14,11 @@ use crate::sqlite::{compromised, relay};
 impl Book {
     /// Whether a certificate of this key was revoked because the key is compromised.
     pub(super) fn is_compromised(&mut self, key: &Digest) -> Result<bool, Error> {
-        // A file that has the table keeps it.
-        self.has_compromised = self.has_compromised || compromised::has_table(&self.connection)?;
-        if self.has_compromised { compromised::has(&self.connection, key) } else { Ok(false) }
+        if self.has_compromised.is_none() {
+            self.has_compromised_table = self.has_compromised_table || compromised::has_table(&self.connection)?;
+            self.has_compromised = Some(self.has_compromised_table && compromised::has_any(&self.connection)?);
+        }
+        if self.has_compromised == Some(true) { compromised::has(&self.connection, key) } else { Ok(false) }
     }
 
     /// The row of this key is being revoked: what is reserved for its key is given up, and a certificate that comes for it is turned away.
@@ -38,6 +40,7 @@ impl Book {
             return Ok(());
         }
         compromised::note(&self.connection, key, seconds(revocation.at))?;
+        self.has_compromised = None;
         self.give_up_all_of_key(key, seconds(revocation.at))?;
         self.audit.body.key_compromised(&row.intent.device, key, revocation);
         if let Some(journal) = &mut self.journal {
@@ -47,11 +50,12 @@ impl Book {
     }
 
     /// A relayed certificate is marked, at first or again, because its key is compromised. Says whether the key is newly known as such.
-    pub(super) fn compromise_relayed(&self, place: (i64, i64), revocation: &Revocation) -> Result<bool, Error> {
+    pub(super) fn compromise_relayed(&mut self, place: (i64, i64), revocation: &Revocation) -> Result<bool, Error> {
         if !compromised::is_meant_by(revocation.reason) {
             return Ok(false);
         }
         let key = relay::key_at(&self.connection, place)?;
+        self.has_compromised = None;
         compromised::note(&self.connection, &key, seconds(revocation.at))
     }
 

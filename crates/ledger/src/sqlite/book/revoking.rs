@@ -49,6 +49,7 @@ impl Book {
         if compromised::is_meant_by(revocation.reason) {
             // Its trigger notes the key.
             compromised::make(&self.connection)?;
+            self.has_compromised = None;
             self.give_up_all_of_key(&intent.spki, seconds(revocation.at))?;
         }
         let values = params![number, seconds(revocation.at), reason_code(revocation.reason), revocation.actor.as_str()];
