@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::facts::TimingFacts;
 use super::hello::{self, HelloPeer};
+use super::run_file::RunFile;
 use crate::process::{Daemon, Program};
 use crate::{cargo, tree};
 
@@ -128,13 +129,8 @@ pub(super) fn run(options: &AttackOptions) -> Result<()> {
     if wanted(Attack::NeverClosing) {
         record.never_closing = Some(stage.never_closing(options.never_closing)?);
     }
-    let name = format!("benches/runs/attacks-{}.json", record.facts.at.replace(':', ""));
-    let path = options.json.clone().unwrap_or_else(|| tree::root().join(name));
-    let json = serde_json::to_string_pretty(&record)?;
-    println!("{json}");
-    tree::write(&path, &format!("{json}\n"))?;
-    println!("   written to {}", path.display());
-    Ok(())
+    println!("{}", serde_json::to_string_pretty(&record)?);
+    RunFile::write("attacks", &record.facts.at, options.json.as_deref(), &record)
 }
 
 /// The programs and a PKI.

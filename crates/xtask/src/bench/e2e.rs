@@ -30,7 +30,7 @@ use self::run::{BenchConfiguration, Leaving, LedgerKind, MeasuredRun, Pace, medi
 use self::table::print_table;
 use super::facts::TimingFacts;
 use super::figures::Figures;
-use crate::tree;
+use super::run_file::RunFile;
 
 pub(crate) use self::cpu::pinned;
 pub(super) use self::cpu::{CpuTime, resident_kib};
@@ -152,8 +152,7 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
         options.concurrency,
         options.rows.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
     );
-    let name = format!("benches/runs/e2e-{}.json", facts.at.replace(':', ""));
-    let path = options.json.clone().unwrap_or_else(|| tree::root().join(name));
+    let at = facts.at.clone();
     let (repetitions, figures) = (options.repetitions, pairs::figures(&ratios));
     let schema = "muster-e2e/4";
     let record = E2eRecord {
@@ -170,9 +169,7 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
         lone,
         runs,
     };
-    tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
-    println!("   written to {}", path.display());
-    Ok(())
+    RunFile::write("e2e", &at, options.json.as_deref(), &record)
 }
 
 /// Each repetition measures the floor, then each configuration once.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::e2e::pinned;
 use super::facts::TimingFacts;
+use super::run_file::RunFile;
 use crate::{cargo, tree};
 
 #[derive(Args)]
@@ -78,14 +79,9 @@ pub(super) fn run(options: &LedgerOptions) -> Result<()> {
     print_table(&ledgers, &facts);
     let rows: Vec<String> = options.rows.iter().map(u64::to_string).collect();
     let command = format!("cargo xtask bench ledger --rows {}", rows.join(","));
-    let path = options
-        .json
-        .clone()
-        .unwrap_or_else(|| tree::root().join(format!("benches/runs/ledger-{}.json", facts.at.replace(':', ""))));
+    let at = facts.at.clone();
     let record = LedgerRecord { schema: "muster-ledger/1", facts, command, ledgers };
-    tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
-    println!("   written to {}", path.display());
-    Ok(())
+    RunFile::write("ledger", &at, options.json.as_deref(), &record)
 }
 
 /// Prints Markdown.

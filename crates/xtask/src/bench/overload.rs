@@ -21,6 +21,7 @@ use serde_json::Value;
 use super::e2e::{CpuTime, free_address, pinned};
 use super::facts::TimingFacts;
 use super::median::median;
+use super::run_file::RunFile;
 use crate::dashboards::http;
 use crate::process::{Daemon, Program};
 use crate::{cargo, tree};
@@ -151,12 +152,8 @@ pub(super) fn run(options: &OverloadOptions) -> Result<()> {
     let target = options.target.as_ref().map_or_else(|| facts.commit.clone(), |path| path.display().to_string());
     let record =
         OverloadRecord { schema: "muster-overload/1", target, seconds: options.seconds, rounds, summary, facts };
-    let name = format!("benches/runs/overload-{}.json", record.facts.at.replace(':', ""));
-    let path = options.json.clone().unwrap_or_else(|| tree::root().join(name));
-    tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
     print_summary(&record.summary);
-    println!("   written to {}", path.display());
-    Ok(())
+    RunFile::write("overload", &record.facts.at, options.json.as_deref(), &record)
 }
 
 /// The programs and a PKI.

@@ -1,6 +1,9 @@
 //! The committed files of runs, `benches/runs/KIND-TIME.json`: the newest of a kind, and typed access to its figures.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::tree;
@@ -24,6 +27,15 @@ impl RunFile {
             }
         }
         Ok(runs)
+    }
+
+    /// Writes a run that began `at` this time to `json`, or to a new file among the runs of its kind.
+    pub(super) fn write(kind: &str, at: &str, json: Option<&Path>, record: &impl Serialize) -> Result<()> {
+        let new = || tree::root().join(format!("benches/runs/{kind}-{}.json", at.replace(':', "")));
+        let path = json.map_or_else(new, Path::to_owned);
+        tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(record)?))?;
+        println!("   written to {}", path.display());
+        Ok(())
     }
 }
 

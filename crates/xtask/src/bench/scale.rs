@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::e2e::{Bench, CpuTime, LedgerFiles, free_address, pinned, resident_kib};
 use super::facts::TimingFacts;
 use super::figures::{Figure, Figures};
+use super::run_file::RunFile;
 use crate::{cargo, tree};
 
 #[derive(Args)]
@@ -98,14 +99,11 @@ pub(super) fn run(options: &ScaleOptions) -> Result<()> {
         "cargo xtask bench scale --sessions {list} --enrolments {} --loopback {}",
         options.enrolments, options.loopback
     );
-    let name = format!("benches/runs/scale-{}.json", facts.at.replace(':', ""));
-    let path = options.json.clone().unwrap_or_else(|| tree::root().join(name));
+    let at = facts.at.clone();
     let figures = figures(&in_process);
     let record =
         ScaleRecord { schema: "muster-scale/1", facts, command, figures, in_process, ledger_row_bytes, loopback };
-    tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
-    println!("   written to {}", path.display());
-    Ok(())
+    RunFile::write("scale", &at, options.json.as_deref(), &record)
 }
 
 fn loopback(devices: u32) -> Result<Loopback> {

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::e2e::{CpuTime, resident_kib};
 use super::facts::TimingFacts;
 use super::overload::{Hellos, OverloadStage, Overloaded, Server};
+use super::run_file::RunFile;
 use crate::tree;
 
 #[derive(Args)]
@@ -95,10 +96,7 @@ pub(super) fn run(options: &ServiceOptions) -> Result<()> {
         junk,
         facts,
     };
-    let name = format!("benches/runs/service-{}.json", record.facts.at.replace(':', ""));
-    let path = options.json.clone().unwrap_or_else(|| tree::root().join(name));
-    tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
-    println!("   written to {}", path.display());
+    RunFile::write("service", &record.facts.at, options.json.as_deref(), &record)?;
     if options.json.is_none() {
         tree::write(&tree::root().join("crates/sim/results/service_times.txt"), &for_the_simulator(&record))?;
     }
