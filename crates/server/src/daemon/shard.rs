@@ -243,8 +243,8 @@ impl Shard {
         self.publisher.publish(&self.server, &self.sockets, own);
     }
 
-    /// How long to sleep: not at all while datagrams or results wait, otherwise until the next deadline of a session or of draining. It is computed from the
-    /// clock reading of the turn that ends, so the sleep is too long by the length of that turn, which is negligible for every timer of the
+    /// How long to sleep: not at all while datagrams or results wait, otherwise until the next deadline of a session or of draining. It is computed from
+    /// the clock reading of the turn that ends, so the sleep is too long by the length of that turn, which is negligible for every timer of the
     /// protocols.
     fn sleep(&mut self, now: Now) -> Option<Duration> {
         if self.readable.contains(&true) || !self.mailbox.may_sleep() {
