@@ -145,19 +145,23 @@ pub(crate) struct KeyExchange {
 impl KeyExchangeWork {
     fn run(self, random: &dyn Random) -> Result<KeyExchange, HandshakeRefusal> {
         let ephemeral = EphemeralKey::generate(self.group, random).map_err(|_| HandshakeRefusal::Internal)?;
-        let randoms = [&self.client_random, &self.server_random];
-        let mut message = Vec::with_capacity(2 * 32 + ecdhe_parameters_bytes(ephemeral.point()));
-        randoms.iter().for_each(|random| message.extend_from_slice(*random));
-        encode_ecdhe_parameters(&mut message, self.group, ephemeral.point());
+        let bytes = ecdhe_parameters_bytes(ephemeral.point());
+        let message = signed_parameters([&self.client_random, &self.server_random], bytes, |out| {
+            encode_ecdhe_parameters(out, self.group, ephemeral.point());
+        });
         let key = self.identity.key();
         let signature = key.sign(&message, random).map_err(|_| HandshakeRefusal::Internal)?;
         Ok(KeyExchange { ephemeral, scheme: key.scheme(), signature })
     }
 }
 
-/// What a ServerKeyExchange signs, for its client: `ClientHello.random + ServerHello.random + ServerKeyExchange.params` (RFC 8422 §5.4).
-pub(crate) fn signed_parameters(client_random: &[u8; 32], server_random: &[u8; 32], parameters: &[u8]) -> Vec<u8> {
-    [client_random, server_random, parameters].concat()
+/// What a ServerKeyExchange signs: `ClientHello.random + ServerHello.random + ServerKeyExchange.params` (RFC 8422 §5.4). `write` appends the parameters,
+/// which take so many bytes.
+pub(crate) fn signed_parameters(randoms: [&[u8; 32]; 2], bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut message = Vec::with_capacity(2 * 32 + bytes);
+    randoms.iter().for_each(|random| message.extend_from_slice(*random));
+    write(&mut message);
+    message
 }
 
 /// Step 2: the identity of the client, and the master secret.

@@ -229,7 +229,10 @@ impl ExpectServerKeyExchange {
             .ok_or(HandshakeRefusal::NotOffered { message: HandshakeType::SERVER_KEY_EXCHANGE })?;
         let scheme = SignatureScheme::from_code(exchange.scheme)
             .ok_or(HandshakeRefusal::SignatureAlgorithmNotOffered { scheme: exchange.scheme })?;
-        let signed = signed_parameters(&self.agreed.client_random, &self.agreed.server_random, exchange.parameters);
+        let randoms = [&self.agreed.client_random, &self.agreed.server_random];
+        let signed = signed_parameters(randoms, exchange.parameters.len(), |out| {
+            out.extend_from_slice(exchange.parameters);
+        });
         let own = OwnCheck { scheme, message: &signed, signature: exchange.signature };
         let (verifier, utc) = (context.config.verifier.as_ref(), context.port.now.utc);
         let bytes = context.conversation.transcript.bytes();
