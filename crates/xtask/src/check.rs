@@ -8,6 +8,7 @@
 mod docs;
 mod house;
 mod purity;
+mod suite;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -104,7 +105,7 @@ impl CheckPart {
                 let packages = purity::crates().fold(String::new(), |list, name| list + " -p " + name);
                 cargo(&format!("test --lib --locked --no-fail-fast{packages}")).stream()
             }
-            Self::Tests => cargo("test --workspace --locked --no-fail-fast").stream(),
+            Self::Tests => suite::run(),
             Self::Seams => seams::run().and_then(|()| power::one_seam()),
             Self::Docs => docs::check(),
             Self::Interop => interop::run(""),
