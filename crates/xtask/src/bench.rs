@@ -22,6 +22,7 @@ mod overload;
 mod profiles;
 mod promises;
 pub(crate) mod readme;
+mod released;
 mod report;
 mod run_file;
 mod scale;

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::facts::TimingFacts;
 use super::hello::{self, HelloPeer};
+use super::released::{ReleasedServer, Threads, in_memory};
 use super::run_file::RunFile;
 use crate::process::{Daemon, Program};
 use crate::{cargo, tree};
@@ -157,12 +158,9 @@ impl AttackStage {
 
     /// A fresh server for each attack: no attack inherits state from another.
     fn serve(&self) -> Result<(Daemon, SocketAddr)> {
-        let serve = Program::new(&self.target).arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
-        let serve = serve.args(["--listen", "127.0.0.1:0"]).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
-        let serve = serve.env("MUSTER_LOG", "error").env("MUSTER_LEDGER__URL", "memory:");
-        let (server, line) = serve.daemon("listening on coaps://", &self.folder.join("serve.log"))?;
-        let address = line.split_whitespace().last().and_then(|uri| uri.strip_prefix("coaps://"));
-        Ok((server, address.context("the server printed no address")?.parse()?))
+        let server = ReleasedServer::start(in_memory(Program::new(&self.target)), &self.folder, Threads::Default)?;
+        let address = server.uri.strip_prefix("coaps://").context("the server printed no address")?.parse()?;
+        Ok((server.daemon, address))
     }
 
     fn load(&self, server: SocketAddr, arguments: &[&str]) -> Result<Value> {

@@ -35,7 +35,7 @@ use super::run_file::RunFile;
 pub(crate) use self::cpu::pinned;
 pub(super) use self::cpu::{CpuTime, resident_kib};
 pub(super) use self::ledgers::LedgerFiles;
-pub(super) use self::programs::{Bench, free_address};
+pub(super) use self::programs::Bench;
 
 #[derive(Args)]
 pub(crate) struct E2eOptions {

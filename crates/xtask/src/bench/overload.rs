@@ -9,7 +9,6 @@
 //! Beside each goodput stands how many enrolments a second of the server's own CPU time gave, in the same seconds and while the peak was searched: where
 //! another process takes a part of the core, that ratio says what the clock cannot.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,12 +17,13 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::e2e::{CpuTime, free_address, pinned};
+use super::e2e::{CpuTime, pinned};
 use super::facts::TimingFacts;
 use super::median::median;
+use super::released::{ReleasedServer, Threads, in_memory};
 use super::run_file::RunFile;
 use crate::dashboards::http;
-use crate::process::{Daemon, Program};
+use crate::process::Program;
 use crate::{cargo, tree};
 
 #[derive(Args)]
@@ -181,19 +181,13 @@ impl OverloadStage {
 
     /// A fresh server for each load: none inherits the backlog of another.
     pub(super) fn serve(&self) -> Result<Server> {
-        let metrics = free_address()?;
-        let serve = pinned(0, &self.target).arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
-        let serve = serve.args(["--listen", "127.0.0.1:0"]).env("MUSTER_METRICS__LISTEN", metrics.to_string());
-        let serve = serve.env("MUSTER_LOG", "warn").env("MUSTER_LEDGER__URL", "memory:");
-        let serve = serve.env("MUSTER_SERVER__SHARDS", "1").env("MUSTER_SERVER__POOL_THREADS", "1");
-        let (daemon, line) = serve.daemon("listening on coaps://", &self.folder.join("serve.log"))?;
-        let uri = line.split_whitespace().last().unwrap_or_default().to_owned();
-        Ok(Server { daemon, uri, metrics })
+        ReleasedServer::start(in_memory(pinned(0, &self.target)), &self.folder, Threads::Shards(1)).map(Server)
     }
 
     pub(super) fn fleet(&self, server: &Server, seed: u32, arguments: &[String]) -> Result<Value> {
         let file = self.folder.join(format!("load-{seed}.json"));
-        let load = pinned(1, &self.fleet).args(["load", "--server", &server.uri, "--pki"]).arg(self.folder.join("pki"));
+        let load =
+            pinned(1, &self.fleet).args(["load", "--server", &server.0.uri, "--pki"]).arg(self.folder.join("pki"));
         let load =
             load.args(["--seed", &seed.to_string(), "--timeout", "60s"]).args(arguments).arg("--json").arg(&file);
         let load = load.arg("--cache").arg(self.folder.join("identities"));
@@ -242,13 +236,13 @@ impl OverloadStage {
             let [honest, probe] = [honest, probe].map(|fleet| fleet.join().map_err(panicked));
             anyhow::Ok((each_second, honest??, junk.join().map_err(panicked)??, probe??))
         })?;
-        let page = http::get(server.metrics, "/metrics")?;
+        let page = http::get(server.0.metrics, "/metrics")?;
         server.stop()?;
         Ok(Overloaded::of(&Run { peak, hellos: hellos.per_second(), seconds, each_second, report, junk, page, probe }))
     }
 
     pub(super) fn hellos(&self, server: &Server, hellos: Hellos, seconds: f64) -> Result<Value> {
-        let address = server.uri.strip_prefix("coaps://").unwrap_or_default();
+        let address = server.0.uri.strip_prefix("coaps://").unwrap_or_default();
         let program = pinned(1, &self.hellos).args([address, &hellos.per_second().to_string(), &seconds.to_string()]);
         let program = match hellos {
             Hellos::Strangers { .. } => program,
@@ -291,19 +285,16 @@ fn scheduled(rate: f64, seconds: f64) -> Vec<String> {
     ["--rate", &format!("{rate:.1}"), "--devices", &devices].map(str::to_owned).to_vec()
 }
 
-pub(super) struct Server {
-    daemon: Daemon,
-    uri: String,
-    metrics: SocketAddr,
-}
+/// A server that is loaded and watched.
+pub(super) struct Server(ReleasedServer);
 
 impl Server {
     pub(super) fn process_id(&self) -> u32 {
-        self.daemon.process_id()
+        self.0.daemon.process_id()
     }
 
     pub(super) fn stop(self) -> Result<()> {
-        self.daemon.stop().map(drop)
+        self.0.daemon.stop().map(drop)
     }
 
     fn cpu_seconds(&self) -> Result<f64> {
@@ -315,7 +306,7 @@ impl Server {
 
     /// Datagrams received so far.
     pub(super) fn received(&self) -> Result<f64> {
-        Ok(sum(&http::get(self.metrics, "/metrics")?, "muster_datagrams_received_total", ""))
+        Ok(sum(&http::get(self.0.metrics, "/metrics")?, "muster_datagrams_received_total", ""))
     }
 
     /// Waits for the first datagram; returns when it came.
@@ -337,7 +328,7 @@ impl Server {
         for second in 1..=seconds {
             let due = began + Duration::from_secs(second.into());
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let page = http::get(self.metrics, "/metrics")?;
+            let page = http::get(self.0.metrics, "/metrics")?;
             let (now, enrolled) = (Instant::now(), sum(&page, "muster_requests_total", "function=\"sen\""));
             let (passed, cpu_now) = (now.saturating_duration_since(at).as_secs_f64(), self.cpu_seconds()?);
             each.push(Second { enrolled: (enrolled - last) / passed, core_share: (cpu_now - cpu) / passed });

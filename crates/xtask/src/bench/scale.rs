@@ -8,9 +8,10 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::e2e::{Bench, CpuTime, LedgerFiles, free_address, pinned, resident_kib};
+use super::e2e::{Bench, CpuTime, LedgerFiles, pinned, resident_kib};
 use super::facts::TimingFacts;
 use super::figures::{Figure, Figures};
+use super::released::ReleasedServer;
 use super::run_file::RunFile;
 use crate::{cargo, tree};
 
@@ -108,7 +109,7 @@ pub(super) fn run(options: &ScaleOptions) -> Result<()> {
 
 fn loopback(devices: u32) -> Result<Loopback> {
     let bench = Bench::build()?;
-    let (server, uri) = bench.serve(&LedgerFiles { folder: None }, free_address()?)?;
+    let ReleasedServer { daemon: server, uri, .. } = bench.serve(&LedgerFiles { folder: None })?;
     let id = server.process_id();
     let load = |devices: u32, seed: &str, vanish: &str| {
         let load = pinned(1, &bench.muster).args(["load", "--server", &uri, "--vanish", vanish, "--seed", seed]);

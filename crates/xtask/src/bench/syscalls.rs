@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::released::{ReleasedServer, Threads, in_memory};
 use crate::process::Program;
 use crate::{cargo, tree};
 
@@ -38,12 +39,9 @@ pub(super) fn count(shards: u32) -> Result<SystemCalls> {
     let strace = tree::find_program("strace").context("strace is missing: run `cargo xtask setup`")?;
     let (muster, folder) = (cargo::muster()?, tree::scratch("syscalls")?);
     Program::new(&muster).arg("init").arg(folder.join("pki")).expect_success()?;
-    let serve = Program::new(&muster).arg("serve").arg("--config").arg(folder.join("pki/muster.toml"));
-    let serve = serve.args(["--listen", "127.0.0.1:0"]).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
-    let serve = serve.env("MUSTER_LOG", "error").env("MUSTER_LEDGER__URL", "memory:");
-    let serve = serve.env("MUSTER_SERVER__SHARDS", shards.to_string()).env("MUSTER_SERVER__POOL_THREADS", "1");
-    let (server, line) = serve.daemon("listening on coaps://", &folder.join("serve.log"))?;
-    let uri = line.split_whitespace().last().unwrap_or_default().to_owned();
+    let muster_in_memory = in_memory(Program::new(&muster));
+    let ReleasedServer { daemon: server, uri, .. } =
+        ReleasedServer::start(muster_in_memory, &folder, Threads::Shards(shards))?;
     let enrol = |devices: u32, seed: u32| {
         let load = Program::new(&muster).args(["load", "--server", &uri, "--concurrency", "1", "--pki"]);
         let load = load.arg(folder.join("pki")).arg("--devices").arg(devices.to_string());

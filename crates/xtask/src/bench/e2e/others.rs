@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use super::super::released::ReleasedServer;
 use super::cpu::{CpuTime, pinned};
 use super::ledgers::LedgerFiles;
-use super::programs::{Bench, free_address};
+use super::programs::Bench;
 use crate::bench::interval::Interval;
 use crate::process::Daemon;
 use crate::tree;
@@ -84,7 +85,7 @@ impl RunningServer {
 }
 
 fn ours(bench: &Bench) -> Result<RunningServer> {
-    let (daemon, uri) = bench.serve(&LedgerFiles { folder: None }, free_address()?)?;
+    let ReleasedServer { daemon, uri, .. } = bench.serve(&LedgerFiles { folder: None })?;
     let trust = bench.folder.join("pki/ca/root.pem");
     Ok(RunningServer { name: OURS.to_owned(), daemon, uri: format!("{uri}/.well-known/core"), trust })
 }

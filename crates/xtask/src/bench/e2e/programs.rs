@@ -1,18 +1,18 @@
 //! Server and load generator as processes.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 
+use super::super::released::{ReleasedServer, Threads};
 use super::cpu::{CpuTime, pinned, resident_kib};
 use super::floor::{BareDatagrams, Floor};
 use super::ledgers::{LedgerFiles, filled};
 use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, Pace, UNHURRIED_RATE, measured};
 use crate::dashboards::http;
-use crate::process::{Daemon, Program};
+use crate::process::Program;
 use crate::{cargo, tree};
 
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
@@ -60,11 +60,10 @@ impl Bench {
         repetition: u32,
         floor: &Floor,
     ) -> Result<MeasuredRun> {
-        let metrics = free_address()?;
         let files = self.files_of(configuration.ledger)?;
         let sizes = files.sizes();
         let began = Instant::now();
-        let (server, uri) = self.serve(&files, metrics)?;
+        let ReleasedServer { daemon: server, uri, metrics } = self.serve(&files)?;
         let listening_ms = began.elapsed().as_secs_f64() * 1e3;
         let before = CpuTime::of(server.process_id())?;
         let report = self.load(fleet, configuration, repetition, &uri)?;
@@ -88,18 +87,10 @@ impl Bench {
         Ok(LedgerFiles { folder: Some(folder) })
     }
 
-    pub(in super::super) fn serve(&self, files: &LedgerFiles, metrics: SocketAddr) -> Result<(Daemon, String)> {
-        let serve =
+    pub(in super::super) fn serve(&self, files: &LedgerFiles) -> Result<ReleasedServer> {
+        let muster =
             files.environment().into_iter().fold(pinned(0, &self.muster), |it, (key, value)| it.env(key, value));
-        let serve = serve.arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
-        let serve = serve
-            .args(["--listen", "127.0.0.1:0"])
-            .env("MUSTER_METRICS__LISTEN", metrics.to_string())
-            .env("MUSTER_LOG", "warn");
-        let serve = serve.env("MUSTER_SERVER__SHARDS", "1").env("MUSTER_SERVER__POOL_THREADS", "1");
-        let (server, line) = serve.daemon("listening on coaps://", &self.folder.join("serve.log"))?;
-        let uri = line.split_whitespace().last().unwrap_or_default().to_owned();
-        Ok((server, uri))
+        ReleasedServer::start(muster, &self.folder, Threads::Shards(1))
     }
 
     fn load(
@@ -132,11 +123,6 @@ impl Bench {
 fn printed<T: DeserializeOwned>(program: &Path) -> Result<T> {
     let ended = pinned(0, program).timeout(LOAD_TIMEOUT).expect_success()?;
     serde_json::from_str(&ended.stdout).with_context(|| format!("{} printed {}", program.display(), ended.stdout))
-}
-
-/// An address on loopback that is free now: the log of a server that only warns does not say which one it took.
-pub(in super::super) fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// What the page of metrics says of the ledger.
