@@ -1,5 +1,8 @@
 //! Places between two steps of an issuance at which the server can be made to crash, for `cargo xtask crash`.
 //!
+//! A Registrar passes the same steps, but for `drawn`: its intent is the row of a request that is about to be sent, and `signed` is the certificate that came
+//! back.
+//!
 //! A debug build ends itself at the n-th passage of the step that the variable `CRASH_AT` names (`signed:3`), without a last word to anybody, as a
 //! power switch would. In a release build the functions are empty and the variable is not read: a server that is shipped cannot be told to crash.
 

@@ -4,6 +4,7 @@ use authority::{
     Begun, Completion, LedgerFault, LedgerHealth, RelayEnd, RelayHolder, RelayId, RelayLedger, RelayListing,
     RelayQuery, RelayRecord, RelayRequest, Relayed, Revocation, Revoked,
 };
+use crashpoint::Step;
 use pki::Digest;
 
 use super::reader::Question;
@@ -13,10 +14,13 @@ use super::{Shared, SqliteLedger};
 impl RelayLedger for SqliteLedger {
     fn begin(&self, requests: Vec<RelayRequest>, done: Completion<Result<Vec<Begun>, LedgerFault>>) {
         self.shared.write(Write::RelayBegin(requests, done));
+        crashpoint::passed(Step::IntentQueued);
     }
 
     fn record(&self, certificates: Vec<RelayRecord>, done: Completion<Result<Vec<Relayed>, LedgerFault>>) {
+        crashpoint::passed(Step::Signed);
         self.shared.write(Write::RelayRecord(certificates, done));
+        crashpoint::passed(Step::RecordQueued);
     }
 
     fn end(&self, exchanges: Vec<(RelayId, RelayEnd)>) {

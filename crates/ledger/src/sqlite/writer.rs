@@ -93,12 +93,12 @@ impl Write {
             Self::Abandon(rows) => answer_each(&rows, None, Box::new(drop), |serial| book.abandon_serial(serial)),
             Self::Revoke(rows, done) => answer_each(&rows, None, done, |row| book.revoke(row)),
             Self::Adopt(rows, done) => answer_each(&rows, None, done, |row| book.adopt(row)),
-            Self::FixCrlLayout(ca, layout, done) => answer_migrated(done, || book.fix_crl_layout(&ca, layout)),
-            Self::NumberCrls(lists, done) => answer_migrated(done, || book.number_crls(&lists)),
-            Self::RelayBegin(rows, done) => answer_migrated(done, || book.relay_begin(&rows)),
-            Self::RelayRecord(rows, done) => answer_migrated(done, || book.relay_record(&rows)),
-            Self::RelayEnd(rows) => answer_migrated(Box::new(drop), || book.relay_end(&rows)),
-            Self::RelayRevoke(rows, done) => answer_migrated(done, || book.relay_revoke(&rows)),
+            Self::FixCrlLayout(ca, layout, done) => answer_migrated(None, done, || book.fix_crl_layout(&ca, layout)),
+            Self::NumberCrls(lists, done) => answer_migrated(None, done, || book.number_crls(&lists)),
+            Self::RelayBegin(rows, done) => answer_migrated(INTENT_STEPS, done, || book.relay_begin(&rows)),
+            Self::RelayRecord(rows, done) => answer_migrated(RECORD_STEPS, done, || book.relay_record(&rows)),
+            Self::RelayEnd(rows) => answer_migrated(None, Box::new(drop), || book.relay_end(&rows)),
+            Self::RelayRevoke(rows, done) => answer_migrated(None, done, || book.relay_revoke(&rows)),
             Self::Flush(done) => (Box::new(done), Ok(())),
         }
     }
@@ -168,12 +168,19 @@ impl<E: Into<WriteProblem>> From<E> for Halt {
 
 /// The answer of a step that needs tables of the current schema; nothing if the file does not have them yet.
 fn answer_migrated<A: Send + 'static>(
+    steps: Steps,
     done: Completion<Result<A, LedgerFault>>,
     write: impl FnOnce() -> Result<Option<A>, Error>,
 ) -> (Answer, Result<(), Halt>) {
     let halt = match catch_unwind(AssertUnwindSafe(write)) {
         Ok(Ok(answer)) => {
+            if let Some([written, _]) = steps {
+                crashpoint::passed(written);
+            }
             let answer = move |outcome: Result<(), LedgerFault>| {
+                if let (Ok(()), Some([_, durable])) = (outcome, steps) {
+                    crashpoint::passed(durable);
+                }
                 done(outcome.and_then(|()| answer.ok_or(LedgerFault::NeedsMigration)));
             };
             return (Box::new(answer), Ok(()));
