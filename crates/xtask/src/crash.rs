@@ -21,16 +21,18 @@
 mod book;
 mod fleet;
 mod keys;
+mod relay;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use self::book::Book;
+use self::book::{Book, finding, nothing_in};
 use self::fleet::{Fleet, Received};
 use self::keys::KeyDevice;
 use crate::bench::facts::TimingFacts;
@@ -42,6 +44,9 @@ pub(crate) struct CrashOptions {
     /// How often the server is killed
     #[arg(long, default_value_t = 1_000)]
     kills: u32,
+    /// Kill a Registrar between the devices and the CA; from 50 kills on the result is kept
+    #[arg(long)]
+    registrar: bool,
     /// Decides the moments and the steps [default: the time]
     #[arg(long)]
     seed: Option<u64>,
@@ -55,6 +60,15 @@ const KEPT_KILLS_MIN: u32 = 1_000;
 const BATCH_KILLS: u32 = 30;
 /// The file of the kept results, and the code that they cover.
 const RESULTS: &str = "crates/ledger/results/crash.txt";
+/// The same of a Registrar.
+const RELAYED_RESULTS: &str = "crates/ledger/results/crash-registrar.txt";
+const RELAYED_COVERED: &[&str] = &[
+    "crates/ledger/src",
+    "crates/authority/src",
+    "crates/registrar/src",
+    "crates/server/src/daemon",
+    "crates/crashpoint",
+];
 const COVERED: &[&str] =
     &["crates/ledger/src", "crates/authority/src", "crates/server/src/daemon", "crates/crashpoint"];
 /// The steps of crates/crashpoint, in the order of an issuance.
@@ -87,18 +101,23 @@ pub(crate) fn run(options: &CrashOptions) -> Result<()> {
     let facts = TimingFacts::here();
     let began = Instant::now();
     let seed = options.seed.unwrap_or_else(seed_of_now);
-    let outcome = campaign(options.kills, seed);
+    let (outcome, file, kept) = if options.registrar {
+        let outcome = relay::campaign(options.kills, seed).map(|tally| tally.to_string());
+        (outcome, RELAYED_RESULTS, relay::RESOLVED_KILLS_MIN)
+    } else {
+        (campaign(options.kills, seed).map(|tally| tally.to_string()), RESULTS, KEPT_KILLS_MIN)
+    };
     let result = match &outcome {
         Ok(tally) => format!("passed: {tally}"),
         Err(error) => format!("FAILED: {}", format!("{error:#}").lines().next().unwrap_or_default()),
     };
     println!("   {result}");
-    if options.kills >= KEPT_KILLS_MIN {
+    if options.kills >= kept {
         let TimingFacts { commit, at, .. } = facts;
         let (kills, minutes) = (options.kills, began.elapsed().as_secs_f64() / 60.0);
         let line =
             format!("commit {commit}, begun {at}, seed {seed}, {kills} kills asked for, {minutes:.1} min, {result}\n");
-        tree::append(RESULTS, &line)?;
+        tree::append(file, &line)?;
     }
     outcome.map(drop)
 }
@@ -107,9 +126,12 @@ pub(crate) fn run(options: &CrashOptions) -> Result<()> {
 pub(crate) fn check() -> Result<()> {
     let tally = campaign(KILLS_OF_CHECK, seed_of_now())?;
     println!("   {tally}");
+    let tally = relay::campaign(relay::KILLS_OF_CHECK, seed_of_now())?;
+    println!("   {tally}");
     let again = format!("cargo xtask crash --kills {KEPT_KILLS_MIN}");
     let long = [
         (RESULTS, COVERED, again.as_str()),
+        (RELAYED_RESULTS, RELAYED_COVERED, "cargo xtask crash --registrar --kills 300"),
         (simulate::RESULTS, simulate::COVERED, "cargo xtask simulate"),
         (simulate::RELAYED_RESULTS, simulate::RELAYED_COVERED, "cargo xtask simulate --registrar"),
         (simulate::RESTORE_RESULTS, simulate::RESTORE_COVERED, "cargo xtask simulate --power-restore"),
@@ -127,11 +149,15 @@ fn seed_of_now() -> u64 {
     since.as_secs()
 }
 
+/// A crash at a step would leave the memory of the server behind, each time.
+fn without_core_files() -> Result<()> {
+    let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(rustix::process::Resource::Core, no_core).context("cannot forbid core files")
+}
+
 fn campaign(kills: u32, seed: u64) -> Result<Tally> {
     println!("   seed {seed}: `cargo xtask crash --kills {kills} --seed {seed}` repeats the moments");
-    // A crash at a step would leave the memory of the server behind, each time.
-    let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-    rustix::process::setrlimit(rustix::process::Resource::Core, no_core).context("cannot forbid core files")?;
+    without_core_files()?;
     let mut campaign = Campaign::new(seed)?;
     let folder = campaign.folder.clone();
     let played = campaign.play(kills);
@@ -234,11 +260,7 @@ impl Campaign {
             let mut asking = device.ask()?;
             let status = server.end(STEP_TIMEOUT).with_context(|| format!("{step} was not passed by a key"))?;
             asking.kill()?;
-            ensure!(
-                status.signal() == Some(ABORTED),
-                "the server ended by itself ({status}): {}",
-                self.log().display()
-            );
+            expect_death(status, ABORTED, &server)?;
             self.book.read()?;
             let number = keys::expect_pending(&self.book, step)?;
             self.start_and_stop()?;
@@ -312,7 +334,7 @@ impl Campaign {
         };
         // A start passes steps as well: what it gives up goes through the journal.
         let is_listening = server.words().contains("listening on coaps://");
-        ensure!(status.signal() == Some(wanted), "the server ended by itself ({status}): {}", self.log().display());
+        expect_death(status, wanted, &server)?;
         match death {
             Death::Random(_) => self.tally.random += 1,
             Death::Step(step, _) => *self.tally.steps.entry(step).or_default() += 1,
@@ -374,30 +396,25 @@ impl Campaign {
         ensure!(self.reserved.is_empty(), "reserved though the server has ended in peace: {:?}", self.reserved);
         let rows = self.book.certificates(seed)?;
         let mut findings = Vec::new();
-        for (device, certificate) in first.iter().chain(second) {
-            match rows.get(device).map(Vec::as_slice) {
-                None | Some([]) => findings.push(format!("{device} has a certificate that is not in the ledger")),
-                Some([row]) if row.der != *certificate => {
-                    findings.push(format!("{device} has another certificate than the ledger"));
-                }
-                Some([row]) if row.is_revoked => findings.push(format!("the certificate of {device} is revoked")),
-                Some([_]) => {}
-                Some(several) => findings.push(format!("{device} has {} certificates in the ledger", several.len())),
-            }
-        }
+        let received = first.iter().chain(second);
+        findings.extend(received.filter_map(|(device, certificate)| finding(device, certificate, &rows)));
         findings.extend(
             rows.keys()
                 .filter(|device| !second.contains_key(*device))
                 .map(|device| format!("{device} has a certificate in the ledger and received none")),
         );
         findings.extend(self.book.faults()?);
-        if !findings.is_empty() {
-            bail!("{} findings:\n{}", findings.len(), findings.join("\n"));
-        }
+        nothing_in(&findings)?;
         self.tally.certificates += rows.len();
         self.tally.repeated += first.len();
         Ok(())
     }
+}
+
+/// It ended by this signal: by the one that we sent, or at its step.
+fn expect_death(status: ExitStatus, signal: i32, server: &Daemon) -> Result<()> {
+    ensure!(status.signal() == Some(signal), "the server ended by itself ({status}):\n{}", server.words());
+    Ok(())
 }
 
 /// A port below those that the kernel gives out, so that nobody takes it while the server is down.

@@ -22,7 +22,7 @@ mod namespaces;
 mod openssl;
 mod pion;
 mod pyopenssl;
-mod registrar;
+pub(crate) mod registrar;
 mod run;
 mod runs;
 mod s_client;

@@ -75,7 +75,7 @@ enum Command {
     /// something. Kept in crates/ledger/results/power.txt
     Power(power::PowerOptions),
     /// Kill a server under load, again and again, and compare what its devices received with its ledger. Runs of 1,000 kills or more are kept in
-    /// crates/ledger/results/crash.txt
+    /// crates/ledger/results/crash.txt, of a Registrar in crash-registrar.txt
     Crash(crash::CrashOptions),
     /// Play a million enrolments in the simulator, of a server that crashes with its ledger on a bad link. Kept in crates/sim/results/crashes.txt
     Simulate(simulate::SimulateOptions),

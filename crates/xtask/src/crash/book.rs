@@ -118,6 +118,64 @@ AND NOT EXISTS (SELECT 1 FROM certificate c WHERE c.number = i.number)",
         Ok(query(&self.file, &sql)?.lines().map(str::to_owned).collect())
     }
 
+    /// Copies the ledger of a Registrar that has ended; whether it has relayed anything yet.
+    pub(super) fn copy_relayed(&self) -> Result<bool> {
+        if !self.has_tables()? {
+            return Ok(false);
+        }
+        Ok(query(&self.probe, "SELECT count(*) FROM sqlite_schema WHERE name = 'relay_request'")?.trim() == "1")
+    }
+
+    /// Attempts whose end nobody has heard, in the copy that was read last.
+    pub(super) fn relayed_in_flight(&self) -> Result<BTreeSet<String>> {
+        let attempts = query(&self.probe, "SELECT id || ' ' || attempts FROM relay_request WHERE state = 1")?;
+        Ok(attempts.lines().map(str::to_owned).collect())
+    }
+
+    /// The digests of relayed certificates, in the copy that was read last.
+    pub(super) fn relayed_certificates(&self) -> Result<BTreeSet<String>> {
+        Ok(query(&self.probe, "SELECT hex(digest) FROM relay_certificate")?.lines().map(str::to_owned).collect())
+    }
+
+    /// The digests of certificates in the ledger of a running server.
+    pub(super) fn certificates_while_it_runs(&self) -> Result<BTreeSet<String>> {
+        Ok(query(&self.file, "SELECT hex(digest) FROM certificate")?.lines().map(str::to_owned).collect())
+    }
+
+    /// Relayed certificates of a fleet by device, in the copy that was read last.
+    pub(super) fn relayed_of(&self, seed: u64) -> Result<BTreeMap<String, Vec<Row>>> {
+        let of = of_fleet(seed);
+        rows(&query(
+            &self.probe,
+            &format!(
+                "SELECT device, hex(der), revoked_at IS NOT NULL FROM relay_certificate c JOIN relay_request r ON r.id = c.request WHERE {of}"
+            ),
+        )?)
+    }
+
+    /// What must never be in the ledger of a Registrar, in the copy that was read last.
+    pub(super) fn relay_faults(&self) -> Result<Vec<String>> {
+        let twice = [
+            (
+                "a certificate",
+                "SELECT hex(digest), count(*) FROM relay_certificate GROUP BY digest HAVING count(*) > 1",
+            ),
+            (
+                "a device with a certificate",
+                "SELECT r.device, count(*) FROM relay_certificate c JOIN relay_request r ON r.id = c.request GROUP BY r.device HAVING count(*) > 1",
+            ),
+            (
+                "a request with a certificate, and not said to have one,",
+                "SELECT r.id, r.state FROM relay_certificate c JOIN relay_request r ON r.id = c.request WHERE r.state <> 3",
+            ),
+            (
+                "a certificate without its request",
+                "SELECT hex(c.digest), 1 FROM relay_certificate c LEFT JOIN relay_request r ON r.id = c.request WHERE r.id IS NULL",
+            ),
+        ];
+        self.found(&twice)
+    }
+
     /// Which of these serial numbers have a certificate, in the copy that was read last.
     pub(super) fn certified(&self, serials: &BTreeSet<&String>) -> Result<BTreeSet<String>> {
         let listed: Vec<String> = serials.iter().map(|serial| format!("x'{serial}'")).collect();
@@ -135,13 +193,7 @@ AND NOT EXISTS (SELECT 1 FROM certificate c WHERE c.number = i.number)",
             "SELECT i.device, hex(c.der), r.number IS NOT NULL FROM intent i JOIN certificate c USING (number)
 LEFT JOIN revocation r USING (number) WHERE {of}"
         );
-        let mut rows: BTreeMap<String, Vec<Row>> = BTreeMap::new();
-        for line in query(&self.probe, &sql)?.lines() {
-            let fields: Vec<&str> = line.split('|').collect();
-            let [device, der, is_revoked] = fields[..] else { bail!("sqlite3 printed {line}") };
-            rows.entry(device.to_owned()).or_default().push(Row { der: bytes(der)?, is_revoked: is_revoked == "1" });
-        }
-        Ok(rows)
+        rows(&query(&self.probe, &sql)?)
     }
 
     /// What must never be in a ledger, in the copy that was read last.
@@ -159,7 +211,14 @@ LEFT JOIN revocation r USING (number) WHERE {of}"
                 "SELECT hex(c.digest), 1 FROM certificate c LEFT JOIN intent i USING (number) WHERE i.number IS NULL OR i.abandoned",
             ),
         ];
-        for (what, sql) in twice {
+        faults.extend(self.found(&twice)?);
+        Ok(faults)
+    }
+
+    /// The rows of statements that should have none.
+    fn found(&self, of: &[(&str, &str)]) -> Result<Vec<String>> {
+        let mut faults = Vec::new();
+        for (what, sql) in of {
             let found = query(&self.probe, &format!("{sql} LIMIT {LISTED_MAX}"))?;
             faults.extend(found.lines().map(|line| format!("{what} is there more than once or should not be: {line}")));
         }
@@ -167,9 +226,37 @@ LEFT JOIN revocation r USING (number) WHERE {of}"
     }
 }
 
+/// Certificates by device, from what `sqlite3` has printed.
+fn rows(text: &str) -> Result<BTreeMap<String, Vec<Row>>> {
+    let mut rows: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split('|').collect();
+        let [device, der, is_revoked] = fields[..] else { bail!("sqlite3 printed {line}") };
+        rows.entry(device.to_owned()).or_default().push(Row { der: bytes(der)?, is_revoked: is_revoked == "1" });
+    }
+    Ok(rows)
+}
+
 /// The names of a fleet's devices: `muster load` makes them from its seed.
 fn of_fleet(seed: u64) -> String {
     format!("device GLOB '{seed:x}-*'")
+}
+
+/// What is wrong with the rows of a device that received this certificate.
+pub(super) fn finding(device: &str, certificate: &[u8], rows: &BTreeMap<String, Vec<Row>>) -> Option<String> {
+    match rows.get(device).map(Vec::as_slice) {
+        None | Some([]) => Some(format!("{device} has a certificate that is not in the ledger")),
+        Some([row]) if row.der != *certificate => Some(format!("{device} has another certificate than the ledger")),
+        Some([row]) if row.is_revoked => Some(format!("the certificate of {device} is revoked")),
+        Some([_]) => None,
+        Some(several) => Some(format!("{device} has {} certificates in the ledger", several.len())),
+    }
+}
+
+/// An error that lists the findings, if there are any.
+pub(super) fn nothing_in(findings: &[String]) -> Result<()> {
+    ensure!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
+    Ok(())
 }
 
 fn query(file: &Path, sql: &str) -> Result<String> {
@@ -192,5 +279,21 @@ mod tests {
     fn hexadecimal_digits_are_bytes() {
         assert_eq!(bytes("00ffA5").unwrap(), [0, 0xff, 0xa5]);
         assert!(bytes("0").is_ok_and(|one| one == [0]) && bytes("zz").is_err());
+    }
+
+    #[test]
+    fn each_way_in_which_a_ledger_can_differ_from_a_device_is_found() {
+        let row = |der: &[u8], is_revoked| Row { der: der.to_vec(), is_revoked };
+        let rows = BTreeMap::from([
+            ("good".to_owned(), vec![row(b"a", false)]),
+            ("other".to_owned(), vec![row(b"b", false)]),
+            ("revoked".to_owned(), vec![row(b"a", true)]),
+            ("two".to_owned(), vec![row(b"a", false), row(b"b", false)]),
+        ]);
+        assert_eq!(finding("good", b"a", &rows), None);
+        for device in ["other", "revoked", "two", "missing"] {
+            assert!(finding(device, b"a", &rows).is_some(), "{device}");
+        }
+        assert!(nothing_in(&[]).is_ok() && nothing_in(&["one".to_owned()]).is_err());
     }
 }

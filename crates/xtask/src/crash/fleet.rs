@@ -28,11 +28,18 @@ pub(super) struct Fleet {
     folder: PathBuf,
     uri: String,
     seed: u64,
+    /// Devices that start in a second.
+    rate: u32,
 }
 
 impl Fleet {
     pub(super) fn new(muster: PathBuf, folder: PathBuf, address: &str, seed: u64) -> Self {
-        Self { muster, folder, uri: format!("coaps://{address}"), seed }
+        Self { muster, folder, uri: format!("coaps://{address}"), seed, rate: DEVICES_PER_SECOND }
+    }
+
+    /// The same, so many devices a second.
+    pub(super) fn at_a_rate_of(self, rate: u32) -> Self {
+        Self { rate, ..self }
     }
 
     fn load(&self, devices: usize, received: &str) -> Program {
@@ -47,8 +54,8 @@ impl Fleet {
 
     /// Starts devices at a steady rate, for this many kills.
     pub(super) fn start(&self, kills: u32) -> Result<Daemon> {
-        let devices = usize::try_from(DEVICES_PER_SECOND * SECONDS_PER_KILL * (kills + 5))?;
-        let load = self.load(devices, "first").args(["--rate", &DEVICES_PER_SECOND.to_string()]);
+        let devices = usize::try_from(self.rate * SECONDS_PER_KILL * (kills + 5))?;
+        let load = self.load(devices, "first").args(["--rate", &self.rate.to_string()]);
         load.args(["--timeout", PATIENCE]).spawn(&self.folder.join("load.log"))
     }
 
@@ -62,11 +69,24 @@ impl Fleet {
 
     /// The devices up to this one, and some after it, ask again: each gets a certificate.
     pub(super) fn ask_again(&self, last: Option<&String>) -> Result<Received> {
-        let index = last.and_then(|name| name.rsplit_once('-')?.1.parse::<usize>().ok()).unwrap_or_default();
-        let load = self.load(index + 1 + STARTED_SINCE, "second").args(["--concurrency", "32"]);
+        let load = self.load(index(last) + 1 + STARTED_SINCE, "second").args(["--concurrency", "32"]);
         load.timeout(ASK_TIMEOUT).expect_success().context("devices that ask again got no certificate")?;
         certificates(&self.received("second"))
     }
+
+    /// The devices up to this one ask again; some give up, because what was sent for them has no known end.
+    pub(super) fn ask_again_impatiently(&self, last: Option<&String>) -> Result<Received> {
+        let load = self.load(index(last) + 1, "second").args(["--concurrency", "64", "--timeout", PATIENCE]);
+        load.timeout(ASK_TIMEOUT).output()?;
+        let received = certificates(&self.received("second"))?;
+        ensure!(!received.is_empty(), "no device that asked again got a certificate");
+        Ok(received)
+    }
+}
+
+/// The index of a device in its fleet, which its name ends with.
+fn index(device: Option<&String>) -> usize {
+    device.and_then(|name| name.rsplit_once('-')?.1.parse().ok()).unwrap_or_default()
 }
 
 /// The certificates of a folder that `muster load` has written, by device.

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::libcoap;
 use super::link::BadLink;
 use super::openssl;
-use super::registrar::{REGISTRAR_NAME, RegistrarFolder};
+use super::registrar::{RegistrarFolder, upstream_configuration};
 use super::run::StoryRun;
 use super::server::{InteropServer, ServePlan};
 use super::world::{InteropDevice, InteropWorld};
@@ -69,16 +69,7 @@ impl<'a> Chain<'a> {
     fn start(world: &'a InteropWorld) -> Result<Self> {
         let folder = RegistrarFolder::new(world, STORY)?;
         // The upstream is the world's server, whose profile lists the Registrar.
-        let config = world.pki("upstream.toml");
-        let text = std::fs::read_to_string(world.pki("muster.toml"))?;
-        let listed = text.replace("server_keys = true\n", "server_keys = true\nregistrars = [\"site\"]\n");
-        ensure!(listed != text, "the configuration of `muster init` has no `server_keys = true`");
-        let ca = folder.authority();
-        let front = format!(
-            "\n[https]\nlisten = \"127.0.0.1:0\"\n\n[registrar.site]\ntrust = [\"{}\"]\nname = \"{REGISTRAR_NAME}\"\n",
-            ca.display()
-        );
-        std::fs::write(&config, listed + &front)?;
+        let config = upstream_configuration(&world.folder.join("pki"), &folder.authority(), "127.0.0.1:0")?;
         let upstream = InteropServer::start_with(world, ServePlan::new("chain-upstream", config))?;
         let url = format!("https://{}/.well-known/est", upstream.https()?);
         let registrar = folder.serve(world, "chain-registrar", &[url], "10s")?;
