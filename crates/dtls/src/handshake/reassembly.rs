@@ -61,6 +61,8 @@ impl Reassembly {
         }
         let at = usize::from(ahead);
         if self.waiting.len() <= at {
+            // Messages nearly always come in their order: room for one, where a list that grows by itself would take four.
+            self.waiting.reserve_exact(at + 1 - self.waiting.len());
             self.waiting.resize_with(at + 1, || None);
         }
         let partial = self.waiting[at].get_or_insert_with(|| Partial::new(fragment.kind, fragment.length));

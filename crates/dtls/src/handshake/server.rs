@@ -78,7 +78,7 @@ enum ServerHandshakeState<V: VerifyPeer> {
     AwaitKeyExchange(AwaitKeyExchange),
     ExpectCertificate(ExpectCertificate),
     ExpectClientKeyExchange(ExpectClientKeyExchange),
-    ExpectCertificateVerify(Box<ExpectCertificateVerify>),
+    ExpectCertificateVerify(ExpectCertificateVerify),
     AwaitAuthentication(AwaitAuthentication),
     ExpectChangeCipherSpec(ExpectChangeCipherSpec<V::Proven>),
     ExpectFinished(ExpectFinished<V::Proven>),

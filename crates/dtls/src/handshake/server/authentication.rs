@@ -35,52 +35,49 @@ impl ExpectCertificate {
         if chain.is_empty() {
             return Err(HandshakeRefusal::MissingCertificate);
         }
-        Ok(ExpectClientKeyExchange { agreed: self.agreed, ephemeral: self.ephemeral, chain })
+        let Self { agreed, ephemeral } = self;
+        Ok(ExpectClientKeyExchange(Box::new(Shown { agreed, ephemeral, chain })))
     }
 }
 
-pub(super) struct ExpectClientKeyExchange {
+/// What a client that has shown a chain is to be judged by. Boxed: the states before and after it take half as much, and a handshake has room for the
+/// largest of its states.
+struct Shown {
     agreed: Agreed,
     ephemeral: EphemeralKey,
     chain: CertificateChain,
 }
 
+pub(super) struct ExpectClientKeyExchange(Box<Shown>);
+
 impl ExpectClientKeyExchange {
     pub(super) const fn chain(&self) -> &CertificateChain {
-        &self.chain
+        &self.0.chain
     }
 
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &HandshakeMessage,
         context: &mut ServerContext<'_, '_, V>,
-    ) -> Result<Box<ExpectCertificateVerify>, HandshakeRefusal> {
+    ) -> Result<ExpectCertificateVerify, HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CLIENT_KEY_EXCHANGE };
         let point = ClientKeyExchange::parse(&message.body).map_err(decode)?.point.to_vec();
         context.conversation.hash_received(message);
         // "session_hash = Hash(handshake_messages) ... up to and including the ClientKeyExchange" (RFC 7627 §3).
         let session_hash = context.conversation.transcript.hash();
-        Ok(Box::new(ExpectCertificateVerify {
-            agreed: self.agreed,
-            ephemeral: self.ephemeral,
-            chain: self.chain,
-            point,
-            session_hash,
-        }))
+        Ok(ExpectCertificateVerify { shown: self.0, point, session_hash })
     }
 }
 
 pub(super) struct ExpectCertificateVerify {
-    agreed: Agreed,
-    ephemeral: EphemeralKey,
-    chain: CertificateChain,
+    shown: Box<Shown>,
     point: Vec<u8>,
     session_hash: Hash,
 }
 
 impl ExpectCertificateVerify {
     pub(super) const fn chain(&self) -> &CertificateChain {
-        &self.chain
+        &self.shown.chain
     }
 
     pub(super) fn handle<V: VerifyPeer>(
@@ -101,17 +98,18 @@ impl ExpectCertificateVerify {
         if verify.signature.len() > SIGNATURE_BYTES_MAX {
             return Err(self.refuse_proof(HandshakeRefusal::CertificateVerifyEncoding, context));
         }
-        let agreed = self.agreed;
+        let Self { shown, point, session_hash } = self;
+        let Shown { agreed, ephemeral, chain } = *shown;
         let work = AuthenticationWork {
             verifier: context.config.verifier.clone(),
             utc: context.port.now.utc,
-            chain: self.chain,
+            chain,
             signed: context.conversation.transcript.take_bytes(),
             scheme,
             signature: verify.signature.to_vec(),
-            ephemeral: self.ephemeral,
-            point: self.point,
-            binding: agreed.binding(|| self.session_hash),
+            ephemeral,
+            point,
+            binding: agreed.binding(|| session_hash),
         };
         context.conversation.hash_received(message);
         Ok((AwaitAuthentication { agreed }, Box::new(work)))
@@ -127,7 +125,7 @@ impl ExpectCertificateVerify {
         context: &mut ServerContext<'_, '_, V>,
     ) -> HandshakeRefusal {
         let (verifier, utc) = (context.config.verifier.as_ref(), context.port.now.utc);
-        let (collected, claimed) = self.chain.with_slices(context.conversation.transcript.bytes(), |chain| {
+        let (collected, claimed) = self.shown.chain.with_slices(context.conversation.transcript.bytes(), |chain| {
             (verifier.collect(chain, utc), chain.first().and_then(|leaf| verifier.claimed(leaf)))
         });
         context.account.claimed = claimed;
