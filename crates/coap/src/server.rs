@@ -185,7 +185,7 @@ impl Peer {
             match outcome {
                 Some(outcome) => {
                     outcome.guard(out);
-                    exchange.state = ExchangeState::Answered(Answered { outcome, delivery: Delivery::Again, expires });
+                    exchange.state = ExchangeState::Answered(Answered { outcome, expires });
                     exchange.settle(now);
                 }
                 None => self.remove(index),
@@ -335,7 +335,8 @@ impl Peer {
         let mut exchange = self.exchanges.swap_remove(index);
         let ExchangeState::Separate(separate) = exchange.state else { return true };
         exchange.is_delivered |= separate.is_whole && delivery == Delivery::Arrived;
-        let Some(answered) = separate.end(delivery) else { return true };
+        let Some(answered) = separate.end() else { return true };
+        exchange.delivery = delivery;
         exchange.state = ExchangeState::Answered(answered);
         exchange.settle(now);
         self.exchanges.push(exchange);

@@ -18,8 +18,12 @@ pub struct Owner(pub u64);
 #[derive(Debug, Default)]
 pub struct Accounts {
     total: usize,
-    held: BTreeMap<Owner, usize>,
+    /// Short integers: each device of the last EXCHANGE_LIFETIME is in two of these maps, whose nodes are filled to two thirds.
+    held: BTreeMap<Owner, u32>,
 }
+
+/// No owner may hold more than this, whatever the limit.
+const HELD_MAX: usize = 1 << 31;
 
 impl Accounts {
     /// The total of all owners.
@@ -31,13 +35,13 @@ impl Accounts {
     /// What `owner` holds.
     #[must_use]
     pub fn held_by(&self, owner: Owner) -> usize {
-        self.held.get(&owner).copied().unwrap_or(0)
+        self.held.get(&owner).map_or(0, |held| wide(*held))
     }
 
     /// Whether `owner` may take `more` if all owners together may hold `most`.
     #[must_use]
     pub fn has_room(&self, owner: Owner, more: usize, most: usize) -> bool {
-        let left = most.saturating_sub(self.total);
+        let left = most.saturating_sub(self.total).min(HELD_MAX);
         // An owner never holds more than the total: below half of the limit the map is not searched.
         self.total.saturating_add(more) <= left || self.held_by(owner).saturating_add(more) <= left
     }
@@ -46,13 +50,18 @@ impl Accounts {
     pub fn change(&mut self, owner: Owner, before: usize, after: usize) -> usize {
         self.total = self.total.saturating_add(after).saturating_sub(before);
         let held = self.held.entry(owner).or_insert(0);
-        *held = held.saturating_add(after).saturating_sub(before);
-        let now = *held;
+        let now = wide(*held).saturating_add(after).saturating_sub(before);
+        debug_assert!(now <= HELD_MAX, "there was room for what is held");
+        *held = u32::try_from(now).unwrap_or(u32::MAX);
         if now == 0 {
             self.held.remove(&owner);
         }
         now
     }
+}
+
+fn wide(held: u32) -> usize {
+    usize::try_from(held).unwrap_or(usize::MAX)
 }
 
 /// The accounts of one shard. The lock only lets a [`Charge`] return its bytes wherever it is dropped; a single shard

@@ -96,7 +96,7 @@ impl Peer {
     /// # Errors
     /// 4.08 if the outcome was evicted.
     fn repeat(&mut self, turn: &mut Turn<'_>, index: usize) -> Result<(), RequestRefusal> {
-        let ServerExchange { source, state, .. } = &mut self.exchanges[index];
+        let ServerExchange { source, delivery, state, .. } = &mut self.exchanges[index];
         if source.kind == Kind::NonConfirmable {
             return Ok(());
         }
@@ -105,15 +105,15 @@ impl Peer {
                 pending.acknowledge_at = None;
                 write_empty(turn.out, Kind::Acknowledgement, source.message_id);
             }
-            ExchangeState::Separate(_) | ExchangeState::Answered(Answered { delivery: Delivery::Arrived, .. }) => {
-                write_empty(turn.out, Kind::Acknowledgement, source.message_id);
-            }
-            ExchangeState::Answered(Answered { outcome, delivery: Delivery::Again, .. }) => {
+            ExchangeState::Answered(Answered { outcome, .. }) if *delivery == Delivery::Again => {
                 if outcome.is_evicted() {
                     return Err(RequestRefusal::NoResponse);
                 }
                 let head = source.head(self.ids.begun(turn.shared));
                 let _ = outcome.write(turn.out, head, &source.form);
+            }
+            ExchangeState::Separate(_) | ExchangeState::Answered(_) => {
+                write_empty(turn.out, Kind::Acknowledgement, source.message_id);
             }
         }
         Ok(())
@@ -154,8 +154,8 @@ impl Peer {
             exchange.is_delivered |= reaches_end;
         }
         match &mut exchange.state {
-            ExchangeState::Answered(answered) => {
-                answered.delivery = Delivery::Again;
+            ExchangeState::Answered(_) => {
+                exchange.delivery = Delivery::Again;
                 exchange.settle(turn.now);
             }
             // The client no longer waits for the token of that response.

@@ -14,7 +14,7 @@ use super::answers::Worth;
 use super::arrival::{Arrival, Checked, Refused, RefusedBy, admit};
 use super::config::EXCHANGE_BYTES;
 use super::done::{Done, Dropped, Handled};
-use super::exchange::{ExchangeState, KeptResponse, Pending, RequestSource, ServerExchange};
+use super::exchange::{Delivery, ExchangeState, KeptResponse, Pending, RequestSource, ServerExchange};
 use super::key::RequestKey;
 use super::refusal::{BlockFault, Limit, RequestRefusal};
 use super::request::{Body, Head, Request};
@@ -259,6 +259,7 @@ impl Peer {
             last_block,
             has_rest: false,
             is_delivered: false,
+            delivery: Delivery::Again,
             state: ExchangeState::Pending(Pending { repeat: admit.repeat, acknowledge_at, reserved }),
         });
         turn.shared.counters.requests += 1;
