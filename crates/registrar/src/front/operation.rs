@@ -5,7 +5,7 @@ use est::{Reason, Resource};
 use hyper::Method;
 
 /// The path below which operations are (RFC 7030 §3.2.2).
-const ROOT: &str = "/.well-known/est/";
+pub(super) const ROOT: &str = "/.well-known/est/";
 
 /// An operation that the front serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
