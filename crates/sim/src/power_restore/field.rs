@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use est::CertificateCache;
 use link::Conditions;
 
 use crate::chance::Chance;
@@ -24,6 +25,8 @@ pub struct PowerField {
     pub half_open_max: usize,
     /// Enrolments that wait for the authority.
     pub pending_max: usize,
+    /// Certificates of devices that the server remembers.
+    pub certificates_max: usize,
     /// The links of the devices.
     pub link: Conditions,
 }
@@ -38,6 +41,7 @@ const REGION: PowerField = PowerField {
     queue_max: 5_000,
     half_open_max: 4_096,
     pending_max: 4_096,
+    certificates_max: CertificateCache::CERTIFICATES_MAX_DEFAULT,
     link: Conditions { delay: JITTER, ..CLEAN.link },
 };
 
@@ -62,6 +66,7 @@ impl PowerField {
             queue_max: limit(self.queue_max),
             half_open_max: limit(self.half_open_max),
             pending_max: limit(self.pending_max),
+            certificates_max: limit(self.certificates_max),
             ..self
         }
     }

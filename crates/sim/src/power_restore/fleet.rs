@@ -38,6 +38,7 @@ struct WaitingDevice {
     csr: Option<Vec<u8>>,
     armed: Option<Instant>,
     sent_away: bool,
+    has_session: bool,
 }
 
 /// The certificate of a device.
@@ -62,6 +63,9 @@ pub(super) struct FleetTally {
     pub(super) sent_away: SentAwayTally,
     /// The largest number of devices that waited at one time.
     pub(super) waiting_max: usize,
+    /// Devices that have a session and no certificate now, and the largest number of them at one time.
+    pub(super) in_session: usize,
+    pub(super) in_session_max: usize,
 }
 
 impl Fleet {
@@ -142,7 +146,7 @@ impl Fleet {
         let TestRequest { csr, .. } = self.ca.request(factory.certificate.subject());
         let dtls = Arc::new(DtlsConfig::new(Some(factory.for_dtls(&random)), Arc::clone(&self.verifier)));
         let client = Client::new(Arc::clone(&self.config), dtls, random, now);
-        WaitingDevice { client: Box::new(client), csr: Some(csr), armed: None, sent_away: false }
+        WaitingDevice { client: Box::new(client), csr: Some(csr), armed: None, sent_away: false, has_session: false }
     }
 
     /// Sends a device's datagrams, handles its events and sets its timer.
@@ -173,20 +177,26 @@ impl Fleet {
     fn handle_event(&mut self, now: Now, device: u32, waiting: &mut WaitingDevice, event: ClientEvent) -> bool {
         match event {
             ClientEvent::Connected { .. } => {
-                self.tally.handshakes += 1;
+                self.tally.connect(waiting);
                 if let Some(csr) = waiting.csr.take() {
                     waiting.client.start(now, Operation::Enroll { csr }).expect("connected, and nothing asked yet");
                 }
             }
-            ClientEvent::Reconnected { .. } => self.tally.handshakes += 1,
+            ClientEvent::Reconnected { .. } => self.tally.connect(waiting),
             ClientEvent::Acknowledged => {}
             ClientEvent::Again { after: Failure::Handshake(_), .. } => self.tally.given_up += 1,
             ClientEvent::Again { after: Failure::Later { max_age, .. }, .. } => {
                 self.tally.sent_away.note(max_age, !waiting.sent_away);
                 waiting.sent_away = true;
             }
-            ClientEvent::Again { after, .. } => self.tally.cut_off.push(format!("device {device}: {after}")),
-            ClientEvent::Closed(why) => self.tally.cut_off.push(format!("device {device}: {why:?}")),
+            ClientEvent::Again { after, .. } => {
+                self.tally.disconnect(waiting);
+                self.tally.cut_off.push(format!("device {device}: {after}"));
+            }
+            ClientEvent::Closed(why) => {
+                self.tally.disconnect(waiting);
+                self.tally.cut_off.push(format!("device {device}: {why:?}"));
+            }
             ClientEvent::Failed(failure) => {
                 self.tally.failed.push(format!("device {device}: {failure}"));
                 return true;
@@ -195,10 +205,25 @@ impl Fleet {
                 let Answer::Certificate(certificate) = answer else { return false };
                 let took = now.mono.saturating_duration_since(self.start);
                 self.certificates.push(FieldCertificate { device, digest: Digest::of(&certificate), took });
+                self.tally.disconnect(waiting);
                 waiting.client.close(now);
                 return true;
             }
         }
         false
+    }
+}
+
+impl FleetTally {
+    fn connect(&mut self, device: &mut WaitingDevice) {
+        self.handshakes += 1;
+        self.in_session += usize::from(!device.has_session);
+        device.has_session = true;
+        self.in_session_max = self.in_session_max.max(self.in_session);
+    }
+
+    fn disconnect(&mut self, device: &mut WaitingDevice) {
+        self.in_session -= usize::from(device.has_session);
+        device.has_session = false;
     }
 }

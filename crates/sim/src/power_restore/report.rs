@@ -58,6 +58,10 @@ pub struct RestoreReport {
     pub half_open_max: usize,
     /// The largest number of enrolments that waited for the authority at one time.
     pub pending_max: usize,
+    /// The largest number of devices that had a session and no certificate at one time.
+    pub in_session_max: usize,
+    /// How often the server refused something, by reason.
+    pub refusals: BTreeMap<&'static str, u64>,
     /// The promises that were broken.
     faults: Vec<String>,
 }
@@ -71,9 +75,10 @@ impl RestoreReport {
         site: &Site,
         link: Tally,
     ) -> Self {
-        let (tally, SiteTally { dropped, busy, half_open_max, pending_max }) = (fleet.tally(), site.tally());
+        let (tally, site_tally) = (fleet.tally(), site.tally().clone());
+        let SiteTally { dropped, busy, half_open_max, pending_max, refusals } = site_tally;
         let drops = site.server().drops();
-        let refusals = [DropReason::Behind, DropReason::HalfOpenFull, DropReason::NetworkFull];
+        let turned_away = [DropReason::Behind, DropReason::HalfOpenFull, DropReason::NetworkFull];
         let ready = (1..=field.devices).map(|device| field.ready_after(seed, device)).collect();
         Self {
             field: *field,
@@ -85,13 +90,15 @@ impl RestoreReport {
             sent_away: tally.sent_away.clone(),
             handshakes: tally.handshakes,
             given_up: tally.given_up,
-            refused_hellos: refusals.map(|reason| drops.count(reason)).iter().sum(),
+            refused_hellos: turned_away.map(|reason| drops.count(reason)).iter().sum(),
             dropped,
             link,
             busy,
             waiting_max: tally.waiting_max,
             half_open_max,
             pending_max,
+            in_session_max: tally.in_session_max,
+            refusals,
             faults: faults(field, fleet, site),
         }
     }
@@ -138,6 +145,10 @@ impl fmt::Display for RestoreReport {
             self.handshakes, self.given_up, self.refused_hellos, self.half_open_max
         )?;
         writeln!(f, "  {}; at most {} waited for the authority", self.sent_away, self.pending_max)?;
+        writeln!(f, "  at most {} devices in a session and without a certificate", self.in_session_max)?;
+        self.refusals
+            .iter()
+            .try_for_each(|(reason, count)| writeln!(f, "  refused by the server: {reason}, {count} times"))?;
         let Tally { sent, bytes, lost, .. } = self.link;
         writeln!(
             f,

@@ -1,13 +1,13 @@
 //! The server: its receive queue, its one core, and the authority behind it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::{Authority, CaAuthority, Collected, Deliver, Flights, Job, MemoryLedger, Outcome};
 use dtls::{CookieKeys, Now};
-use est::{Backlog, JobId, Output, Server, ServerConfig, ServerSpec};
+use est::{Backlog, CertificateCache, JobId, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
 
 use super::field::PowerField;
@@ -33,7 +33,7 @@ pub(super) struct Site {
 }
 
 /// What the server went through.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SiteTally {
     /// Datagrams that the full receive queue dropped.
     pub(super) dropped: u64,
@@ -43,6 +43,8 @@ pub(super) struct SiteTally {
     pub(super) half_open_max: usize,
     /// The largest number of enrolments that waited for the authority at one time.
     pub(super) pending_max: usize,
+    /// How often the server refused something, by reason.
+    pub(super) refusals: BTreeMap<&'static str, u64>,
 }
 
 impl Site {
@@ -52,6 +54,7 @@ impl Site {
         let mut spec = ServerSpec::new(ca.server().for_dtls(&random), cookie, vec![ca.profile(|_| {})]);
         spec.dtls.half_open_max = field.half_open_max;
         spec.limits.pending_max = field.pending_max;
+        spec.certificates = Arc::new(CertificateCache::new(field.certificates_max));
         let config = Arc::new(ServerConfig::new(spec).expect("a configuration"));
         // Room for each device twice, so that a second certificate would be found.
         let rows_max = usize::try_from(field.devices).unwrap_or(usize::MAX).saturating_mul(2);
@@ -84,8 +87,8 @@ impl Site {
         &self.ledger
     }
 
-    pub(super) fn tally(&self) -> SiteTally {
-        self.tally
+    pub(super) fn tally(&self) -> &SiteTally {
+        &self.tally
     }
 
     /// A datagram reaches the receive queue.
@@ -126,7 +129,12 @@ impl Site {
             match output {
                 Output::Submit(id, job) => self.desk.accept(now.mono, id, job),
                 Output::PublicKey(step) => self.server.complete_public_key(now, step.run()),
-                Output::Attempt(_) | Output::Alarm(_) | Output::Undelivered(_) | Output::Delivered(_) => {}
+                Output::Attempt(attempt) => {
+                    if let Some(reason) = attempt.reason() {
+                        *self.tally.refusals.entry(reason.code()).or_default() += 1;
+                    }
+                }
+                Output::Alarm(_) | Output::Undelivered(_) | Output::Delivered(_) => {}
             }
         }
         let after = self.server.counters();
