@@ -37,7 +37,7 @@ use crate::reason::Reason;
 use crate::verify::{PeerDevice, PeerVerifier};
 use attempt::AttemptBuilder;
 use backlog::Pace;
-use live::{KeyEnd, Sessions, Waited};
+use live::{Asker, KeyEnd, Sessions, Waited};
 use sent_away::SentAway;
 use throughput::Throughput;
 
@@ -185,9 +185,13 @@ impl Server {
     }
 
     /// Reports once a turn, before datagrams are handed in, whether work waits for this server. While the server is
-    /// behind, it begins few new handshakes; a shell that never calls this gets no such limit.
+    /// behind, it begins few new handshakes, and so it does while it has sent away nearly as many devices as it can remember; a
+    /// shell that never calls this gets no such limit.
     pub fn note_backlog(&mut self, now: Now, backlog: Backlog) {
-        let admission = self.pace.admission(now.mono, backlog);
+        let admission = match self.pace.admission(now.mono, backlog) {
+            Admission::Open if self.config.certificates.is_crowded(now.mono) => Admission::Behind,
+            admission => admission,
+        };
         if self.admission != Admission::Draining && self.admission != admission {
             self.admission = admission;
             self.endpoint.refuse_new(admission);
@@ -243,10 +247,10 @@ impl Server {
         if !matches!(outcome, Outcome::Later { .. }) {
             self.throughput.note_decided(now.mono, self.sessions.pending());
         }
-        // A request whose key is made here is never a repeat.
-        if let (Some(waited), Outcome::Issued { private_key: None, .. }) = (&waited, &outcome) {
-            let asker = waited.asker();
-            self.config.certificates.note_issued(&asker.certificate, asker.request);
+        if let (Some(waited), Outcome::Issued { private_key, .. }) = (&waited, &outcome) {
+            let Asker { certificate, request, .. } = waited.asker();
+            // A request whose key is made here is never a repeat.
+            self.config.certificates.note_issued(&certificate, private_key.is_none().then_some(request));
         }
         match waited {
             Some(Waited::Present(waiting)) => self.answer(now, job, &waiting, outcome),
@@ -362,6 +366,7 @@ impl Server {
                 }
                 Event::Closed { session, path, peer, why } => {
                     self.sessions.forget(session);
+                    self.config.certificates.note_ended(peer.certificate());
                     self.note_end(now, path, &peer, why);
                 }
                 Event::ForgeryAlarm { path, .. } => {

@@ -35,6 +35,12 @@ fn c47_all_devices_of_a_region_enrol_once_when_a_tenth_of_their_datagrams_is_los
 fn c37_all_devices_of_a_region_enrol_once_when_their_authority_is_slower_than_their_server() {
     let report = restore("slow-authority");
     assert!(report.sent_away.devices > 100, "{}", report.sent_away);
+    let field = report.field;
+    assert!(
+        report.in_session_max > field.certificates_max / 2,
+        "more than half of {}: {report}",
+        field.certificates_max
+    );
     let most = report.sent_away.max_ages.last_key_value();
     assert!(most.is_some_and(|(max_age, _)| *max_age <= 90), "12 times 5 s and half of it: {}", report.sent_away);
 }

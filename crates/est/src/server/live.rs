@@ -103,8 +103,6 @@ struct Work {
     deliveries: Vec<(ExchangeId, Arc<Issued>)>,
     /// The certificate of its device, held during an enrolment even if the cache drops it; see [`Sessions::pin`].
     certificate: Option<Authenticated>,
-    /// Set if the device was asked to come back: until then the session keeps the certificate for it.
-    returns_by: Option<Return>,
     /// While draining: when to close the session, unless it waits for an answer.
     linger: Option<Instant>,
 }
@@ -141,15 +139,6 @@ impl Waiting {
     }
 }
 
-/// The return of a device that was asked to come back.
-#[derive(Clone, Copy)]
-pub(super) struct Return {
-    /// The latest time of its return.
-    pub(super) until: Instant,
-    /// The owner that its certificate belongs to.
-    pub(super) device: Owner,
-}
-
 /// While draining, a session stays open for this long after its last message, so that the client can fetch the rest of
 /// an answer: one retransmission of a lost request, which follows after 3 s at most (RFC 7252 §4.8), and a round trip.
 pub(super) const LINGER: Duration = Duration::from_secs(4);
@@ -157,15 +146,6 @@ pub(super) const LINGER: Duration = Duration::from_secs(4);
 /// A new deadline is at least this far ahead, so that a layer that repeatedly asks for "now" cannot keep the shard in
 /// one turn.
 const STEP: Duration = Duration::from_millis(1);
-
-/// Sessions of a shard that keep their certificate because their devices were asked to come back. Above this limit a
-/// session is not refused: its device has to begin a new session if the cache has dropped the certificate by then.
-/// About 32 MiB of certificates.
-const AWAY_MAX: usize = 16_384;
-
-/// Of these, sessions of one certificate: a device has one, and a second one after a power loss. A device that opens
-/// thousands of sessions does not displace others.
-const AWAY_PER_CERTIFICATE_MAX: u8 = 4;
 
 /// What became of the key that the server made for a certificate.
 pub(super) enum KeyEnd {
@@ -198,8 +178,6 @@ pub(super) struct Sessions {
     occupied: Accounts,
     /// Certificates whose keys were on their way, and what became of these.
     key_ends: Vec<KeyEnd>,
-    /// Counts the sessions with a `returns_by`.
-    away: Away,
     /// The state of the session that became idle last: the next session that wakes up reuses it without an allocation.
     spare: Option<Box<Live>>,
     /// The same for the work that ended last.
@@ -234,12 +212,10 @@ impl Sessions {
     pub(super) fn wait(&mut self, job: JobId, waiting: PendingRequest) {
         let asker = waiting.asker;
         self.open(job.session);
-        let came_back = self.work(job.session).and_then(|work| {
+        if let Some(work) = self.work(job.session) {
             work.waiting.push(waiting);
-            work.returns_by.take()
-        });
+        }
         self.places(asker.place).change(asker.owner, 0, 1);
-        self.away.leave(came_back);
     }
 
     /// Whether one more request of `owner` may wait if `most` may wait in total. The share is a limit only when room
@@ -283,19 +259,6 @@ impl Sessions {
     /// The certificate that the session holds.
     pub(super) fn pinned(&mut self, session: SessionId) -> Option<&Authenticated> {
         self.find(session)?.work.as_ref()?.certificate.as_ref()
-    }
-
-    /// Holds the certificate of a session whose device was asked to come back, until the time for its return has
-    /// passed.
-    pub(super) fn send_away(&mut self, session: SessionId, certificate: &Authenticated, back: Return) {
-        let Some(known) = self.find(session).map(|live| live.returns_by().is_some()) else { return };
-        if !known && !self.away.enter(back.device) {
-            return;
-        }
-        if let Some(work) = self.work(session) {
-            work.certificate.get_or_insert_with(|| certificate.clone());
-            work.returns_by = Some(back);
-        }
     }
 
     /// The answer of this exchange contains a key that the server made.
@@ -389,9 +352,10 @@ impl Sessions {
         }
         let is_occupied = live.is_occupied();
         let Live { peer, work, .. } = &mut *live;
-        let over = work.as_mut().and_then(|work| work.settle(peer, now, is_occupied, key_ends));
+        if let Some(work) = work {
+            work.settle(peer, is_occupied, key_ends);
+        }
         if live.peer.is_idle() && live.work.as_ref().is_none_or(|work| work.is_over()) {
-            self.away.leave(over);
             self.forget(session);
             return SessionFate::Keep;
         }
@@ -412,7 +376,6 @@ impl Sessions {
             }
         }
         live.end_work(spare_work);
-        self.away.leave(over);
         SessionFate::Keep
     }
 
@@ -425,7 +388,6 @@ impl Sessions {
             if let Some(armed) = work.armed.take() {
                 self.deadlines.remove(&(armed, session));
             }
-            self.away.leave(work.returns_by.take());
             if let Some(owner) = work.occupies.take() {
                 self.occupied.change(owner, 1, 0);
             }
@@ -453,40 +415,7 @@ impl Sessions {
         let waiting = work().map(|work| work.waiting.len()).sum::<usize>();
         assert_eq!(self.pending(), waiting + self.orphans.len());
         assert_eq!(self.occupied.total(), work().filter(|work| work.occupies.is_some()).count());
-        assert_eq!(self.away.sessions, work().filter(|work| work.returns_by.is_some()).count());
-        assert_eq!(self.away.sessions, self.away.of.values().map(|count| usize::from(*count)).sum::<usize>());
         assert_eq!(self.deadlines.len(), work().filter(|work| work.armed.is_some()).count());
-    }
-}
-
-/// How many sessions keep their certificate because their devices were asked to come back: in total and per
-/// certificate.
-#[derive(Default)]
-struct Away {
-    sessions: usize,
-    of: BTreeMap<Owner, u8>,
-}
-
-impl Away {
-    /// Adds one, if there is room for it.
-    fn enter(&mut self, device: Owner) -> bool {
-        let own = self.of.get(&device).copied().unwrap_or(0);
-        let has_room = self.sessions < AWAY_MAX && own < AWAY_PER_CERTIFICATE_MAX;
-        if has_room {
-            self.sessions += 1;
-            self.of.insert(device, own + 1);
-        }
-        has_room
-    }
-
-    /// Removes one, if there was one.
-    fn leave(&mut self, back: Option<Return>) {
-        let Some(Return { device, .. }) = back else { return };
-        self.sessions -= 1;
-        match self.of.get_mut(&device) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => _ = self.of.remove(&device),
-        }
     }
 }
 
@@ -509,8 +438,7 @@ impl Live {
     /// When there is something to do for it.
     fn wanted(&self) -> Option<Instant> {
         let linger = self.work.as_ref().and_then(|work| work.linger);
-        let returns_by = self.returns_by().map(|back| back.until);
-        [self.peer.poll_timeout(), linger, returns_by].into_iter().flatten().min()
+        [self.peer.poll_timeout(), linger].into_iter().flatten().min()
     }
 
     /// Whether a far deadline is there for what is wanted at `at`, or is set now because that is far.
@@ -528,10 +456,6 @@ impl Live {
             self.far = Some(second);
         }
         is_far
-    }
-
-    fn returns_by(&self) -> Option<Return> {
-        self.work.as_ref()?.returns_by
     }
 
     fn is_busy(&self) -> bool {
@@ -560,12 +484,11 @@ impl Work {
             && self.waiting.len() == 0
             && self.deliveries.is_empty()
             && self.certificate.is_none()
-            && self.returns_by.is_none()
             && self.linger.is_none()
     }
 
-    /// Ends what has ended: deliveries, the wait for a device, the hold of its certificate. Returns the wait, if it is over.
-    fn settle(&mut self, peer: &Peer, now: Instant, is_occupied: bool, key_ends: &mut Vec<KeyEnd>) -> Option<Return> {
+    /// Ends what has ended: deliveries, the hold of the certificate.
+    fn settle(&mut self, peer: &Peer, is_occupied: bool, key_ends: &mut Vec<KeyEnd>) {
         self.deliveries.retain(|(exchange, issued)| match peer.has_delivered(*exchange) {
             Some(false) => true,
             Some(true) => {
@@ -577,11 +500,9 @@ impl Work {
                 false
             }
         });
-        let over = self.returns_by.take_if(|back| back.until <= now);
-        if self.returns_by.is_none() && !is_occupied {
+        if !is_occupied {
             self.certificate = None;
         }
-        over
     }
 }
 
@@ -640,77 +561,6 @@ mod tests {
         assert_eq!(sessions.settle(session(0, 0), now, false), SessionFate::Keep);
         assert!(sessions.find(session(0, 0)).is_none());
         assert_eq!(sessions.poll_timeout(), None);
-        sessions.check_invariants();
-    }
-
-    fn authenticated() -> Authenticated {
-        #[allow(clippy::disallowed_methods, reason = "a certificate for tests; which one does not matter")]
-        let random = ring::rand::SystemRandom::new();
-        let key = pki::PrivateKey::generate(pki::Curve::P256, &random).unwrap();
-        let key = pki::SigningKey::from_pkcs8(key.pkcs8(), &random).unwrap();
-        let at = |seconds| dtls::UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let spec = pki::make::AuthorityCertificateSpec {
-            common_name: "Root",
-            organization: None,
-            serial: pki::issue::Serial::new(pki::issue::NodePrefix::new(1), [1; 16]),
-            validity: pki::Validity { not_before: at(0), not_after: at(1_000_000) },
-            path_len: None,
-        };
-        let certificate = Arc::new(pki::make::root(&spec, &key, &random).unwrap());
-        Authenticated { anchor: certificate.anchor_id(), deviations: certificate.deviations(), certificate }
-    }
-
-    #[test]
-    fn c47_of_those_who_were_sent_away_a_bounded_number_keeps_its_certificate_for_a_bounded_time() {
-        let (mut sessions, now) = (Sessions::default(), start());
-        let (certificate, until) = (authenticated(), now + Duration::from_secs(60));
-        let back = |device: u32| Return { until, device: Owner(device.into()) };
-        let count = AWAY_MAX + 3;
-        for slot in 0..u32::try_from(count).unwrap() {
-            let session = session(slot, 0);
-            sessions.open(session);
-            // A second call for the same session counts once.
-            sessions.send_away(session, &certificate, back(slot));
-            sessions.send_away(session, &certificate, back(slot));
-            sessions.settle(session, now, false);
-        }
-        sessions.check_invariants();
-        assert_eq!(Arc::strong_count(&certificate.certificate), 1 + AWAY_MAX);
-        assert!(sessions.pinned(session(0, 0)).is_some());
-        assert!(sessions.find(session(u32::try_from(AWAY_MAX).unwrap(), 0)).is_none(), "that one is idle");
-        // One session is gone, and another one takes its place.
-        sessions.forget(session(0, 0));
-        sessions.open(session(0, 1));
-        sessions.send_away(session(0, 1), &certificate, back(0));
-        assert_eq!(Arc::strong_count(&certificate.certificate), 1 + AWAY_MAX);
-        // None of the devices comes back.
-        while let Some(due) = sessions.next_due(until) {
-            sessions.settle(due, until, false);
-        }
-        sessions.settle(session(0, 1), until, false);
-        sessions.check_invariants();
-        assert_eq!((sessions.away.sessions, Arc::strong_count(&certificate.certificate)), (0, 1));
-    }
-
-    #[test]
-    fn c47_the_sessions_of_one_certificate_take_nobodys_place_among_those_sent_away() {
-        let (mut sessions, now) = (Sessions::default(), start());
-        let (certificate, until) = (authenticated(), now + Duration::from_secs(60));
-        let count = u32::try_from(AWAY_MAX).unwrap() + 3;
-        for slot in 0..count {
-            sessions.open(session(slot, 0));
-            sessions.send_away(session(slot, 0), &certificate, Return { until, device: Owner(1) });
-            sessions.settle(session(slot, 0), now, false);
-        }
-        assert_eq!(sessions.away.sessions, usize::from(AWAY_PER_CERTIFICATE_MAX));
-        sessions.open(session(count, 0));
-        sessions.send_away(session(count, 0), &certificate, Return { until, device: Owner(2) });
-        assert!(sessions.pinned(session(count, 0)).is_some(), "another device has its place");
-        // One of the first comes back: another one may take its place.
-        sessions.forget(session(0, 0));
-        sessions.open(session(0, 1));
-        sessions.send_away(session(0, 1), &certificate, Return { until, device: Owner(1) });
-        assert!(sessions.pinned(session(0, 1)).is_some());
         sessions.check_invariants();
     }
 

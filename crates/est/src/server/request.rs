@@ -15,7 +15,7 @@ use pki::Digest;
 
 use super::attempt::{self, AttemptBuilder, Success};
 use super::jitter::{Jitter, MAX_AGE_SECONDS_MAX};
-use super::live::{Asker, JobId, PendingRequest, Return, WaitingPlace};
+use super::live::{Asker, JobId, PendingRequest, WaitingPlace};
 use super::{Output, Server};
 use crate::config::{EnrolmentLimits, RequestTarget, ServerConfig, refusal};
 use crate::discovery::{LinkBase, TooManyFilters};
@@ -245,10 +245,9 @@ impl Server {
         if self.admission == Admission::Draining {
             return;
         }
-        let device = self.owner_of(session);
         if let Some(certificate) = self.pin(session) {
-            let until = now.mono + longest_wait(&self.config.limits) + MAX_TRANSMIT_WAIT;
-            self.sessions.send_away(session, &certificate, Return { until, device });
+            let back_by = now.mono + longest_wait(&self.config.limits) + MAX_TRANSMIT_WAIT;
+            self.config.certificates.note_sent_away(&certificate, now.mono, back_by);
         }
     }
 

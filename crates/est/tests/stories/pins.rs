@@ -1,24 +1,28 @@
-//! A session in the middle of an enrolment keeps its device's certificate, whatever the cache forgets meanwhile (C47).
+//! A session in the middle of an enrolment keeps its device's certificate, whatever the cache forgets meanwhile, and the cache keeps those of
+//! devices that wait rather than those of others (C47).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use coap::{Block, BlockSize, Code};
-use est::{ClientConfig, Operation, Reason};
+use dtls::DropReason;
+use est::{Backlog, ClientConfig, ClientEvent, Operation, Reason};
 
 use crate::support::raw::{Ask, POST, Raw};
 use crate::support::{Holder, Key, Pace, World, csr};
 
-/// The cache in these tests has one place in each of its 16 segments: this many later devices push out every earlier
-/// certificate.
-const CROWD: u32 = 160;
+/// Places of the cache in these tests: three of them for devices that were sent away.
+const PLACES: usize = 4;
+
+/// So many later devices push out every earlier certificate.
+const CROWD: u32 = 20;
 
 /// The number of the first device that only pushes others out.
 const CROWD_FROM: u32 = 1_000;
 
 fn world() -> World {
     World::with(|_, spec| {
-        spec.certificates = Arc::new(est::CertificateCache::new(1));
+        spec.certificates = Arc::new(est::CertificateCache::new(PLACES));
         spec.limits.pending_max = 1;
     })
 }
@@ -29,6 +33,16 @@ fn crowd(world: &mut World) {
         let holder = world.pki.device(number);
         let port = u16::try_from(number).unwrap();
         world.connect(port, &holder, ClientConfig::default());
+    }
+}
+
+/// Enrols devices whose sessions stay.
+fn serve_crowd(world: &mut World) {
+    for number in CROWD_FROM..CROWD_FROM + CROWD {
+        let holder = world.pki.device(number);
+        let mut device = world.connect(u16::try_from(number).unwrap(), &holder, ClientConfig::default());
+        world.ask(&mut device, Operation::Enroll { csr: request(&holder) });
+        device.certificate();
     }
 }
 
@@ -105,6 +119,56 @@ fn c47_a_device_that_was_told_to_come_back_need_not_begin_anew() {
     world.advance(Duration::from_secs(said.max_age.unwrap().into()));
     world.pace = Pace::AtOnce;
     assert_eq!(device.ask(&mut world, &Ask { payload: &body, ..enrolment() }).code, Code::CHANGED);
+}
+
+/// On a bad link the first request comes a minute after the handshake.
+#[test]
+fn c47_who_has_completed_a_handshake_is_answered_although_many_were_served_meanwhile() {
+    let mut world = world();
+    let holder = world.pki.device(1);
+    let mut device = Raw::connect(&mut world, 1, &holder);
+    serve_crowd(&mut world);
+    let body = request(&holder);
+    assert_eq!(device.ask(&mut world, &Ask { payload: &body, ..enrolment() }).code, Code::CHANGED);
+}
+
+/// Whoever would get a session now would be sent away too, and its certificate would have no place until it comes back.
+#[test]
+fn c47_few_handshakes_are_begun_while_as_many_devices_are_away_as_can_be_remembered() {
+    const AWAY: u16 = 5;
+    let mut world = World::with(|_, spec| {
+        // With five of eight places the cache is crowded.
+        spec.certificates = Arc::new(est::CertificateCache::new(8));
+        spec.limits.pending_max = 1;
+    });
+    world.pace = Pace::Held;
+    let mut devices: Vec<_> = (0..=AWAY)
+        .map(|number| {
+            world.server.note_backlog(world.now, Backlog::Empty);
+            let holder = world.pki.device(number.into());
+            let mut device = Raw::connect(&mut world, number, &holder);
+            let message = device.message(&Ask { payload: &request(&holder), ..enrolment() });
+            let said = device.send(&mut world, &message);
+            assert!(said.iter().all(|said| said.code == Code::SERVICE_UNAVAILABLE) && said.is_empty() == (number == 0));
+            device
+        })
+        .collect();
+    world.server.note_backlog(world.now, Backlog::Empty);
+    let dtls = world.dtls_config(&world.pki.device(99));
+    let mut newcomer = world.dial(99, dtls, ClientConfig::default());
+    world.run(&mut newcomer);
+    assert!(newcomer.events.is_empty(), "{:?}", newcomer.events);
+    assert_eq!(world.server.drops().count(DropReason::Behind), 1);
+    // One of them does not wait any more.
+    let mut gone = devices.remove(usize::from(AWAY));
+    gone.dtls.close(world.now);
+    gone.carry(&mut world);
+    world.server.note_backlog(world.now, Backlog::Empty);
+    let due = newcomer.client.poll_timeout().expect("it repeats its hello");
+    world.advance_to(due);
+    newcomer.client.handle_timeout(world.now);
+    world.run(&mut newcomer);
+    assert!(matches!(newcomer.event(), ClientEvent::Connected { .. }));
 }
 
 #[test]
