@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use est::ClientConfig;
 use est::discovery::LinkBase;
 use pki::ServerName;
 
@@ -267,6 +268,10 @@ pub(crate) struct Connection {
     #[arg(long)]
     pub(crate) discover: bool,
 
+    /// The path above label and function, for a server with another root that does not list it: `est` makes coaps://HOST/est/sen
+    #[arg(long, value_name = "PATH", default_value = ".well-known/est", value_parser = path, conflicts_with = "discover")]
+    pub(crate) path: PathSegments,
+
     #[command(flatten)]
     pub(crate) options: ConnectionOptions,
 }
@@ -281,6 +286,11 @@ impl Deref for Connection {
 }
 
 impl Connection {
+    /// To a server whose functions are where RFC 9148 §4.1 has them.
+    pub(crate) fn well_known(server: ServerUri, options: ConnectionOptions) -> Self {
+        Self { server, discover: false, path: PathSegments(ClientConfig::default().path), options }
+    }
+
     /// What the server's certificate must name: what the command line expects, or else the host of the URI (RFC 7030 §3.6.1).
     pub(crate) fn expected_name(&self) -> CommandResult<ServerName<'static>> {
         match &self.expect_name {
@@ -289,6 +299,18 @@ impl Connection {
                 .map_err(|_| CommandFault::usage(format!("`{name}` is neither a DNS name nor an address"))),
         }
     }
+}
+
+/// The segments of the path above label and function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PathSegments(pub(crate) Vec<String>);
+
+pub(crate) fn path(text: &str) -> Result<PathSegments, String> {
+    let segments: Vec<String> = text.trim_matches('/').split('/').map(str::to_owned).collect();
+    if segments.iter().any(|segment| segment.is_empty() || segment.contains(['?', '#'])) {
+        return Err(format!("`{text}` is not a path: write .well-known/est, or est for libest's server"));
+    }
+    Ok(PathSegments(segments))
 }
 
 /// Arguments that all device-side commands share.

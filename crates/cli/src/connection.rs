@@ -277,7 +277,7 @@ impl Plan {
             uri_host: host.clone(),
             ..ClientConfig::default()
         };
-        client.path.extend(connection.server.label.clone());
+        client.path = connection.path.0.iter().chain(&connection.server.label).cloned().collect();
         let verifier = trust.verifier(name, connection.expect_name.is_some()).map_err(|fault| {
             let of = identity::anchors_file(connection)
                 .map_or(String::new(), |(file, named_by)| format!(" of {} ({named_by})", file.display()));

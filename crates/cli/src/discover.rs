@@ -76,7 +76,7 @@ fn directory_uri(text: &str) -> Result<DirectoryUri, String> {
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     if let Some(server) = &arguments.server {
-        let connection = Connection { server: server.clone(), discover: false, options: arguments.options.clone() };
+        let connection = Connection::well_known(server.clone(), arguments.options.clone());
         let trust = identity::anchors(&connection)?;
         return list(&connection, trust, &interrupt, arguments.all);
     }
@@ -106,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 }
 
 fn candidate(server: &FoundServer, arguments: &Arguments) -> Connection {
-    Connection { server: server.uri.clone(), discover: false, options: arguments.options.clone() }
+    Connection::well_known(server.uri.clone(), arguments.options.clone())
 }
 
 /// Prints what was answered.

@@ -8,7 +8,7 @@ use loadgen::{FleetFunctions, FunctionMix, LoadedServer, Patience, RegistrarIden
 use pki::ServerName;
 
 use super::folder::Folder;
-use crate::arguments::{BlockBytes, ServerUri, SuiteName, duration};
+use crate::arguments::{BlockBytes, PathSegments, ServerUri, SuiteName, duration, path};
 use crate::outcome::{CommandFault, CommandResult};
 use crate::pem;
 
@@ -94,18 +94,6 @@ fn https(text: &str) -> Result<String, String> {
     rest.filter(|rest| !rest.contains(['?', '#', ' ']))
         .map(|_| text.trim_end_matches('/').to_owned())
         .ok_or_else(|| format!("`{text}` is not an EST service: write https://HOST:PORT/.well-known/est"))
-}
-
-/// The segments of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PathSegments(pub(super) Vec<String>);
-
-fn path(text: &str) -> Result<PathSegments, String> {
-    let segments: Vec<String> = text.trim_matches('/').split('/').map(str::to_owned).collect();
-    if segments.iter().any(|segment| segment.is_empty() || segment.contains(['?', '#'])) {
-        return Err(format!("`{text}` is not a path: write .well-known/est, or est for libest's server"));
-    }
-    Ok(PathSegments(segments))
 }
 
 /// More threads than this share no machine that we know of.

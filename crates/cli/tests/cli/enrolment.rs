@@ -51,6 +51,19 @@ fn a_device_enrols_renews_and_looks_around() {
 }
 
 #[test]
+fn a_path_leads_to_the_functions_of_a_server_with_another_root() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let (uri, _) = server.families()[0];
+    // Our server has its functions below /est too.
+    let found = device_of(pki.device("crts", uri).args(["--path", "/est/"]));
+    expect_status(&found, 0);
+    let refused = device_of(pki.device("crts", uri).args(["--path", "pki"]));
+    expect_status(&refused, 3);
+    assert!(stderr(&refused).contains("4.04"), "{}", stderr(&refused));
+}
+
+#[test]
 fn what_is_written_is_never_overwritten() {
     let pki = Pki::new();
     let server = pki.serve(&[]);

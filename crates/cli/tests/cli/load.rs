@@ -62,6 +62,18 @@ fn every_function_alone_and_a_mix_of_them() {
 
 /// A profile that requires a link refuses those without, and takes those of `--link`.
 #[test]
+fn a_path_leads_to_a_server_with_another_root() {
+    let pki = Pki::new();
+    let server = one_address(&pki);
+    let output = load(&pki, &server, &["--devices", "3", "--path", "est", "--json", "-"]);
+    expect_status(&output, 0);
+    assert_eq!(report(&output)["enrolled"], 3);
+    let output = load(&pki, &server, &["--devices", "3", "--path", "pki", "--json", "-"]);
+    expect_status(&output, 1);
+    assert_eq!(report(&output)["errors"][0]["reason"], "coap.path.not_found");
+}
+
+#[test]
 fn linked_requests_pass_where_they_are_required() {
     let pki = Pki::new();
     let file = pki.path("muster.toml");

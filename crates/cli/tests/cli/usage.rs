@@ -23,7 +23,7 @@ fn every_verb_teaches() {
 #[test]
 fn wrong_arguments_exit_2() {
     let server = "coaps://127.0.0.1:5684";
-    let wrong: [&[&str]; 14] = [
+    let wrong: [&[&str]; 16] = [
         &[],
         &["enrol"],
         &["serve", "--no-such-flag"],
@@ -34,6 +34,8 @@ fn wrong_arguments_exit_2() {
         &["init", "x", "--name", "host:5684"],
         &["crts", "--server", "coap://127.0.0.1:5683"],
         &["crts", "--server", server, "--block", "100"],
+        &["crts", "--server", server, "--path", "est//sen"],
+        &["crts", "--server", server, "--path", "est", "--discover"],
         &["enroll", "--server", server, "--identity", "d"],
         &["enroll", "--server", server, "--out", "o", "--accept", "60"],
         &["load", "--server", server, "--pki", "p", "--rate", "5", "--concurrency", "5"],
