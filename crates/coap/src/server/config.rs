@@ -38,7 +38,7 @@ pub struct Config {
     /// block of one, is answered with 5.03. A request that has begun already has its bytes reserved; its peer then
     /// remembers fewer of its latest messages, but at least three.
     pub exchange_bytes_total_max: usize,
-    /// Max-Age of these 5.03 responses, in seconds, at least 1.
+    /// The least Max-Age of these 5.03 responses, in seconds, at least 1; up to half of it is added.
     pub full_max_age: u32,
     /// The diagnostic payload of a refusal by the message layer; at most [`super::Response::DIAGNOSTIC_BYTES_MAX`] of it is sent.
     pub diagnose: fn(RequestRefusal) -> &'static str,

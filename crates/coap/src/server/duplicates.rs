@@ -4,6 +4,7 @@
 //! is no outcome yet. A request whose answer is computed again does not count as a duplicate here and is handled like a
 //! new one. Blocks of uploads are between the two: see [`super::recent`].
 
+use super::accounts::Owner;
 use super::arrival::{Arrival, Checked, Refused, admit};
 use super::done::{Done, Handled};
 use super::exchange::{Answered, Delivery, ExchangeState, KeptResponse, RequestSource, ServerExchange};
@@ -38,7 +39,7 @@ impl Peer {
                 let block1 = message.block(Number::BLOCK1).ok().flatten();
                 self.write_sizes(turn, message, &Response::empty(Code::CONTINUE), Sizes { block1, size1: None });
             }
-            HandledAs::Refused(block) => match refused_before(block, message, turn, table) {
+            HandledAs::Refused(block) => match refused_before(self.owner, block, message, turn, table) {
                 Before::Here(refusal) => _ = self.refuse_here(turn, message, refusal),
                 Before::ByTable(response) => self.write_sizes(turn, message, &response, Sizes::default()),
             },
@@ -176,12 +177,22 @@ enum Before {
 
 /// Repeats the refusal of a message that was refused before, with the same text. The table is asked for its own
 /// refusals and for the size limit; if it would decide differently now, only the code is sent.
-fn refused_before<T: Resources>(block: RefusedBlock, message: &Message<'_>, turn: &Turn<'_>, table: &T) -> Before {
+fn refused_before<T: Resources>(
+    owner: Owner,
+    block: RefusedBlock,
+    message: &Message<'_>,
+    turn: &Turn<'_>,
+    table: &T,
+) -> Before {
     let judged = || Head::check(*message).map(|head| admit(table, &head));
     let bare = |code| {
         let waits = code == Code::SERVICE_UNAVAILABLE || code == Code::TOO_MANY_REQUESTS;
         let response = Response::empty(code);
-        Before::ByTable(if waits { response.with_max_age(turn.shared.full_max_age()) } else { response })
+        Before::ByTable(if waits {
+            response.with_max_age(turn.shared.full_max_age(owner, message.message_id()))
+        } else {
+            response
+        })
     };
     match block {
         RefusedBlock::BadBlock(fault) => Before::Here(RequestRefusal::BadBlock(fault)),

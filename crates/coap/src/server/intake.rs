@@ -355,6 +355,12 @@ impl Peer {
             return Done::Dropped(Dropped::BadOption(number));
         }
         let response = turn.shared.refusal(refusal);
+        let response = match refusal {
+            RequestRefusal::Full(_) => {
+                response.with_max_age(turn.shared.full_max_age(self.owner, message.message_id()))
+            }
+            _ => response,
+        };
         let size1 = match refusal {
             // "The response SHOULD include a Size1 Option [...] to indicate the maximum size of request entity the server
             // is able and willing to handle" (RFC 7252 §5.9.2.9).

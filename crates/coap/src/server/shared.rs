@@ -1,20 +1,21 @@
 //! The state that the peers of one shard share: limits, totals, counters, the source of message ids.
 
-use super::accounts::SharedAccounts;
+use super::accounts::{Owner, SharedAccounts};
 use super::answers::Answers;
 use super::config::Config;
 use super::counters::MessageCounters;
 use super::done::ExchangeId;
 use super::refusal::RequestRefusal;
 use super::response::Response;
-use crate::MessageIds;
 use crate::time::Spread;
+use crate::{MessageId, MessageIds};
 
 /// State of all peers of one shard.
 #[derive(Debug)]
 pub struct Shared {
     pub(super) config: Config,
     pub(super) spread: Spread,
+    seed: u64,
     pub(super) counters: MessageCounters,
     pub(super) uploads: SharedAccounts,
     pub(super) answers: Answers,
@@ -30,6 +31,7 @@ impl Shared {
         Self {
             config,
             spread: Spread::new(seed),
+            seed,
             counters: MessageCounters::default(),
             uploads: SharedAccounts::default(),
             answers: Answers::default(),
@@ -67,18 +69,18 @@ impl Shared {
         self.held.lock().total()
     }
 
-    /// Max-Age of our own 5.03; 0 would ask for an immediate retry.
-    pub(super) fn full_max_age(&self) -> u32 {
-        self.config.full_max_age.max(1)
+    /// Max-Age of our own 5.03 to this message of an owner: the configured one and up to half of it more, at least 1, because 0 would ask for an
+    /// immediate retry. Those who are refused at the same time do not come back at the same time, and a copy of a message is told the same.
+    pub(super) fn full_max_age(&self, owner: Owner, id: MessageId) -> u32 {
+        let least = self.config.full_max_age.max(1);
+        let place = owner.0.rotate_left(16) ^ u64::from(id.0);
+        let spread = splitmix::at(self.seed, place) % u64::from(least / 2 + 1);
+        u32::try_from(spread).unwrap_or(0).saturating_add(least)
     }
 
-    /// The response that refuses a request here.
+    /// The response that refuses a request here; without Max-Age.
     pub(super) fn refusal(&self, refusal: RequestRefusal) -> Response<'static> {
-        let response = Response::error(refusal.code(), (self.config.diagnose)(refusal));
-        match refusal {
-            RequestRefusal::Full(_) => response.with_max_age(self.full_max_age()),
-            _ => response,
-        }
+        Response::error(refusal.code(), (self.config.diagnose)(refusal))
     }
 
     /// New message ids for a peer that originates its first message.

@@ -42,6 +42,24 @@ fn last_block(id: u16) -> Vec<u8> {
 }
 
 #[test]
+fn c37_those_who_are_refused_for_room_do_not_come_back_at_once_and_a_copy_is_told_the_same() {
+    let mut server = Server::with(Config { upload_bytes_total_max: 0, ..Config::default() });
+    let first = Make::enroll(1).piece(&body(100, 0), 0, BlockSize::B64).bytes();
+    let mut ages = Vec::new();
+    for owner in 0..100 {
+        server.peer = Peer::new();
+        server.peer.belongs_to(Owner(owner));
+        let refusal = server.reply(&first);
+        assert_eq!(code(&refusal), Code::SERVICE_UNAVAILABLE);
+        ages.push(parse(&refusal).uint(Number::MAX_AGE).unwrap());
+        assert_eq!(server.reply(&first), refusal);
+    }
+    assert!(ages.iter().all(|age| (30..=45).contains(age)), "{ages:?}");
+    let different = ages.iter().collect::<std::collections::BTreeSet<_>>().len();
+    assert!(different >= 12, "{different} of 16 possible: {ages:?}");
+}
+
+#[test]
 fn c43_devices_that_never_close_refuse_nobody() {
     let mut server = small();
     let mut peers = Vec::new();
