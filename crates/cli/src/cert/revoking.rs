@@ -10,7 +10,7 @@ use server::admin::protocol::{
 
 use crate::interrupt::Interrupt;
 use crate::operator::{Operator, OperatorArguments};
-use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
+use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
 use crate::question::{expect_terminal, expect_yes};
 
 /// The flags of both verbs.
@@ -104,16 +104,17 @@ pub(super) fn run<R: RevocableRow>(
     let interrupt = Interrupt::install()?;
     let mut done: Vec<R> = Vec::new();
     for batch in names.chunks(REVOKED_ROWS_MAX) {
-        let answers = match interrupt.check() {
-            Ok(()) => ask(&operator, batch, reason, Some(&interrupt)),
-            Err(fault) => Err(fault),
+        let answers = if interrupt.is_set() {
+            Err(Stop::Interrupted)
+        } else {
+            ask(&operator, batch, reason, Some(&interrupt)).map_err(|fault| Stop::of(fault, batch.len()))
         };
         match answers {
             Ok(answers) => done.extend(answers),
-            Err(fault) => {
+            Err(stop) => {
                 // On stderr, since standard output has one object or nothing.
                 done.iter().for_each(|answer| say!("{}", sentence(answer)));
-                return Err(stopped::<R>(fault, done.len(), names.len()));
+                return Err(stop.fault::<R>(done.len(), names.len()));
             }
         }
         if names.len() > REVOKED_ROWS_MAX {
@@ -170,15 +171,41 @@ fn report<R: RevocableRow>(arguments: &RevokingArguments, answers: &[R]) {
     }
 }
 
-fn stopped<R: RevocableRow>(fault: CommandFault, done: usize, all: usize) -> CommandFault {
-    if done == 0 {
-        return fault;
+/// Why not all batches are done.
+enum Stop {
+    /// Ctrl-C between two batches.
+    Interrupted,
+    /// Ctrl-C while the server had this many rows: whether it has revoked them is not known.
+    Unanswered(usize),
+    /// The server, or the ledger, said no or nothing.
+    Fault(CommandFault),
+}
+
+impl Stop {
+    fn of(fault: CommandFault, rows: usize) -> Self {
+        if fault.status() == Status::Interrupted { Self::Unanswered(rows) } else { Self::Fault(fault) }
     }
-    let word = R::WORDS.done;
-    let message = format!("{done} of {all} are {word}, then: {fault}");
-    CommandFault::new(fault.status(), message)
-        .remedy(format!("run the same command again: what is {word} stays as it is"))
-        .field("revoked", done)
+
+    /// What the operator is told: what was done before stays done.
+    fn fault<R: RevocableRow>(self, done: usize, all: usize) -> CommandFault {
+        let RevokingWords { done: word, noted, .. } = R::WORDS;
+        let (status, why) = match self {
+            Self::Interrupted if done == 0 => {
+                return CommandFault::new(Status::Interrupted, format!("interrupted; nothing was {noted}"));
+            }
+            Self::Fault(fault) if done == 0 => return fault,
+            Self::Interrupted => (Status::Interrupted, "interrupted".to_owned()),
+            Self::Fault(fault) => (fault.status(), fault.to_string()),
+            Self::Unanswered(rows) => {
+                let why = format!("interrupted before the answer about {rows} more, which may be {word}");
+                (Status::Interrupted, why)
+            }
+        };
+        let message = format!("{done} of {all} are {word}, then: {why}");
+        CommandFault::new(status, message)
+            .remedy(format!("run the same command again: what is {word} stays as it is"))
+            .field("revoked", done)
+    }
 }
 
 fn sentence<R: RevocableRow>(answer: &R) -> String {
@@ -230,13 +257,26 @@ mod tests {
     /// What was done stays done, and the operator learns how much that is.
     #[test]
     fn a_fault_after_some_batches_says_what_was_done_before_it() {
-        let fault = || CommandFault::new(Status::Interrupted, "interrupted");
-        assert_eq!(stopped::<RevocationAnswer>(fault(), 0, 9).to_string(), fault().to_string());
-        let of_ca = stopped::<RevocationAnswer>(fault(), 4, 9);
-        let of_registrar = stopped::<RelayedRevocationAnswer>(fault(), 4, 9);
-        assert_eq!((of_ca.status(), of_registrar.status()), (Status::Interrupted, Status::Interrupted));
-        assert!(of_ca.to_string().contains("4 of 9 are revoked, then: "), "{of_ca}");
-        assert!(of_registrar.to_string().contains("4 of 9 are refused, then: "), "{of_registrar}");
+        let fault = || Stop::of(CommandFault::new(Status::NoAnswer, "no answer"), 5);
+        assert_eq!(fault().fault::<RevocationAnswer>(0, 9).to_string(), "no answer");
+        let of_ca = fault().fault::<RevocationAnswer>(4, 9);
+        let of_registrar = fault().fault::<RelayedRevocationAnswer>(4, 9);
+        assert_eq!((of_ca.status(), of_registrar.status()), (Status::NoAnswer, Status::NoAnswer));
+        assert!(of_ca.to_string().contains("4 of 9 are revoked, then: no answer"), "{of_ca}");
+        assert!(of_registrar.to_string().contains("4 of 9 are refused, then: no answer"), "{of_registrar}");
         assert!(of_registrar.to_string().contains("what is refused stays as it is"), "{of_registrar}");
+    }
+
+    /// Other verbs keep nothing when they are interrupted; a revocation is not taken back.
+    #[test]
+    fn an_interrupt_never_says_that_nothing_was_done_when_something_may_be() {
+        let nothing = Stop::Interrupted.fault::<RelayedRevocationAnswer>(0, 9).to_string();
+        assert_eq!(nothing, "interrupted; nothing was marked");
+        for (done, stop) in [(4, Stop::Interrupted), (0, Stop::of(CommandFault::interrupted(), 5))] {
+            let fault = stop.fault::<RevocationAnswer>(done, 9);
+            assert_eq!(fault.status(), Status::Interrupted);
+            assert!(!fault.to_string().contains("nothing"), "{fault}");
+            assert!(fault.to_string().contains(&format!("{done} of 9 are revoked, then: interrupted")), "{fault}");
+        }
     }
 }

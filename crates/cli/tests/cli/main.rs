@@ -22,6 +22,7 @@ mod load;
 mod pruning;
 mod renew;
 mod restore;
+mod revoking;
 mod server_keys;
 mod sockets;
 mod strangers;
