@@ -9,6 +9,7 @@ pub mod blocking_client;
 pub mod capture;
 pub mod clock;
 pub mod fuzz;
+mod linux;
 pub mod proxy;
 pub mod random;
 pub mod terminal;

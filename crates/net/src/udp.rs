@@ -26,6 +26,7 @@ use quinn_udp::{UdpSockRef, UdpSocketState};
 use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use socket2::{Domain, Protocol, Type};
 
+use crate::linux;
 use outbound::Outbound;
 
 pub use batch::{BATCH_MAX, Batch, Received};
@@ -277,6 +278,14 @@ impl Socket {
     #[must_use]
     pub fn wants_write(&self) -> bool {
         self.outbound.has_backlog()
+    }
+
+    /// The datagrams that the kernel has dropped since the socket was made, because its receive buffer was full. The count wraps.
+    ///
+    /// # Errors
+    /// The kernel does not count them (before Linux 4.12).
+    pub fn receive_drops(&self) -> io::Result<u32> {
+        linux::receive_drops(self)
     }
 
     /// What the socket has sent and received so far.

@@ -4,8 +4,6 @@ use std::time::{Duration, Instant};
 
 use net::udp::Socket;
 
-use crate::linux::receive_drops;
-
 /// One system call a socket in this time: nothing beside the datagrams of a busy shard, and an idle shard drops none.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -32,7 +30,7 @@ impl KernelDrops {
         self.last.resize(sockets.len(), 0);
         for (last, socket) in self.last.iter_mut().zip(sockets) {
             // A kernel that does not count leaves the metric at zero; nothing else depends on it.
-            let Ok(dropped) = receive_drops(socket) else { continue };
+            let Ok(dropped) = socket.receive_drops() else { continue };
             self.total += u64::from(dropped.wrapping_sub(*last));
             *last = dropped;
         }
