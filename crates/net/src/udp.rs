@@ -1,8 +1,9 @@
 //! UDP sockets that send and receive datagrams in batches and answer from the address that the request was sent to.
 //!
 //! A [`Socket`] is non-blocking and belongs to one thread and one `mio::Poll`. It receives into a [`Batch`] that the thread owns and shares among its
-//! sockets; [`Socket::send`] gathers equal-sized datagrams to one peer into one system call (GSO). Datagrams that the kernel does not accept
-//! immediately wait in a bounded backlog. A socket handles addresses and bytes only and knows nothing about DTLS.
+//! sockets; [`Socket::send`] gathers datagrams to several peers into one system call (`sendmmsg`), and equal-sized ones to one peer into one message of
+//! it (GSO). Datagrams that the kernel does not accept immediately wait in a bounded backlog. A socket handles addresses and bytes only and knows
+//! nothing about DTLS.
 //!
 //! ```text
 //!   readable ──► receive(&mut Batch) ──► batch.datagrams() ──► engine ──► send(peer, local, bytes)* ──► flush()
@@ -201,9 +202,9 @@ impl Socket {
         let local = inner.local_addr()?;
         Ok(Self {
             inner,
+            outbound: Outbound::new(state.max_gso_segments()),
             state,
             local,
-            outbound: Outbound::default(),
             interest: Interest::READABLE,
             received: 0,
             received_bytes: 0,
@@ -261,12 +262,12 @@ impl Socket {
     /// Queues one datagram to `peer`, from the address `local` if one is given. It leaves with [`Socket::flush`], or earlier if several
     /// others follow.
     pub fn send(&mut self, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]) {
-        self.outbound.push(&self.inner, &self.state, outbound::Flow { peer, local }, bytes);
+        self.outbound.push(&self.inner, outbound::Flow { peer, local }, bytes);
     }
 
     /// Sends everything that the kernel accepts; the rest stays in the backlog.
     pub fn flush(&mut self) {
-        self.outbound.flush(&self.inner, &self.state);
+        self.outbound.flush(&self.inner);
     }
 
     /// Discards the backlog and counts its datagrams as dropped. For the end of a socket whose network accepts no more data.

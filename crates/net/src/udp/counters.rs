@@ -11,7 +11,7 @@ pub struct SocketCounters {
     pub sent: u64,
     /// Bytes of UDP payload that the kernel accepted.
     pub sent_bytes: u64,
-    /// System calls that sent datagrams; fewer than `sent` where GSO joined datagrams.
+    /// System calls that sent datagrams; fewer than `sent`, because one call serves several peers and GSO joins datagrams to one.
     pub send_calls: u64,
     /// Datagrams that had to wait in the backlog.
     pub delayed: u64,

@@ -345,7 +345,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         SEND_CALLS,
         "calls",
         &[],
-        "System calls that sent datagrams; fewer than datagrams where segmentation offload joined them",
+        "System calls that sent datagrams; fewer than datagrams: one call serves several peers, and segmentation offload joins those to one",
         TURN,
     ),
     gauge(READY, "boolean", &[], "1 while new devices are admitted; 0 while starting and while draining", "the daemon"),
