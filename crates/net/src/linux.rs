@@ -137,6 +137,26 @@ impl Control {
     }
 }
 
+/// Makes the kernel stop reading the clock for each datagram that it receives for this socket.
+///
+/// # Errors
+/// The kernel does not know the option, and so does not read the clock.
+#[allow(unsafe_code, reason = "neither socket2 nor rustix has SO_TIMESTAMPNS")]
+pub(crate) fn stop_timestamps(socket: impl AsFd) -> io::Result<()> {
+    let off: c_int = 0;
+    // SAFETY: the descriptor is open as long as `socket` is borrowed, and the kernel reads an integer from `off`, which is one.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            (&raw const off).cast(),
+            libc::socklen_t::try_from(size_of_val(&off)).unwrap_or(0),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// `SK_MEMINFO_DROPS` of linux/sock_diag.h, and the number of fields up to it.
 const DROPS_FIELD: usize = 8;
 const MEMORY_FIELDS: usize = DROPS_FIELD + 1;

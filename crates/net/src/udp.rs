@@ -24,7 +24,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::{Interest, Registry, Token};
 use quinn_udp::{UdpSockRef, UdpSocketState};
-use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
+use rustix::net::sockopt::{
+    set_ip_recvtos, set_ipv6_recvtclass, set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force,
+};
 use socket2::{Domain, Protocol, Type};
 
 use crate::linux;
@@ -199,6 +201,7 @@ impl Socket {
         }
         let inner = mio::net::UdpSocket::from_std(socket.into());
         let state = UdpSocketState::new(UdpSockRef::from(&inner))?;
+        decline(&inner, address);
         let local = inner.local_addr()?;
         Ok(Self {
             inner,
@@ -333,6 +336,18 @@ pub fn is_report(error: &io::Error) -> bool {
     ]
     .iter()
     .any(|report| report.raw_os_error() == code)
+}
+
+/// Switches off what `quinn-udp` asks the kernel to tell about each datagram and nobody here reads: the type of service and the time of arrival. Each
+/// costs time in every receive. A kernel that does not know an option has nothing to switch off.
+fn decline(socket: &mio::net::UdpSocket, address: SocketAddr) {
+    let service = match address {
+        SocketAddr::V4(_) => set_ip_recvtos(socket, false),
+        SocketAddr::V6(_) => set_ipv6_recvtclass(socket, false),
+    };
+    if let Err(error) = service.map_err(io::Error::from).and(linux::stop_timestamps(socket)) {
+        tracing::debug!(%error, "cannot switch off what is told of each datagram; receiving costs a little more");
+    }
 }
 
 /// First requests buffers beyond `net.core.rmem_max` and `wmem_max`, which requires CAP_NET_ADMIN; without it, the kernel silently limits the size.

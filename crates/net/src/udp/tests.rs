@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use mio::{Events, Poll};
+use rustix::net::sockopt::{ip_recvtos, ipv6_recvtclass};
 
 use super::*;
 use crate::Clock;
@@ -128,6 +129,24 @@ fn a_datagram_that_the_kernel_refuses_takes_none_of_its_batch_along() {
     assert_eq!((counters.sent, counters.dropped_refused, counters.delayed), (5, 4, 0));
     let got: Vec<Vec<u8>> = receive(&mut device, expected.len()).into_iter().map(|(_, _, bytes)| bytes).collect();
     assert_eq!(got, expected);
+}
+
+#[test]
+fn the_kernel_is_not_asked_for_what_nobody_reads() {
+    for loopback in loopbacks() {
+        let mut socket = Socket::bind(loopback, &SocketOptions::default()).unwrap();
+        let local = socket.local_address();
+        let service = if loopback.is_ipv4() { ip_recvtos(&socket) } else { ipv6_recvtclass(&socket) };
+        assert_eq!(service, Ok(false));
+        // Loopback delivers before the send returns.
+        socket.send(local, None, b"to itself");
+        socket.flush();
+        let (mut buffer, mut metas) = ([0; 16], [quinn_udp::RecvMeta::default()]);
+        let mut buffers = [io::IoSliceMut::new(&mut buffer)];
+        assert_eq!(socket.state.recv(UdpSockRef::from(&socket.inner), &mut buffers, &mut metas).unwrap(), 1);
+        let [meta] = metas;
+        assert_eq!((meta.len, meta.dst_ip, meta.timestamp), (9, Some(local.ip()), None));
+    }
 }
 
 /// IPv4 only: all of 127.0.0.0/8 is loopback, but only one IPv6 address is.
