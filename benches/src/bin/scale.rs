@@ -10,15 +10,15 @@
 //! far below ENROLMENTS. Memory is what the process has resident, before and after; the client of a session is dropped
 //! when its session is established. CPU is that of the calls into the server alone: the authority works outside of them, and does not know sessions.
 //!
-//! Prints one JSON object, which `cargo xtask bench scale` reads.
-#![allow(clippy::print_stdout, reason = "a program that prints its result")]
+//! Prints one JSON object, which `cargo xtask bench scale` reads; how far it is goes to stderr.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
 #![allow(
     clippy::disallowed_methods,
     reason = "a measurement of its own: it reads what the kernel says of this process"
 )]
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use sim::population::{End, Population};
@@ -27,6 +27,8 @@ use sim::population::{End, Population};
 const UNTIL_IDLE: Duration = Duration::from_secs(252);
 /// The sessions that are made before memory is first looked at: tables have their first size then.
 const FIRST: u32 = 256;
+/// Devices between two lines of progress.
+const DEVICES_A_LINE: u32 = 50_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -38,13 +40,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     population.arrive(FIRST, &mut |call| call());
     let empty = resident_kib()?;
     let mut handshakes = 0.0;
-    population.arrive(sessions, &mut |call| handshakes += timed(call));
+    in_steps("sessions", sessions, &mut |count| population.arrive(count, &mut |call| handshakes += timed(call)))?;
     // Each idle session has a place for what it remembers, as if it had sent a request.
     population.enrol(FIRST, &mut |call| call());
     population.pass(UNTIL_IDLE, &mut |call| call());
     let idle = resident_kib()?;
     let mut cpu = 0.0;
-    population.enrol(enrolments, &mut |call| cpu += timed(call));
+    in_steps("enrolments", enrolments, &mut |count| population.enrol(count, &mut |call| cpu += timed(call)))?;
     let within = resident_kib()?;
     let each = |kib: f64, sessions: u32| kib * 1024.0 / f64::from(sessions.max(1));
     let measured = serde_json::json!({
@@ -58,6 +60,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         "end": ends(&mut population, end)?,
     });
     println!("{measured}");
+    Ok(())
+}
+
+/// Lets so many devices come, and says after each part of them how many have.
+fn in_steps(what: &str, devices: u32, come: &mut dyn FnMut(u32)) -> Result<(), Box<dyn Error>> {
+    let (began, mut done) = (Instant::now(), 0);
+    while done < devices {
+        let step = DEVICES_A_LINE.min(devices - done);
+        come(step);
+        done += step;
+        let (seconds, mib) = (began.elapsed().as_secs(), resident_kib()? / 1024.0);
+        eprintln!("   {done} of {devices} {what}, {seconds} s, {mib:.0} MiB resident");
+    }
     Ok(())
 }
 
