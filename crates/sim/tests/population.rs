@@ -61,9 +61,9 @@ fn c48_a_device_that_never_closes_its_session_costs_what_an_idle_one_costs_after
     assert_eq!(population.sessions(), COUNT as usize);
     println!("an idle session: {idle} bytes; after an enrolment: {after_enrolment}; 248 s later: {later}");
     assert!(idle <= 400, "{idle}");
-    // Of the 1.25 KiB that a device may cost within 247 s of its enrolment, an idle session takes at most 320. The bytes of an allocation that the
-    // allocator adds, a few in each of four, are in the measurement of `cargo xtask bench scale`.
-    assert!(after_enrolment - idle <= 928, "{after_enrolment}");
+    // Of the 1.25 KiB that a device may cost within 247 s of its enrolment, an idle session takes at most 320, and the allocator adds up to 16 bytes to each
+    // of four allocations: `cargo xtask bench scale` measures them.
+    assert!(after_enrolment - idle <= 880, "{after_enrolment}");
     assert!(later <= idle + MORE_MAX, "{later}, an idle one {idle}");
     // Closed: what the session remembered goes with it.
     let (mut population, mut memory) = after_others();
