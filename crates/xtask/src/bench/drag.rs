@@ -4,6 +4,7 @@
 //! the cryptographic libraries. The gate must be red for the step's own benchmark, and for nothing that does not contain the step.
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
@@ -28,7 +29,7 @@ const SLOWER_PERCENT_TOLERANCE: f64 = 0.1;
 const INSTRUCTIONS_PER_TURN: f64 = 4.0;
 
 pub(super) fn run() -> Result<()> {
-    let facts = TimingFacts::here();
+    let (facts, began) = (TimingFacts::here(), Instant::now());
     let before = instructions(&BenchTree::here())?;
     let mut report = format!("cargo xtask bench drag\ncommit {}, {}, {}\n", facts.commit, facts.at, facts.rustc);
     for (step, benchmark, containing) in STEPS {
@@ -47,6 +48,7 @@ pub(super) fn run() -> Result<()> {
         let strays: Vec<&&Compared> = red.iter().filter(|it| !contains(containing, &it.name)).collect();
         ensure!(strays.is_empty(), "red without the step {step}: {strays:?}");
     }
+    writeln!(report, "{} s", began.elapsed().as_secs())?;
     tree::write(&tree::root().join(RESULT), &report)?;
     println!("   written: {RESULT}");
     Ok(())
