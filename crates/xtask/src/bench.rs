@@ -74,7 +74,8 @@ pub(crate) enum BenchCommand {
     E2e(e2e::E2eOptions),
     /// Measure memory for each session and CPU for an enrolment with many sessions, made by real handshakes in one process and over loopback
     Scale(scale::ScaleOptions),
-    /// Count what a second shard costs each datagram: cache lines that both shards use, and wakes. Fails if there are more than with one
+    /// Count what a second shard costs each datagram: cache lines that both shards use, and wakes. Fails if there are more than with one. Kept in
+    /// benches/runs/shards.txt
     Shards,
     /// Write the figures of the newest run of `e2e` into the README
     Readme,

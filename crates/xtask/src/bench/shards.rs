@@ -3,20 +3,27 @@
 //! - **Cache lines.** Valgrind's lackey prints every access to memory of two shards of one server (`benches/src/two_shards.rs`). No line that one shard
 //!   writes for a datagram of an established session is touched by the other one. A lock or a counter that both use would be such a line, whether or not
 //!   anybody waits for it.
-//! - **Wakes.** strace counts the system calls of a server with one shard and with two under the same load: none that wakes a thread comes on top.
+//! - **Wakes.** strace counts the system calls of a server with one shard and with two under the same load: none that wakes a thread comes on top. It
+//!   also says which threads wake another one: a shard wakes threads of the pool, and no shard. The exception, which this load does not have, is a
+//!   repetition of a request in flight that comes to another shard: it waits for the same outcome, and the thread that has it wakes that shard, if it
+//!   sleeps, by one `write` of eight bytes, which ends one `epoll_wait`.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::syscalls::{self, SystemCalls};
+use super::facts::TimingFacts;
+use super::syscalls::{self, SystemCalls, Wakes};
 use crate::process::Program;
 use crate::{cargo, tree};
 
+/// The last result.
+const RESULT: &str = "benches/runs/shards.txt";
 const TIMEOUT: Duration = Duration::from_secs(600);
 const LINE_BYTES: u64 = 64;
 /// System calls that wake a thread, or wait to be woken.
@@ -41,13 +48,16 @@ struct Touched {
 }
 
 pub(super) fn run() -> Result<()> {
+    let facts = TimingFacts::here();
+    let mut report = format!("cargo xtask bench shards\ncommit {}, {}, {}\n", facts.commit, facts.at, facts.rustc);
+    let began = Instant::now();
     let [one, two] = trace()?;
     let touched_by = |shard: &Touched, line: &u64| shard.written.contains(line) || shard.read.contains(line);
     let shared = |by: &Touched, other: &Touched| by.written.iter().filter(|line| touched_by(other, line)).count();
     let both = one.read.intersection(&two.read).count();
-    println!(
-        "   {} and {} datagrams of established sessions on two shards: {} and {} cache lines written, {} and {} of them touched by the other shard; {both} \
-         lines are read by both",
+    let lines = format!(
+        "{} and {} datagrams of established sessions on two shards: {} and {} cache lines written, {} and {} of them touched by the other shard; {both} \
+         lines are read by both\n",
         one.datagrams,
         two.datagrams,
         one.written.len(),
@@ -55,13 +65,18 @@ pub(super) fn run() -> Result<()> {
         shared(&one, &two),
         shared(&two, &one),
     );
+    print!("   {lines}");
+    report.push_str(&lines);
     ensure!(
         both > 0,
         "the shards share their configuration: a trace without a line that both read has missed something"
     );
     let lines = shared(&one, &two) + shared(&two, &one);
-    wakes()?;
     ensure!(lines == 0, "{lines} cache lines that a shard writes for a datagram are touched by the other shard");
+    wakes(&mut report)?;
+    writeln!(report, "{} s", began.elapsed().as_secs())?;
+    tree::write(&tree::root().join(RESULT), &report)?;
+    println!("   written: {RESULT}");
     Ok(())
 }
 
@@ -135,21 +150,32 @@ fn read(trace: impl BufRead, marks: &Marks) -> Result<[Touched; 2]> {
 }
 
 /// The system calls of a server with one shard and with two, under the same load.
-fn wakes() -> Result<()> {
-    let [one, two] = [1, 2].map(syscalls::count);
-    let (one, two) = match (one, two) {
-        (Ok(one), Ok(two)) => (one, two),
-        (Err(error), _) | (_, Err(error)) => {
-            println!("   wakes are not counted here: {error:#}");
-            return Ok(());
-        }
+fn wakes(report: &mut String) -> Result<()> {
+    let counted = || -> Result<_> {
+        Ok((syscalls::count(1)?, syscalls::count(2)?, syscalls::wakes_by_shards(1)?, syscalls::wakes_by_shards(2)?))
     };
+    let (one, two, by_one, by_two) = counted().context("the wakes are not counted")?;
     let of = |calls: &SystemCalls, name: &str| calls.iter().find(|(it, _)| it == name).map_or(0.0, |(_, count)| *count);
     for name in WAKES {
         let (one, two) = (of(&one, name), of(&two, name));
-        println!("   {name} for one enrolment alone: {one:.2} with one shard, {two:.2} with two");
+        say(report, &format!("{name} for one enrolment alone: {one:.2} with one shard, {two:.2} with two"))?;
         ensure!(two <= one + WAKES_TOLERANCE, "{name}: {one:.2} with one shard, {two:.2} with two");
     }
+    for (shards, Wakes { of_a_poll, of_a_futex }) in [("one shard", &by_one), ("two shards", &by_two)] {
+        say(
+            report,
+            &format!(
+                "{shards}: for one enrolment alone a shard wakes a poll {of_a_poll:.2} times, and a thread of the pool {of_a_futex:.2} times"
+            ),
+        )?;
+    }
+    ensure!(by_two.of_a_poll == 0.0, "a shard wakes another one {:.2} times for an enrolment", by_two.of_a_poll);
+    say(report, "no shard wakes another one")
+}
+
+fn say(report: &mut String, line: &str) -> Result<()> {
+    println!("   {line}");
+    writeln!(report, "{line}")?;
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 //! One device enrols after the other, so that nothing shares a call: the number is the highest that an enrolment can cost.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -36,6 +35,26 @@ pub(super) fn report() {
 
 /// Counts those of the muster that the tests use, with so many shards.
 pub(super) fn count(shards: u32) -> Result<SystemCalls> {
+    parse(&traced(shards, &["-c", "-U", "name,calls"])?.0)
+}
+
+/// How often threads wake another thread for one enrolment alone.
+#[derive(Debug, PartialEq)]
+pub(super) struct Wakes {
+    /// By an event that a poll waits for, as the shards do.
+    pub(super) of_a_poll: f64,
+    /// By a futex, as the threads of the pool wait.
+    pub(super) of_a_futex: f64,
+}
+
+/// Counts the wakes by the shards of the muster that the tests use.
+pub(super) fn wakes_by_shards(shards: u32) -> Result<Wakes> {
+    let (lines, threads) = traced(shards, &["-y", "-e", "trace=write,futex"])?;
+    Ok(wakes(&lines, &threads, "muster-shard-"))
+}
+
+/// What strace says of a server while devices enrol one after the other, and the names of the server's threads.
+fn traced(shards: u32, arguments: &[&str]) -> Result<(String, BTreeMap<u32, String>)> {
     let strace = tree::find_program("strace").context("strace is missing: run `cargo xtask setup`")?;
     let (muster, folder) = (cargo::muster()?, tree::scratch("syscalls")?);
     Program::new(&muster).arg("init").arg(folder.join("pki")).expect_success()?;
@@ -49,19 +68,47 @@ pub(super) fn count(shards: u32) -> Result<SystemCalls> {
     };
     enrol(WARM_DEVICES, 1)?;
     let table = folder.join("calls.txt");
-    let trace = Program::new(strace).args(["-f", "-c", "-U", "name,calls", "-o"]).arg(&table).arg("-p");
+    let trace = Program::new(strace).arg("-f").args(arguments.iter().copied()).arg("-o").arg(&table).arg("-p");
     let trace = trace.arg(server.process_id().to_string()).spawn(&folder.join("strace.log"))?;
     let mut trace = trace;
     trace.wait_for_line(&["attached"], ATTACH_TIMEOUT)?;
     enrol(DEVICES, 2)?;
     trace.interrupt(TIMEOUT)?;
+    let threads = threads_of(server.process_id())?;
     drop(server.stop_well()?);
-    read(&table)
+    let text = std::fs::read_to_string(&table).with_context(|| format!("strace left no {}", table.display()))?;
+    Ok((text, threads))
 }
 
-fn read(table: &Path) -> Result<SystemCalls> {
-    let text = std::fs::read_to_string(table).with_context(|| format!("strace left no {}", table.display()))?;
-    parse(&text)
+fn threads_of(process: u32) -> Result<BTreeMap<u32, String>> {
+    let mut threads = BTreeMap::new();
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let thread = thread?;
+        if let Some(id) = thread.file_name().to_str().and_then(|id| id.parse().ok()) {
+            threads.insert(id, std::fs::read_to_string(thread.path().join("comm"))?.trim().to_owned());
+        }
+    }
+    Ok(threads)
+}
+
+/// The wakes by threads whose names begin with `by`, in lines that begin with the number of the thread.
+fn wakes(lines: &str, threads: &BTreeMap<u32, String>, by: &str) -> Wakes {
+    let calls = lines.lines().filter_map(|line| {
+        let (thread, call) = line.trim_start().split_once(' ')?;
+        let name = threads.get(&thread.parse().ok()?)?;
+        name.starts_with(by).then_some(call.trim_start())
+    });
+    let (mut of_a_poll, mut of_a_futex) = (0.0, 0.0);
+    for call in calls {
+        // A call that another thread interrupts has a second line, `<... write resumed>`.
+        if call.starts_with("write(") && call.contains("eventfd") {
+            of_a_poll += 1.0;
+        } else if call.starts_with("futex(") && call.contains("FUTEX_WAKE") {
+            of_a_futex += 1.0;
+        }
+    }
+    let each = f64::from(DEVICES);
+    Wakes { of_a_poll: of_a_poll / each, of_a_futex: of_a_futex / each }
 }
 
 /// Reads strace's summary with the columns `name,calls`.
@@ -93,5 +140,15 @@ mod tests {
         let calls = parse(text).unwrap();
         assert_eq!(calls, [("sendmsg".to_owned(), 7.0), ("recvmmsg".to_owned(), 2.0)]);
         assert!(parse("").is_err());
+    }
+
+    #[test]
+    fn a_wake_counts_for_the_thread_that_wakes() {
+        let lines = "7 write(9<anon_inode:[eventfd]>, \"\\1\\0\\0\\0\\0\\0\\0\\0\", 8) = 8\n8 write(9<anon_inode:[eventfd]>, \"\", 8 <unfinished ...>\n\
+                     8 <... write resumed>) = 8\n7 write(1</dev/null>, \"a\", 1) = 1\n  7 futex(0x7f, FUTEX_WAKE_PRIVATE, 1) = 1\n7 futex(0x7f, FUTEX_WAIT_PRIVATE, 2, NULL) = 0\n";
+        let threads = BTreeMap::from([(7, "muster-shard-0".to_owned()), (8, "muster-pool-0".to_owned())]);
+        let each = 1.0 / f64::from(DEVICES);
+        assert_eq!(wakes(lines, &threads, "muster-shard-"), Wakes { of_a_poll: each, of_a_futex: each });
+        assert_eq!(wakes(lines, &threads, "muster-pool-"), Wakes { of_a_poll: each, of_a_futex: 0.0 });
     }
 }
