@@ -40,13 +40,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     population.arrive(FIRST, &mut |call| call());
     let empty = resident_kib()?;
     let mut handshakes = 0.0;
-    in_steps("sessions", sessions, &mut |count| population.arrive(count, &mut |call| handshakes += timed(call)))?;
+    let named = format!("{end:?}").to_lowercase();
+    in_steps(&format!("sessions, {named}"), sessions, &mut |count| {
+        population.arrive(count, &mut |call| handshakes += timed(call));
+    })?;
     // Each idle session has a place for what it remembers, as if it had sent a request.
     population.enrol(FIRST, &mut |call| call());
     population.pass(UNTIL_IDLE, &mut |call| call());
     let idle = resident_kib()?;
     let mut cpu = 0.0;
-    in_steps("enrolments", enrolments, &mut |count| population.enrol(count, &mut |call| cpu += timed(call)))?;
+    in_steps(&format!("enrolments, {named}"), enrolments, &mut |count| {
+        population.enrol(count, &mut |call| cpu += timed(call));
+    })?;
     let within = resident_kib()?;
     let each = |kib: f64, sessions: u32| kib * 1024.0 / f64::from(sessions.max(1));
     let measured = serde_json::json!({
