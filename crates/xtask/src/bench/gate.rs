@@ -36,7 +36,7 @@ pub(super) fn gate() -> Result<()> {
             println!("   the functions that moved are not known: {error:#}");
         }
     }
-    print_lines(&now)?;
+    print_lines(&reference, &now)?;
     if !cumulative.is_empty() {
         bail!(
             "more than 2 % above the line of version {} (commit {}), which `bless` does not move: {}",
@@ -151,12 +151,12 @@ fn print_table(compared: &[Compared], released: &Figures) {
     }
 }
 
-/// Prints three lines: instructions, allocations and datagrams against the parent commit.
-fn print_lines(now: &Figures) -> Result<()> {
+/// Prints three lines: instructions, allocations and datagrams against the parent commit. Where the parent's baselines come from another environment,
+/// `reference` is what the parent counts here.
+fn print_lines(reference: &Figures, now: &Figures) -> Result<()> {
     let parent = if has_history() { Baselines::of_commit(parent()?)? } else { None };
-    // Counts of the parent from another environment were compared above, by counting it here.
     let comparable = parent.filter(|parent| CountingFacts::here().differences(&parent.facts).is_empty());
-    let then = comparable.map_or_else(Figures::new, |parent| parent.figures());
+    let then = comparable.map_or_else(|| reference.clone(), |parent| parent.figures());
     for line in lines(&figures::compare(&then, now)) {
         println!("   {line}");
     }
@@ -166,6 +166,9 @@ fn print_lines(now: &Figures) -> Result<()> {
 fn lines(compared: &[Compared]) -> [String; 3] {
     let line = |what: &str, kinds: &[FigureKind]| {
         let of_kind: Vec<&Compared> = compared.iter().filter(|it| kinds.contains(&it.kind())).collect();
+        if of_kind.iter().all(|it| it.then.is_none()) {
+            return format!("{what} against the parent: not compared, its counts are not known here");
+        }
         let moved = of_kind.iter().filter(|it| it.then.is_some() && it.percent() != 0.0).count();
         let most = of_kind.iter().max_by(|one, other| one.percent().abs().total_cmp(&other.percent().abs()));
         let most = most.filter(|it| it.percent() != 0.0);
@@ -212,5 +215,12 @@ mod tests {
         assert!(instructions.contains("1001 (+0.10 %)"), "{instructions}");
         assert!(allocations.contains("none moved; allocations/server.ccm8_512 15 (+0)"), "{allocations}");
         assert!(datagrams.contains("datagrams/up.ccm8_512 +1"), "{datagrams}");
+    }
+
+    #[test]
+    fn a_parent_without_counts_is_not_said_to_be_equal() {
+        let now = Figures::from([("datagrams/up.ccm8_512".to_owned(), Figure { value: 7.0, noise: 0.0 })]);
+        let [_, _, datagrams] = lines(&figures::compare(&Figures::new(), &now));
+        assert!(datagrams.ends_with("not compared, its counts are not known here"), "{datagrams}");
     }
 }

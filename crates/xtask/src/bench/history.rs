@@ -65,15 +65,15 @@ fn counted(options: &RecordOptions) -> Result<RecordedCommit> {
         let record: serde_json::Value = serde_json::from_str(&text)?;
         let of = record["facts"]["commit"].as_str().unwrap_or_default();
         ensure!(of == line.commit, "{} is of {of}, not of {}", file.display(), line.commit);
-        line.figures.extend(measured(&record));
+        line.figures.extend(measured(&record).with_context(|| format!("{} cannot be recorded", file.display()))?);
     }
     line.figures.extend(Baselines::measure(&BenchTree::here())?.figures());
     Ok(line)
 }
 
 /// The figures that a record of `bench e2e` or `bench scale` offers: `figures`, by name.
-fn measured(record: &serde_json::Value) -> Figures {
-    serde_json::from_value(record["figures"].clone()).unwrap_or_default()
+fn measured(record: &serde_json::Value) -> Result<Figures> {
+    serde_json::from_value(record["figures"].clone()).context("its `figures` are not figures by name")
 }
 
 /// One line for each commit that changed the committed baselines and is not recorded.
@@ -168,10 +168,28 @@ pub(super) fn compare(then: &str, now: &str) -> Result<()> {
         println!("{:<46} {before:>14} {:>14} {:>+8.2}%  {word}", it.name, it.now.value, it.percent());
     }
     println!("{}", tally.iter().map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", "));
-    match tally.get("worse") {
-        Some(worse) => bail!("{worse} figures of {} are worse than those of {}", now.commit, then.commit),
-        None => Ok(()),
+    let missing = missing(&then.figures, &now.figures);
+    for name in &missing {
+        println!("{name:<46} is missing in {}", now.commit);
     }
+    if let Some(worse) = tally.get("worse") {
+        bail!("{worse} figures of {} are worse than those of {}", now.commit, then.commit);
+    }
+    ensure!(missing.is_empty(), "{} figures of {} are missing in {}", missing.len(), then.commit, now.commit);
+    let is_compared = tally.keys().any(|word| word != "incomparable");
+    ensure!(
+        is_compared,
+        "nothing of {} can be compared with {}: their machines or figures differ",
+        now.commit,
+        then.commit
+    );
+    Ok(())
+}
+
+/// Counts that `now` no longer has. What is measured is not recorded for each commit.
+fn missing<'f>(then: &'f Figures, now: &Figures) -> Vec<&'f String> {
+    let is_counted = |name: &&String| FigureKind::of(name) != FigureKind::Measured;
+    then.keys().filter(|name| !now.contains_key(*name)).filter(is_counted).collect()
 }
 
 /// How far a figure may differ without a change of ours.
@@ -256,6 +274,20 @@ pub(super) mod tests {
         assert_eq!(commits.iter().map(|it| it.commit.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(commits[1].figures.len(), 2);
         assert!(read("{}\n").is_err());
+    }
+
+    #[test]
+    fn a_count_that_is_gone_is_missing_and_a_measurement_that_was_not_taken_is_not() {
+        let then = recorded("a", "1", &[("instructions/x", 1.0, 0.0), ("ratio/x", 1.3, 0.1)]).figures;
+        assert_eq!(missing(&then, &Figures::new()), ["instructions/x"]);
+        assert!(missing(&then, &then).is_empty());
+    }
+
+    #[test]
+    fn a_record_without_figures_is_not_taken_for_one_that_measured_nothing() {
+        assert!(measured(&serde_json::json!({ "schema": "muster-overload/1" })).is_err());
+        let record = serde_json::json!({ "figures": { "ratio/x": { "value": 1.3, "noise": 0.1 } } });
+        assert_eq!(measured(&record).unwrap().len(), 1);
     }
 
     #[test]
