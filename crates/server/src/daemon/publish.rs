@@ -48,21 +48,26 @@ pub(super) struct Collector {
 
 /// The end of a new shard; the other one is read with each scrape.
 pub(super) fn publisher(exposition: &Exposition) -> Publisher {
+    let (publisher, mut collector) = ends(exposition.meters());
+    exposition.collects(Box::new(move || collector.collect()));
+    publisher
+}
+
+fn ends(meters: Meters) -> (Publisher, Collector) {
     let zeros = || AtomicU64::new(0);
     let cells = Arc::new(Cells {
         counters: std::array::from_fn(|_| zeros()),
         gauges: std::array::from_fn(|_| zeros()),
         drops: std::array::from_fn(|_| zeros()),
     });
-    let mut collector = Collector {
+    let collector = Collector {
         cells: Arc::clone(&cells),
-        meters: exposition.meters(),
+        meters,
         counters: [0; COUNTERS],
         gauges: [0; GAUGES],
         drops: [0; DROPS],
     };
-    exposition.collects(Box::new(move || collector.collect()));
-    Publisher(cells)
+    (Publisher(cells), collector)
 }
 
 impl Publisher {
@@ -153,5 +158,37 @@ fn move_gauge(meter: &Gauge, published: &mut u64, now: u64) {
     if now != *published {
         meter.increment(now as f64 - *published as f64);
         *published = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_adds_what_each_shard_has_counted_once() {
+        let received = Arc::new(AtomicU64::new(0));
+        let meters = Meters { received: Counter::from_arc(Arc::clone(&received)), ..Exposition::none().meters() };
+        let [(one, mut first), (two, mut second)] = [ends(meters.clone()), ends(meters)];
+        let mut scraped = |of_one, of_two| {
+            put(&one.0.counters[0], of_one);
+            put(&two.0.counters[0], of_two);
+            first.collect();
+            second.collect();
+            received.load(Ordering::Relaxed)
+        };
+        assert_eq!([scraped(5, 7), scraped(5, 7), scraped(6, 10)], [12, 12, 16]);
+    }
+
+    #[test]
+    fn two_shards_write_no_cache_line_in_common() {
+        let meters = Exposition::none().meters();
+        let lines = |publisher: &Publisher| {
+            let start = std::ptr::from_ref(&*publisher.0).addr() / 64;
+            start..start + size_of::<Cells>().div_ceil(64)
+        };
+        let [(one, _first), (two, _second)] = [ends(meters.clone()), ends(meters)];
+        let (one, two) = (lines(&one), lines(&two));
+        assert!(one.end <= two.start || two.end <= one.start, "{one:?} {two:?}");
     }
 }
