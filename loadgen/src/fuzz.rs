@@ -3,7 +3,7 @@
 
 use crate::identities::{CHUNK_DEVICES, IdentityRange, cache};
 use crate::plan::PHASES_MAX;
-use crate::scenario::read_scenario;
+use crate::scenario::{ScenarioFault, ScenarioPlayer, read_scenario};
 
 /// A plan with more devices than this is read, and its arrivals are not drawn.
 const DRAWN_DEVICES_MAX: f64 = 1_000.0;
@@ -11,17 +11,19 @@ const DRAWN_DEVICES_MAX: f64 = 1_000.0;
 /// The seed of the arrivals that are drawn.
 const SEED: u64 = 7;
 
-/// The text of a scenario: it is a plan within its bounds, whose arrivals can be drawn, or a fault that names a line of it.
+/// The text of a scenario: it is a plan within its bounds, whose arrivals can be drawn, or a fault that names a line of it. What a Registrar can play,
+/// devices play in the same way.
 pub fn scenario(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let plan = match read_scenario(text) {
+    let of_devices = read_scenario(text, ScenarioPlayer::Devices);
+    let of_registrar = read_scenario(text, ScenarioPlayer::Registrar);
+    match (&of_devices, &of_registrar) {
+        (Ok(_), Err(fault)) => judge_fault(text, fault),
+        (of_devices, of_registrar) => assert!(of_registrar.is_err() || of_devices == of_registrar, "{of_registrar:?}"),
+    }
+    let plan = match of_devices {
         Ok(plan) => plan,
-        Err(fault) => {
-            let lines = text.matches('\n').count() + 1;
-            assert!((1..=lines).contains(&fault.line), "{fault}: the text has {lines} lines");
-            assert!(!fault.problem.is_empty() && !fault.remedy.is_empty(), "{fault}");
-            return;
-        }
+        Err(fault) => return judge_fault(text, &fault),
     };
     assert!((1..=PHASES_MAX).contains(&plan.phases.len()), "{} phases", plan.phases.len());
     let expected: f64 = plan.phases.iter().map(crate::plan::Phase::expected).sum();
@@ -32,10 +34,16 @@ pub fn scenario(bytes: &[u8]) {
     }
 }
 
+fn judge_fault(text: &str, fault: &ScenarioFault) {
+    let lines = text.matches('\n').count() + 1;
+    assert!((1..=lines).contains(&fault.line), "{fault}: the text has {lines} lines");
+    assert!(!fault.problem.is_empty() && !fault.remedy.is_empty(), "{fault}");
+}
+
 /// Whether these bytes are a scenario: a seed that is none tests only how it is refused.
 #[must_use]
 pub fn is_scenario(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).is_ok_and(|text| read_scenario(text).is_ok())
+    std::str::from_utf8(bytes).is_ok_and(|text| read_scenario(text, ScenarioPlayer::Devices).is_ok())
 }
 
 /// A file of identities, without its head and its digest: a fleet that can be read has each of its devices, and is written as it was read. The first

@@ -61,7 +61,7 @@ pub use report::{
 };
 pub use run::{LoadedServer, Patience, RegistrarIdentity, Run};
 pub use samples::{SAMPLES_HEADER, Sample, SampleSender, SampleWriter, samples};
-pub use scenario::{PRESETS, ScenarioFault, preset, read_scenario};
+pub use scenario::{PRESETS, ScenarioFault, ScenarioPlayer, preset, read_scenario};
 pub use stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, Percentiles, PhaseStats, Stats};
 pub use terminal::LiveView;
 pub use timeline::{LatencySketch, SLICES_MAX, Slice, Timeline};

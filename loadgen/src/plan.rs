@@ -6,7 +6,7 @@ use std::time::Duration;
 use coap::BlockSize;
 use dtls::Suite;
 
-use crate::function::{FleetFunctions, PerMille};
+use crate::function::{FleetFunction, FleetFunctions, PerMille};
 use crate::link::LinkSpec;
 use crate::number::Spell;
 
@@ -109,6 +109,21 @@ impl Phase {
             link: None,
             behaviour: FleetBehaviour::default(),
         }
+    }
+
+    /// The first thing that a Registrar cannot play, over HTTPS, by its key in a scenario.
+    pub(crate) fn beyond_registrar(&self) -> Option<&'static str> {
+        let plain = Self::enrolling(0, Arrivals::Pause);
+        let beyond = [
+            ("block", self.block != plain.block),
+            ("suite", self.suite != plain.suite),
+            ("vanish", self.behaviour.vanish_per_mille > 0),
+            ("reboot", self.behaviour.reboot_per_mille > 0),
+            ("retry_storm", self.behaviour.storm.is_some()),
+            ("link", self.link.is_some()),
+            ("ren", self.functions.mix.share(FleetFunction::RenewalInfo) > 0),
+        ];
+        beyond.into_iter().find(|(_, asked)| *asked).map(|(key, _)| key)
     }
 
     /// The average number of arrivals.
@@ -243,5 +258,28 @@ mod tests {
             phase.to_string(),
             "run: 10.0/s for 10m, new devices, sen, blocks of 512, 20% begin again every 1500ms"
         );
+    }
+
+    /// A plan is not always read from a file: what a Registrar cannot play is found in it too.
+    #[test]
+    fn what_a_registrar_cannot_play_is_found_in_a_phase() {
+        let plain = || Phase::enrolling(5, Arrivals::Rate(10.0));
+        assert_eq!(plain().beyond_registrar(), None);
+        let changes: [(&str, fn(&mut Phase)); 7] = [
+            ("block", |phase| phase.block = BlockSize::B64),
+            ("suite", |phase| phase.suite = Suite::EcdheEcdsaAes128Ccm),
+            ("vanish", |phase| phase.behaviour.vanish_per_mille = 1),
+            ("reboot", |phase| phase.behaviour.reboot_per_mille = 1),
+            ("retry_storm", |phase| {
+                phase.behaviour.storm = Some(RetryStorm { per_mille: 1, every: Duration::from_secs(1) });
+            }),
+            ("link", |phase| phase.link = Some(LinkSpec::losing(0..1, 10))),
+            ("ren", |phase| phase.functions.mix = "sen=90%,ren=10%".parse().unwrap()),
+        ];
+        for (key, change) in changes {
+            let mut phase = plain();
+            change(&mut phase);
+            assert_eq!(phase.beyond_registrar(), Some(key));
+        }
     }
 }

@@ -21,6 +21,7 @@
 //! ```
 //!
 //! `bitrate` is the transmitter's, in bit/s; with `duty_cycle` a device is silent after each datagram until its share of time is kept. All phases are open loop.
+//! What describes devices on CoAP and DTLS is refused if a Registrar plays over HTTPS: `block`, `suite`, `vanish`, `reboot`, `retry_storm`, `link`, `ren`.
 //! A file with anything else in it is refused with the line, the key and what to write instead. The command line reads the file; this module reads its text.
 
 mod reader;
@@ -31,7 +32,7 @@ use coap::BlockSize;
 use dtls::Suite;
 use link::{Conditions, Delay};
 
-use crate::function::{FleetFunctions, FunctionMix, per_mille};
+use crate::function::{FleetFunction, FleetFunctions, FunctionMix, per_mille};
 use crate::link::{Airtime, LinkSpec};
 use crate::plan::{Arrivals, FleetBehaviour, PHASES_MAX, Phase, PhasePopulation, Plan, RetryStorm};
 use reader::Section;
@@ -60,11 +61,23 @@ const PHASE_TIME_MAX: Duration = Duration::from_secs(31 * 86_400);
 /// A delay beyond the longest retransmission timer is a loss.
 const DELAY_MAX: Duration = Duration::from_secs(600);
 
+/// Who plays a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScenarioPlayer {
+    /// The devices themselves, over CoAP and DTLS.
+    Devices,
+    /// A Registrar that vouches for them, over HTTPS.
+    Registrar,
+}
+
+/// What describes devices and their links: a Registrar's requests have none of it.
+const KEYS_OF_DEVICES: [&str; 6] = ["block", "suite", "vanish", "reboot", "retry_storm", "link"];
+
 /// Reads a scenario.
 ///
 /// # Errors
-/// The first line that says something else than this module describes.
-pub fn read_scenario(text: &str) -> Result<Plan, ScenarioFault> {
+/// The first line that says something else than this module describes, or that this player cannot do.
+pub fn read_scenario(text: &str, player: ScenarioPlayer) -> Result<Plan, ScenarioFault> {
     let mut top = Section::parse(text)?;
     let name = top.text("name")?.unwrap_or_else(|| "scenario".to_owned());
     let rows = top.sections("phase")?;
@@ -76,7 +89,7 @@ pub fn read_scenario(text: &str) -> Result<Plan, ScenarioFault> {
         return Err(top.fault("phase", "too many phases", "at most 1000 in one scenario"));
     }
     top.end()?;
-    let phases = rows.into_iter().enumerate().map(|(number, section)| phase(section, number));
+    let phases = rows.into_iter().enumerate().map(|(number, section)| phase(section, number, player));
     let phases: Vec<Phase> = phases.collect::<Result<_, _>>()?;
     let enrolled_first = phases.first().is_some_and(|phase| phase.population == PhasePopulation::Enrolled);
     if enrolled_first {
@@ -85,13 +98,20 @@ pub fn read_scenario(text: &str) -> Result<Plan, ScenarioFault> {
     Ok(Plan { name: Some(name), phases })
 }
 
-fn phase(mut section: Section<'_>, number: usize) -> Result<Phase, ScenarioFault> {
+fn phase(mut section: Section<'_>, number: usize, player: ScenarioPlayer) -> Result<Phase, ScenarioFault> {
     let name = section.text("name")?.unwrap_or_else(|| format!("phase-{}", number + 1));
     let mut phase = Phase { name, devices: None, ..Phase::enrolling(0, Arrivals::Pause) };
     (phase.arrivals, phase.lasts, phase.devices) = arrivals(&mut section)?;
     if phase.arrivals == Arrivals::Pause {
         section.end()?;
         return Ok(phase);
+    }
+    if player == ScenarioPlayer::Registrar {
+        section.refuse(
+            &KEYS_OF_DEVICES,
+            "it describes devices on CoAP and DTLS, and a Registrar asks over HTTPS",
+            "leave it out, or play the devices: --server instead of --https",
+        )?;
     }
     phase.population = section
         .word("who", &[("new", PhasePopulation::New), ("enrolled", PhasePopulation::Enrolled)])?
@@ -101,6 +121,13 @@ fn phase(mut section: Section<'_>, number: usize) -> Result<Phase, ScenarioFault
         mix: mix.unwrap_or(FleetFunctions::ENROL.mix),
         renewals_per_mille: section.parsed("renewals", per_mille)?.unwrap_or(0),
     };
+    if player == ScenarioPlayer::Registrar && phase.functions.mix.share(FleetFunction::RenewalInfo) > 0 {
+        return Err(section.fault(
+            "function",
+            "`ren` is a resource of CoAP: a Registrar cannot ask for it",
+            "leave it out",
+        ));
+    }
     phase.label = section.parsed("profile", label)?;
     if let Some(bytes) = section.number("block", 16.0..=1024.0)? {
         let sizes = [16, 32, 64, 128, 256, 512, 1024];

@@ -87,8 +87,9 @@ impl<'r> Vouching<'r> {
         let run = shared.run;
         let part = run.segment.thread(thread, run.threads);
         let phases = &run.plan.phases;
-        if let Some(phase) = phases.iter().find(|phase| phase.functions.mix.share(FleetFunction::RenewalInfo) > 0) {
-            let why = format!("phase `{}`: `ren` is a resource of CoAP: a Registrar cannot ask for it", phase.name);
+        let beyond = phases.iter().find_map(|phase| Some((&phase.name, phase.beyond_registrar()?)));
+        if let Some((phase, key)) = beyond {
+            let why = format!("phase `{phase}`: a Registrar asks over HTTPS and cannot play `{key}`: leave it out");
             return Err(FleetFault::Client(why));
         }
         let slots = part.count(shared.devices);

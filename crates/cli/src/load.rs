@@ -34,7 +34,8 @@ certificate, as after a power cut. With a server on 127.0.0.1, each device has i
 Other people's servers: --path est for libest, --trust for their CA, --no-crts, --link where a profile requires it.
 
 With --https it plays a Registrar: one client certificate with id-kp-cmcRA that vouches for many devices, over HTTPS (RFC 7030), in the same schedules and \
-reports; traffic then counts requests and answers.
+reports; traffic then counts requests and answers. What describes devices and their links is refused: --vanish, --block, --suite and --function ren, and in a scenario also \
+reboot, retry_storm and link.
 
 Several machines: the same command on each, with --segment 1/3, 2/3, 3/3 and --json; `muster load merge` adds the reports up. They play one fleet with one \
 schedule; start them together.
@@ -116,7 +117,7 @@ struct RunArguments {
     certificates: Option<PathBuf>,
 
     /// Share of devices that leave without closing, such as 30%; the seed decides which
-    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = loadgen::per_mille)]
+    #[arg(long, value_name = "SHARE", default_value = "0%", conflicts_with = "https", value_parser = loadgen::per_mille)]
     vanish: u16,
 
     /// Play this share of the fleet: 1/3 on the first of three machines
@@ -156,7 +157,7 @@ impl RunArguments {
         let target = &self.target;
         let label = target.label();
         if let Some(name) = &self.scenario {
-            return scenario::read(name, label.as_ref());
+            return scenario::read(name, target.player(), label.as_ref());
         }
         let arrivals = match (self.rate, self.concurrency) {
             (Some(rate), _) => Arrivals::Rate(rate),

@@ -181,6 +181,12 @@ impl<'t> Section<'t> {
         rows.ok_or_else(|| self.fault(key, "it is not a list of tables", &format!("begin each with [[{key}]]")))
     }
 
+    /// Refuses these keys.
+    pub(super) fn refuse(&self, keys: &[&str], problem: &str, remedy: &str) -> Result<(), ScenarioFault> {
+        let there = |key: &&&str| self.table.iter().any(|(name, _)| name.get_ref() == **key);
+        keys.iter().find(there).map_or(Ok(()), |key| Err(self.fault(key, problem, remedy)))
+    }
+
     /// Refuses what nobody asked for.
     pub(super) fn end(&self) -> Result<(), ScenarioFault> {
         let stranger = self.table.iter().find(|(name, _)| !self.known.contains(&**name.get_ref()));

@@ -2,10 +2,14 @@
 
 use super::*;
 
+fn read(text: &str) -> Result<Plan, ScenarioFault> {
+    read_scenario(text, ScenarioPlayer::Devices)
+}
+
 #[test]
 fn every_preset_is_a_plan() {
     for (name, text) in PRESETS {
-        let plan = read_scenario(text).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+        let plan = read(text).unwrap_or_else(|fault| panic!("{name}: {fault}"));
         assert_eq!(plan.name.as_deref(), Some(name), "a preset is called as it is asked for");
         assert!(plan.devices(1).unwrap() > 0 && plan.is_open_loop());
         assert_eq!(preset(name), Some(text));
@@ -26,7 +30,7 @@ fn every_key_of_the_documentation_is_read() {
         .collect();
     // One of the two ways to arrive.
     let scenario = documented.replace("rate = 300 ", "#");
-    let plan = read_scenario(&scenario).unwrap();
+    let plan = read(&scenario).unwrap();
     let phase = &plan.phases[0];
     assert_eq!((plan.name.as_deref(), phase.name.as_str()), (Some("evening"), "peak"));
     assert_eq!(phase.arrivals, Arrivals::Ramp { from: 10.0, to: 500.0 });
@@ -46,7 +50,7 @@ fn every_key_of_the_documentation_is_read() {
 #[test]
 fn devices_arrive_by_two_of_three() {
     let arrivals = |lines: &str| {
-        let plan = read_scenario(&format!("[[phase]]\n{lines}")).unwrap();
+        let plan = read(&format!("[[phase]]\n{lines}")).unwrap();
         (plan.phases[0].arrivals, plan.phases[0].lasts, plan.phases[0].devices)
     };
     let minute = Some(Duration::from_secs(60));
@@ -87,7 +91,7 @@ fn what_is_wrong_is_named_with_its_line_and_a_remedy() {
         ("pause = \"1m\"\nblock = 64".to_owned(), 4, "phase.block", "pause"),
         (format!("{good}who = \"enrolled\""), 1, "who", "enrol first"),
     ] {
-        let fault = read_scenario(&format!("name = \"x\"\n[[phase]]\n{lines}\n")).unwrap_err();
+        let fault = read(&format!("name = \"x\"\n[[phase]]\n{lines}\n")).unwrap_err();
         assert_eq!((fault.line, fault.key.as_str()), (line, key), "{lines}: {fault}");
         assert!(fault.remedy.contains(remedy), "{lines}: {fault}");
     }
@@ -99,14 +103,36 @@ fn what_is_wrong_is_named_with_its_line_and_a_remedy() {
         ("name = \"x\"\nname = \"y\"", 2, "toml.io"),
         ("[[phase\n", 1, "toml.io"),
     ] {
-        let fault = read_scenario(text).unwrap_err();
+        let fault = read(text).unwrap_err();
         assert_eq!(fault.line, line, "{text}: {fault}");
         assert!(fault.remedy.contains(remedy), "{text}: {fault}");
     }
-    assert_eq!(
-        read_scenario("[[phase]]\nrate = 5\nfor = \"1m\"\nblok = 64").unwrap_err().to_string().lines().count(),
-        1
-    );
+    assert_eq!(read("[[phase]]\nrate = 5\nfor = \"1m\"\nblok = 64").unwrap_err().to_string().lines().count(), 1);
+}
+
+/// What describes devices and their links is refused, not ignored; all else is played in the same way.
+#[test]
+fn a_registrar_refuses_what_it_cannot_play_by_key_and_line() {
+    let good =
+        "[[phase]]\nrate = 5\nfor = \"1m\"\nfunction = \"sen=80%,skg=20%\"\nrenewals = \"50%\"\nprofile = \"meters\"\n";
+    let registrar = |text: &str| read_scenario(text, ScenarioPlayer::Registrar);
+    assert_eq!(registrar(good), read(good));
+    for (key, line) in [
+        ("block", "block = 512"),
+        ("suite", "suite = \"ccm8\""),
+        ("vanish", "vanish = \"100%\""),
+        ("reboot", "reboot = \"100%\""),
+        ("retry_storm", "retry_storm = { share = \"20%\", every = \"2s\" }"),
+        ("link", "link = { loss = \"100%\" }"),
+        ("function", "[[phase]]\nfunction = \"sen=90%,ren=10%\"\nrate = 5\nfor = \"1m\""),
+    ] {
+        let text = format!("{good}{line}\n");
+        assert!(read(&text).is_ok(), "{text}");
+        let fault = registrar(&text).unwrap_err();
+        let at = if key == "function" { 8 } else { 7 };
+        assert_eq!((fault.line, fault.key), (at, format!("phase.{key}")), "{text}");
+        assert!(fault.problem.contains("Registrar") && fault.remedy.contains("leave it out"), "{text}");
+    }
 }
 
 /// Damaged files are refused or read, and what is read can be planned or is refused by name.
@@ -126,7 +152,7 @@ fn damaged_files_do_not_panic() {
                 }
             }
             let Ok(damaged) = String::from_utf8(bytes) else { continue };
-            if let Ok(plan) = read_scenario(&damaged)
+            if let Ok(plan) = read(&damaged)
                 && plan.phases.iter().map(Phase::expected).sum::<f64>() < 10_000.0
             {
                 let _ = plan.arrivals(1);

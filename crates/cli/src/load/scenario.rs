@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use loadgen::{PRESETS, Plan, preset, read_scenario};
+use loadgen::{PRESETS, Plan, ScenarioPlayer, preset, read_scenario};
 
 use crate::files;
 use crate::outcome::{CommandFault, CommandResult, out};
@@ -11,7 +11,7 @@ use crate::outcome::{CommandFault, CommandResult, out};
 const SCENARIO_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads a file, or a built-in scenario. Phases without a profile use the label of the server's URI.
-pub(super) fn read(name: &str, label: Option<&String>) -> CommandResult<Plan> {
+pub(super) fn read(name: &str, player: ScenarioPlayer, label: Option<&String>) -> CommandResult<Plan> {
     let text = match preset(name) {
         Some(text) => text.to_owned(),
         None if !name.contains(['/', '.']) && !Path::new(name).exists() => return Err(unknown(name)),
@@ -21,7 +21,7 @@ pub(super) fn read(name: &str, label: Option<&String>) -> CommandResult<Plan> {
                 .map_err(|_| CommandFault::failed(format!("{name} is not a scenario: it is not text in UTF-8")))?
         }
     };
-    let mut plan = read_scenario(&text).map_err(|fault| {
+    let mut plan = read_scenario(&text, player).map_err(|fault| {
         CommandFault::failed(format!("{name}:{}: {}: {}", fault.line, fault.key, fault.problem)).remedy(fault.remedy)
     })?;
     for phase in &mut plan.phases {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use loadgen::{FleetFunctions, FunctionMix, LoadedServer, Patience, RegistrarIdentity};
+use loadgen::{FleetFunction, FleetFunctions, FunctionMix, LoadedServer, Patience, RegistrarIdentity, ScenarioPlayer};
 use pki::ServerName;
 
 use super::folder::Folder;
@@ -32,7 +32,7 @@ pub(crate) struct Target {
     pub(super) expect_name: Option<String>,
 
     /// Play a Registrar towards this EST service over HTTPS, instead of devices
-    #[arg(long, value_name = "https://HOST:PORT/PATH", conflicts_with_all = ["server", "expect_name", "path", "link", "no_crts"], requires_all = ["cert", "key"], value_parser = https)]
+    #[arg(long, value_name = "https://HOST:PORT/PATH", conflicts_with_all = ["server", "expect_name", "path", "link", "no_crts", "block", "suite"], requires_all = ["cert", "key"], value_parser = https)]
     pub(super) https: Option<String>,
 
     /// The Registrar's certificate, with id-kp-cmcRA (PEM or DER, chain allowed, its own first)
@@ -150,6 +150,11 @@ impl Target {
         self.server.as_ref().and_then(|uri| uri.label.clone())
     }
 
+    /// Who sends the requests.
+    pub(super) fn player(&self) -> ScenarioPlayer {
+        if self.https.is_some() { ScenarioPlayer::Registrar } else { ScenarioPlayer::Devices }
+    }
+
     /// The Registrar to play, if one is asked for.
     pub(super) fn registrar(&self) -> CommandResult<Option<RegistrarIdentity>> {
         let (Some(certificate), Some(key)) = (&self.cert, &self.key) else { return Ok(None) };
@@ -160,9 +165,13 @@ impl Target {
 
     /// What the devices do.
     pub(super) fn functions(&self) -> CommandResult<FleetFunctions> {
-        if self.renewals > 0 && self.function == FunctionMix::only(loadgen::FleetFunction::Reenrol) {
+        if self.renewals > 0 && self.function == FunctionMix::only(FleetFunction::Reenrol) {
             return Err(CommandFault::usage("with --function sren every device renews")
                 .remedy("use --function sen for a share, or leave --renewals out"));
+        }
+        if self.player() == ScenarioPlayer::Registrar && self.function.share(FleetFunction::RenewalInfo) > 0 {
+            return Err(CommandFault::usage("--function ren is a resource of CoAP: a Registrar cannot ask for it")
+                .remedy("leave ren out, or play the devices: --server instead of --https"));
         }
         Ok(FleetFunctions { mix: self.function, renewals_per_mille: self.renewals })
     }

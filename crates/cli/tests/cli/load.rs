@@ -261,6 +261,49 @@ fn a_search_ends_with_a_rate_and_its_curve() {
     assert!(stderr(&never).contains("missed") && stderr(&never).contains("p50 < 1us (measured"), "{}", stderr(&never));
 }
 
+/// What only devices and their links have is refused, by the key's name and line or by the flag, and not ignored.
+#[test]
+fn a_registrar_refuses_what_only_devices_have() {
+    let pki = Pki::new();
+    let file = pki.beside("own.toml");
+    let registrar = |more: &[&str]| {
+        let mut command = muster();
+        command.args([
+            "load",
+            "--check",
+            "--https",
+            "https://127.0.0.1:9/est",
+            "--cert",
+            "none.pem",
+            "--key",
+            "none.key",
+        ]);
+        command.args(more).output().unwrap()
+    };
+    let plain = "[[phase]]\nrate = 5\nfor = \"1s\"\n";
+    for (lines, status, words) in [
+        ("function = \"skg\"", 0, "phase-1: 5.0/s for 1s"),
+        ("vanish = \"100%\"", 1, "own.toml:4: phase.vanish: "),
+        ("renewals = \"5%\"\nlink = { loss = \"100%\" }", 1, "own.toml:5: phase.link: "),
+        ("function = \"ren\"", 1, "own.toml:4: phase.function: "),
+    ] {
+        std::fs::write(&file, format!("{plain}{lines}\n")).unwrap();
+        let checked = registrar(&["--scenario", file.to_str().unwrap()]);
+        expect_status(&checked, status);
+        let said = if status == 0 { stdout(&checked) } else { stderr(&checked) };
+        assert!(said.contains(words), "{said}");
+    }
+    let preset = registrar(&["--scenario", "power-restore"]);
+    expect_status(&preset, 1);
+    assert!(stderr(&preset).contains("power-restore:9: phase.block: "), "{}", stderr(&preset));
+    for flags in [["--vanish", "5%"], ["--block", "64"], ["--suite", "gcm"], ["--function", "sen=50%,ren=50%"]] {
+        let refused = registrar(&flags);
+        expect_status(&refused, 2);
+        let said = stderr(&refused);
+        assert!(said.contains(flags[0]) && (said.contains("--https") || said.contains("Registrar")), "{said}");
+    }
+}
+
 #[test]
 fn a_registrar_vouches_for_a_fleet_over_https() {
     let (pki, ca) = with_registrar();
