@@ -15,8 +15,34 @@ fn every_preset_is_a_plan() {
         assert_eq!(preset(name), Some(text));
     }
     assert_eq!(preset("none"), None);
-    let devices = read_scenario(preset("power-restore").unwrap()).unwrap().devices(1).unwrap();
-    assert!((190_000..210_000).contains(&devices), "{devices}");
+}
+
+/// The comment that a preset begins with names figures: its phases add up to them.
+#[test]
+fn a_preset_does_what_its_first_lines_claim() {
+    /// Three standard deviations of 200,000 arrivals, and more than that of fewer.
+    const TOLERANCE: f64 = 0.007;
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    for (name, claims, new_devices, lasts) in [
+        ("power-restore", &["200,000 devices", "within ten minutes"][..], 200_000.0, minutes(10)),
+        ("renewal-day", &["an hour long"], 12_000.0, minutes(60)),
+        ("drip", &["one device every other second", "half of them on a narrow radio link"], 600.0, minutes(20)),
+    ] {
+        let text = preset(name).unwrap();
+        let comment: Vec<_> = text.lines().take_while(|line| line.starts_with('#')).collect();
+        assert!(claims.iter().all(|claim| comment.join(" ").contains(claim)), "{name}: {comment:?}");
+        let plan = read(text).unwrap();
+        assert_eq!(plan.phases.iter().filter_map(|phase| phase.lasts).sum::<Duration>(), lasts, "{name}");
+        let new = || plan.phases.iter().filter(|phase| phase.population == PhasePopulation::New);
+        let expected: f64 = new().map(Phase::expected).sum();
+        assert!((expected / new_devices - 1.0).abs() < 0.000_1, "{name}: {expected} devices");
+        let drawn = f64::from(u32::try_from(plan.devices(1).unwrap()).unwrap());
+        let tolerance = TOLERANCE * (200_000.0 / new_devices).sqrt();
+        assert!((drawn / new_devices - 1.0).abs() < tolerance, "{name}: {drawn} devices with seed 1");
+    }
+    let drip = read(preset("drip").unwrap()).unwrap();
+    let on_radio = drip.phases.iter().filter(|phase| phase.link.is_some());
+    assert_eq!((on_radio.count(), drip.phases.len()), (1, 2), "phases of one length and one rate");
 }
 
 #[test]

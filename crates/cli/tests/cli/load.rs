@@ -165,7 +165,7 @@ fn a_scenario_says_what_it_would_do_and_what_is_wrong_with_it() {
         expect_status(&checked, 0);
         let said = stdout(&checked);
         assert!(
-            said.contains("first-minute: 1200.0/s to 600.0/s for 1m") && said.contains("devices with seed 1"),
+            said.contains("first-minute: 1200.0/s to 546.7/s for 1m") && said.contains("devices with seed 1"),
             "{said}"
         );
     }
