@@ -25,6 +25,9 @@ use crate::stats::{FleetCounts, MeasuredStage, Percentiles, micros};
 /// Without a terminal, the interval between two lines: the log of an hour stays readable.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// The most frequent reasons for failed attempts that a line has room for.
+const LINE_REASONS: usize = 2;
+
 /// The rates on the screen are of this time: shorter ones flicker.
 const RATE_OVER: Duration = Duration::from_secs(2);
 
@@ -177,9 +180,13 @@ fn line(devices: usize, figures: &LiveFigures, history: &LiveHistory) -> String 
     let counts = figures.counts;
     let took = total(figures);
     let asked = figures.asked_per_second.map_or_else(String::new, |rate| format!("asked {rate:.0}/s, "));
+    let reasons: Vec<_> =
+        figures.errors.iter().take(LINE_REASONS).map(|(reason, count)| format!("{count} {reason}")).collect();
+    let failures =
+        if reasons.is_empty() { String::new() } else { format!(", failed attempts: {}", reasons.join(", ")) };
     format!(
         "{} of {devices}; {asked}offered {:.0}/s, started {:.0}/s, done {:.0}/s, {} in flight, {} failed, p50 {}, p99 {}, \
-         send lag p99 {}, CPU {:.0} %",
+         send lag p99 {}, CPU {:.0} %{failures}",
         figures.over(),
         history.rate(|counts| counts.scheduled),
         history.rate(|counts| counts.started),
@@ -335,7 +342,12 @@ mod tests {
         let (mut lines, out) = std::io::pipe().unwrap();
         let shown = Showing::Lines { out: Box::new(out), next: LINE_EVERY };
         let mut view = LiveView { label: "devices".to_owned(), total: 1_000, history: LiveHistory::default(), shown };
-        (0..=10).for_each(|second| view.show(&figures(second)));
+        let failing = |second| {
+            let errors = [("enrol no answer", 3), ("enrol refused", 2), ("crts refused", 1)];
+            let errors = errors.map(|(reason, count)| (reason.to_owned(), count)).to_vec();
+            LiveFigures { errors, ..figures(second) }
+        };
+        (0..=10).for_each(|second| view.show(&failing(second)));
         drop(view);
         let mut text = String::new();
         lines.read_to_string(&mut text).unwrap();
@@ -347,7 +359,12 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(lines[1].ends_with("send lag p99 200 us, CPU 25 %"), "{text}");
+        assert!(
+            lines[1].ends_with("send lag p99 200 us, CPU 25 %, failed attempts: 3 enrol no answer, 2 enrol refused"),
+            "{text}"
+        );
+        let whole = LiveFigures { errors: Vec::new(), ..figures(5) };
+        assert!(line(1_000, &whole, &history(5)).ends_with("CPU 25 %"), "nothing failed");
     }
 
     #[test]
