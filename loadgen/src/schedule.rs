@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::part::Part;
+use crate::part::{Part, Segment};
 use crate::plan::{ARRIVALS_MAX, Arrivals, DEVICES_MAX, Phase, PhasePopulation, Plan, PlanFault};
 use crate::seed::{Purpose, Stream};
 
@@ -91,6 +91,24 @@ impl Plan {
     /// # Errors
     /// There are more than a machine can play, or arrivals without an end.
     pub fn arrivals(&self, seed: u64) -> Result<Vec<(&Phase, usize)>, PlanFault> {
+        let counts = self.counted(seed, Part::ALL)?;
+        let new = self.phases.iter().zip(&counts).filter(|(phase, _)| phase.population == PhasePopulation::New);
+        let devices: usize = new.map(|(_, count)| count).sum();
+        if devices > DEVICES_MAX {
+            return Err(PlanFault::TooManyDevices { devices });
+        }
+        Ok(self.phases.iter().zip(counts).collect())
+    }
+
+    /// The number of arrivals of each phase on one of several machines.
+    ///
+    /// # Errors
+    /// There are more than can be counted, or arrivals without an end.
+    pub fn segment_arrivals(&self, seed: u64, segment: Segment) -> Result<Vec<(&Phase, usize)>, PlanFault> {
+        Ok(self.phases.iter().zip(self.counted(seed, segment.part())?).collect())
+    }
+
+    fn counted(&self, seed: u64, part: Part) -> Result<Vec<usize>, PlanFault> {
         let expected: f64 = self.phases.iter().map(Phase::expected).sum();
         if let Some(phase) = self.phases.iter().find(|phase| phase.expected().is_infinite()) {
             return Err(PlanFault::Endless { phase: phase.name.clone() });
@@ -101,30 +119,22 @@ impl Plan {
         let mut counts = vec![0; self.phases.len()];
         match self.phases.as_slice() {
             // In closed loop only the number is known.
-            [Phase { arrivals: Arrivals::Concurrency(_), devices: Some(devices), .. }] => counts[0] = *devices,
+            [Phase { arrivals: Arrivals::Concurrency(_), devices: Some(devices), .. }] => {
+                counts[0] = part.count(*devices);
+            }
             _ => {
-                let mut schedule = Schedule::of_all(self, seed);
+                let mut schedule = Schedule::new(&self.phases, part, seed);
                 while let Some(start) = schedule.due(Duration::MAX) {
                     counts[start.phase] += 1;
                     schedule.finished();
                 }
             }
         }
-        let new = self.phases.iter().zip(&counts).filter(|(phase, _)| phase.population == PhasePopulation::New);
-        let devices: usize = new.map(|(_, count)| count).sum();
-        if devices > DEVICES_MAX {
-            return Err(PlanFault::TooManyDevices { devices });
-        }
-        Ok(self.phases.iter().zip(counts).collect())
+        Ok(counts)
     }
 }
 
 impl Schedule {
-    /// All arrivals of a plan.
-    pub(crate) fn of_all(plan: &Plan, seed: u64) -> Self {
-        Self::new(&plan.phases, Part::ALL, seed)
-    }
-
     /// The arrivals of one thread.
     pub(crate) fn new(phases: &[Phase], part: Part, seed: u64) -> Self {
         let rows = phases.iter().map(|phase| PhaseArrivals {
@@ -370,8 +380,12 @@ mod tests {
 
     const ALL_TIME: Duration = Duration::MAX;
 
+    fn of_all(plan: &Plan, seed: u64) -> Schedule {
+        Schedule::new(&plan.phases, Part::ALL, seed)
+    }
+
     fn schedule(arrivals: Arrivals, devices: usize, seed: u64) -> Schedule {
-        Schedule::of_all(&Plan::of(Phase::enrolling(devices, arrivals)), seed)
+        of_all(&Plan::of(Phase::enrolling(devices, arrivals)), seed)
     }
 
     fn starts(mut schedule: Schedule) -> Vec<Start> {
@@ -439,7 +453,7 @@ mod tests {
         for (from, to) in [(0.0, 0.0), (f64::NAN, 1.0), (1.0, f64::INFINITY), (-5.0, -1.0), (5.0, 0.0)] {
             let lasts = Some(Duration::from_secs(10));
             let phase = Phase { lasts, ..Phase::enrolling(100, Arrivals::Ramp { from, to }) };
-            assert!(starts(Schedule::of_all(&Plan::of(phase), 1)).len() <= 100);
+            assert!(starts(of_all(&Plan::of(phase), 1)).len() <= 100);
         }
     }
 
@@ -462,7 +476,7 @@ mod tests {
 
     #[test]
     fn phases_follow_one_another_and_ramps_climb() {
-        let all = starts(Schedule::of_all(&day(), 4));
+        let all = starts(of_all(&day(), 4));
         let of = |phase| all.iter().filter(|start| start.phase == phase).collect::<Vec<_>>();
         let between = |from, to| {
             let inside = |start: &&Start| (from..to).contains(&start.scheduled.as_secs());
@@ -493,7 +507,7 @@ mod tests {
     #[test]
     fn parts_are_the_whole() {
         for plan in [day(), Plan::of(Phase::enrolling(50, Arrivals::Rate(100.0)))] {
-            let whole = starts(Schedule::of_all(&plan, 4));
+            let whole = starts(of_all(&plan, 4));
             let mut parts: Vec<_> =
                 (0..3).flat_map(|index| starts(Schedule::new(&plan.phases, Part { index, of: 3 }, 4))).collect();
             parts.sort_by_key(|start| start.scheduled);
@@ -537,6 +551,13 @@ mod tests {
         assert!((1_850..2_150).contains(&counts[2]), "{counts:?}");
         assert_eq!(plan.devices(1).unwrap(), counts[0]);
         assert_ne!(plan.devices(2).unwrap(), counts[0], "the seed decides");
+        // The shares of three machines are the whole.
+        let mut sum = vec![0; counts.len()];
+        for segment in ["1/3", "2/3", "3/3"] {
+            let share = plan.segment_arrivals(1, segment.parse().unwrap()).unwrap();
+            sum.iter_mut().zip(share).for_each(|(sum, (_, count))| *sum += count);
+        }
+        assert_eq!(sum, counts);
     }
 
     #[test]
@@ -557,7 +578,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_follows_the_phases() {
-        let schedule = Schedule::of_all(&day(), 4);
+        let schedule = of_all(&day(), 4);
         let asked = |seconds| schedule.asked_at(Duration::from_secs(seconds)).unwrap();
         assert_eq!(
             [asked(0), asked(10), asked(25), asked(35), asked(50), asked(70)],

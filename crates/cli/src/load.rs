@@ -180,7 +180,7 @@ impl RunArguments {
         }
         let plan = self.plan()?;
         if self.check {
-            return scenario::explain(&plan, target.seed);
+            return scenario::explain(&plan, target.seed, self.segment);
         }
         let interrupt = Interrupt::install()?;
         let folder = target.folder()?;

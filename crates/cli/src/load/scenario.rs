@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use loadgen::{PRESETS, Plan, ScenarioPlayer, preset, read_scenario};
+use loadgen::{PRESETS, Phase, PhasePopulation, Plan, PlanFault, ScenarioPlayer, Segment, preset, read_scenario};
 
 use crate::files;
 use crate::outcome::{CommandFault, CommandResult, out};
@@ -37,16 +37,26 @@ pub(super) fn print(name: &str) -> CommandResult {
     Ok(())
 }
 
-/// Prints what a plan does.
-pub(super) fn explain(plan: &Plan, seed: u64) -> CommandResult {
-    let arrivals = plan.arrivals(seed).map_err(|fault| CommandFault::usage(fault.to_string()))?;
+/// Prints what a plan does, and which share of it this machine plays.
+pub(super) fn explain(plan: &Plan, seed: u64, segment: Segment) -> CommandResult {
+    let unplayable = |fault: PlanFault| CommandFault::usage(fault.to_string());
+    let arrivals = plan.arrivals(seed).map_err(unplayable)?;
     for (phase, count) in &arrivals {
         out!("{phase}: {count} arrivals");
     }
-    let devices = plan.devices(seed).map_err(|fault| CommandFault::usage(fault.to_string()))?;
-    let all: usize = arrivals.iter().map(|(_, count)| count).sum();
+    let (all, devices) = totals(&arrivals);
     out!("{all} arrivals of {devices} devices with seed {seed}");
+    if segment != Segment::WHOLE {
+        let (all, devices) = totals(&plan.segment_arrivals(seed, segment).map_err(unplayable)?);
+        out!("this machine, segment {segment}: {all} arrivals of {devices} devices");
+    }
     Ok(())
+}
+
+/// Arrivals, and the devices that arrive for the first time.
+fn totals(arrivals: &[(&Phase, usize)]) -> (usize, usize) {
+    let new = arrivals.iter().filter(|(phase, _)| phase.population == PhasePopulation::New);
+    (arrivals.iter().map(|(_, count)| count).sum(), new.map(|(_, count)| count).sum())
 }
 
 fn unknown(name: &str) -> CommandFault {

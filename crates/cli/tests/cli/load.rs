@@ -179,6 +179,26 @@ fn a_scenario_says_what_it_would_do_and_what_is_wrong_with_it() {
     assert!(stderr(&unknown).contains("renewal-day"), "{}", stderr(&unknown));
 }
 
+/// What each machine of several would do is a part of what all would do.
+#[test]
+fn a_check_says_what_this_machine_would_play() {
+    for pace in [["--rate", "5"], ["--concurrency", "2"]] {
+        let check = |more: &[&str]| {
+            let checked = muster().args(["load", "--check", "--devices", "10"]).args(pace).args(more).output().unwrap();
+            expect_status(&checked, 0);
+            stdout(&checked)
+        };
+        let whole = check(&[]);
+        assert!(whole.contains("10 arrivals of 10 devices") && !whole.contains("this machine"), "{whole}");
+        for (segment, devices) in [("1/3", 4), ("2/3", 3), ("3/3", 3)] {
+            let said = check(&["--segment", segment]);
+            assert!(said.starts_with(&whole), "{said}");
+            let share = format!("this machine, segment {segment}: {devices} arrivals of {devices} devices");
+            assert_eq!(said.lines().last(), Some(&*share), "{pace:?}");
+        }
+    }
+}
+
 /// Two machines play one fleet: nobody twice, and the merged report is that of both.
 #[test]
 fn segments_play_one_fleet_and_their_reports_merge() {
