@@ -53,19 +53,19 @@ pub(crate) enum GeneratorFlaw {
 impl GeneratorFacts {
     /// All reasons.
     pub(crate) fn flaws(&self) -> Vec<GeneratorFlaw> {
-        // In closed loop nothing is asked for: the devices wait for the generator as they wait for the server, and no latency is spoiled by a late start.
-        let Some(offered_share) = self.offered_share else { return Vec::new() };
         let mut flaws = Vec::new();
-        if offered_share < OFFERED_SHARE_MIN {
+        if let Some(offered_share) = self.offered_share.filter(|share| *share < OFFERED_SHARE_MIN) {
             flaws.push(GeneratorFlaw::MissedSchedule { offered_share });
         }
-        if self.send_lag.count >= SEND_LAG_STARTS_MIN {
+        // In closed loop nothing is asked for, and no start is late: a device starts when another one is done.
+        if self.offered_share.is_some() && self.send_lag.count >= SEND_LAG_STARTS_MIN {
             let both = [("p50", self.send_lag.p50, self.total.p50), ("p99", self.send_lag.p99, self.total.p99)];
             let late = both.into_iter().find(|(_, lag, total)| {
                 *lag > SEND_LAG_FORGIVEN && lag.as_secs_f64() > SEND_LAG_SHARE_MAX * total.as_secs_f64()
             });
             flaws.extend(late.map(|(percentile, lag, total)| GeneratorFlaw::SendLag { percentile, lag, total }));
         }
+        // In either loop answers wait for a busy thread, and that time counts in each latency; in closed loop the thread bounds the rate too.
         if self.took >= CPU_RUN_MIN && self.busiest_share > CPU_SHARE_MAX {
             flaws.push(GeneratorFlaw::Cpu { share: self.busiest_share });
         }
@@ -143,10 +143,19 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_without_reserves_spoils_an_open_loop() {
+    fn a_thread_without_reserves_spoils_either_loop() {
         let busy = GeneratorFacts { busiest_share: 0.91, ..facts() };
         assert!(busy.flaws()[0].to_string().starts_with("its busiest thread used 91 % of a core"));
         assert!(GeneratorFacts { took: Duration::from_millis(900), ..busy }.flaws().is_empty());
-        assert!(GeneratorFacts { offered_share: None, ..busy }.flaws().is_empty(), "closed loop asks for no rate");
+        let closed = GeneratorFacts { offered_share: None, ..busy };
+        assert_eq!(closed.flaws(), [GeneratorFlaw::Cpu { share: 0.91 }], "its rate and latency are the generator's");
+        assert!(GeneratorFacts { busiest_share: 0.9, ..closed }.flaws().is_empty());
+    }
+
+    #[test]
+    fn no_start_of_a_closed_loop_is_late() {
+        let mut facts = GeneratorFacts { offered_share: None, ..facts() };
+        facts.send_lag.p99 = facts.total.p99;
+        assert!(facts.flaws().is_empty());
     }
 }

@@ -45,8 +45,9 @@ arrivals, schedule {asked_per_second, offered_per_second, offered_share, void}, 
 phases, histograms, timeline, traffic, generator, link and more: loadgen/schema/muster-load-1.json describes it. With `--json -` it \
 goes to standard output with the fields outcome, exit, message and remedy, and the table to standard error.
 
-A run that measured the generator says so first, THIS RUN MEASURED THE GENERATOR, if with --rate less than 98 % of the rate was offered, if at p50 or p99 (of 500 \
-starts or more) more than 10 ms and more than 10 % of the latency is the generator's own delay, or if its busiest thread used more than 90 % of a core.
+A run that measured the generator says so first, THIS RUN MEASURED THE GENERATOR. In open loop (--rate, --scenario): if less than 98 % of the rate was offered, or if \
+at p50 or p99 (of 500 starts or more) more than 10 ms and more than 10 % of the latency is the generator's own delay. In open and closed loop: if its busiest thread \
+used more than 90 % of a core in a run of a second or more; in closed loop the generator is then the limit, and rate and latency are its own.
 
 --scenario plays phases of rates and ramps with functions, links and faults; --print-scenario power-restore shows how one is written, and --check what it \
 would do. --fail-if makes a run a test: [STAGE.]p50, p90, p99, p999, max or mean against a duration; failed, later or repeated against a share or a number; \

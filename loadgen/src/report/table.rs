@@ -5,7 +5,6 @@ use std::fmt;
 use super::{LoadReport, MEASURED_THE_GENERATOR, ScheduleRow, StageRow};
 use crate::number::{Micros, float};
 use crate::stats::MeasuredStage;
-use crate::verdict::CPU_SHARE_MAX;
 
 impl fmt::Display for ScheduleRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,18 +141,14 @@ impl LoadReport {
             writeln!(f, "the lossy link lost {} datagrams and repeated {} answers", link.lost, link.repeated)?;
         }
         let generator = &self.generator;
-        let busiest = generator.busiest_thread_share;
         writeln!(
             f,
             "the generator used {:.2} s of CPU, its busiest thread {:.0} % of a core; devices started {} late (p99), {} at most",
             generator.cpu_seconds,
-            busiest * 100.0,
+            generator.busiest_thread_share * 100.0,
             Micros(generator.send_lag.p99_us),
             Micros(generator.send_lag.max_us)
         )?;
-        if self.schedule.is_none() && busiest > CPU_SHARE_MAX && self.seconds > 1.0 {
-            writeln!(f, "the generator had no CPU left: in closed loop, the rate of this run may be its own")?;
-        }
         Ok(())
     }
 }

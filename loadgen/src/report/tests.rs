@@ -147,6 +147,20 @@ fn the_table_names_failures_and_units() {
     assert!(text.contains("lost 5 datagrams and repeated 6 answers"), "{text}");
 }
 
+/// A generator at the end of its CPU is the limit of a closed loop: rate and latency are not the server's.
+#[test]
+fn a_closed_loop_of_a_busy_generator_says_so_first() {
+    let plan = Plan::of(Phase::enrolling(4, Arrivals::Concurrency(2)));
+    let report = |busiest| LoadReport::new(&RunFacts { busiest, ..facts(&plan, Segment::WHOLE) }, &stats());
+    assert!(!report(Duration::from_millis(1_790)).is_spoiled());
+    let spoiled = report(Duration::from_millis(1_990));
+    let first = "THIS RUN MEASURED THE GENERATOR\n  its busiest thread used 100 % of a core (at most 90 %)\n";
+    assert!(spoiled.is_spoiled() && spoiled.to_string().starts_with(first), "{spoiled}");
+    // A merged report judges again, and names the machine too.
+    let merged = merge(&[spoiled]).unwrap();
+    assert_eq!(merged.generator.spoiled_by.len(), 1, "{:?}", merged.generator.spoiled_by);
+}
+
 fn segments() -> Vec<LoadReport> {
     let plan = Plan::of(Phase::enrolling(12, Arrivals::Rate(300.0)));
     ["1/3", "2/3", "3/3"].map(|segment| LoadReport::new(&facts(&plan, segment.parse().unwrap()), &stats())).to_vec()
