@@ -12,7 +12,7 @@ use super::floor::{BareDatagrams, Floor};
 use super::ledgers::{LedgerFiles, filled};
 use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, Pace, UNHURRIED_RATE, measured};
 use crate::dashboards::http;
-use crate::process::Program;
+use crate::process::{MEASURED_THE_GENERATOR, Program};
 use crate::{cargo, tree};
 
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
@@ -114,7 +114,13 @@ impl Bench {
             .arg("--json")
             .arg(&file)
             .timeout(LOAD_TIMEOUT);
-        load.expect_success()?;
+        // The ratios are of the server's CPU time, which a fleet without reserves leaves as it is; a schedule that was not kept changes how often the
+        // server wakes. `measured` refuses a run with failed devices.
+        let accepted = match configuration.pace {
+            Pace::Saturating => &[0, MEASURED_THE_GENERATOR][..],
+            Pace::Unhurried => &[0],
+        };
+        load.expect_status(accepted)?;
         Ok(serde_json::from_str(&std::fs::read_to_string(&file)?)?)
     }
 }
