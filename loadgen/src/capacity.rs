@@ -7,7 +7,7 @@
 //!
 //! Each bisection tries rates of its own, with devices of its own, so that its estimate is one draw of what the noise of server and machine allows. A try in
 //! which the generator was measured says nothing of the server: it is repeated once, and then bounds the search as the generator's limit. This module
-//! plays nothing: the caller asks for the next rate and records what came of it.
+//! plays nothing: the caller asks for the next rate and records what came of it. `loadgen/schema/muster-load-capacity-1.json` describes the report.
 
 use serde::{Deserialize, Serialize};
 
@@ -330,6 +330,80 @@ mod tests {
         let (result, _) = search(SPEC, |rate| if rate < 700.0 { TrialVerdict::Held } else { TrialVerdict::Void });
         assert_eq!((result.limited_by, result.interval), (Some(SearchLimit::Generator), None));
         assert!(result.per_second.unwrap() < 700.0);
+    }
+
+    /// What a search leaves for programs.
+    fn reported(spec: CapacitySpec, mut verdict: impl FnMut(f64) -> TrialVerdict) -> serde_json::Value {
+        let mut trials = Vec::new();
+        let (result, _) = search(spec, |rate| {
+            let verdict = verdict(rate);
+            let why = if verdict == TrialVerdict::Held { Vec::new() } else { vec!["p99 < 2s".to_owned()] };
+            trials.push(TrialRow {
+                asked_per_second: rate,
+                offered_per_second: rate,
+                done_per_second: rate,
+                failed_share: 0.25,
+                p50_us: 900,
+                p99_us: 2_500_000,
+                verdict,
+                why,
+            });
+            verdict
+        });
+        let slo = vec!["p99 < 2s".to_owned()];
+        let report = CapacityReport::new("coaps://127.0.0.1:5684".to_owned(), slo, 7, result, trials);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(serde_json::from_value::<CapacityReport>(json.clone()).unwrap(), report);
+        json
+    }
+
+    #[test]
+    fn the_interval_of_a_sharp_limit_is_in_the_json() {
+        let json = reported(SPEC, limit(700.0));
+        let capacity = &json["capacity"];
+        let number = |value: &serde_json::Value| value.as_f64().unwrap();
+        let (low, high) = (number(&capacity["interval"]["low"]), number(&capacity["interval"]["high"]));
+        assert!(low <= 700.0 && 700.0 <= high && high < 1.1 * low, "{capacity}");
+        assert!((number(&capacity["interval"]["level"]) - 0.95).abs() < 1e-9);
+        assert_eq!(capacity["estimates"].as_array().unwrap().len(), SPEC.repetitions);
+        assert_eq!((&capacity["complete"], &capacity["limited_by"]), (&true.into(), &serde_json::Value::Null));
+        for row in json["trials"].as_array().unwrap() {
+            let held = number(&row["asked_per_second"]) <= 700.0;
+            assert_eq!(row["verdict"], if held { "held" } else { "missed" }, "{row}");
+            assert_eq!(row["why"].as_array().unwrap().is_empty(), held, "{row}");
+        }
+    }
+
+    /// The published schema, read by an implementation that is not ours, judges the reports of searches that end in every way.
+    #[test]
+    fn reports_follow_the_published_schema() {
+        let schema = serde_json::from_str(include_str!("../schema/muster-load-capacity-1.json")).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let generator = |rate| if rate < 700.0 { TrialVerdict::Held } else { TrialVerdict::Void };
+        for json in [
+            reported(SPEC, limit(700.0)),
+            reported(SPEC, |_| TrialVerdict::Held),
+            reported(SPEC, |_| TrialVerdict::Missed),
+            reported(SPEC, generator),
+        ] {
+            let errors: Vec<String> = validator.iter_errors(&json).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{errors:?}");
+            // Whatever a report has is described, and whatever is described is there.
+            for place in ["", "/capacity", "/capacity/interval", "/trials/0"] {
+                let Some(object) = json.pointer(place).and_then(serde_json::Value::as_object) else { continue };
+                for (key, value) in object {
+                    let mut less = json.clone();
+                    less.pointer_mut(place).unwrap().as_object_mut().unwrap().remove(key);
+                    assert!(!validator.is_valid(&less), "`{place}/{key}` may be left out");
+                    let mut other = json.clone();
+                    other.pointer_mut(place).unwrap()[key] = if value.is_string() { 5.into() } else { "text".into() };
+                    assert!(!validator.is_valid(&other), "`{place}/{key}` may be anything");
+                }
+            }
+            let mut more = json;
+            more["a_later_field"] = 1.into();
+            assert!(validator.is_valid(&more), "fields are only ever added");
+        }
     }
 
     #[test]

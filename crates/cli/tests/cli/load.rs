@@ -281,6 +281,47 @@ fn a_search_ends_with_a_rate_and_its_curve() {
     assert!(stderr(&never).contains("missed") && stderr(&never).contains("p50 < 1us (measured"), "{}", stderr(&never));
 }
 
+/// A server that refuses each device: the promise is broken by the number of devices alone, so the limit depends on no clock.
+#[test]
+fn a_search_bisects_to_an_interval() {
+    let pki = Pki::new();
+    let file = pki.path("muster.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("require_linking = false", "require_linking = true")).unwrap();
+    let server = one_address(&pki);
+    let mut command = muster();
+    command.args(["load", "capacity", "--server", server.uri(), "--pki"]).arg(pki.dir());
+    command.args(["--slo", "failed < 9", "--from", "10", "--trial", "500ms", "--repeat", "2", "--resolution", "20%"]);
+    let output = command.args(["--json", "-"]).output().unwrap();
+    expect_status(&output, 0);
+    let report = report(&output);
+    assert_eq!(report["schema"], "muster-load-capacity/1");
+    let capacity = &report["capacity"];
+    assert_eq!((&capacity["complete"], &capacity["limited_by"]), (&true.into(), &Value::Null), "{report}");
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{report}"));
+    let rows = report["trials"].as_array().unwrap();
+    let of =
+        |verdict| rows.iter().filter(move |row| row["verdict"] == verdict).map(|row| number(&row["asked_per_second"]));
+    let (held, missed) = (of("held").fold(0.0, f64::max), of("missed").fold(f64::INFINITY, f64::min));
+    // One seed has the same gaps at every rate, so both bisections end at the same one.
+    let estimates = capacity["estimates"].as_array().unwrap();
+    assert_eq!((estimates.len(), &estimates[0], number(&estimates[0])), (2, &estimates[1], held), "{report}");
+    assert!(held < missed && missed <= 1.2 * held, "{held} held and {missed} did not");
+    let interval = &capacity["interval"];
+    assert!(number(&interval["low"]) <= held && number(&interval["high"]) >= missed, "{report}");
+    assert!(
+        stderr(&output).contains("bisection 2 of 2") && stderr(&output).contains("95 % interval"),
+        "{}",
+        stderr(&output)
+    );
+    // What did not hold says why, with the figure.
+    let broken = rows.iter().filter(|row| row["verdict"] == "missed").map(|row| row["why"][0].as_str().unwrap());
+    assert!(
+        broken.clone().count() > 2 && broken.into_iter().all(|why| why.starts_with("failed < 9 (measured: ")),
+        "{report}"
+    );
+}
+
 /// What only devices and their links have is refused, by the key's name and line or by the flag, and not ignored.
 #[test]
 fn a_registrar_refuses_what_only_devices_have() {
