@@ -637,4 +637,38 @@ mod tests {
             assert!(check(Packing::CertsOnly, false, &payload[..end]).is_err());
         }
     }
+
+    /// libest's server makes RSA keys: that is its choice, and not an answer that cannot be read.
+    #[test]
+    fn a_key_of_a_foreign_algorithm_has_a_reason_of_its_own() {
+        let payload = vector(include_str!("../../../coap/tests/vectors/rfc9148/skg-response-62.hex"));
+        let delivery = KeyDelivery::decode(&payload).unwrap();
+        let check = |key: &str| {
+            let key = hex::decode(key).unwrap();
+            let body = KeyDelivery { key: DeliveredKey::Pkcs8(&key), ..delivery }.encode();
+            let expected = Expected::Key { packing: Packing::CertsOnly, encrypted: false };
+            let reply = reply(Code::CHANGED, ContentFormat::MULTIPART_CORE, body.to_vec());
+            expected.check(reply).unwrap_err()
+        };
+        // RFC 5958 §2, with the AlgorithmIdentifier of RSA (RFC 8017, appendix A.1), of Ed25519 (RFC 8410 §7), and of EC on P-521 (RFC 5480 §2.1.1).
+        for (key, words) in [
+            ("3014020100300d06092a864886f70d01010105000400", "RSA"),
+            ("300c020100300506032b65700400", "Ed25519"),
+            ("3017020100301006072a8648ce3d020106052b810400230400", "P-521"),
+        ] {
+            let failure = check(key);
+            assert_eq!(failure.reason(), Some(Reason::AnswerKeyAlgorithm), "{failure}");
+            let said = failure.to_string();
+            assert!(said.starts_with("the server made a key that this device cannot use: "), "{said}");
+            assert!(said.contains(words) && said.contains("P-256 and P-384"), "{said}");
+        }
+        for unreadable in ["3000", "3003020100", "3014020101300d06092a864886f70d0101"] {
+            assert_eq!(check(unreadable).reason(), Some(Reason::AnswerMalformed), "{unreadable}");
+        }
+        // The same key, encrypted: it is read once the message is open.
+        let error =
+            PrivateKey::read(&hex::decode("3014020100300d06092a864886f70d01010105000400").unwrap()).unwrap_err();
+        let envelope = UnreadableAnswer::Envelope(pki::enveloped_key::EnvelopedKeyError::Key(error));
+        assert_eq!(Failure::Answer(AnswerFault::Malformed(envelope)).reason(), Some(Reason::AnswerKeyAlgorithm));
+    }
 }

@@ -7,7 +7,7 @@ use pki::chain::{AnchorFlaw, CertificateListError, PassedOver, Unusable};
 use pki::cms::CmsError;
 use pki::csr_attributes::CsrAttributesError;
 use pki::enveloped_key::EnvelopedKeyError;
-use pki::{CertificateError, KeyError};
+use pki::{AlgorithmError, CertificateError, KeyError};
 
 use crate::key_delivery::KeyDeliveryFlaw;
 use crate::reason::Reason;
@@ -128,6 +128,15 @@ pub enum UnreadableAnswer {
     Links,
 }
 
+impl UnreadableAnswer {
+    /// Whether it is a private key whose algorithm or curve is not ours: the server's choice, and not a fault of its encoding.
+    const fn is_foreign_key(self) -> bool {
+        use AlgorithmError::{UnsupportedCurve, UnsupportedKey};
+        let (Self::PrivateKey(error) | Self::Envelope(EnvelopedKeyError::Key(error))) = self else { return false };
+        matches!(error, KeyError::Algorithm(UnsupportedKey { .. } | UnsupportedCurve { .. }))
+    }
+}
+
 impl fmt::Display for UnreadableAnswer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -234,6 +243,9 @@ impl fmt::Display for Failure {
             }
             Self::Refused(refused) => write!(out, "the server refused: {refused}"),
             Self::Later { refused, max_age } => write!(out, "not now: {refused}; try again in {max_age} s"),
+            Self::Answer(AnswerFault::Malformed(what)) if what.is_foreign_key() => {
+                write!(out, "the server made a key that this device cannot use: {what}")
+            }
             Self::Answer(AnswerFault::Malformed(what)) => write!(out, "the answer cannot be read: {what}"),
             Self::Answer(fault) => out.write_str(fault.reason().entry().meaning),
             Self::Deadline => out.write_str("the deadline for the request has passed"),
@@ -260,6 +272,7 @@ impl AnswerFault {
     const fn reason(self) -> Reason {
         match self {
             Self::Format(_) => Reason::AnswerFormat,
+            Self::Malformed(what) if what.is_foreign_key() => Reason::AnswerKeyAlgorithm,
             Self::Malformed(_) => Reason::AnswerMalformed,
             Self::NotOneCertificate(_) => Reason::AnswerNotOneCertificate,
             Self::OtherKey => Reason::AnswerOtherKey,

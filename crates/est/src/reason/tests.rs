@@ -266,7 +266,7 @@ const OF_THE_FRONT: [Reason; 8] = [
 ];
 
 /// Reasons that arise in this crate; each is constructed where it arises, and the tests of that place see it.
-const OUR_OWN: [Reason; 21] = [
+const OUR_OWN: [Reason; 22] = [
     Reason::CoapNoSuchResource,
     Reason::CoapMethod,
     Reason::CoapContentFormat,
@@ -288,6 +288,7 @@ const OUR_OWN: [Reason; 21] = [
     Reason::AnswerOtherKey,
     Reason::AnswerKeyProtection,
     Reason::AnswerKeyMismatch,
+    Reason::AnswerKeyAlgorithm,
 ];
 
 /// How a request of our client can end without an answer.

@@ -456,6 +456,7 @@ const OF_OUR_CLIENT: &[Reason] = &[
     Reason::AnswerOtherKey,
     Reason::AnswerKeyProtection,
     Reason::AnswerKeyMismatch,
+    Reason::AnswerKeyAlgorithm,
     Reason::AnswerTooLarge,
     Reason::AnswerBlocks,
     Reason::AnswerCriticalOption,

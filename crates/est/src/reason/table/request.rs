@@ -559,6 +559,10 @@ macro_rules! request_rows {
                 "The certificate in the answer is not for the private key beside it.";
                 "Do not use the answer.";
                 "Find out how answers can be mixed up: by a proxy, or by a cache whose key is too short.";
+            AnswerKeyAlgorithm: "device.answer.key_algorithm", Answer, Wire::Silence;
+                "The server made a key of an algorithm that the device does not use: RSA or Ed25519, for example, or a curve other than P-256 and P-384.";
+                "Make the key on the device and enrol it with /sen, or ask a server that makes keys on P-256 or P-384.";
+                "Make keys on P-256 or P-384, as the request names: the server of libest makes RSA keys for every request.";
             AnswerTooLarge: "device.answer.too_large", Answer, Wire::Silence;
                 "The answer is larger than the device accepts.";
                 "Raise the limit, or ask for 287 instead of 281.";
