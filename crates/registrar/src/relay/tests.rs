@@ -20,7 +20,7 @@ use authority::{
 use net::SystemRandom;
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent};
-use pki::{Curve, Deviations, GeneralNames, PrivateKey, Validity};
+use pki::{Curve, Deviations, GeneralNames, PrivateKey, SigningKey, Validity};
 
 use super::*;
 use crate::body::encode_body;
