@@ -1,6 +1,8 @@
 //! A device's exchanges with a server, for the device-side verbs: `net::blocking_client` drives them; this module turns flags into its configuration
 //! and its faults into exit statuses.
 
+mod repeat;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -23,6 +25,7 @@ use crate::identity::{self, Identity, Trust};
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, Status, say};
 use crate::pem;
+use repeat::Association;
 
 /// A DTLS association with the server of the command line.
 pub(crate) struct Session {
@@ -31,6 +34,8 @@ pub(crate) struct Session {
     device: BlockingClient,
     trace: Trace,
     interrupt: Interrupt,
+    /// What the requests ask for with Accept, in this association and in one that replaces it.
+    accept: Option<Packing>,
 }
 
 /// Everything that is needed to connect, and to connect again.
@@ -59,7 +64,7 @@ impl Session {
         let plan = Plan::new(connection, identity, trust)?;
         let trace = Trace::new(connection);
         let device = plan.connect(connection, &trace, &interrupt)?;
-        let mut session = Self { connection: connection.clone(), plan, device, trace, interrupt };
+        let mut session = Self { connection: connection.clone(), plan, device, trace, interrupt, accept: None };
         if connection.discover {
             session.take_paths()?;
         }
@@ -106,6 +111,7 @@ impl Session {
 
     /// The Content-Format that the following requests ask for with Accept.
     pub(crate) fn set_accept(&mut self, accept: Option<Packing>) {
+        self.accept = accept;
         self.device.set_accept(accept);
     }
 
@@ -203,32 +209,10 @@ impl Session {
     /// Sends a request; with `--wait`, repeats it as long as the server answers "later". `make` makes it for a session.
     fn try_ask(
         &mut self,
-        mut make: impl FnMut(&SessionFacts) -> CommandResult<Operation>,
+        make: impl FnMut(&SessionFacts) -> CommandResult<Operation>,
     ) -> CommandResult<Result<Answer, ConnectionFault>> {
-        let mut operation = self.operation(&mut make)?;
-        loop {
-            let fault = match self.device.ask(operation.clone(), self.connection.timeout) {
-                Ok(answer) => return Ok(Ok(answer)),
-                Err(fault) => fault,
-            };
-            match &fault {
-                ConnectionFault::Failed(Failure::Later { max_age, .. }) if self.connection.wait => {
-                    say!("{}: later, in {max_age} s", self.connection.server);
-                    self.sleep(Duration::from_secs((*max_age).into()))?;
-                }
-                // Only after a wait can the server have lost the association.
-                ConnectionFault::Closed(_) if self.connection.wait => {
-                    self.device = self.plan.connect(&self.connection, &self.trace, &self.interrupt)?;
-                    operation = self.operation(&mut make)?;
-                }
-                _ => return Ok(Err(fault)),
-            }
-        }
-    }
-
-    fn operation(&self, make: &mut impl FnMut(&SessionFacts) -> CommandResult<Operation>) -> CommandResult<Operation> {
-        let facts = self.device.client().facts();
-        make(&facts.ok_or_else(|| CommandFault::failed(format!("{}: no association", self.connection.server)))?)
+        let (timeout, wait) = (self.connection.timeout, self.connection.wait);
+        repeat::ask(&mut RepeatedRequest { session: self, make }, timeout, wait)
     }
 
     fn explained(&self, fault: &ConnectionFault) -> CommandFault {
@@ -264,6 +248,37 @@ impl Session {
     }
 }
 
+/// A request, and the session that it is sent in.
+struct RepeatedRequest<'a, M> {
+    session: &'a mut Session,
+    make: M,
+}
+
+impl<M: FnMut(&SessionFacts) -> CommandResult<Operation>> Association for RepeatedRequest<'_, M> {
+    fn request(&mut self) -> CommandResult<Operation> {
+        let facts = self.session.device.client().facts();
+        let none = || CommandFault::failed(format!("{}: no association", self.session.connection.server));
+        (self.make)(&facts.ok_or_else(none)?)
+    }
+
+    fn ask(&mut self, operation: Operation, within: Duration) -> Result<Answer, ConnectionFault> {
+        self.session.device.ask(operation, within)
+    }
+
+    fn rest(&mut self, max_age: u32) -> CommandResult {
+        say!("{}: later, in {max_age} s", self.session.connection.server);
+        self.session.sleep(Duration::from_secs(max_age.into()))
+    }
+
+    fn replace(&mut self, within: Duration) -> CommandResult {
+        let session = &mut *self.session;
+        session.device =
+            session.plan.connect_within(&session.connection, &session.trace, &session.interrupt, within)?;
+        session.device.set_accept(session.accept);
+        Ok(())
+    }
+}
+
 impl Plan {
     fn new(connection: &Connection, identity: Option<&Identity>, trust: Trust) -> CommandResult<Self> {
         let name = connection.expected_name()?;
@@ -294,6 +309,16 @@ impl Plan {
     }
 
     fn connect(&self, connection: &Connection, trace: &Trace, interrupt: &Interrupt) -> CommandResult<BlockingClient> {
+        self.connect_within(connection, trace, interrupt, connection.timeout)
+    }
+
+    fn connect_within(
+        &self,
+        connection: &Connection,
+        trace: &Trace,
+        interrupt: &Interrupt,
+        within: Duration,
+    ) -> CommandResult<BlockingClient> {
         let (watching, peer) = (trace.clone(), self.server);
         let setup = Setup {
             server: self.server,
@@ -304,8 +329,8 @@ impl Plan {
             observer: Some(Box::new(move |own| watching.observer(own, peer))),
             stop: interrupt.flag(),
         };
-        let patience = Patience::begin(&connection.server, connection.timeout);
-        let connected = BlockingClient::connect(setup, connection.timeout);
+        let patience = Patience::begin(&connection.server, within);
+        let connected = BlockingClient::connect(setup, within);
         drop(patience);
         match connected {
             Ok((device, connected)) => {

@@ -1,5 +1,6 @@
 //! The request of `enroll` and `reenroll`: its names, its key, what the server's CSR attributes ask for, and its link to the session.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use dtls::SessionFacts;
@@ -32,7 +33,8 @@ pub(crate) enum AlternativeNames {
     None,
 }
 
-/// Everything in a request but the session that it belongs to: a new session gets a new request of the same key.
+/// Everything in a request but the session that it belongs to. A request that is linked to its session is made anew for another one, with the same
+/// key; one that is not linked stays as it is.
 pub(crate) struct RequestPlan {
     private: PrivateKey,
     key: SigningKey,
@@ -43,6 +45,8 @@ pub(crate) struct RequestPlan {
     linking: Option<LinkingAttribute>,
     /// The key to which a server-generated key is encrypted.
     decryption: Option<Arc<KeyDecryption>>,
+    /// The request that is linked to no session. A signature is random, and servers recognise the repetition of a request by its bytes.
+    unlinked: OnceCell<Vec<u8>>,
 }
 
 /// The names that a request asks for unless the server says otherwise.
@@ -105,7 +109,7 @@ impl RequestPlan {
         let random = SystemRandom::new();
         let private = PrivateKey::generate(curve(&wanted)?, &random).map_err(cannot)?;
         let key = SigningKey::from_pkcs8(private.pkcs8(), &random).map_err(cannot)?;
-        Ok(Self { private, key, subject, san, asked, linking, decryption: None })
+        Ok(Self { private, key, subject, san, asked, linking, decryption: None, unlinked: OnceCell::new() })
     }
 
     /// The same with a key to which a server-generated key is encrypted.
@@ -113,8 +117,17 @@ impl RequestPlan {
         Self { decryption, ..self }
     }
 
-    /// The request for this session.
+    /// The request for this session. After "later" the identical CSR is sent again (RFC 9148 §4.7), also in a session that replaces the first one,
+    /// unless it is linked to that one.
     pub(crate) fn request(&self, session: &SessionFacts) -> CommandResult<Vec<u8>> {
+        if let Some(made) = self.unlinked.get() {
+            return Ok(made.clone());
+        }
+        let csr = self.sign(session)?;
+        Ok(if self.linking.is_some() { csr } else { self.unlinked.get_or_init(|| csr).clone() })
+    }
+
+    fn sign(&self, session: &SessionFacts) -> CommandResult<Vec<u8>> {
         let link = match self.linking {
             Some(_) if !session.extended_master_secret => {
                 // RFC 7627 §5.4: tls-unique does not identify one session then.
@@ -287,6 +300,16 @@ mod tests {
         assert!(fault.contains("extended master secret"), "{fault}");
         let request = Csr::parse(linked.request(&facts(true)).unwrap()).and_then(Csr::verify).unwrap();
         assert_eq!(request.link(b"twelve bytes"), SessionLink::Matches);
+    }
+
+    #[test]
+    fn a_repeated_request_has_the_same_bytes_unless_it_is_linked_to_its_session() {
+        let (first, second) = (facts(true), SessionFacts { tls_unique: *b"another one!", ..facts(true) });
+        for links in [false, true] {
+            let plan = plan(&CsrAttributes::default(), RequestedFunction::Reenroll, links).unwrap();
+            let [request, repeated] = [&first, &second].map(|session| plan.request(session).unwrap());
+            assert_eq!(request == repeated, !links, "linked: {links}");
+        }
     }
 
     #[test]
