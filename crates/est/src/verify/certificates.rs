@@ -46,8 +46,8 @@ const SEGMENTS_MAX: usize = 16;
 const SEGMENT_MIN: usize = 1_024;
 
 /// The certificates of authenticated devices, by digest, shared by all shards and all configurations. The cache is
-/// bounded. When it is full, certificates of devices that have been served give way first, then those of devices that
-/// have authenticated and not asked yet; a device that was asked to come back keeps its certificate for that time, as far as
+/// bounded. When it is full, certificates of devices whose sessions have ended give way first, then of those that have been
+/// served, and then of those that have authenticated and not asked yet; a device that was asked to come back keeps its certificate for that time, as far as
 /// three quarters of the places reach. A session in the middle of an enrolment holds its certificate itself; an idle
 /// session whose certificate was evicted has to authenticate again. A lookup does not prolong the life of a certificate:
 /// otherwise devices that have enrolled would displace those that are about to.
@@ -127,7 +127,8 @@ impl CertificateCache {
         self.change(self.segment(digest), |segment| {
             if let Some((slot, entry)) = segment.find(digest) {
                 entry.issued = request.or(entry.issued);
-                segment.order.join(slot, Progress::Served);
+                let progress = if entry.sessions == 0 { Progress::Ended } else { Progress::Served };
+                segment.order.join(slot, progress);
             }
         });
     }
@@ -144,8 +145,8 @@ impl CertificateCache {
         self.change(self.segment(digest), |segment| {
             if let Some((slot, entry)) = segment.find(digest) {
                 entry.sessions = entry.sessions.saturating_sub(1);
-                if entry.sessions == 0 && segment.order.progress(slot) != Some(Progress::Served) {
-                    segment.order.join(slot, Progress::Served);
+                if entry.sessions == 0 {
+                    segment.order.join(slot, Progress::Ended);
                 }
             }
         });
@@ -360,6 +361,11 @@ mod tests {
             story.serve(device);
         }
         assert_eq!(story.known(), [0, 13, 14, 15, 16, 17, 18, 19]);
+        // Those who close their sessions go before those who may not have their answers.
+        story.end(16);
+        story.end(18);
+        story.arrive([1, 2]);
+        assert_eq!(story.known(), [0, 1, 2, 13, 14, 15, 17, 19]);
         // Its session ends: nobody waits any more.
         story.end(0);
         for device in 1..12 {

@@ -36,13 +36,24 @@ fn crowd(world: &mut World) {
     }
 }
 
-/// Enrols devices whose sessions stay.
-fn serve_crowd(world: &mut World) {
+/// What a device of the crowd does when it has its certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Stays,
+    Closes,
+}
+
+/// Enrols devices.
+fn serve_crowd(world: &mut World, then: Then) {
     for number in CROWD_FROM..CROWD_FROM + CROWD {
         let holder = world.pki.device(number);
         let mut device = world.connect(u16::try_from(number).unwrap(), &holder, ClientConfig::default());
         world.ask(&mut device, Operation::Enroll { csr: request(&holder) });
         device.certificate();
+        if then == Then::Closes {
+            device.client.close(world.now);
+            world.run(&mut device);
+        }
     }
 }
 
@@ -127,9 +138,23 @@ fn c47_who_has_completed_a_handshake_is_answered_although_many_were_served_meanw
     let mut world = world();
     let holder = world.pki.device(1);
     let mut device = Raw::connect(&mut world, 1, &holder);
-    serve_crowd(&mut world);
+    serve_crowd(&mut world, Then::Stays);
     let body = request(&holder);
     assert_eq!(device.ask(&mut world, &Ask { payload: &body, ..enrolment() }).code, Code::CHANGED);
+}
+
+/// The answer is lost five times, and the device begins its request anew, a minute and a half after the first time (RFC 7252 §4.8.2).
+#[test]
+fn c47_who_has_not_received_its_answer_gets_it_in_its_session_although_many_were_served_meanwhile() {
+    let mut world = world();
+    let holder = world.pki.device(1);
+    let mut device = Raw::connect(&mut world, 1, &holder);
+    let body = request(&holder);
+    let first = device.ask(&mut world, &Ask { payload: &body, ..enrolment() });
+    assert_eq!(first.code, Code::CHANGED);
+    serve_crowd(&mut world, Then::Closes);
+    let again = device.ask(&mut world, &Ask { payload: &body, ..enrolment() });
+    assert_eq!((again.code, again.payload), (Code::CHANGED, first.payload));
 }
 
 /// Whoever would get a session now would be sent away too, and its certificate would have no place until it comes back.

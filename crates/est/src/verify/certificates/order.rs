@@ -1,19 +1,20 @@
 //! The order in which the certificates of one segment give way to others.
 //!
 //! ```text
-//!   authenticated ──► Arrived ──► SentAway ──► Served ──► gives way
-//!                        │  ▲        │            ▲  │
-//!                        │  └────────┼────────────┼──┘ authenticates again
-//!                        └───────────┴────────────┘ is issued something, or its last session ends
+//!   authenticates ──► Arrived ──► SentAway ──► Served ──► Ended
+//!
+//!   A device that is issued something skips SentAway; one whose last session ends skips all; one that authenticates again begins anew.
 //! ```
 //!
-//! Each certificate is a slot, which stands in one of three lines: it joins at the end and leaves from anywhere, without an allocation. What a device
+//! Each certificate is a slot, which stands in one of four lines: it joins at the end and leaves from anywhere, without an allocation. What a device
 //! needs its certificate for decides about the line, and the line about who gives way ([`EvictionOrder::next_to_go`]).
 
 /// How far the device of a certificate has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It has what it asked for, or its sessions have ended.
+    /// Its sessions have ended: it has what it asked for, or will come back with a new session.
+    Ended,
+    /// It was issued what it asked for. While its session is open, it may not have received it, and repeat its request.
     Served,
     /// It has authenticated, and has not been issued anything since.
     Arrived,
@@ -28,7 +29,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct EvictionOrder {
     places: Vec<LinePlace>,
-    lines: [Line; 3],
+    lines: [Line; 4],
     /// So many of the devices that have been served are kept while there are others: they may repeat their request.
     served_kept: usize,
     /// So many may be away. They never give way, so that as many as are left are there for devices that arrive.
@@ -56,7 +57,7 @@ impl EvictionOrder {
     pub(super) fn new(slots_max: usize) -> Self {
         let (served_kept, away_max) = (slots_max / 8, slots_max / 4 * 3);
         debug_assert!(served_kept + away_max < slots_max.max(1), "there is room for devices that arrive");
-        Self { places: Vec::new(), lines: [Line { first: NONE, last: NONE, count: 0 }; 3], served_kept, away_max }
+        Self { places: Vec::new(), lines: [Line { first: NONE, last: NONE, count: 0 }; 4], served_kept, away_max }
     }
 
     /// Adds the next slot, of a device that has arrived.
@@ -93,11 +94,11 @@ impl EvictionOrder {
         self.count(Progress::SentAway) < self.away_max
     }
 
-    /// The slot that gives way to a newcomer: of a device that has been served, as long as there are more than are kept of these; then of the
-    /// one that arrived first.
+    /// The slot that gives way to a newcomer: as long as there are more than are kept of devices that have been served, one whose sessions have ended, then
+    /// one that has been served; else the one that arrived first.
     pub(super) fn next_to_go(&self) -> Option<u32> {
-        let served = self.first(Progress::Served);
-        let too_many = self.count(Progress::Served) > self.served_kept;
+        let served = self.first(Progress::Ended).or_else(|| self.first(Progress::Served));
+        let too_many = self.count(Progress::Ended) + self.count(Progress::Served) > self.served_kept;
         served.filter(|_| too_many).or_else(|| self.first(Progress::Arrived)).or(served)
     }
 
@@ -142,7 +143,7 @@ impl EvictionOrder {
 
 #[cfg(test)]
 mod tests {
-    use super::Progress::{Arrived, SentAway, Served};
+    use super::Progress::{Arrived, Ended, SentAway, Served};
     use super::*;
 
     fn of(progress: [Progress; 8]) -> EvictionOrder {
@@ -173,6 +174,12 @@ mod tests {
     }
 
     #[test]
+    fn c47_those_whose_sessions_have_ended_go_before_those_who_may_not_have_their_answer() {
+        let mut order = of([Served, Ended, Served, Arrived, Ended, Served, Arrived, Ended]);
+        assert_eq!(gone(&mut order, 6), [1, 4, 7, 0, 2, 3]);
+    }
+
+    #[test]
     fn c47_those_who_were_sent_away_leave_room_for_those_who_arrive() {
         let mut order = of([Arrived; 8]);
         let away = (0..8).take_while(|slot| {
@@ -195,13 +202,13 @@ mod tests {
                 let after = |slot: &u32| order.place(*slot).map(|place| place.after).filter(|slot| *slot != NONE);
                 std::iter::successors(order.first(progress), after).collect::<Vec<_>>()
             };
-            for progress in [Served, Arrived, SentAway] {
+            for progress in [Ended, Served, Arrived, SentAway] {
                 assert_eq!(line(progress).len(), order.lines[progress as usize].count);
                 assert_eq!(line(progress).last().copied().unwrap_or(NONE), order.lines[progress as usize].last);
             }
             assert_eq!(line(order.progress(slot).unwrap()).last(), Some(&slot));
         }
-        assert_eq!(order.lines.map(|line| line.count), [3, 3, 2]);
+        assert_eq!(order.lines.map(|line| line.count), [0, 3, 3, 2]);
         order.join(8, Served);
         assert_eq!(order.progress(8), None, "there is no such slot");
     }
