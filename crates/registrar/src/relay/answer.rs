@@ -30,7 +30,7 @@ pub fn read_key_and_certificate(answer: &HttpAnswer) -> Result<(MadeKey, Certifi
     let parts = parts(&answer.body, boundary.ok_or(UpstreamAnswerFlaw::Malformed)?)?;
     let (mut key, mut certificate) = (None, None);
     for Part { content_type, body } in parts {
-        let media_type = MediaType::read(content_type);
+        let media_type = MediaType::read(&content_type);
         let again = if media_type.is("application/pkcs8") {
             let der = zeroize::Zeroizing::new(decode_body(body).map_err(|_| UpstreamAnswerFlaw::Malformed)?);
             let read = PrivateKey::read(&der).map_err(|_| UpstreamAnswerFlaw::PrivateKey)?;
@@ -39,7 +39,7 @@ pub fn read_key_and_certificate(answer: &HttpAnswer) -> Result<(MadeKey, Certifi
             let der = decode_body(body).map_err(|_| UpstreamAnswerFlaw::Malformed)?;
             pki::enveloped_key::check_enveloped(&der).map_err(|_| UpstreamAnswerFlaw::PrivateKey)?;
             key.replace(MadeKey::Enveloped(der)).is_some()
-        } else if expect_certs_only(Some(content_type)).is_ok() {
+        } else if expect_certs_only(Some(&content_type)).is_ok() {
             certificate.replace(one_certificate(body)?).is_some()
         } else {
             return Err(UpstreamAnswerFlaw::MediaType);
@@ -115,7 +115,7 @@ const BOUNDARY_BYTES_MAX: usize = 70;
 const PARTS_MAX: usize = 2;
 
 struct Part<'a> {
-    content_type: &'a str,
+    content_type: String,
     body: &'a [u8],
 }
 
@@ -151,21 +151,35 @@ fn parts<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<Part<'a>>, UpstreamAn
 }
 
 fn part(text: &str) -> Result<Part<'_>, UpstreamAnswerFlaw> {
-    let (mut at, mut content_type) = (0, None);
+    let mut at = 0;
+    let mut fields: Vec<String> = Vec::new();
     for line in text.split_inclusive('\n') {
         at += line.len();
         let line = line.trim_end();
         if line.is_empty() {
-            let content_type = content_type.ok_or(UpstreamAnswerFlaw::Malformed)?;
-            return Ok(Part { content_type, body: &text.as_bytes()[at..] });
+            return Ok(Part { content_type: content_type(&fields)?, body: &text.as_bytes()[at..] });
         }
-        let (name, value) = line.split_once(':').ok_or(UpstreamAnswerFlaw::Malformed)?;
-        // RFC 8951 §3.1: Content-Transfer-Encoding is ignored.
-        if name.trim().eq_ignore_ascii_case("content-type") && content_type.replace(value.trim()).is_some() {
-            return Err(UpstreamAnswerFlaw::Malformed);
+        // RFC 5322 §2.2.3: "Unfolding is accomplished by simply removing any CRLF that is immediately followed by WSP."
+        if line.starts_with([' ', '\t']) {
+            fields.last_mut().ok_or(UpstreamAnswerFlaw::Malformed)?.push_str(line);
+        } else {
+            fields.push(line.to_owned());
         }
     }
     Err(UpstreamAnswerFlaw::Malformed)
+}
+
+/// The one Content-Type of a part.
+fn content_type(fields: &[String]) -> Result<String, UpstreamAnswerFlaw> {
+    let mut content_type = None;
+    for field in fields {
+        let (name, value) = field.split_once(':').ok_or(UpstreamAnswerFlaw::Malformed)?;
+        // RFC 8951 §3.1: Content-Transfer-Encoding is ignored.
+        if name.trim().eq_ignore_ascii_case("content-type") && content_type.replace(value.trim().to_owned()).is_some() {
+            return Err(UpstreamAnswerFlaw::Malformed);
+        }
+    }
+    content_type.ok_or(UpstreamAnswerFlaw::Malformed)
 }
 
 /// A media type with its parameters (RFC 9110 §8.3.1).

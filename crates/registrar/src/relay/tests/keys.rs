@@ -69,6 +69,30 @@ fn a_key_that_the_upstream_makes_is_passed_on_only_with_its_own_certificate() {
     assert!(matches!(state.lock().unwrap().as_ref().unwrap().state, authority::State::Revoked(_)));
 }
 
+/// RFC 5322 §2.2.3: a header field may be folded before any white space.
+#[test]
+fn a_folded_header_of_a_part_is_read() {
+    let scene = Scene::with(|spec| spec.server_keys = RelayedKeys::Upstream);
+    let made = with_random(|random| pki::GeneratedKey::generate(Curve::P256, random).unwrap());
+    let pair = with_random(|random| SigningKey::from_pkcs8(made.pkcs8(), random).unwrap());
+    let good = certs_only(&[&scene.issuing.device(&pair, years())]);
+    for folded in
+        ["application/pkcs7-mime;\r\n smime-type=certs-only", "application/pkcs7-mime;\n\tsmime-type=certs-only"]
+    {
+        let key = encode_body(made.pkcs8()).into_bytes();
+        let answer = multipart(&[("application/pkcs8", key), (folded, good.clone())]);
+        assert!(read_key_and_certificate(&answer).is_ok(), "{folded:?}");
+    }
+    // The parameter is read, not passed over.
+    let key = encode_body(made.pkcs8()).into_bytes();
+    let other = "application/pkcs7-mime;\r\n smime-type=server-generated-key";
+    let answer = multipart(&[("application/pkcs8", key), (other, good)]);
+    assert!(read_key_and_certificate(&answer).is_err());
+    let orphan = "multipart/mixed; boundary=b";
+    let body = "--b\r\n smime-type=certs-only\r\n\r\n--b--\r\n";
+    assert_eq!(read_key_and_certificate(&super::answer(200, orphan, body)).unwrap_err(), UpstreamAnswerFlaw::Malformed);
+}
+
 /// Only with a key that the upstream makes: a device's own key is compared with that of the certificate.
 #[test]
 fn e41_a_certificate_that_another_device_has_is_not_passed_on() {
