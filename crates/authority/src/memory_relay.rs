@@ -310,6 +310,12 @@ impl RelayRows {
                 row.entry.stage = RelayStage::Unresolved;
                 self.insert(row);
             }
+            (_, RelayEnd::Later { until }) => {
+                row.entry.stage = RelayStage::Unresolved;
+                let window = &mut row.entry.request.window;
+                window.until = window.until.max(until);
+                self.insert(row);
+            }
             // An earlier attempt may have been answered with a certificate that was lost: only a first attempt that was not sent, or
             // was refused, leaves nothing behind.
             (_, RelayEnd::NotSent) if row.entry.attempts > 1 => {

@@ -5,7 +5,7 @@
 //!   (nothing) ───────► InFlight ─────────────────────────► Recorded ──► answers repeats until its window ends
 //!                        │  ▲ │ end(NotSent | Refused)
 //!                        │  │ └───────────────────────────► (closed: the request is forgotten)
-//!            end(Unknown)│  │ begin, by the same request: the same upstream is asked again
+//!    end(Unknown | Later)│  │ begin, by the same request: the same upstream is asked again
 //!   or RELAY_LIFETIME    ▼  │
 //!                      Unresolved ──► forgotten when its window ends
 //! ```
@@ -208,6 +208,24 @@ pub enum RelayEnd {
     Refused,
     /// The request was sent, and nobody knows what became of it.
     Unknown,
+    /// The same, and the device was told to come again later: the row is unresolved at least until this time.
+    Later {
+        /// The time.
+        until: UnixTime,
+    },
+}
+
+/// A device that was told when to come again may be late by this much, because it sleeps or has no network, and still finds its row.
+const LATENESS: Duration = Duration::from_secs(86_400);
+
+impl RelayEnd {
+    /// The end of an exchange whose device is told at `at` to come again after `wait`, which a server prolongs by up to a half.
+    #[must_use]
+    pub fn later(at: UnixTime, wait: Duration) -> Self {
+        let longest = wait.saturating_add(wait / 2).saturating_add(LATENESS);
+        let until = at.as_secs().saturating_add(longest.as_secs());
+        Self::Later { until: UnixTime::since_unix_epoch(Duration::from_secs(until)) }
+    }
 }
 
 /// The holder of a relayed certificate.

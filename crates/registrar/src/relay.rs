@@ -179,6 +179,16 @@ struct Attempt {
     again: bool,
 }
 
+impl Attempt {
+    /// What the upstream says now ends this attempt. An earlier one may have been answered with a certificate that was lost.
+    fn ended(self, how: RelayEnd) -> RelayEnd {
+        match how {
+            RelayEnd::NotSent | RelayEnd::Refused if self.again => RelayEnd::Unknown,
+            how => how,
+        }
+    }
+}
+
 impl<J: Send + 'static> RelayFlight<J> {
     fn end(self, outcome: Outcome) {
         let Self { single, claim, slot, .. } = self;
@@ -382,8 +392,7 @@ impl RelaySubmission {
         // As at the submission: never before the ledger's latest row.
         let at = at.max(self.utc);
         let (pool, relayed) = (Arc::clone(&self.parts().pool), Arc::clone(&self.parts().relayed));
-        // What the upstream says now ends this attempt. An earlier one may have been answered with a certificate that was lost.
-        let end = |how| relayed.end(vec![(attempt.id, if attempt.again { RelayEnd::Unknown } else { how })]);
+        let end = |how| relayed.end(vec![(attempt.id, attempt.ended(how))]);
         let answer = match answer {
             Ok(answer) => answer,
             Err(UpstreamFailure::NotSent) => {
@@ -408,8 +417,6 @@ impl RelaySubmission {
             }
         };
         pool.succeeded(attempt.upstream);
-        // What the upstream says now ends this attempt. An earlier one may have been answered with a certificate that was lost.
-        let end = |how| end(if attempt.again { RelayEnd::Unknown } else { how });
         match Answered::read(&answer, &mut flight.permit, at, &*self.parts().random) {
             Answered::Certificate(certificate, made) => self.record(flight, attempt, (&certificate, made, at)),
             Answered::Refused(why, how) => {
@@ -418,7 +425,9 @@ impl RelaySubmission {
                 flight.end(outcome);
             }
             Answered::Later(busy, how) => {
-                end(how);
+                // The device comes back when it was told to, and must find its row: without it, another upstream might be asked.
+                let is_open = attempt.ended(how) == RelayEnd::Unknown;
+                end(if is_open { RelayEnd::later(at, busy.max_age()) } else { how });
                 flight.end(Busy::Upstream(busy).into());
             }
             Answered::Flawed(flaw, how) => {

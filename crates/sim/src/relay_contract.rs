@@ -25,6 +25,7 @@ const PROPERTIES: &[Property] = &[
     ("a repeat gets the recorded bytes until its window ends", a_repeat_gets_the_recorded_bytes),
     ("a request in flight that nobody ends is unresolved after its lifetime", a_lifetime_ends),
     ("an unknown end keeps its repeats with one upstream", an_unknown_end_stays_with_its_upstream),
+    ("a time to come again prolongs the row", a_time_to_come_again_prolongs_the_row),
     ("what was not sent or was refused is forgotten", what_was_refused_is_forgotten),
     ("a second certificate is recorded, and the first is the answer", a_second_certificate_is_recorded),
     ("a certificate belongs to one request", a_certificate_belongs_to_one_request),
@@ -380,6 +381,17 @@ fn an_unknown_end_stays_with_its_upstream(desk: &RelayDesk) {
     desk.is_kind(desk.begin(request(30, "k")), "Unresolved");
     desk.end(id, RelayEnd::Unknown);
     desk.is_kind(desk.begin(request(1_010, "k")), "New");
+}
+
+fn a_time_to_come_again_prolongs_the_row(desk: &RelayDesk) {
+    let id = desk.new_row(request(10, "k"));
+    desk.end(id, RelayEnd::Later { until: utc(5_000) });
+    desk.is_kind(desk.begin(request(1_010, "k")), "Unresolved");
+    // What is said later shortens nothing.
+    desk.end(id, RelayEnd::Later { until: utc(2_000) });
+    desk.is_kind(desk.begin(request(4_999 - LIFETIME, "k")), "Unresolved");
+    desk.end(id, RelayEnd::Unknown);
+    desk.is_kind(desk.begin(request(5_000, "k")), "New");
 }
 
 fn what_was_refused_is_forgotten(desk: &RelayDesk) {

@@ -63,7 +63,7 @@ impl AuditBody {
         let line = match end {
             RelayEnd::NotSent => self.line("relay.closed", at).plain("actor", SERVER).plain("reason", "not_sent"),
             RelayEnd::Refused => self.line("relay.closed", at).plain("actor", SERVER).plain("reason", "refused"),
-            RelayEnd::Unknown => self.line("relay.unresolved", at).plain("actor", SERVER),
+            RelayEnd::Unknown | RelayEnd::Later { .. } => self.line("relay.unresolved", at).plain("actor", SERVER),
         };
         device(request(line, entry), &entry.request.device).end();
     }

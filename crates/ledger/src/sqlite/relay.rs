@@ -394,8 +394,9 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 
 /// Writes the progress of a request.
 pub(super) fn update(connection: &Connection, id: RelayId, row: &RelayRow) -> Result<(), Error> {
-    let sql = "UPDATE relay_request SET state = ?2, attempts = ?3, attempted_at = ?4 WHERE id = ?1";
-    let values = params![number(id), state_code(&row.entry.stage), row.entry.attempts, row.attempted_at];
+    let sql = "UPDATE relay_request SET state = ?2, attempts = ?3, attempted_at = ?4, repeat_until = ?5 WHERE id = ?1";
+    let until = seconds(row.entry.request.window.until);
+    let values = params![number(id), state_code(&row.entry.stage), row.entry.attempts, row.attempted_at, until];
     connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 

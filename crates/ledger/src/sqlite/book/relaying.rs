@@ -198,6 +198,11 @@ impl Book {
         let is_unknown = match (&row.entry.stage, end) {
             (RelayStage::Recorded(_), _) => return Ok(()),
             (_, RelayEnd::Unknown) => true,
+            (_, RelayEnd::Later { until }) => {
+                let window = &mut row.entry.request.window;
+                window.until = window.until.max(until);
+                true
+            }
             // An earlier attempt may have been answered with a certificate that was lost.
             (_, RelayEnd::NotSent) => row.entry.attempts > 1,
             (_, RelayEnd::Refused) => false,

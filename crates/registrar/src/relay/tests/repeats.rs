@@ -33,6 +33,34 @@ fn e42_silence_and_202_keep_the_request_with_its_upstream_and_a_connection_that_
     assert!(matches!(scene.outcome(), Outcome::Later { why: Busy::Upstream(UpstreamBusy::Unreachable), .. }));
 }
 
+/// What an upstream says that wants the request again after this many seconds.
+fn come_again(status: u16, seconds: u64) -> Result<HttpAnswer, UpstreamFailure> {
+    Ok(HttpAnswer { status, retry_after: Some(seconds.to_string()), ..HttpAnswer::default() })
+}
+
+#[test]
+fn e42_a_device_that_comes_back_when_it_was_told_to_finds_its_row_whatever_the_repeat_window() {
+    const DAY: u64 = 86_400;
+    for repeat_window in [0, DAY] {
+        let scene = Scene::with(|spec| spec.repeat_window = Duration::from_secs(repeat_window));
+        let csr = scene.csr(&new_key(), None);
+        scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
+        scene.reply(NOW, come_again(202, 2 * DAY));
+        drop(scene.outcome());
+        // Max-Age is up to half as long again, and the device is late.
+        let back = NOW + 3 * DAY + DAY - 1;
+        scene.registrar.parts.pool.failed(0, at(back), &"the first upstream rests");
+        scene.submit(back, scene.job(Function::SimpleEnroll, csr.clone()));
+        assert_eq!(scene.sent()[0].0, "a", "the request is not a new one");
+        assert_eq!(scene.rows()[0].attempts, 2);
+        // The repeat is turned away: the row holds until the device can come again.
+        scene.reply(back, come_again(503, 7 * DAY));
+        drop(scene.outcome());
+        scene.submit(back + 11 * DAY, scene.job(Function::SimpleEnroll, csr));
+        assert_eq!(scene.sent()[0].0, "a");
+    }
+}
+
 #[test]
 fn a_fresh_csr_for_the_same_key_is_a_repeat_and_gets_the_bytes_of_the_ledger() {
     let scene = Scene::new();
