@@ -43,6 +43,7 @@ use rustls_pki_types::UnixTime;
 
 use self::checked::certificate;
 use crate::status::HttpStatus;
+use health::AttemptBegan;
 
 pub use answer::{read_ca_certificates, read_certificate, read_csr_attributes, read_key_and_certificate};
 pub use client::{HttpUpstream, HttpUpstreamFault, HttpUpstreamService, HttpUpstreamSpec};
@@ -177,6 +178,7 @@ struct Attempt {
     upstream: usize,
     /// An earlier attempt has an unknown end: no other upstream may be asked.
     again: bool,
+    began: AttemptBegan,
 }
 
 impl Attempt {
@@ -334,8 +336,8 @@ impl RelaySubmission {
         let certificates_max = flight.permit.rules().spec().certificates_per_device_max;
         let outcome: Outcome = match (answer, chosen) {
             (Begun::New(id), Some(upstream)) if flight.permit.waits().is_none() => {
-                if self.parts().pool.claim(upstream, at) {
-                    return self.send(flight, Attempt { id, upstream, again: false });
+                if let Some(began) = self.parts().pool.claim(upstream, at) {
+                    return self.send(flight, Attempt { id, upstream, again: false, began });
                 }
                 // Another request tries it meanwhile.
                 self.parts().relayed.end(vec![(id, RelayEnd::NotSent)]);
@@ -348,7 +350,10 @@ impl RelaySubmission {
                 Busy::Ledger(LedgerFault::Answer).into()
             }
             (Begun::Unresolved { id, upstream }, _) => match self.parts().pool.place(&upstream) {
-                Some(upstream) => return self.send(flight, Attempt { id, upstream, again: true }),
+                Some(upstream) => {
+                    let began = self.parts().pool.repeat(upstream, at);
+                    return self.send(flight, Attempt { id, upstream, again: true, began });
+                }
                 // An operator has removed that upstream: nobody can resolve the row, and the request is a new one.
                 None => {
                     self.parts().relayed.end(vec![(id, RelayEnd::Refused)]);
@@ -391,12 +396,12 @@ impl RelaySubmission {
         let UpstreamReply { at, answer } = reply;
         // As at the submission: never before the ledger's latest row.
         let at = at.max(self.utc);
-        let (pool, relayed) = (Arc::clone(&self.parts().pool), Arc::clone(&self.parts().relayed));
+        let relayed = Arc::clone(&self.parts().relayed);
+        self.parts().pool.ended(attempt.upstream, attempt.began, at, &answer);
         let end = |how| relayed.end(vec![(attempt.id, attempt.ended(how))]);
         let answer = match answer {
             Ok(answer) => answer,
             Err(UpstreamFailure::NotSent) => {
-                pool.failed(attempt.upstream, at, &UpstreamFailure::NotSent);
                 end(RelayEnd::NotSent);
                 if attempt.again {
                     return flight.end(Busy::Upstream(UpstreamBusy::Unreachable).into());
@@ -405,18 +410,15 @@ impl RelaySubmission {
                 return self.begin(flight, at);
             }
             Err(UpstreamFailure::Unknown) => {
-                pool.failed(attempt.upstream, at, &UpstreamFailure::Unknown);
                 end(RelayEnd::Unknown);
                 return flight.end(Busy::Upstream(UpstreamBusy::Silent).into());
             }
             Err(UpstreamFailure::TooLong) => {
-                pool.succeeded(attempt.upstream);
                 end(RelayEnd::Refused);
                 let outcome = self.refuse_answer(&flight, attempt, (UpstreamAnswerFlaw::TooLong, at));
                 return flight.end(outcome);
             }
         };
-        pool.succeeded(attempt.upstream);
         match Answered::read(&answer, &mut flight.permit, at, &*self.parts().random) {
             Answered::Certificate(certificate, made) => self.record(flight, attempt, (&certificate, made, at)),
             Answered::Refused(why, how) => {

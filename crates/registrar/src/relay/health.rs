@@ -5,10 +5,14 @@
 //!                            ▲                                          │ failure
 //!                            └──────────────────────────────────────────┘
 //! ```
+//!
+//! Requests that were on their way when it failed, and repeats that must go to it while it rests, prolong nothing when they fail too.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls_pki_types::UnixTime;
+
+use super::upstream::{HttpAnswer, UpstreamFailure};
 
 const PAUSE_SECONDS_MAX: u64 = 60;
 
@@ -21,9 +25,15 @@ pub struct UpstreamPool {
 #[derive(Clone, Copy, Debug, Default)]
 struct Health {
     failures: u32,
+    /// How many rests it has had. An answer does not set it back.
+    rests_begun: u64,
     /// The second from which it may be tried, and the one at which it failed.
     rests: Option<(u64, u64)>,
 }
+
+/// How many rests its upstream had had when an attempt began; `None` if it rested just then. A count, because many attempts begin in one second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AttemptBegan(Option<u64>);
 
 impl UpstreamPool {
     /// All of them healthy.
@@ -71,27 +81,52 @@ impl UpstreamPool {
         open().find(is_healthy).or_else(|| open().find(|place| self.lock(*place).may_be_asked(at)))
     }
 
-    /// Whether a request that is about to be sent may go to this upstream. Where its rest is over, only one request tries it.
-    pub(super) fn claim(&self, upstream: usize, at: UnixTime) -> bool {
+    /// Begins a request, if it may go to this upstream. Where its rest is over, only one request tries it.
+    pub(super) fn claim(&self, upstream: usize, at: UnixTime) -> Option<AttemptBegan> {
         let mut health = self.lock(upstream);
-        let may = health.may_be_asked(at);
-        if may && health.rests.is_some() {
+        let began = health.began(at);
+        if health.rests.is_some() && began.0.is_some() {
             health.rest(at);
         }
-        may
+        began.0.is_some().then_some(began)
     }
 
-    pub(super) fn succeeded(&self, upstream: usize) {
+    /// Begins a repeat that no other upstream may be sent, whether this one rests or not.
+    pub(super) fn repeat(&self, upstream: usize, at: UnixTime) -> AttemptBegan {
+        self.lock(upstream).began(at)
+    }
+
+    /// What the end of an attempt says about its upstream.
+    pub(super) fn ended(
+        &self,
+        upstream: usize,
+        began: AttemptBegan,
+        at: UnixTime,
+        answer: &Result<HttpAnswer, UpstreamFailure>,
+    ) {
+        match answer {
+            Err(failure @ (UpstreamFailure::NotSent | UpstreamFailure::Unknown)) => {
+                self.failed(upstream, began, at, failure);
+            }
+            Ok(_) | Err(UpstreamFailure::TooLong) => self.succeeded(upstream),
+        }
+    }
+
+    fn succeeded(&self, upstream: usize) {
         let mut health = self.lock(upstream);
         if health.failures > 0 {
             tracing::info!(upstream = %self.upstreams[upstream].0, "the upstream CA answers again");
         }
-        *health = Health::default();
+        *health = Health { rests_begun: health.rests_begun, ..Health::default() };
     }
 
-    pub(super) fn failed(&self, upstream: usize, at: UnixTime, why: &dyn std::fmt::Display) {
+    fn failed(&self, upstream: usize, began: AttemptBegan, at: UnixTime, why: &UpstreamFailure) {
         let mut health = self.lock(upstream);
+        if began != AttemptBegan(Some(health.rests_begun)) {
+            return;
+        }
         health.failures = health.failures.saturating_add(1);
+        health.rests_begun += 1;
         health.rest(at);
         // Once at the beginning, and then each time the pause doubles.
         if health.failures.is_power_of_two() {
@@ -109,6 +144,10 @@ impl Health {
     fn may_be_asked(&self, at: UnixTime) -> bool {
         let now = at.as_secs();
         self.rests.is_none_or(|(until, since)| until <= now || now < since)
+    }
+
+    fn began(&self, at: UnixTime) -> AttemptBegan {
+        AttemptBegan(self.may_be_asked(at).then_some(self.rests_begun))
     }
 
     fn rest(&mut self, at: UnixTime) {
@@ -131,38 +170,69 @@ mod tests {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))
     }
 
+    const NOT_SENT: Result<HttpAnswer, UpstreamFailure> = Err(UpstreamFailure::NotSent);
+
+    /// A request that is sent and fails at once.
+    fn fails(pool: &UpstreamPool, upstream: usize, now: u64) {
+        let began = pool.claim(upstream, at(now)).unwrap();
+        pool.ended(upstream, began, at(now), &NOT_SENT);
+    }
+
     #[test]
     fn one_that_failed_rests_and_is_tried_by_one_request() {
         let pool = UpstreamPool::new(["a".into(), "b".into()]);
         assert_eq!(pool.choose(at(100), &[]), Some(0));
-        pool.failed(0, at(100), &"refused");
+        fails(&pool, 0, 100);
         assert_eq!(pool.choose(at(100), &[]), Some(1), "the other one is healthy");
-        pool.failed(1, at(100), &"refused");
+        fails(&pool, 1, 100);
         assert_eq!(pool.choose(at(100), &[]), None, "all of them rest");
         assert_eq!(pool.resting(), [("a".into(), true), ("b".into(), true)]);
         for _ in 0..2 {
             assert_eq!(pool.choose(at(101), &[]), Some(0), "the rest is over, and looking uses up nothing");
         }
-        assert!(pool.claim(0, at(101)) && !pool.claim(0, at(101)), "one request tries it");
+        let tries = pool.claim(0, at(101)).unwrap();
+        assert_eq!(pool.claim(0, at(101)), None, "one request tries it");
         assert_eq!(pool.choose(at(101), &[]), Some(1));
-        assert!(pool.claim(1, at(101)));
+        assert!(pool.claim(1, at(101)).is_some());
         assert_eq!(pool.choose(at(101), &[]), None, "one request each");
-        pool.failed(0, at(101), &"refused");
+        pool.ended(0, tries, at(101), &NOT_SENT);
         assert_eq!(pool.choose(at(102), &[1]), None, "it rests for two seconds now");
         assert_eq!(pool.choose(at(103), &[1]), Some(0));
-        pool.succeeded(0);
+        let tries = pool.claim(0, at(103)).unwrap();
+        pool.ended(0, tries, at(103), &Ok(HttpAnswer::default()));
         assert_eq!(pool.resting(), [("a".into(), false), ("b".into(), true)], "also while its rest is over");
         assert_eq!(pool.choose(at(103), &[]), Some(0));
-        assert!(pool.claim(0, at(103)) && pool.claim(0, at(103)), "it is healthy: everybody asks it");
+        assert!(
+            pool.claim(0, at(103)).is_some() && pool.claim(0, at(103)).is_some(),
+            "everybody asks one that is healthy"
+        );
+    }
+
+    #[test]
+    fn a_failure_of_what_was_on_its_way_before_a_rest_or_was_sent_during_it_prolongs_nothing() {
+        let pool = UpstreamPool::new(["a".into()]);
+        let before: Vec<AttemptBegan> = (0..7).filter_map(|_| pool.claim(0, at(100))).collect();
+        for began in &before {
+            pool.ended(0, *began, at(100), &NOT_SENT);
+        }
+        let repeat = pool.repeat(0, at(100));
+        pool.ended(0, repeat, at(100), &NOT_SENT);
+        assert_eq!(pool.choose(at(101), &[]), Some(0), "seven requests in flight are one failure");
+        let tries = pool.claim(0, at(101)).unwrap();
+        pool.ended(0, tries, at(101), &Ok(HttpAnswer::default()));
+        pool.ended(0, before[0], at(101), &NOT_SENT);
+        assert_eq!(pool.choose(at(101), &[]), Some(0), "it has answered since");
     }
 
     #[test]
     fn the_pause_is_bounded_and_a_clock_that_is_set_back_does_not_prolong_it() {
         let pool = UpstreamPool::new(["a".into()]);
-        for _ in 0..200 {
-            pool.failed(0, at(1_000), &"refused");
+        for round in 0..200 {
+            fails(&pool, 0, 1_000 + 60 * round);
         }
-        assert_eq!(pool.choose(at(1_059), &[]), None);
+        let last = 1_000 + 60 * 199;
+        assert_eq!(pool.choose(at(last + 59), &[]), None);
+        assert_eq!(pool.choose(at(last + 60), &[]), Some(0));
         assert_eq!(pool.choose(at(500), &[]), Some(0));
     }
 }

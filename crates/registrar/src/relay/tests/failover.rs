@@ -87,3 +87,41 @@ fn a_refusal_of_the_repeat_does_not_send_an_unknown_request_to_another_upstream(
         assert_eq!(scene.sent()[0].0, "a", "{status}");
     }
 }
+
+/// A request of a device of its own.
+fn job_of(scene: &Scene, number: u32) -> Job {
+    let (serial_number, key) = (format!("{number:06}"), new_key());
+    let client = scene.factory.device_of(&serial_number, &key, years());
+    let san = GeneralNames::empty();
+    let spec = CsrSpec { subject: client.subject(), san: &san, challenge_password: None };
+    let csr = with_random(|random| make::csr(&spec, &new_key(), random)).unwrap();
+    Job { client, ..scene.job(Function::SimpleEnroll, csr) }
+}
+
+/// Has a request of device `number` sent, and returns which upstream it went to.
+fn asked_by(scene: &Scene, now: u64, number: u32) -> String {
+    scene.submit(now, job_of(scene, number));
+    scene.sent()[0].0.clone()
+}
+
+/// A scene with one upstream.
+fn lone() -> Scene {
+    let scene = Scene::new();
+    let pool = Arc::new(UpstreamPool::new(["a".into()]));
+    let parts = RelayParts { pool, ..scene.parts(Arc::new(MemoryLedger::default())) };
+    Scene { registrar: Arc::new(RelayAuthority::new(parts)), ..scene }
+}
+
+#[test]
+fn requests_that_fail_side_by_side_are_one_failure() {
+    let scene = lone();
+    for number in 0..4 {
+        scene.submit(NOW, job_of(&scene, number));
+    }
+    for _ in 0..4 {
+        scene.reply(NOW, Err(UpstreamFailure::NotSent));
+    }
+    assert_eq!(scene.outcomes.take().len(), 4);
+    scene.submit(NOW + 1, job_of(&scene, 4));
+    assert_eq!(scene.sent().len(), 1, "it failed once, and rests for a second");
+}
