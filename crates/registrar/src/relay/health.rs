@@ -6,8 +6,10 @@
 //!                            └──────────────────────────────────────────┘
 //! ```
 //!
-//! Requests that were on their way when it failed, and repeats that must go to it while it rests, prolong nothing when they fail too.
+//! A failure is a request that could not be sent, or the last of several in a row that were sent and not served: one such request may be the fault of
+//! its device. Requests that were on their way when it failed, and repeats that must go to it while it rests, prolong nothing when they fail too.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls_pki_types::UnixTime;
@@ -15,6 +17,10 @@ use rustls_pki_types::UnixTime;
 use super::upstream::{HttpAnswer, UpstreamFailure};
 
 const PAUSE_SECONDS_MAX: u64 = 60;
+
+/// New requests in a row that are sent and not served before their upstream rests: one more than one device may have in flight, so that a device whose
+/// requests make a CA hang costs the others nothing. While it rests, the first one that tries it decides.
+const UNSERVED_MAX: u32 = 5;
 
 /// The upstreams of one configuration, by name, and their health.
 #[derive(Debug)]
@@ -25,15 +31,21 @@ pub struct UpstreamPool {
 #[derive(Clone, Copy, Debug, Default)]
 struct Health {
     failures: u32,
+    /// New requests in a row that were sent and not served.
+    unserved: u32,
     /// How many rests it has had. An answer does not set it back.
     rests_begun: u64,
     /// The second from which it may be tried, and the one at which it failed.
     rests: Option<(u64, u64)>,
 }
 
-/// How many rests its upstream had had when an attempt began; `None` if it rested just then. A count, because many attempts begin in one second.
+/// How an attempt began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AttemptBegan(Option<u64>);
+pub(super) struct AttemptBegan {
+    /// How many rests its upstream had had; `None` if it rested just then. A count, because many attempts begin in one second.
+    rests: Option<u64>,
+    is_repeat: bool,
+}
 
 impl UpstreamPool {
     /// All of them healthy.
@@ -84,16 +96,17 @@ impl UpstreamPool {
     /// Begins a request, if it may go to this upstream. Where its rest is over, only one request tries it.
     pub(super) fn claim(&self, upstream: usize, at: UnixTime) -> Option<AttemptBegan> {
         let mut health = self.lock(upstream);
-        let began = health.began(at);
-        if health.rests.is_some() && began.0.is_some() {
+        let may = health.may_be_asked(at);
+        if may && health.rests.is_some() {
             health.rest(at);
         }
-        began.0.is_some().then_some(began)
+        may.then_some(AttemptBegan { rests: Some(health.rests_begun), is_repeat: false })
     }
 
     /// Begins a repeat that no other upstream may be sent, whether this one rests or not.
     pub(super) fn repeat(&self, upstream: usize, at: UnixTime) -> AttemptBegan {
-        self.lock(upstream).began(at)
+        let health = self.lock(upstream);
+        AttemptBegan { rests: health.may_be_asked(at).then_some(health.rests_begun), is_repeat: true }
     }
 
     /// What the end of an attempt says about its upstream.
@@ -105,9 +118,8 @@ impl UpstreamPool {
         answer: &Result<HttpAnswer, UpstreamFailure>,
     ) {
         match answer {
-            Err(failure @ (UpstreamFailure::NotSent | UpstreamFailure::Unknown)) => {
-                self.failed(upstream, began, at, failure);
-            }
+            Err(failure @ UpstreamFailure::NotSent) => self.failed(upstream, began, at, failure),
+            Err(failure @ UpstreamFailure::Unknown) => self.unserved(upstream, began, at, failure),
             Ok(_) | Err(UpstreamFailure::TooLong) => self.succeeded(upstream),
         }
     }
@@ -120,9 +132,23 @@ impl UpstreamPool {
         *health = Health { rests_begun: health.rests_begun, ..Health::default() };
     }
 
-    fn failed(&self, upstream: usize, began: AttemptBegan, at: UnixTime, why: &UpstreamFailure) {
+    /// A repeat whose first attempt was not served either says nothing new.
+    fn unserved(&self, upstream: usize, began: AttemptBegan, at: UnixTime, why: &dyn fmt::Display) {
         let mut health = self.lock(upstream);
-        if began != AttemptBegan(Some(health.rests_begun)) {
+        if began.is_repeat || began.rests != Some(health.rests_begun) {
+            return;
+        }
+        health.unserved = health.unserved.saturating_add(1);
+        let decides = health.rests.is_some() || health.unserved >= UNSERVED_MAX;
+        drop(health);
+        if decides {
+            self.failed(upstream, began, at, why);
+        }
+    }
+
+    fn failed(&self, upstream: usize, began: AttemptBegan, at: UnixTime, why: &dyn fmt::Display) {
+        let mut health = self.lock(upstream);
+        if began.rests != Some(health.rests_begun) {
             return;
         }
         health.failures = health.failures.saturating_add(1);
@@ -144,10 +170,6 @@ impl Health {
     fn may_be_asked(&self, at: UnixTime) -> bool {
         let now = at.as_secs();
         self.rests.is_none_or(|(until, since)| until <= now || now < since)
-    }
-
-    fn began(&self, at: UnixTime) -> AttemptBegan {
-        AttemptBegan(self.may_be_asked(at).then_some(self.rests_begun))
     }
 
     fn rest(&mut self, at: UnixTime) {
@@ -222,6 +244,28 @@ mod tests {
         pool.ended(0, tries, at(101), &Ok(HttpAnswer::default()));
         pool.ended(0, before[0], at(101), &NOT_SENT);
         assert_eq!(pool.choose(at(101), &[]), Some(0), "it has answered since");
+    }
+
+    #[test]
+    fn several_that_are_not_served_rest_an_upstream_and_the_trial_of_one_that_rests_decides_alone() {
+        let pool = UpstreamPool::new(["a".into()]);
+        let unserved = |now| {
+            let began = pool.claim(0, at(now)).unwrap();
+            pool.ended(0, began, at(now), &Err(UpstreamFailure::Unknown));
+        };
+        for _ in 1..UNSERVED_MAX {
+            unserved(100);
+        }
+        for _ in 0..UNSERVED_MAX {
+            let repeat = pool.repeat(0, at(100));
+            pool.ended(0, repeat, at(100), &Err(UpstreamFailure::Unknown));
+        }
+        assert_eq!(pool.resting(), [("a".into(), false)], "a repeat counts no second time");
+        unserved(100);
+        assert_eq!(pool.choose(at(100), &[]), None);
+        unserved(101);
+        assert_eq!(pool.choose(at(102), &[]), None, "the pause has doubled");
+        assert_eq!(pool.choose(at(103), &[]), Some(0));
     }
 
     #[test]

@@ -125,3 +125,26 @@ fn requests_that_fail_side_by_side_are_one_failure() {
     scene.submit(NOW + 1, job_of(&scene, 4));
     assert_eq!(scene.sent().len(), 1, "it failed once, and rests for a second");
 }
+
+/// A request that makes a CA hang costs other devices nothing; a CA that hangs for everybody is passed by.
+#[test]
+fn one_silent_request_rests_no_upstream_and_several_in_a_row_do() {
+    let scene = Scene::new();
+    for number in 0..5 {
+        assert_eq!(asked_by(&scene, NOW, number), "a", "after {number} silent requests");
+        scene.reply(NOW, Err(UpstreamFailure::Unknown));
+        drop(scene.outcome());
+    }
+    assert_eq!(asked_by(&scene, NOW, 5), "b");
+}
+
+#[test]
+fn an_answer_between_silent_requests_begins_their_count_anew() {
+    let scene = Scene::new();
+    for number in 0..13 {
+        assert_eq!(asked_by(&scene, NOW, number), "a");
+        let is_answered = number % 3 == 2;
+        scene.reply(NOW, if is_answered { Ok(answer(403, "text/plain", "")) } else { Err(UpstreamFailure::Unknown) });
+        drop(scene.outcome());
+    }
+}
