@@ -148,3 +148,39 @@ fn an_answer_between_silent_requests_begins_their_count_anew() {
         drop(scene.outcome());
     }
 }
+
+/// A proxy in front of a dead CA answers, and serves nobody.
+#[test]
+fn an_upstream_that_answers_502_503_or_504_to_everybody_is_passed_by() {
+    for status in [502, 503, 504] {
+        let scene = Scene::new();
+        let unknown = job_of(&scene, 0);
+        scene.submit(NOW, Job { csr: unknown.csr.clone(), client: Arc::clone(&unknown.client), ..job_of(&scene, 0) });
+        scene.reply(NOW, Ok(answer(status, "text/plain", "")));
+        drop(scene.outcome());
+        for number in 1..5 {
+            assert_eq!(asked_by(&scene, NOW, number), "a", "{status}");
+            scene.reply(NOW, Ok(answer(status, "text/plain", "")));
+            drop(scene.outcome());
+        }
+        assert_eq!(asked_by(&scene, NOW, 5), "b", "{status}");
+        scene.reply(NOW, Ok(answer(403, "text/plain", "")));
+        drop(scene.outcome());
+        // What a 502 or a 504 may have hidden has no known end.
+        scene.submit(NOW, unknown);
+        assert_eq!(scene.sent()[0].0, if status == 503 { "b" } else { "a" }, "{status}");
+    }
+}
+
+#[test]
+fn a_lone_upstream_that_is_busy_has_its_wait_passed_on() {
+    let scene = lone();
+    for number in 0..9 {
+        let now = NOW + 100 * u64::from(number);
+        assert_eq!(asked_by(&scene, now, number), "a");
+        let later = HttpAnswer { retry_after: Some("77".into()), ..answer(503, "text/plain", "") };
+        scene.reply(now, Ok(later));
+        let Outcome::Later { max_age, .. } = scene.outcome() else { panic!("not later") };
+        assert_eq!(max_age, Duration::from_secs(77));
+    }
+}
