@@ -413,8 +413,9 @@ impl RelaySubmission {
                 end(RelayEnd::Unknown);
                 return flight.end(Busy::Upstream(UpstreamBusy::Silent).into());
             }
+            // Its status may be that of a failure after the certificate was issued, and its body may hold one.
             Err(UpstreamFailure::TooLong) => {
-                end(RelayEnd::Refused);
+                end(RelayEnd::Unknown);
                 let outcome = self.refuse_answer(&flight, attempt, (UpstreamAnswerFlaw::TooLong, at));
                 return flight.end(outcome);
             }

@@ -119,12 +119,14 @@ impl UpstreamPool {
     ) {
         match answer {
             Err(failure @ UpstreamFailure::NotSent) => self.failed(upstream, began, at, failure),
-            Err(failure @ UpstreamFailure::Unknown) => self.unserved(upstream, began, at, failure),
+            Err(failure @ (UpstreamFailure::Unknown | UpstreamFailure::TooLong)) => {
+                self.unserved(upstream, began, at, failure);
+            }
             // A proxy in front of a dead CA answers everybody so. None of them comes with a certificate.
             Ok(HttpAnswer { status: status @ (502..=504), .. }) => {
                 self.unserved(upstream, began, at, &format_args!("it answers {status}"));
             }
-            Ok(_) | Err(UpstreamFailure::TooLong) => self.succeeded(upstream),
+            Ok(_) => self.succeeded(upstream),
         }
     }
 

@@ -80,7 +80,7 @@ pub enum UpstreamFailure {
     NotSent,
     /// The request, or a part of it, was sent, and no whole answer came in time.
     Unknown,
-    /// The answer is longer than [`crate::BODY_BYTES_MAX`].
+    /// The answer is longer than [`crate::BODY_BYTES_MAX`], and nothing of it is looked at: what became of the request is unknown.
     TooLong,
 }
 

@@ -111,3 +111,21 @@ fn requests_that_wait_for_upstreams_are_bounded_and_the_same_one_waits_for_its_t
     let outcomes = scene.outcomes.take();
     assert!(outcomes.len() == 2 && outcomes.iter().all(|(_, it)| matches!(it, Outcome::Issued { .. })), "{outcomes:?}");
 }
+
+/// An answer above the bound may be that of a CA that has issued: its status and its body are not read.
+#[test]
+fn an_answer_that_is_too_long_keeps_the_request_with_its_upstream() {
+    let scene = Scene::new();
+    let csr = scene.csr(&new_key(), None);
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
+    scene.reply(NOW, Err(UpstreamFailure::TooLong));
+    assert!(matches!(scene.outcome(), Outcome::Refused(Refusal::UpstreamAnswer(UpstreamAnswerFlaw::TooLong))));
+    assert!(matches!(scene.rows()[0].stage, RelayStage::Unresolved));
+    // The first upstream rests meanwhile.
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, scene.csr(&new_key(), None)));
+    scene.reply(NOW, Err(UpstreamFailure::NotSent));
+    scene.reply(NOW, Ok(answer(403, "text/plain", "")));
+    drop(scene.outcome());
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, csr));
+    assert_eq!(scene.sent()[0].0, "a");
+}
