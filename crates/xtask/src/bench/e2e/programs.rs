@@ -116,8 +116,8 @@ impl Bench {
             .timeout(LOAD_TIMEOUT);
         // The ratios are of the server's CPU time, which a fleet without reserves leaves as it is; a schedule that was not kept changes how often the
         // server wakes. `measured` refuses a run with failed devices.
-        let accepted = match configuration.pace {
-            Pace::Saturating => &[0, MEASURED_THE_GENERATOR][..],
+        let accepted: &[i32] = match configuration.pace {
+            Pace::Saturating => &[0, MEASURED_THE_GENERATOR],
             Pace::Unhurried => &[0],
         };
         load.expect_status(accepted)?;
