@@ -668,7 +668,7 @@ mod tests {
         // The same key, encrypted: it is read once the message is open.
         let error =
             PrivateKey::read(&hex::decode("3014020100300d06092a864886f70d01010105000400").unwrap()).unwrap_err();
-        let envelope = UnreadableAnswer::Envelope(pki::enveloped_key::EnvelopedKeyError::Key(error));
+        let envelope = UnreadableAnswer::Envelope(enveloped_key::EnvelopedKeyError::Key(error));
         assert_eq!(Failure::Answer(AnswerFault::Malformed(envelope)).reason(), Some(Reason::AnswerKeyAlgorithm));
     }
 }
