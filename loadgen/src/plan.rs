@@ -263,9 +263,10 @@ mod tests {
     /// A plan is not always read from a file: what a Registrar cannot play is found in it too.
     #[test]
     fn what_a_registrar_cannot_play_is_found_in_a_phase() {
+        type Change = fn(&mut Phase);
         let plain = || Phase::enrolling(5, Arrivals::Rate(10.0));
         assert_eq!(plain().beyond_registrar(), None);
-        let changes: [(&str, fn(&mut Phase)); 7] = [
+        let changes: [(&str, Change); 7] = [
             ("block", |phase| phase.block = BlockSize::B64),
             ("suite", |phase| phase.suite = Suite::EcdheEcdsaAes128Ccm),
             ("vanish", |phase| phase.behaviour.vanish_per_mille = 1),
