@@ -21,6 +21,7 @@ mod answer;
 mod checked;
 mod client;
 mod health;
+mod pauses;
 mod retry_after;
 #[cfg(test)]
 mod tests;
@@ -31,10 +32,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use authority::{
-    Actor, Authority, Begun, Busy, Claim, Deliver, Executor, Finding, Flights, Function, Inline, Isolate, Issued, Job,
-    JobBatch, Joined, KnownRelay, Ledger, LedgerFault, MadeKey, Outcome, Random, Refusal, RefusalRecord, RelayEnd,
-    RelayHolder, RelayId, RelayJob, RelayLedger, RelayPermit, RelayRecord, Relayed, RepeatWindow, Revocation,
-    UpstreamAnswerFlaw, UpstreamBusy, UpstreamRefusal, ledger_time,
+    Actor, Authority, Begun, Busy, Claim, Deliver, Executor, Finding, Flights, Inline, Isolate, Issued, Job, JobBatch,
+    Joined, KnownRelay, Ledger, LedgerFault, MadeKey, Outcome, Random, Refusal, RefusalRecord, RelayEnd, RelayHolder,
+    RelayId, RelayJob, RelayLedger, RelayPermit, RelayRecord, Relayed, RepeatWindow, Revocation, UpstreamAnswerFlaw,
+    UpstreamBusy, UpstreamRefusal, ledger_time,
 };
 use coap::Code;
 use pki::issue::RevocationReason;
@@ -48,6 +49,7 @@ use health::AttemptBegan;
 pub use answer::{read_ca_certificates, read_certificate, read_csr_attributes, read_key_and_certificate};
 pub use client::{HttpUpstream, HttpUpstreamFault, HttpUpstreamService, HttpUpstreamSpec};
 pub use health::UpstreamPool;
+pub use pauses::UpstreamPauses;
 pub use retry_after::retry_after;
 pub use upstream::{HttpAnswer, Upstream, UpstreamFailure, UpstreamOperation, UpstreamReply, UpstreamRequest};
 
@@ -76,6 +78,8 @@ pub struct RelayParts {
     pub in_flight_max: usize,
     /// How many wait, of the process: a reload begins no new count.
     pub waiting: Arc<AtomicUsize>,
+    /// Which unresolved requests are not sent again yet, of the process.
+    pub pauses: Arc<UpstreamPauses>,
 }
 
 impl RelayAuthority {
@@ -314,6 +318,9 @@ impl RelaySubmission {
         let name = chosen.and_then(|place| pool.name(place)).or_else(|| pool.name(0)).cloned();
         let Some(name) = name else { return flight.end(Busy::Upstream(UpstreamBusy::Unreachable).into()) };
         let mut request = flight.permit.request(&name, at);
+        if let Some(wait) = self.parts().pauses.rest(&request, at, pool) {
+            return flight.end(Busy::Upstream(UpstreamBusy::Later { wait }).into());
+        }
         if chosen.is_none() {
             // Nothing could be sent: only what is known already is answered.
             request.new_row = authority::NewRow::Held;
@@ -431,6 +438,9 @@ impl RelaySubmission {
                 // The device comes back when it was told to, and must find its row: without it, another upstream might be asked.
                 let is_open = attempt.ended(how) == RelayEnd::Unknown;
                 end(if is_open { RelayEnd::later(at, busy.max_age()) } else { how });
+                if let Some(upstream) = pool.name(attempt.upstream).filter(|_| is_open) {
+                    self.parts().pauses.begin(flight.permit.request(upstream, at), at, busy.max_age());
+                }
                 flight.end(Busy::Upstream(busy).into());
             }
             Answered::Flawed(flaw, how) => {

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use authority::{
-    Arrival, Collected, Completion, KeyTypes, MadeKey, MemoryLedger, MemoryRelayLedger, Profile, ProfileSpec,
+    Arrival, Collected, Completion, Function, KeyTypes, MadeKey, MemoryLedger, MemoryRelayLedger, Profile, ProfileSpec,
     RelayProfile, RelayProfileSpec, RelayQuery, RelayStage, RelayedKeys, UpstreamFacts,
 };
 use net::SystemRandom;
@@ -238,6 +238,7 @@ fn parts(ledger: Arc<dyn Ledger>, relayed: &Arc<MemoryRelayLedger>, upstream: &A
         flights: Arc::default(),
         in_flight_max: 4,
         waiting: Arc::default(),
+        pauses: Arc::default(),
     }
 }
 

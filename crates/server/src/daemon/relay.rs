@@ -10,7 +10,9 @@ use authority::{Authority, Executor, Flights, Ledger, MemoryRelayLedger, RelayLe
 use net::SystemRandom;
 use pki::Certificate;
 use pki::csr_attributes::CsrAttributes;
-use registrar::relay::{HttpUpstream, HttpUpstreamFault, HttpUpstreamService, RelayAuthority, RelayParts, Upstream};
+use registrar::relay::{
+    HttpUpstream, HttpUpstreamFault, HttpUpstreamService, RelayAuthority, RelayParts, Upstream, UpstreamPauses,
+};
 use rustls_pki_types::UnixTime;
 
 use super::startup_fault::StartupFault;
@@ -24,6 +26,7 @@ pub(super) struct Relaying {
     relayed: Arc<dyn RelayLedger>,
     transport: Arc<HttpUpstream>,
     waiting: Arc<AtomicUsize>,
+    pauses: Arc<UpstreamPauses>,
 }
 
 /// The transport before the runtime drives it.
@@ -50,7 +53,8 @@ pub(super) fn start(
     if let Some(file) = facts_file(&loaded.config) {
         remember(&loaded.process, registrar, &file);
     }
-    let relaying = Relaying { relayed, transport: Arc::clone(&transport), waiting: Arc::default() };
+    let relaying =
+        Relaying { relayed, transport: Arc::clone(&transport), waiting: Arc::default(), pauses: Arc::default() };
     Ok(Some((relaying, Transport { service, upstream: transport })))
 }
 
@@ -74,6 +78,7 @@ impl Relaying {
             flights,
             in_flight_max: registrar.in_flight_max,
             waiting: Arc::clone(&self.waiting),
+            pauses: Arc::clone(&self.pauses),
         };
         Arc::new(RelayAuthority::new(parts).isolating(isolate).executing_on(executor))
     }

@@ -152,6 +152,7 @@ impl RelayProcess {
             flights: Arc::clone(&flights),
             in_flight_max: scenario.in_flight_max,
             waiting: Arc::clone(&waiting),
+            pauses: Arc::default(),
         };
         let relay = Arc::new(RelayAuthority::new(parts));
         let authority = WitnessedRelay { relay, witness: Arc::clone(&upstreams.witness) };

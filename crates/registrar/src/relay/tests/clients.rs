@@ -34,6 +34,7 @@ impl Scene {
             flights: Arc::default(),
             in_flight_max: 4,
             waiting: Arc::default(),
+            pauses: Arc::default(),
         };
         Self { registrar: Arc::new(RelayAuthority::new(parts)), ..self }
     }

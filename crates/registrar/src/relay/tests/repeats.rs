@@ -14,12 +14,14 @@ fn e42_silence_and_202_keep_the_request_with_its_upstream_and_a_connection_that_
         scene.reply(NOW, unknown);
         drop(scene.outcome());
         for round in 1..4 {
-            scene.submit(NOW + round, scene.job(Function::SimpleEnroll, csr.clone()));
+            // What was accepted is not sent again for five minutes.
+            let now = NOW + round * 300;
+            scene.submit(now, scene.job(Function::SimpleEnroll, csr.clone()));
             let sent = scene.sent();
             let operation = UpstreamOperation::Enrol(Function::SimpleEnroll);
             assert_eq!(sent, [("a".to_owned(), operation, csr.clone())], "the same CSR, to the same upstream");
             // It cannot even be reached: no other one is asked.
-            scene.reply(NOW + round, Err(UpstreamFailure::NotSent));
+            scene.reply(now, Err(UpstreamFailure::NotSent));
             let Outcome::Later { why: Busy::Upstream(UpstreamBusy::Unreachable), .. } = scene.outcome() else {
                 panic!("not later")
             };
@@ -59,6 +61,40 @@ fn e42_a_device_that_comes_back_when_it_was_told_to_finds_its_row_whatever_the_r
         scene.submit(back + 11 * DAY, scene.job(Function::SimpleEnroll, csr));
         assert_eq!(scene.sent()[0].0, "a");
     }
+}
+
+/// RFC 7030 §4.2.3: "The client MUST wait at least the specified 'Retry-After' time before repeating the same request." The client is the Registrar.
+#[test]
+fn a_repeat_before_the_upstreams_retry_after_is_answered_here_with_the_rest_of_the_wait() {
+    let scene = Scene::new();
+    let key = new_key();
+    let csr = || scene.csr(&key, None);
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, csr()));
+    scene.reply(NOW, come_again(202, 600));
+    drop(scene.outcome());
+    let waits = |now: u64, rest: u64| {
+        scene.submit(now, scene.job(Function::SimpleEnroll, csr()));
+        let Outcome::Later { why: Busy::Upstream(UpstreamBusy::Later { wait }), .. } = scene.outcome() else {
+            panic!("not later")
+        };
+        assert_eq!(wait, Duration::from_secs(rest));
+        assert!(scene.sent().is_empty(), "nothing is sent");
+    };
+    waits(NOW + 1, 599);
+    waits(NOW + 599, 1);
+    assert_eq!(scene.rows()[0].attempts, 1, "and nothing is written");
+    // Another request of the same device does not wait.
+    scene.submit(NOW + 1, scene.job(Function::SimpleEnroll, scene.csr(&new_key(), None)));
+    scene.reply(NOW + 1, Ok(answer(403, "text/plain", "")));
+    drop(scene.outcome());
+    scene.submit(NOW + 600, scene.job(Function::SimpleEnroll, csr()));
+    assert_eq!(scene.sent()[0].0, "a");
+    scene.reply(NOW + 600, come_again(503, 60));
+    drop(scene.outcome());
+    waits(NOW + 601, 59);
+    scene.submit(NOW + 660, scene.job(Function::SimpleEnroll, csr()));
+    scene.reply(NOW + 660, Ok(answer(200, CERTS_ONLY, certs_only(&[&scene.issuing.device(&key, years())]))));
+    assert!(matches!(scene.outcome(), Outcome::Issued { .. }));
 }
 
 #[test]
