@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -50,6 +50,7 @@ pub(super) fn serve(
         reloader: reloader.clone(),
         snapshot: Arc::clone(snapshot),
         file: facts_file(&loaded.config),
+        useless_attributes: Mutex::default(),
     };
     runtime.spawn("upstream refresh", refresh.run());
 }
@@ -60,6 +61,8 @@ struct Refresh {
     reloader: Reloader,
     snapshot: Arc<ArcSwap<Snapshot>>,
     file: Option<PathBuf>,
+    /// What was wrong with the last answer to csrattrs, by upstream and label: as many as the configurations of this process have.
+    useless_attributes: Mutex<BTreeMap<(Arc<str>, Option<String>), String>>,
 }
 
 impl Refresh {
@@ -179,10 +182,43 @@ impl Refresh {
         let certificates = read_ca_certificates(&answer.map_err(|failure| failure.to_string())?);
         let ca_certificates =
             certificates.map_err(|flaw| format!("cacerts: {flaw}"))?.into_iter().map(Arc::new).collect();
-        let answer = self.ask(upstream, label, UpstreamOperation::CsrAttributes).await;
-        let attributes = read_csr_attributes(&answer.map_err(|failure| failure.to_string())?);
-        let csr_attributes = attributes.map_err(|flaw| format!("csrattrs: {flaw}"))?;
+        let csr_attributes = match self.ask(upstream, label, UpstreamOperation::CsrAttributes).await {
+            Ok(answer) => read_csr_attributes(&answer).map_err(|flaw| format!("status {}: {flaw}", answer.status)),
+            Err(UpstreamFailure::TooLong) => Err(UpstreamFailure::TooLong.to_string()),
+            // Nobody knows what it would have said, and the next round asks again.
+            Err(failure @ (UpstreamFailure::NotSent | UpstreamFailure::Unknown)) => return Err(failure.to_string()),
+        };
+        let csr_attributes = self.without_useless(upstream, label, csr_attributes);
         Ok(UpstreamFacts { ca_certificates, csr_attributes })
+    }
+
+    /// RFC 7030 §4.5: the function is optional, so whatever an upstream answers there, also a failure of its own, keeps no device from the others. It
+    /// is logged when it begins and when it changes.
+    fn without_useless(
+        &self,
+        upstream: &Arc<str>,
+        label: Option<&str>,
+        said: Result<Option<Vec<u8>>, String>,
+    ) -> Option<Vec<u8>> {
+        let mut useless = self.useless_attributes.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (Arc::clone(upstream), label.map(str::to_owned));
+        match said {
+            Ok(attributes) => {
+                useless.remove(&place);
+                attributes
+            }
+            Err(why) => {
+                if useless.get(&place) != Some(&why) {
+                    tracing::warn!(
+                        upstream = %upstream,
+                        label,
+                        "csrattrs of the upstream CA: {why}; its profiles are served without CSR attributes"
+                    );
+                    useless.insert(place, why);
+                }
+                None
+            }
+        }
     }
 
     async fn ask(

@@ -114,3 +114,29 @@ fn a_restart_hands_out_what_the_upstream_said_before() {
     let after = client.ask(Operation::CaCertificates, PATIENCE).unwrap_or_else(|fault| panic!("{fault}"));
     assert_eq!(before, after);
 }
+
+/// RFC 7030 §4.5: csrattrs is optional, so no answer to it keeps a device from the other functions.
+#[test]
+fn whatever_the_upstream_says_of_attributes_the_other_functions_are_served() {
+    let attributes = "200 OK\r\nContent-Type: application/csrattrs";
+    for (head, body) in [
+        ("400 Bad Request", "no"),
+        ("401 Unauthorized", "no"),
+        ("403 Forbidden", "no"),
+        ("405 Method Not Allowed", "no"),
+        ("500 Internal Server Error", "no"),
+        ("503 Service Unavailable\r\nRetry-After: 60", "no"),
+        ("302 Found\r\nLocation: /", ""),
+        ("200 OK\r\nContent-Type: text/html", "<html>"),
+        (attributes, "<html>"),
+        // A SEQUENCE of a NULL.
+        (attributes, "MAIFAA=="),
+    ] {
+        let pki = Pki::new();
+        let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+        upstream.now_says_of_attributes(head, body.as_bytes());
+        let server = pki.start(&configuration(&pki, &[upstream.url()], ""));
+        let device = pki.device(1);
+        crate::enrol(&mut ready(&pki, &server, &device), &device);
+    }
+}

@@ -47,6 +47,8 @@ struct Shared {
     act: Mutex<Act>,
     /// The body of the answer to `/cacerts`, if it is not that of the CA.
     listed: Mutex<Option<String>>,
+    /// Head and body of the answer to `/csrattrs`, if there is one.
+    attributes: Mutex<Option<(String, Vec<u8>)>>,
     /// Path and CSR of each POST.
     posts: Mutex<Vec<(String, Vec<u8>)>>,
     connections: AtomicUsize,
@@ -80,6 +82,7 @@ impl ScriptedUpstream {
             root: pki.root.clone(),
             act: Mutex::new(act),
             listed: Mutex::default(),
+            attributes: Mutex::default(),
             posts: Mutex::default(),
             connections: AtomicUsize::new(0),
         });
@@ -118,6 +121,11 @@ impl ScriptedUpstream {
         *self.shared.listed.lock().unwrap() = None;
     }
 
+    /// Answers `/csrattrs` with this head and body from now on.
+    pub(crate) fn now_says_of_attributes(&self, head: &str, body: &[u8]) {
+        *self.shared.attributes.lock().unwrap() = Some((head.to_owned(), body.to_vec()));
+    }
+
     /// Path and CSR of each POST that came whole.
     pub(crate) fn posts(&self) -> Vec<(String, Vec<u8>)> {
         self.shared.posts.lock().unwrap().clone()
@@ -143,7 +151,13 @@ impl Shared {
                 continue;
             }
             if path.ends_with("/csrattrs") {
-                write!(stream, "HTTP/1.1 204 No Content\r\n\r\n")?;
+                match self.attributes.lock().unwrap().clone() {
+                    None => write!(stream, "HTTP/1.1 204 No Content\r\n\r\n")?,
+                    Some((head, body)) => {
+                        write!(stream, "HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len())?;
+                        stream.write_all(&body)?;
+                    }
+                }
                 continue;
             }
             let csr = STANDARD.decode(body).unwrap();
