@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use authority::{RelayProfile, RelayProfileSpec, UpstreamFacts};
+use pki::Digest;
 use registrar::relay::{
     HttpAnswer, HttpUpstream, Upstream, UpstreamFailure, UpstreamOperation, UpstreamRequest, read_ca_certificates,
     read_csr_attributes,
@@ -51,6 +52,7 @@ pub(super) fn serve(
         snapshot: Arc::clone(snapshot),
         file: facts_file(&loaded.config),
         useless_attributes: Mutex::default(),
+        served: Mutex::default(),
     };
     runtime.spawn("upstream refresh", refresh.run());
 }
@@ -63,6 +65,8 @@ struct Refresh {
     file: Option<PathBuf>,
     /// What was wrong with the last answer to csrattrs, by upstream and label: as many as the configurations of this process have.
     useless_attributes: Mutex<BTreeMap<(Arc<str>, Option<String>), String>>,
+    /// The CA certificates that were handed out after the last round, by profile.
+    served: Mutex<Option<Vec<Vec<Digest>>>>,
 }
 
 impl Refresh {
@@ -82,7 +86,7 @@ impl Refresh {
                     retry = (retry * 2).min(RETRY_MAX);
                     wait.min(registrar.refresh_interval)
                 };
-                tokio::time::sleep(wait).await;
+                tokio::time::sleep(wait.min(registrar.until_next_end(UnixTime::now()))).await;
             };
             let is_over = tokio::select! {
                 () = round => true,
@@ -106,15 +110,19 @@ impl Refresh {
             let without = self.ask_all(registrar, (label, profiles), &mut learned).await;
             all &= without == 0;
         }
-        if learned == Learned::Nothing {
+        let served = registrar.served_at(UnixTime::now());
+        let before = self.served.lock().unwrap_or_else(PoisonError::into_inner).replace(served.clone());
+        // A certificate may have expired, or all answers have become too old.
+        let is_republished = learned == Learned::News || before.is_none_or(|before| before != served);
+        if learned == Learned::Nothing && !is_republished {
             return all;
         }
-        let file = self.file.clone();
+        let file = self.file.clone().filter(|_| learned != Learned::Nothing);
         let page = file.as_ref().map(|_| page(registrar));
         let reloader = self.reloader.clone();
         // Compiling and writing block: not on the thread of all services.
         let _ended = tokio::task::spawn_blocking(move || {
-            if learned == Learned::News {
+            if is_republished {
                 reloader.republish();
             }
             if let (Some(file), Some(page)) = (file, page)
@@ -140,14 +148,15 @@ impl Refresh {
             profiles.retain(|spec| {
                 let name = spec.profile.name.as_str();
                 let fits = answer.as_ref().map_err(String::clone).and_then(|facts| {
-                    RelayProfile::compile((*spec).clone(), facts.clone()).map_err(|fault| fault.to_string())?;
-                    Ok(facts.clone())
+                    let (facts, label, at) = (facts.clone(), label.map(str::to_owned), UnixTime::now());
+                    let answers = GoodAnswers { upstream: Arc::clone(upstream), label, facts, at };
+                    let served = answers.served_at(at).ok_or("every certificate of cacerts has expired")?;
+                    RelayProfile::compile((*spec).clone(), served).map_err(|fault| fault.to_string())?;
+                    Ok(answers)
                 });
                 match fits {
-                    Ok(facts) => {
-                        let distrusted = registrar.distrusted_below(&facts);
-                        let label = label.map(str::to_owned);
-                        let answers = GoodAnswers { upstream: Arc::clone(upstream), label, facts, at: UnixTime::now() };
+                    Ok(answers) => {
+                        let distrusted = registrar.distrusted_below(&answers.facts);
                         let is_news = self.process.learn(name, answers);
                         if let Some(why) = distrusted.filter(|_| is_news) {
                             tracing::warn!(

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use authority::UpstreamFacts;
 use est::CertificateCache;
@@ -39,6 +40,27 @@ pub(crate) struct GoodAnswers {
     pub(crate) facts: UpstreamFacts,
     /// When it said so last.
     pub(crate) at: UnixTime,
+}
+
+/// What no upstream has confirmed for this long is not handed out any more: two of the longest `refresh_interval`, so that one refresh that fails takes
+/// nothing away.
+const ANSWERS_AGE_MAX: Duration = Duration::from_secs(60 * 86_400);
+
+impl GoodAnswers {
+    /// What is handed out at this time: the CA certificates that have not expired. `None` if there are none, or if the answers are too old.
+    pub(crate) fn served_at(&self, now: UnixTime) -> Option<UpstreamFacts> {
+        let mut facts = self.facts.clone();
+        facts.ca_certificates.retain(|it| now <= it.validity().not_after);
+        let age = now.as_secs().saturating_sub(self.at.as_secs());
+        (age <= ANSWERS_AGE_MAX.as_secs() && !facts.ca_certificates.is_empty()).then_some(facts)
+    }
+
+    /// The next second in which less is handed out than at this time.
+    pub(crate) fn next_end(&self, now: UnixTime) -> Option<u64> {
+        let age = self.at.as_secs().saturating_add(ANSWERS_AGE_MAX.as_secs());
+        let expiries = self.facts.ca_certificates.iter().map(|it| it.validity().not_after.as_secs());
+        expiries.chain([age]).map(|last| last.saturating_add(1)).filter(|end| *end > now.as_secs()).min()
+    }
 }
 
 impl Process {

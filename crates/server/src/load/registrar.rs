@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{Profile, RelayProfile, RelayProfileFault, RelayProfileSpec, UpstreamFacts};
-use pki::{Certificate, UnixTime};
+use pki::{Certificate, Digest, UnixTime};
 use registrar::relay::{HttpUpstream, HttpUpstreamSpec, UpstreamPool};
 use zeroize::Zeroizing;
 
@@ -80,7 +80,7 @@ impl LoadedRegistrar {
 
     /// Answers that were good for a profile of this name fit no longer once a reload has changed its issuers: then they are not published.
     fn compile_one(&self, spec: &RelayProfileSpec) -> Result<Profile, RelayProfileFault> {
-        let facts = self.answers(spec).map(|good| good.facts).unwrap_or_default();
+        let facts = self.answers(spec).and_then(|good| good.served_at(UnixTime::now())).unwrap_or_default();
         RelayProfile::compile(spec.clone(), facts).or_else(|fault| {
             let without = RelayProfile::compile(spec.clone(), UpstreamFacts::default())?;
             tracing::warn!(profile = %spec.profile.name, "the upstream's answer to cacerts cannot be used: {fault}");
@@ -97,6 +97,19 @@ impl LoadedRegistrar {
     pub(crate) fn answers(&self, spec: &RelayProfileSpec) -> Option<GoodAnswers> {
         let good = self.process.upstream_answers(&spec.profile.name).good?;
         (good.label == spec.upstream_label && self.upstreams.contains(&good.upstream)).then_some(good)
+    }
+
+    /// The CA certificates that are handed out at this time, by profile.
+    pub(crate) fn served_at(&self, now: UnixTime) -> Vec<Vec<Digest>> {
+        let digests = |facts: UpstreamFacts| facts.ca_certificates.iter().map(|it| it.digest()).collect();
+        let served = |spec| self.answers(spec)?.served_at(now).map(digests);
+        self.profiles.iter().map(|spec| served(spec).unwrap_or_default()).collect()
+    }
+
+    /// How long it takes until less is handed out, if nothing is learned.
+    pub(crate) fn until_next_end(&self, now: UnixTime) -> Duration {
+        let ends = self.profiles.iter().filter_map(|spec| self.answers(spec)?.next_end(now));
+        ends.min().map_or(Duration::MAX, |end| Duration::from_secs(end - now.as_secs()))
     }
 
     /// For the metrics.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use est::Operation;
+use est::{Answer, Operation};
 use server::Handle;
 
 use crate::support::{PATIENCE, Pki, days, http};
@@ -139,4 +139,48 @@ fn whatever_the_upstream_says_of_attributes_the_other_functions_are_served() {
         let device = pki.device(1);
         crate::enrol(&mut ready(&pki, &server, &device), &device);
     }
+}
+
+/// A device would take them for what the upstream says now.
+#[test]
+fn answers_of_a_year_ago_are_not_handed_out_after_a_restart() {
+    let pki = Pki::new();
+    let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+    let text = configuration(&pki, &[upstream.url()], "").replace("memory:", "sqlite:ledger.db");
+    let device = pki.device(1);
+    let server = pki.start(&text);
+    drop(ready(&pki, &server, &device));
+    let file = pki.path("ledger.db.upstream.json");
+    until("nothing was kept", || file.exists());
+    drop(server);
+    let mut kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let confirmed = kept[0]["confirmed_at"].as_u64().unwrap();
+    kept[0]["confirmed_at"] = (confirmed - 365 * 86_400).into();
+    std::fs::write(&file, kept.to_string()).unwrap();
+    upstream.now_lists(None);
+    let server = pki.start(&text);
+    let fault = pki.connect(&device, server.addresses()[0]).ask(Operation::CaCertificates, PATIENCE).unwrap_err();
+    let (code, reason, _) = crate::refusal(fault);
+    assert_eq!((code, reason.as_str()), (coap::Code::SERVICE_UNAVAILABLE, "est.upstream.not_ready"));
+}
+
+#[test]
+fn a_ca_certificate_that_has_expired_is_left_out() {
+    let pki = Pki::new();
+    let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+    let pem = std::fs::read(pki.path("issuing.pem")).unwrap();
+    let issuing = pki::Certificate::parse(&pki::pem::certificates(&pem).unwrap()[0]).unwrap();
+    upstream.now_lists(Some(&[&issuing, &pki.root]));
+    let server = pki.start(&configuration(&pki, &[upstream.url()], "refresh_interval = \"1s\""));
+    let device = pki.device(1);
+    let asks = || ready(&pki, &server, &device).ask(Operation::CaCertificates, PATIENCE).unwrap();
+    let good = asks();
+    let (valid, expired) = (Pki::new(), Pki::with_ca(days(-30, -1)));
+    // The last one says when the list has been read.
+    let pem = std::fs::read(expired.path("issuing.pem")).unwrap();
+    let expired = pki::Certificate::parse(&pki::pem::certificates(&pem).unwrap()[0]).unwrap();
+    upstream.now_lists(Some(&[&issuing, &pki.root, &expired, &valid.root]));
+    until("the refresh never came", || asks() != good);
+    let Answer::CaCertificates(listed) = asks() else { panic!("another answer") };
+    assert_eq!(listed.usable.len() + listed.passed_over.len(), 3, "without the one that has expired");
 }
