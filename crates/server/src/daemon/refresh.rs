@@ -57,6 +57,9 @@ pub(super) fn serve(
     runtime.spawn("upstream refresh", refresh.run());
 }
 
+/// The URL of an upstream, and a label below it.
+type UpstreamLabel = (Arc<str>, Option<String>);
+
 struct Refresh {
     upstream: Arc<HttpUpstream>,
     process: Arc<Process>,
@@ -64,7 +67,7 @@ struct Refresh {
     snapshot: Arc<ArcSwap<Snapshot>>,
     file: Option<PathBuf>,
     /// What was wrong with the last answer to csrattrs, by upstream and label: as many as the configurations of this process have.
-    useless_attributes: Mutex<BTreeMap<(Arc<str>, Option<String>), String>>,
+    useless_attributes: Mutex<BTreeMap<UpstreamLabel, String>>,
     /// The CA certificates that were handed out after the last round, by profile.
     served: Mutex<Option<Vec<Vec<Digest>>>>,
 }
