@@ -20,6 +20,7 @@
 mod answer;
 mod checked;
 mod client;
+mod connections;
 mod health;
 mod pauses;
 mod retry_after;
@@ -48,6 +49,7 @@ use health::AttemptBegan;
 
 pub use answer::{read_ca_certificates, read_certificate, read_csr_attributes, read_key_and_certificate};
 pub use client::{HttpUpstream, HttpUpstreamFault, HttpUpstreamService, HttpUpstreamSpec};
+pub use connections::UPSTREAM_CONNECTIONS_MAX;
 pub use health::UpstreamPool;
 pub use pauses::UpstreamPauses;
 pub use retry_after::retry_after;
@@ -408,7 +410,7 @@ impl RelaySubmission {
         let end = |how| relayed.end(vec![(attempt.id, attempt.ended(how))]);
         let answer = match answer {
             Ok(answer) => answer,
-            Err(UpstreamFailure::NotSent) => {
+            Err(UpstreamFailure::NotSent | UpstreamFailure::Crowded) => {
                 end(RelayEnd::NotSent);
                 if attempt.again {
                     return flight.end(Busy::Upstream(UpstreamBusy::Unreachable).into());

@@ -1,6 +1,6 @@
 //! The transport to the upstream CAs: HTTPS with hyper and rustls, on the daemon's tokio runtime.
 //!
-//! Requests come over a bounded channel; each is a task. Connections are kept and used again. A redirect is an answer like any other: it is not
+//! Requests come over a bounded channel; each is a task. Connections are kept and used again, and a request waits for one while all are in use. A redirect is an answer like any other: it is not
 //! followed.
 
 use std::convert::Infallible;
@@ -25,14 +25,14 @@ use pki::Certificate;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use super::connections::{ConnectionPlaces, UPSTREAM_CONNECTIONS_MAX};
 use super::upstream::{HttpAnswer, Upstream, UpstreamFailure, UpstreamOperation, UpstreamReply, UpstreamRequest};
 use crate::body::{BODY_BYTES_MAX, encode_body};
 
-/// Connections that wait for a request, per upstream: a burst beyond makes its own.
-const IDLE_CONNECTIONS_MAX: usize = 8;
-/// Servers close idle connections after about a minute; one that closes ours just before a request costs that request a repeat.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Our own front closes an idle connection after 15 s; a server that closes one just before a request costs that request a repeat.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The heads of an answer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -57,6 +57,7 @@ const QUEUE_MAX: usize = 65_536;
 pub struct HttpUpstream {
     sender: mpsc::Sender<Queued>,
     client: Arc<Mutex<Arc<HttpClient>>>,
+    places: Arc<ConnectionPlaces>,
     now: fn() -> UnixTime,
 }
 
@@ -70,6 +71,7 @@ pub struct HttpUpstreamService {
 
 struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, TrackedBody>,
+    places: Arc<ConnectionPlaces>,
     timeout: Duration,
     now: fn() -> UnixTime,
 }
@@ -81,10 +83,11 @@ impl HttpUpstream {
     /// The keys and certificates cannot be used.
     pub fn new(spec: HttpUpstreamSpec) -> Result<(Self, HttpUpstreamService), HttpUpstreamFault> {
         let now = spec.now;
-        let client = Arc::new(Mutex::new(Arc::new(HttpClient::new(spec)?)));
+        let places = Arc::<ConnectionPlaces>::default();
+        let client = Arc::new(Mutex::new(Arc::new(HttpClient::new(spec, Arc::clone(&places))?)));
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let service = HttpUpstreamService { receiver, client: Arc::clone(&client) };
-        Ok((Self { sender, client, now }, service))
+        Ok((Self { sender, client, places, now }, service))
     }
 
     /// Uses other keys and certificates for the requests that begin from now on.
@@ -92,7 +95,7 @@ impl HttpUpstream {
     /// # Errors
     /// The keys and certificates cannot be used; then nothing has changed.
     pub fn renew(&self, spec: HttpUpstreamSpec) -> Result<(), HttpUpstreamFault> {
-        let client = Arc::new(HttpClient::new(spec)?);
+        let client = Arc::new(HttpClient::new(spec, Arc::clone(&self.places))?);
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
         Ok(())
     }
@@ -137,7 +140,7 @@ impl HttpUpstreamService {
 }
 
 impl HttpClient {
-    fn new(spec: HttpUpstreamSpec) -> Result<Self, HttpUpstreamFault> {
+    fn new(spec: HttpUpstreamSpec, places: Arc<ConnectionPlaces>) -> Result<Self, HttpUpstreamFault> {
         let mut roots = RootCertStore::empty();
         for anchor in &spec.trust {
             roots.add(CertificateDer::from(anchor.der().to_vec())).map_err(HttpUpstreamFault::Trust)?;
@@ -159,15 +162,20 @@ impl HttpClient {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .pool_max_idle_per_host(UPSTREAM_CONNECTIONS_MAX)
             .http1_max_buf_size(HEAD_BYTES_MAX)
             .build(connector);
-        Ok(Self { client, timeout: spec.timeout, now: spec.now })
+        Ok(Self { client, places, timeout: spec.timeout, now: spec.now })
     }
 
     async fn exchange(&self, request: &UpstreamRequest) -> Result<HttpAnswer, UpstreamFailure> {
         let began = Arc::new(AtomicBool::new(false));
         let Some(http) = Self::request(request, &began) else { return Err(UpstreamFailure::NotSent) };
+        let Some(host) = http.uri().authority() else { return Err(UpstreamFailure::NotSent) };
+        let end = Instant::now() + self.timeout;
+        // A request that gets its place late has half of the time for its answer at least.
+        let place = tokio::time::timeout(self.timeout / 2, self.places.at(host).acquire_owned()).await;
+        let Ok(Ok(_place)) = place else { return Err(UpstreamFailure::Crowded) };
         let exchange = async {
             let response = self.client.request(http).await.map_err(|error| {
                 tracing::debug!(error = %Chain(&error), "a request to an upstream CA failed");
@@ -175,7 +183,9 @@ impl HttpClient {
             })?;
             read(response).await
         };
-        let answer = tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(UpstreamFailure::Unknown));
+        let answer = tokio::time::timeout_at(end, exchange).await.unwrap_or(Err(UpstreamFailure::Unknown));
+        // A task of hyper's, which the end of the answer has woken, gives the connection back: whoever has the place next finds it there.
+        tokio::task::yield_now().await;
         match answer {
             // hyper asks for the body when it writes the head: what was not asked for was not sent.
             Err(UpstreamFailure::Unknown) if !began.load(Ordering::Acquire) => Err(UpstreamFailure::NotSent),

@@ -119,7 +119,7 @@ impl UpstreamPool {
     ) {
         match answer {
             Err(failure @ UpstreamFailure::NotSent) => self.failed(upstream, began, at, failure),
-            Err(failure @ (UpstreamFailure::Unknown | UpstreamFailure::TooLong)) => {
+            Err(failure @ (UpstreamFailure::Crowded | UpstreamFailure::Unknown | UpstreamFailure::TooLong)) => {
                 self.unserved(upstream, began, at, failure);
             }
             // A proxy in front of a dead CA answers everybody so. None of them comes with a certificate.

@@ -78,6 +78,8 @@ pub struct HttpAnswer {
 pub enum UpstreamFailure {
     /// Nothing of the request was sent: no connection, or no TLS session with a trusted upstream.
     NotSent,
+    /// Nothing of the request was sent: all connections stayed in use.
+    Crowded,
     /// The request, or a part of it, was sent, and no whole answer came in time.
     Unknown,
     /// The answer is longer than [`crate::BODY_BYTES_MAX`], and nothing of it is looked at: what became of the request is unknown.
@@ -88,6 +90,7 @@ impl fmt::Display for UpstreamFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotSent => "it cannot be reached, or its TLS handshake failed",
+            Self::Crowded => "every connection to it is in use by requests that it has not answered",
             Self::Unknown => "it did not answer, or its answer broke off",
             Self::TooLong => "its answer is too long",
         })

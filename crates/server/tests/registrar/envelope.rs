@@ -20,7 +20,7 @@ fn openssl(folder: &Path, arguments: &str) {
 }
 
 /// The Registrar's certificate with id-kp-cmcRA, and the CA above it in `ra.pem`.
-fn write_registrar(pki: &Pki) {
+pub(crate) fn write_registrar(pki: &Pki) {
     let extensions = "subjectAltName=DNS:ra.example.net\nkeyUsage=critical,digitalSignature\n\
                       extendedKeyUsage=clientAuth,1.3.6.1.5.5.7.3.28\n";
     std::fs::write(pki.path("ra.ext"), extensions).unwrap();

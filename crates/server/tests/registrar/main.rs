@@ -5,6 +5,7 @@
     reason = "tests: a failure is a panic, the machine's clock, sockets and threads are real"
 )]
 
+mod burst;
 mod envelope;
 mod refresh;
 #[path = "../support/mod.rs"]

@@ -12,12 +12,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use registrar::relay::UPSTREAM_CONNECTIONS_MAX;
 use registrar::{FrontSession, cipher_bits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
+use super::pace::BURST;
 use super::request::{AnswerBody, Connected};
 use crate::http::connections::{ConnectionRank, Conversation, network};
 use crate::metrics::HttpsClient;
@@ -48,6 +50,10 @@ const LAST_ANSWER: Duration = Duration::from_secs(30);
 /// Connections of one device, and of one Registrar: a device has one, and a second one if it gave the first one up.
 const DEVICE_CONNECTIONS_MAX: usize = 4;
 const REGISTRAR_CONNECTIONS_MAX: usize = 64;
+const _: () = assert!(
+    UPSTREAM_CONNECTIONS_MAX < REGISTRAR_CONNECTIONS_MAX && UPSTREAM_CONNECTIONS_MAX < BURST as usize,
+    "what a Registrar of ours opens in a burst is let in"
+);
 const _: () = assert!(
     2 * REGISTRAR_CONNECTIONS_MAX <= super::CONNECTIONS_MAX - super::STRANGERS_MAX,
     "one Registrar leaves room for others"

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Handshakes that a network may begin at once: the devices behind one NAT after a power cut, whose others come back within seconds.
-const BURST: u32 = 64;
+pub(super) const BURST: u32 = 64;
 
 /// Time in which one more becomes free: 32 a second are three per cent of a core.
 const REFILL: Duration = Duration::from_micros(31_250);
