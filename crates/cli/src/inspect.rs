@@ -42,7 +42,7 @@ REFUSED marks what a server refuses under the default settings of a profile, wit
 
 --against runs the decision of an enrolment without a server: the configuration is loaded as `muster check` does, the chain of --as is verified as in a \
 handshake, and the request is decided by the code of the server. Nothing is signed and nothing is written, and the ledger is not asked: what only the ledger \
-knows (revocation, denied devices, earlier certificates) is not in the answer. With a certificate as FILE it says whether a handshake would accept it.
+knows (revocation, denied devices, earlier certificates) is not in the answer. For a Registrar it says what would be sent to which upstream CA, and sends nothing. With a certificate as FILE it says whether a handshake would accept it.
 
 Examples:
   muster inspect request.csr
@@ -53,7 +53,7 @@ Examples:
   muster inspect request.csr --against muster.toml --profile meters --as device.pem --function sren
   muster inspect idevid.pem --against muster.toml
 
-Exit status: 0 shown, or would be issued; 1 unreadable; 2 usage; 3 a server would refuse it")]
+Exit status: 0 shown, or would be issued or sent upstream; 1 unreadable; 2 usage; 3 a server would refuse it")]
 pub(crate) struct Arguments {
     /// The file; - is standard input
     file: PathBuf,

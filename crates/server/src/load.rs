@@ -91,6 +91,18 @@ impl Loaded {
         &self.est
     }
 
+    /// Signs the keys that the server makes and encrypts; `None` if its key cannot.
+    #[must_use]
+    pub fn package_signer(&self) -> Option<&Arc<KeyPackageSigner>> {
+        self.package_signer.as_ref()
+    }
+
+    /// The upstream CAs of a Registrar, by URL, in order of preference; `None` for a CA.
+    #[must_use]
+    pub fn upstreams(&self) -> Option<&[Arc<str>]> {
+        self.registrar.as_ref().map(|registrar| &*registrar.upstreams)
+    }
+
     /// The typed values.
     #[must_use]
     pub fn config(&self) -> &Configuration {

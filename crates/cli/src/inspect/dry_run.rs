@@ -1,25 +1,31 @@
 //! A dry run of a decision: the profile of a configuration, the verifier of its handshakes and the authority's own code, without a server.
 //!
 //! The authority runs on a ledger in memory, which knows nobody, and a signer without a key: [`Keeper`] keeps what it is asked to sign and signs
-//! nothing. The real ledger is not opened. A certificate of the profile's CA is assumed to be in it and not revoked.
+//! nothing. The real ledger is not opened. A certificate of the profile's CA is assumed to be in it and not revoked. A Registrar's authority gets an
+//! upstream CA that keeps the request and sends nothing.
+
+mod relay;
 
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use authority::{
-    Arrival, Authority as _, CaAuthority, Completion, Custody, Deliver, Device, DeviceId, Finding, Flights, Function,
-    Inquiry, Job, Ledger, LedgerFault, LedgerOver, MemoryLedger, Origin, Outcome, Profile, Registration, Signer,
-    SignerFault, Standing, State, ToSign,
+    Arrival, Authority, CaAuthority, Completion, Custody, Deliver, Device, DeviceId, Finding, Flights, Function,
+    Inquiry, Job, Ledger, LedgerFault, LedgerOver, MemoryLedger, MemoryRelayLedger, Origin, Outcome, Profile,
+    Registration, RelayHolder, Signer, SignerFault, Standing, State, ToSign,
 };
 use est::{Authenticated, Reason};
 use pki::issue::{NodePrefix, Serial};
 use pki::linking::{LinkingText, TlsUniqueValue};
 use pki::{Certificate, CsrContents, Encoding, Signature, UnixTime};
+use registrar::relay::{RelayAuthority, RelayParts, Upstream, UpstreamPool, UpstreamRequest};
 use server::config::Sources;
 
 use super::inspection::Inspection;
 use super::{FunctionName, certificate};
 use crate::outcome::{CommandFault, CommandResult, Status};
+use relay::{AssumedRelayLedger, KeptRequest};
 
 /// The ledger was not opened: the answer says so.
 const NOT_ASKED: &str =
@@ -39,6 +45,14 @@ pub(super) struct DryRun {
 pub(super) struct Decision {
     pub(super) shown: Inspection,
     pub(super) refusal: Option<CommandFault>,
+}
+
+/// Where the authority got to with a request that it accepts.
+enum Reached {
+    /// It asked to have this certificate signed.
+    Signer(Certificate),
+    /// It asked to have this request sent.
+    Upstream(UpstreamRequest),
 }
 
 impl From<FunctionName> for Function {
@@ -120,24 +134,49 @@ impl DryRun {
                 Some("leave it out, unless the client computes it for each session"),
             ),
         };
-        let (outcome, made) = self.run(csr, &client, function, link);
-        match (outcome, made) {
-            (_, Some(made)) => {
-                let made = certificate::chain(&[made.der()], self.utc);
-                let shown = shown.field("decision", "would be issued").parts(made.into_iter().map(|it| {
-                    it.noted("serialNumber is drawn for each certificate, and this one has no signature", None, None)
-                }));
-                Decision { shown, refusal: None }
+        let job = self.job(csr, &client, function, link);
+        let (outcome, reached) = match self.loaded.upstreams() {
+            Some(upstreams) => {
+                let (outcome, sent) = self.relay(upstreams, job, &client);
+                (outcome, sent.map(Reached::Upstream))
             }
-            (Some(Outcome::Refused(why)), None) => {
+            None => {
+                let (outcome, made) = self.issue(job, &client);
+                (outcome, made.map(Reached::Signer))
+            }
+        };
+        match (reached, outcome) {
+            (Some(Reached::Signer(certificate)), _) => self.made(shown, &certificate),
+            (Some(Reached::Upstream(request)), _) => Self::sent(shown, &request),
+            (None, Some(Outcome::Refused(why))) => {
                 let detail = why.detail().map_or_else(|| why.to_string(), |detail| format!("{why}: {detail}"));
                 self.refused(shown, Reason::from_code(why.code(function)), detail)
             }
-            (Some(Outcome::Later { why, .. }), None) => self.refused(shown, Some(Reason::from(&why)), why.to_string()),
-            (Some(Outcome::Issued { .. }) | None, None) => {
+            (None, Some(Outcome::Later { why, .. })) => self.refused(shown, Some(Reason::from(&why)), why.to_string()),
+            (None, Some(Outcome::Issued { .. }) | None) => {
                 self.refused(shown, None, "the authority gave no answer".to_owned())
             }
         }
+    }
+
+    /// The certificate that the CA asked to have signed.
+    fn made(&self, shown: Inspection, certificate: &Certificate) -> Decision {
+        let made = certificate::chain(&[certificate.der()], self.utc);
+        let shown = shown.field("decision", "would be issued").parts(made.into_iter().map(|it| {
+            it.noted("serialNumber is drawn for each certificate, and this one has no signature", None, None)
+        }));
+        Decision { shown, refusal: None }
+    }
+
+    /// The request that the Registrar asked to have sent.
+    fn sent(shown: Inspection, request: &UpstreamRequest) -> Decision {
+        let decision = format!("would be sent to {}", relay::target(request));
+        let shown = shown.field("decision", decision).noted(
+            "the upstream CA was not asked: it decides whether it issues, and a device gets what it issues",
+            None,
+            None,
+        );
+        Decision { shown, refusal: None }
     }
 
     fn shown(&self, what: &str) -> Inspection {
@@ -181,24 +220,8 @@ impl DryRun {
         })
     }
 
-    /// Runs the authority; the certificate is what it asked to have signed.
-    fn run(
-        &self,
-        csr: Vec<u8>,
-        client: &Authenticated,
-        function: Function,
-        link: AssumedLink,
-    ) -> (Option<Outcome>, Option<Certificate>) {
-        let keeper = Arc::new(Keeper::default());
-        let ledger = AssumedLedger { inner: MemoryLedger::new(ROWS_MAX), holder: self.assumed_holder(client) };
-        let authority = Arc::new(CaAuthority::new(
-            Arc::new(ledger),
-            Arc::clone(&keeper) as Arc<dyn Signer>,
-            Arc::new(net::SystemRandom::new()),
-            NodePrefix::new(self.loaded.config().server.node),
-            Arc::new(Flights::default()),
-        ));
-        let job = Job {
+    fn job(&self, csr: Vec<u8>, client: &Authenticated, function: Function, link: AssumedLink) -> Job {
+        Job {
             function,
             profile: Arc::clone(&self.profile),
             arrival: Arrival::Coaps,
@@ -209,12 +232,68 @@ impl DryRun {
             tls_unique: Some(link.tls_unique()),
             cipher_bits: 128,
             peer: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
-        };
-        let answer = Arc::new(Answer::default());
-        authority.submit(self.utc, vec![((), job)], Arc::clone(&answer) as Arc<dyn Deliver<()>>);
-        let outcome = answer.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
+    /// Runs the authority of a CA; the certificate is what it asked to have signed.
+    fn issue(&self, job: Job, client: &Authenticated) -> (Option<Outcome>, Option<Certificate>) {
+        let keeper = Arc::new(Keeper::default());
+        let authority = CaAuthority::new(
+            self.ledger(client),
+            Arc::clone(&keeper) as Arc<dyn Signer>,
+            Arc::new(net::SystemRandom::new()),
+            NodePrefix::new(self.loaded.config().server.node),
+            Arc::new(Flights::default()),
+        );
+        let outcome = self.submit(
+            match self.loaded.package_signer() {
+                // It decides which keys can be encrypted. No key is made here, so it signs nothing.
+                Some(signer) => authority.signing_key_packages(Arc::clone(signer)),
+                None => authority,
+            },
+            job,
+        );
         let made = keeper.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         (outcome, made)
+    }
+
+    /// Runs the authority of a Registrar; the request is what it asked to have sent.
+    fn relay(
+        &self,
+        upstreams: &[Arc<str>],
+        job: Job,
+        client: &Authenticated,
+    ) -> (Option<Outcome>, Option<UpstreamRequest>) {
+        let upstream = Arc::new(KeptRequest::new(self.utc));
+        let holder = self.assumed_holder(client).map(|Standing { device, profile, validity, state, .. }| RelayHolder {
+            device,
+            profile,
+            validity,
+            state,
+        });
+        let relayed = AssumedRelayLedger { inner: MemoryRelayLedger::new(ROWS_MAX), holder };
+        let authority = RelayAuthority::new(RelayParts {
+            ledger: self.ledger(client),
+            relayed: Arc::new(relayed),
+            upstream: Arc::clone(&upstream) as Arc<dyn Upstream>,
+            pool: Arc::new(UpstreamPool::new(upstreams.iter().cloned())),
+            random: Arc::new(net::SystemRandom::new()),
+            flights: Arc::new(Flights::default()),
+            in_flight_max: 1,
+            waiting: Arc::new(AtomicUsize::new(0)),
+        });
+        (self.submit(authority, job), upstream.take())
+    }
+
+    fn ledger(&self, client: &Authenticated) -> Arc<dyn Ledger> {
+        Arc::new(AssumedLedger { inner: MemoryLedger::new(ROWS_MAX), holder: self.assumed_holder(client) })
+    }
+
+    /// Both authorities run where they are called.
+    fn submit(&self, authority: impl Authority<()>, job: Job) -> Option<Outcome> {
+        let answer = Arc::new(Answer::default());
+        Arc::new(authority).submit(self.utc, vec![((), job)], Arc::clone(&answer) as Arc<dyn Deliver<()>>);
+        answer.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The holder of a certificate of the profile's CA, as the ledger would name it.

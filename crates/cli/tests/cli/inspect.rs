@@ -272,6 +272,76 @@ fn a_dry_run_says_what_it_assumes_about_a_link() {
     assert!(!stdout(&made).contains("PRIVATE"), "{}", stdout(&made));
 }
 
+/// A request for a key that is encrypted to the key of the device's certificate is decided as the server decides it.
+#[test]
+fn a_dry_run_encrypts_to_what_a_server_encrypts_to() {
+    let pki = Pki::new();
+    let leaf = pki::pem::certificates(&std::fs::read(pki.path("device/idevid.pem")).unwrap()).unwrap().swap_remove(0);
+    let leaf = pki::Certificate::parse(&leaf).unwrap();
+    let id = leaf.subject_key_id().map_or_else(|| leaf.public_key().key_identifier().to_vec(), <[u8]>::to_vec);
+    let csr = |named: &[u8]| {
+        let random = ring::rand::SystemRandom::new();
+        let key = pki::PrivateKey::generate(pki::Curve::P256, &random).unwrap();
+        let key = pki::SigningKey::from_pkcs8(key.pkcs8(), &random).unwrap();
+        let capabilities = vec![pki::oid::AES128_WRAP, pki::oid::AES256_WRAP, pki::oid::ECDH_SHA256_KDF];
+        let asked = pki::KeyProtection { decrypt_key_id: None, asymm_decrypt_key_id: Some(named), capabilities };
+        let additions = pki::make::CsrAdditions { key_protection: Some(&asked), ..Default::default() };
+        let san = pki::GeneralNames::empty();
+        let spec = pki::make::CsrSpec { subject: leaf.subject(), san: &san, challenge_password: None };
+        pki::make::csr_with(&spec, &additions, &key, &random).unwrap()
+    };
+    for (name, named, status) in [("own.csr", &id[..], 0), ("unknown.csr", b"nobody", 3)] {
+        let file = pki.beside(name);
+        std::fs::write(&file, csr(named)).unwrap();
+        let mut command = muster();
+        command.arg("inspect").arg(&file).arg("--against").arg(pki.path("muster.toml"));
+        let decided =
+            command.arg("--as").arg(pki.path("device/idevid.pem")).args(["--function", "skg"]).output().unwrap();
+        expect_status(&decided, status);
+        assert!(!stdout(&decided).contains("no key to sign packages with"), "{}", stdout(&decided));
+    }
+}
+
+/// A Registrar's decision ends at the upstream CA: what it would send, and nothing is sent.
+#[test]
+fn a_dry_run_of_a_registrar_names_the_upstream_and_sends_nothing() {
+    let pki = Pki::new();
+    // Its own CA has issued what the upstream would have issued.
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let renewing = pki.beside("renewing");
+    expect_status(&pki.device("enroll", server.uri()).arg("--out").arg(&renewing).output().unwrap(), 0);
+    drop(server);
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    upstream.set_nonblocking(true).unwrap();
+    let url = format!("https://{}/.well-known/est", upstream.local_addr().unwrap());
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"server.pem\"\nkey = \"file:server.key\"\n\
+         [authority]\nkind = \"registrar\"\nupstreams = [\"{url}\"]\ntrust = [\"ca/root.pem\"]\n\
+         certificate = \"device/idevid.pem\"\nkey = \"file:device/idevid.key\"\n\
+         [[profile]]\nname = \"site\"\nlabels = [\"\"]\nissuers = [\"ca/issuing.pem\"]\nupstream_label = \"field\"\n\
+         manufacturers = [\"manufacturer/ca.pem\"]\ndevice_id = \"idevid:subject.serialNumber\"\nserver_keys = \"here\"\n\
+         [ledger]\nurl = \"memory:\"\n"
+    );
+    std::fs::write(pki.path("muster.toml"), text).unwrap();
+    let (factory, renewed) = (pki.path("device/idevid.pem"), renewing.join("device.pem"));
+    let subject = "CN=device-000001/serialNumber=000001";
+    for (identity, function, segment) in [
+        (&factory, "sen", "simpleenroll"),
+        (&renewed, "sren", "simplereenroll"),
+        // The Registrar makes the key, and has it certified.
+        (&factory, "skg", "simpleenroll"),
+    ] {
+        let decided = decide(&pki, subject, identity, &["--function", function]);
+        expect_status(&decided, 0);
+        let line = format!("would be sent to {url}/field/{segment}");
+        assert!(stdout(&decided).contains(&line), "{line} is not in {}", stdout(&decided));
+    }
+    let refused = decide(&pki, "CN=device-000002/serialNumber=000002", &factory, &[]);
+    expect_status(&refused, 3);
+    assert!(stderr(&refused).contains("est.sen.subject_mismatch"), "{}", stderr(&refused));
+    assert!(upstream.accept().is_err(), "nobody has connected");
+}
+
 /// A server's certificate without extKeyUsage is named as one by its names, also where it is not of a DNS name.
 #[test]
 fn a_server_certificate_without_extended_key_usage_gets_its_line() {
