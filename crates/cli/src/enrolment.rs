@@ -79,7 +79,7 @@ pub(crate) fn run_with(
         files::require_absent_or_empty(dir)?;
     }
     let decryption = decryption(&identity)?.map(Arc::new);
-    let file = arguments.csr.as_deref().map(read).transpose()?;
+    let file = arguments.csr.as_deref().map(|path| read(path, function)).transpose()?;
     if let Some(csr) = &file {
         check_protection(csr, decryption.as_deref())?;
     }
@@ -145,12 +145,18 @@ fn packing(format: &str) -> Packing {
 }
 
 /// A request that the user made.
-fn read(path: &Path) -> CommandResult<Vec<u8>> {
+fn read(path: &Path, function: RequestedFunction) -> CommandResult<Vec<u8>> {
     let csr = pem::read_request(path)?;
-    let wrong =
-        |fault: pki::CsrError| CommandFault::failed(format!("{} is not a valid request: {fault}", path.display()));
     // The server decides whether its encoding is acceptable.
-    Csr::parse_as(csr.clone(), Encoding::AsIssued).and_then(Csr::verify).map_err(wrong)?;
+    let encoding = Encoding::AsIssued;
+    let read = match function {
+        // The server ignores the key and the signature of a request for a key (RFC 9148 §4.8): it need not have a signature that verifies.
+        RequestedFunction::GenerateKey(_) => CsrContents::parse_as(csr.clone(), encoding).map(drop),
+        RequestedFunction::Enroll(_) | RequestedFunction::Reenroll => {
+            Csr::parse_as(csr.clone(), encoding).and_then(Csr::verify).map(drop)
+        }
+    };
+    read.map_err(|fault| CommandFault::failed(format!("{} is not a valid request: {fault}", path.display())))?;
     Ok(csr)
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::common::{Pki, expect_status, stderr};
+use crate::common::{Pki, expect_status, openssl, stderr};
 use crate::enrolment::{device_of, same_key, verify_with_openssl};
 
 #[test]
@@ -23,6 +23,44 @@ fn e39_a_key_that_the_server_makes_is_written_with_its_certificate_and_renewed()
         expect_status(&device_of(&mut renew), 0);
         same_key(&again.join("device.pem"), &again.join("device.key"));
     }
+}
+
+/// The server ignores public key and signature of a request for `/skg` (RFC 9148 §4.8), and of no other one.
+#[test]
+fn a_request_for_a_key_needs_no_signature_that_verifies() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let (key, csr) = (pki.beside("ignored.key"), pki.beside("ignored.der"));
+    let subject = "/CN=device-000001/serialNumber=000001";
+    let made = openssl([
+        OsStr::new("req"),
+        OsStr::new("-new"),
+        OsStr::new("-newkey"),
+        OsStr::new("ec"),
+        OsStr::new("-pkeyopt"),
+        OsStr::new("ec_paramgen_curve:P-256"),
+        OsStr::new("-nodes"),
+        OsStr::new("-subj"),
+        OsStr::new(subject),
+        OsStr::new("-outform"),
+        OsStr::new("DER"),
+        OsStr::new("-keyout"),
+        key.as_os_str(),
+        OsStr::new("-out"),
+        csr.as_os_str(),
+    ]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let mut der = std::fs::read(&csr).unwrap();
+    // The last octet of `s`: another signature, in the same form.
+    *der.last_mut().unwrap() ^= 1;
+    std::fs::write(&csr, der).unwrap();
+    let out = pki.beside("made");
+    let made = device_of(pki.device("skg", server.uri()).arg("--csr").arg(&csr).arg("--out").arg(&out));
+    expect_status(&made, 0);
+    same_key(&out.join("device.pem"), &out.join("device.key"));
+    let refused = device_of(pki.device("enroll", server.uri()).arg("--csr").arg(&csr));
+    expect_status(&refused, 1);
+    assert!(stderr(&refused).contains("not signed with the key that it contains"), "{}", stderr(&refused));
 }
 
 /// What the private key of a PEM file looks like wherever it is written: as it is, in hexadecimal, and in base64 at each alignment.
