@@ -178,7 +178,18 @@ impl Session {
         make: impl FnMut(&SessionFacts) -> CommandResult<Operation>,
         open: impl FnOnce(&EnvelopedKey) -> CommandResult<ReceivedKey>,
     ) -> CommandResult<(Certificate, Option<Arc<PrivateKey>>)> {
-        let ReceivedKey { private_key, certificate } = match self.ask(make)? {
+        self.certificate_noting_later(make, open, &mut |_| {})
+    }
+
+    /// The same; `later` is told of each "later" with its Max-Age, before the wait for it.
+    pub(crate) fn certificate_noting_later(
+        &mut self,
+        make: impl FnMut(&SessionFacts) -> CommandResult<Operation>,
+        open: impl FnOnce(&EnvelopedKey) -> CommandResult<ReceivedKey>,
+        later: &mut dyn FnMut(Duration),
+    ) -> CommandResult<(Certificate, Option<Arc<PrivateKey>>)> {
+        let asked = self.try_ask_noting_later(make, later)?.map_err(|fault| self.explained(&fault));
+        let ReceivedKey { private_key, certificate } = match asked? {
             Answer::Certificate(der) => return Ok((self.parse(&der)?, None)),
             Answer::Key(received) => received,
             Answer::EnvelopedKey(enveloped) => open(&enveloped)?,
@@ -211,8 +222,16 @@ impl Session {
         &mut self,
         make: impl FnMut(&SessionFacts) -> CommandResult<Operation>,
     ) -> CommandResult<Result<Answer, ConnectionFault>> {
+        self.try_ask_noting_later(make, &mut |_| {})
+    }
+
+    fn try_ask_noting_later(
+        &mut self,
+        make: impl FnMut(&SessionFacts) -> CommandResult<Operation>,
+        later: &mut dyn FnMut(Duration),
+    ) -> CommandResult<Result<Answer, ConnectionFault>> {
         let (timeout, wait) = (self.connection.timeout, self.connection.wait);
-        repeat::ask(&mut RepeatedRequest { session: self, make }, timeout, wait)
+        repeat::ask(&mut RepeatedRequest { session: self, make, later }, timeout, wait)
     }
 
     fn explained(&self, fault: &ConnectionFault) -> CommandFault {
@@ -252,6 +271,7 @@ impl Session {
 struct RepeatedRequest<'a, M> {
     session: &'a mut Session,
     make: M,
+    later: &'a mut dyn FnMut(Duration),
 }
 
 impl<M: FnMut(&SessionFacts) -> CommandResult<Operation>> Association for RepeatedRequest<'_, M> {
@@ -263,6 +283,10 @@ impl<M: FnMut(&SessionFacts) -> CommandResult<Operation>> Association for Repeat
 
     fn ask(&mut self, operation: Operation, within: Duration) -> Result<Answer, ConnectionFault> {
         self.session.device.ask(operation, within)
+    }
+
+    fn note_later(&mut self, max_age: u32) {
+        (self.later)(Duration::from_secs(max_age.into()));
     }
 
     fn rest(&mut self, max_age: u32) -> CommandResult {
@@ -487,6 +511,12 @@ fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
     };
     let nameless = connection.identity.is_none() && connection.cert.is_none();
     let explained = explained.field("reason", reason.map(Reason::code));
+    let explained = match fault {
+        ConnectionFault::Failed(Failure::Later { max_age, .. }) => {
+            explained.retry_after(Duration::from_secs((*max_age).into()))
+        }
+        _ => explained,
+    };
     if matches!(fault, ConnectionFault::Failed(Failure::Disowned { .. })) {
         return explained.remedy(
             "no request was sent after that answer (RFC 9148 §9.1); on the server: have its certificate issued below a root that /crts lists, or list its root there (`root` or `rollover` of [ca])",

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The exit status of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub(crate) struct CommandFault {
     remedy: Option<String>,
     /// The server does not take the identity that was shown to it.
     identity_refused: bool,
+    /// The server is not asked again before this time has passed.
+    retry_after: Option<Duration>,
     /// Fields of the verb itself, for programs, in addition to the message.
     fields: serde_json::Map<String, serde_json::Value>,
 }
@@ -94,7 +97,14 @@ pub(crate) type CommandResult<T = ()> = Result<T, CommandFault>;
 impl CommandFault {
     /// A fault with its exit status; the message names the file, key or peer.
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), remedy: None, identity_refused: false, fields: serde_json::Map::new() }
+        Self {
+            status,
+            message: message.into(),
+            remedy: None,
+            identity_refused: false,
+            retry_after: None,
+            fields: serde_json::Map::new(),
+        }
     }
 
     /// Exit 1.
@@ -121,6 +131,17 @@ impl CommandFault {
     /// Whether the server refused the identity.
     pub(crate) fn is_identity_refused(&self) -> bool {
         self.identity_refused
+    }
+
+    /// Notes how long the server is not to be asked again.
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// How long the server is not to be asked again, if it said so.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// What to do about it.

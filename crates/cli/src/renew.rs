@@ -11,6 +11,7 @@
 mod anchor_refresh;
 mod folder;
 mod hook;
+mod pending;
 mod schedule;
 mod systemd;
 mod told;
@@ -34,6 +35,7 @@ use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
 use crate::request::{RequestNames, RequestPlan, RequestedFunction};
 use anchor_refresh::AnchorRefresh;
 use folder::{ANCHORS, CERTIFICATE, DeviceFolder};
+use pending::{PENDING, PendingRequest, RequestOwner};
 use schedule::Share;
 use told::Told;
 
@@ -48,7 +50,8 @@ costs no message.
 The renewal authenticates with the current certificate (/sren). If that is expired or the server refuses it, the device enrols again with its IDevID (/sen). \
 The CA certificates of the server (/crts) become the trust anchors in anchors.pem, the Explicit database of RFC 7030; --trust verifies the server only while \
 there is no anchors.pem. They are fetched again before one of them expires. Key and certificate change in one step; those before stay as device.pem.previous and device.key.previous. On failure \
-both are as they were; anchors.pem may be new by then (RFC 9148 section 9.1), and those before are in anchors.pem.previous.
+both are as they were; anchors.pem may be new by then (RFC 9148 section 9.1), and those before are in anchors.pem.previous. A request to which the server says later \
+stays in renew.pending, with its key, and every run sends the same one, not before the time that the server asked for.
 
 The hook runs by `sh -c` after an installation, with RENEWED_DIR, RENEWED_CERTIFICATE, RENEWED_KEY and RENEWED_ANCHORS in its environment. If it fails, the \
 exit status is 8, the new certificate stays, and the next run repeats the hook.
@@ -154,6 +157,9 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 /// A failed renewal is repeated after this time, doubled with each failure, up to `--every`.
 const REST_MIN: Duration = Duration::from_secs(60);
 
+/// After "later", up to this part of Max-Age is added, so that devices that were sent away together do not come back together.
+const LATER_SPREAD_DIVISOR: u32 = 10;
+
 /// Looks, sleeps, and looks again, until a signal ends it; that is how a service ends.
 fn watch(arguments: &Arguments, interrupt: &Interrupt) -> CommandResult {
     let mut rest = REST_MIN.min(arguments.manner.every);
@@ -165,6 +171,7 @@ fn watch(arguments: &Arguments, interrupt: &Interrupt) -> CommandResult {
                 rest = REST_MIN.min(arguments.manner.every);
                 let next = ask_at.map_or(*due, |ask_at| ask_at.min(*due));
                 Duration::from_secs(next.as_secs().saturating_sub(UnixTime::now().as_secs()))
+                    .min(arguments.manner.every)
             }
             Ok(look) => {
                 rest = REST_MIN.min(arguments.manner.every);
@@ -176,12 +183,18 @@ fn watch(arguments: &Arguments, interrupt: &Interrupt) -> CommandResult {
                 if arguments.connection.json {
                     out!("{}", fault.json());
                 }
-                let pause = rest / 2 + part_of(rest)?;
-                rest = (rest * 2).min(arguments.manner.every);
-                pause
+                match fault.wait() {
+                    // "The client SHOULD wait" for Max-Age (RFC 9148 §4.7), whatever --every says.
+                    Some(wait) => wait + part_of(wait / LATER_SPREAD_DIVISOR)?,
+                    None => {
+                        let pause = rest / 2 + part_of(rest)?;
+                        rest = (rest * 2).min(arguments.manner.every);
+                        pause.min(arguments.manner.every)
+                    }
+                }
             }
         };
-        sleep(pause.min(arguments.manner.every), interrupt);
+        sleep(pause, interrupt);
         if interrupt.is_set() {
             return Ok(());
         }
@@ -328,11 +341,23 @@ impl Arguments {
     ) -> CommandResult<Certificate> {
         let names = RequestNames::of(&identity.leaf, function)?;
         let connection = self.connection(true);
+        let segment = if function == RequestedFunction::Reenroll { "sren" } else { "sen" };
+        let owner = RequestOwner::new(segment, &identity.leaf);
+        let kept = PendingRequest::read(folder, &owner, UnixTime::now());
+        if let Some(rest) = kept.as_ref().and_then(|kept| kept.rest(UnixTime::now())) {
+            self.rest(folder, rest, interrupt)?;
+        }
+        let made_at = kept.as_ref().map_or_else(UnixTime::now, |kept| kept.made_at);
         let mut session = Session::open(&connection, Some(identity), self.trust(folder)?, interrupt.clone())?;
         let authorities = self.fetch_anchors(folder, &mut session)?;
-        // "EST clients SHOULD use the CSR Attributes request before enrolling" (RFC 7030 §4.5).
-        let asked = session.csr_attributes_if_any()?;
-        let plan = RequestPlan::new(names, asked, false)?;
+        let plan = match kept {
+            Some(PendingRequest { csr: Some(csr), key, .. }) => RequestPlan::again(key, csr)?,
+            kept => {
+                // "EST clients SHOULD use the CSR Attributes request before enrolling" (RFC 7030 §4.5).
+                let asked = session.csr_attributes_if_any()?;
+                RequestPlan::with_key(names, asked, false, kept.map(|kept| kept.key))?
+            }
+        };
         let staged = folder.stage(plan.key())?;
         let request = |facts: &SessionFacts| {
             let csr = plan.request(facts)?;
@@ -343,7 +368,22 @@ impl Arguments {
             })
         };
         let no_key = |_: &EnvelopedKey| Err(CommandFault::failed("a renewal asks for no key"));
-        let (issued, _) = session.certificate(request, no_key)?;
+        let mut later = |wait| {
+            // Without it the next run only begins with another request.
+            if let Err(fault) = PendingRequest::write(folder, &owner, &plan, (made_at, wait)) {
+                say!("muster: the request is not kept: {fault}");
+            }
+        };
+        let issued = session.certificate_noting_later(request, no_key, &mut later);
+        // Silence and an interrupted wait leave it unanswered.
+        let is_open = |fault: &CommandFault| {
+            matches!(fault.status(), Status::Later | Status::NoAnswer | Status::NotTrusted | Status::Interrupted)
+        };
+        let (issued, _) = issued.inspect_err(|fault| {
+            if !is_open(fault) {
+                pending::forget(folder);
+            }
+        })?;
         session.close();
         let leaf = enrolment::check(&issued, &authorities)?;
         if self.hook.is_some() {
@@ -351,7 +391,23 @@ impl Arguments {
         }
         // Ctrl-C is too late now: the server has issued, and the rest takes milliseconds.
         folder.install(staged, &leaf, &mut || {}).inspect_err(|_| hook::forget(folder))?;
+        pending::forget(folder);
         Ok(Certificate::clone(&leaf))
+    }
+
+    /// The server said "later", to an earlier run too: it is not asked before its time.
+    fn rest(&self, folder: &DeviceFolder, rest: Duration, interrupt: &Interrupt) -> CommandResult {
+        let server = &self.connection.server;
+        if !self.connection.wait {
+            let message = format!("{server}: it said later, and is asked again in {} s", rest.as_secs());
+            let kept = folder.path(PENDING);
+            return Err(CommandFault::new(Status::Later, message)
+                .remedy(format!("the request waits in {}; --wait waits too", kept.display()))
+                .retry_after(rest));
+        }
+        say!("{server}: later, in {} s", rest.as_secs());
+        sleep(rest, interrupt);
+        interrupt.check()
     }
 
     /// `/crts`, judged and then stored. Anchors that do not authenticate the server that sent them are stored too: "The updated Explicit TA MUST

@@ -7,7 +7,10 @@ use dtls::SessionFacts;
 use pki::csr_attributes::{CsrAttributes, KeyRequirement, LinkingAttribute, SignatureRequirement};
 use pki::linking::LinkingText;
 use pki::make::{self, CsrAdditions, CsrSpec};
-use pki::{Certificate, Curve, GeneralNames, Name, NameBuilder, Oid, PrivateKey, SignatureAlgorithm, SigningKey, oid};
+use pki::{
+    Certificate, CsrContents, Curve, Encoding, GeneralNames, Name, NameBuilder, Oid, PrivateKey, SignatureAlgorithm,
+    SigningKey, oid,
+};
 use ring::rand::SystemRandom;
 
 use crate::key_decryption::KeyDecryption;
@@ -92,6 +95,16 @@ impl RequestNames {
 impl RequestPlan {
     /// A new key, and the contents of a request; `asked` is what the server answered to `/att`.
     pub(crate) fn new(names: RequestNames, asked: Option<Vec<u8>>, links: bool) -> CommandResult<Self> {
+        Self::with_key(names, asked, links, None)
+    }
+
+    /// The same for the key of an earlier request, if it is of the curve that the server asks for.
+    pub(crate) fn with_key(
+        names: RequestNames,
+        asked: Option<Vec<u8>>,
+        links: bool,
+        earlier: Option<PrivateKey>,
+    ) -> CommandResult<Self> {
         let wanted = asked.as_deref().map(CsrAttributes::parse).transpose().map_err(cannot)?.unwrap_or_default();
         let RequestNames { mut subject, mut san, fixed_subject, own_san } = names;
         let own_subject = subject.clone();
@@ -107,9 +120,22 @@ impl RequestPlan {
         }
         let linking = wanted.linking.or(links.then_some(LinkingAttribute::ChallengePassword));
         let random = SystemRandom::new();
-        let private = PrivateKey::generate(curve(&wanted)?, &random).map_err(cannot)?;
-        let key = SigningKey::from_pkcs8(private.pkcs8(), &random).map_err(cannot)?;
+        let curve = curve(&wanted)?;
+        let earlier = earlier.map(|private| signing(private, &random)).transpose()?;
+        let (private, key) = match earlier.filter(|(_, key)| key.public_key().curve() == curve) {
+            Some(pair) => pair,
+            None => signing(PrivateKey::generate(curve, &random).map_err(cannot)?, &random)?,
+        };
         Ok(Self { private, key, subject, san, asked, linking, decryption: None, unlinked: OnceCell::new() })
+    }
+
+    /// A request of an earlier run as it is, and its key.
+    pub(crate) fn again(private: PrivateKey, csr: Vec<u8>) -> CommandResult<Self> {
+        let (private, key) = signing(private, &SystemRandom::new())?;
+        let contents = CsrContents::parse_as(csr.clone(), Encoding::AsIssued).map_err(cannot)?;
+        let (subject, san) = (contents.subject().clone(), contents.san().clone());
+        let unlinked = OnceCell::from(csr);
+        Ok(Self { private, key, subject, san, asked: None, linking: None, decryption: None, unlinked })
     }
 
     /// The same with a key to which a server-generated key is encrypted.
@@ -160,6 +186,11 @@ impl RequestPlan {
         make::csr_with(&spec, &additions, &self.key, &SystemRandom::new()).map_err(cannot)
     }
 
+    /// The request, if it was made and is linked to no session.
+    pub(crate) fn unlinked(&self) -> Option<&[u8]> {
+        self.unlinked.get().map(Vec::as_slice)
+    }
+
     /// The private key of the requests.
     pub(crate) fn key(&self) -> &PrivateKey {
         &self.private
@@ -169,6 +200,11 @@ impl RequestPlan {
     pub(crate) fn into_key(self) -> PrivateKey {
         self.private
     }
+}
+
+fn signing(private: PrivateKey, random: &SystemRandom) -> CommandResult<(PrivateKey, SigningKey)> {
+    let key = SigningKey::from_pkcs8(private.pkcs8(), random).map_err(cannot)?;
+    Ok((private, key))
 }
 
 /// The subject that the server asks for, with values of the identity where it gives none.

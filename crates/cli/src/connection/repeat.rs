@@ -22,6 +22,8 @@ pub(super) trait Association {
     fn request(&mut self) -> CommandResult<Operation>;
     /// Sends it, and waits for its answer.
     fn ask(&mut self, operation: Operation, within: Duration) -> Result<Answer, ConnectionFault>;
+    /// The server answered "later": it asks for a rest of so many seconds.
+    fn note_later(&mut self, max_age: u32);
     /// Waits as long as the server asks for, in seconds.
     fn rest(&mut self, max_age: u32) -> CommandResult;
     /// Connects anew.
@@ -38,7 +40,11 @@ pub(super) fn ask(
         let operation = association.request()?;
         association.ask(operation, timeout)
     };
-    while wait && let Err(ConnectionFault::Failed(Failure::Later { max_age, .. })) = asked {
+    while let Err(ConnectionFault::Failed(Failure::Later { max_age, .. })) = asked {
+        association.note_later(max_age);
+        if !wait {
+            break;
+        }
         association.rest(max_age)?;
         asked = ask_after_rest(association, timeout)?;
     }
@@ -89,6 +95,7 @@ mod tests {
         sent: Vec<Operation>,
         happened: Vec<&'static str>,
         allowed: Vec<Duration>,
+        noted: Vec<u32>,
     }
 
     impl Association for Script {
@@ -101,6 +108,10 @@ mod tests {
             self.happened.push("ask");
             self.allowed.push(within);
             self.answers.remove(0)
+        }
+
+        fn note_later(&mut self, max_age: u32) {
+            self.noted.push(max_age);
         }
 
         fn rest(&mut self, max_age: u32) -> CommandResult {
@@ -124,7 +135,8 @@ mod tests {
     }
 
     fn play(wait: bool, answers: Vec<Result<Answer, ConnectionFault>>) -> (Script, Result<Answer, ConnectionFault>) {
-        let mut script = Script { answers, sent: Vec::new(), happened: Vec::new(), allowed: Vec::new() };
+        let mut script =
+            Script { answers, sent: Vec::new(), happened: Vec::new(), allowed: Vec::new(), noted: Vec::new() };
         let answer = ask(&mut script, TIMEOUT, wait).unwrap();
         (script, answer)
     }
@@ -170,6 +182,7 @@ mod tests {
             script.happened
         );
         let (script, answer) = play(false, vec![later()]);
+        assert_eq!(script.noted, [300], "without --wait too");
         assert!(answer.is_err() && script.happened == ["ask"], "{:?}", script.happened);
     }
 }

@@ -7,6 +7,7 @@
 //!   previous   -> identity.97fe…          those before; device.pem.previous and device.key.previous lead there
 //!   anchors.pem, anchors.pem.previous     the Explicit trust anchors, and those before
 //!   idevid.pem, idevid.key                the identity of the factory, if the device keeps it here
+//!   renew.pending                         a request that waits for its answer, and its key
 //!   renew.lock                            one renewal at a time
 //! ```
 //!

@@ -358,6 +358,77 @@ fn a_renewal_that_is_killed_at_any_step_leaves_a_pair_that_works() {
     assert!(killed_at[1..].iter().filter(|count| **count > 0).count() > 1, "at several steps: {killed_at:?}");
 }
 
+/// A server without room says "later", and nothing more comes of it.
+fn full_server(pki: &Pki) -> Serving {
+    let environment = [("MUSTER_LEDGER__URL", "memory:"), ("MUSTER_LEDGER__ROWS_MAX", "1")];
+    let server = pki.serve_with(&["--listen", "127.0.0.1:0"], &environment);
+    let out = pki.beside("the-one-row");
+    expect_status(&pki.device("enroll", server.uri()).arg("--out").arg(&out).output().unwrap(), 0);
+    server
+}
+
+#[test]
+fn a_request_that_is_answered_later_is_sent_again_by_the_next_runs_and_not_before_its_time() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let pki = Pki::new();
+    let server = full_server(&pki);
+    let (dir, pending) = (pki.path("device"), pki.path("device/renew.pending"));
+    let renew = |uri: &str| {
+        let mut command = renew(&dir, uri);
+        command.arg("--trust").arg(pki.path("ca/root.pem")).output().unwrap()
+    };
+    let parts = || {
+        let text = String::from_utf8(read(&pending)).unwrap();
+        let (line, key) = text.split_once('\n').unwrap();
+        (serde_json::from_str::<serde_json::Value>(line).unwrap(), key.to_owned())
+    };
+    let due_now = || {
+        let (mut object, key) = parts();
+        object["ask_at"] = 1.into();
+        std::fs::write(&pending, format!("{object}\n{key}")).unwrap();
+    };
+    expect_status(&renew(server.uri()), 4);
+    assert_eq!(std::fs::metadata(&pending).unwrap().permissions().mode() & 0o777, 0o600);
+    let first = parts();
+    // Nothing is sent before the time that the server asked for: nothing listens there.
+    let early = renew("coaps://127.0.0.1:9");
+    expect_status(&early, 4);
+    assert!(stderr(&early).contains("is asked again in"), "{}", stderr(&early));
+
+    due_now();
+    expect_status(&renew(server.uri()), 4);
+    let second = parts();
+    assert_eq!((&second.0["csr"], &second.0["made_at"], &second.1), (&first.0["csr"], &first.0["made_at"], &first.1));
+    assert!(second.0["csr"].is_string() && second.0["ask_at"].as_u64() > Some(1), "{}", second.0);
+
+    drop(server);
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    due_now();
+    expect_status(&renew(server.uri()), 0);
+    assert_eq!(
+        String::from_utf8(read(&dir.join("device.key"))).unwrap().trim(),
+        first.1.trim(),
+        "the key of that request"
+    );
+    verify_with_openssl(&pki, &dir.join("device.pem"));
+    assert!(!pending.exists(), "it has its answer");
+}
+
+#[test]
+fn a_service_waits_as_long_as_the_server_asks_for() {
+    let pki = Pki::new();
+    let server = full_server(&pki);
+    let mut command = renew(&pki.path("device"), server.uri());
+    command.arg("--trust").arg(pki.path("ca/root.pem")).args(["--watch", "--every", "1s"]);
+    let service = crate::common::Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    // Max-Age is 300 seconds or more; --every would have it asked again within 1.5 s.
+    std::thread::sleep(std::time::Duration::from_secs(8));
+    service.signal("TERM");
+    let (status, said) = service.rest();
+    assert_eq!((status, said.matches("muster: ").count()), (Some(0), 1), "{said}");
+}
+
 #[test]
 fn a_service_renews_and_ends_cleanly() {
     let pki = Pki::new();
