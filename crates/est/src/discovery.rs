@@ -217,12 +217,15 @@ pub fn parse_links(text: &str) -> Vec<ParsedLink<'_>> {
     links
 }
 
-/// Splits at the first `at` outside a quoted string; the second half is empty if there is none.
+/// Splits at the first `at` outside a quoted string; the second half is empty if there is none. In a quoted string a backslash takes the character
+/// after it out of the syntax: `quoted-pair = "\\" CHAR` (RFC 2616 §2.2, which RFC 6690 §2 refers to).
 fn split_outside_quotes(text: &str, at: char) -> (&str, &str) {
     let mut quoted = false;
-    for (index, character) in text.char_indices() {
+    let mut characters = text.char_indices();
+    while let Some((index, character)) = characters.next() {
         match character {
             '"' => quoted = !quoted,
+            '\\' if quoted => drop(characters.next()),
             _ if character == at && !quoted => return (&text[..index], &text[index + at.len_utf8()..]),
             _ => {}
         }
@@ -302,6 +305,16 @@ mod tests {
         assert_eq!(hrefs(&["ct=287"]).len(), 4);
         assert_eq!(hrefs(&["ct=40"]).len(), 0);
         assert_eq!(hrefs(&["rt=ace.est.sen", "href=/est/m*"]), ["/est/meters/sen"]);
+    }
+
+    #[test]
+    fn an_escaped_quote_in_a_title_ends_no_string() {
+        let listed = r#"</a>;title="3\" pipe, \\";rt="ace.est.crts",</b>;title="\"";rt="ace.est.sen";ct=281,</c>;rt="ace.est.sren""#;
+        let links = parse_links(listed);
+        let seen: Vec<_> = links.iter().map(|link| (link.target, link.resource_type, link.content_formats)).collect();
+        assert_eq!(seen, [("/a", "ace.est.crts", ""), ("/b", "ace.est.sen", "281"), ("/c", "ace.est.sren", "")]);
+        // A backslash at the end of the text escapes nothing.
+        assert_eq!(parse_links(r#"</a>;title="\"#).len(), 1);
     }
 
     #[test]
