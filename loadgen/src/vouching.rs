@@ -393,6 +393,7 @@ impl<'r> Vouching<'r> {
 fn describe(failure: UpstreamFailure) -> &'static str {
     match failure {
         UpstreamFailure::NotSent => "no connection",
+        UpstreamFailure::Crowded => "every connection in use",
         UpstreamFailure::Unknown => "no answer",
         UpstreamFailure::TooLong => "the answer is too long",
     }

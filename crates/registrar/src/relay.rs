@@ -440,7 +440,7 @@ impl RelaySubmission {
                 // The device comes back when it was told to, and must find its row: without it, another upstream might be asked.
                 let is_open = attempt.ended(how) == RelayEnd::Unknown;
                 end(if is_open { RelayEnd::later(at, busy.max_age()) } else { how });
-                if let Some(upstream) = pool.name(attempt.upstream).filter(|_| is_open) {
+                if let Some(upstream) = self.parts().pool.name(attempt.upstream).filter(|_| is_open) {
                     self.parts().pauses.begin(flight.permit.request(upstream, at), at, busy.max_age());
                 }
                 flight.end(Busy::Upstream(busy).into());

@@ -198,7 +198,9 @@ impl Refresh {
             Ok(answer) => read_csr_attributes(&answer).map_err(|flaw| format!("status {}: {flaw}", answer.status)),
             Err(UpstreamFailure::TooLong) => Err(UpstreamFailure::TooLong.to_string()),
             // Nobody knows what it would have said, and the next round asks again.
-            Err(failure @ (UpstreamFailure::NotSent | UpstreamFailure::Unknown)) => return Err(failure.to_string()),
+            Err(failure @ (UpstreamFailure::NotSent | UpstreamFailure::Crowded | UpstreamFailure::Unknown)) => {
+                return Err(failure.to_string());
+            }
         };
         let csr_attributes = self.without_useless(upstream, label, csr_attributes);
         Ok(UpstreamFacts { ca_certificates, csr_attributes })

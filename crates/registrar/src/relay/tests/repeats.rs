@@ -51,7 +51,9 @@ fn e42_a_device_that_comes_back_when_it_was_told_to_finds_its_row_whatever_the_r
         drop(scene.outcome());
         // Max-Age is up to half as long again, and the device is late.
         let back = NOW + 3 * DAY + DAY - 1;
-        scene.registrar.parts.pool.failed(0, at(back), &"the first upstream rests");
+        let pool = &scene.registrar.parts.pool;
+        let began = pool.claim(0, at(back)).unwrap();
+        pool.ended(0, began, at(back), &Err(UpstreamFailure::NotSent));
         scene.submit(back, scene.job(Function::SimpleEnroll, csr.clone()));
         assert_eq!(scene.sent()[0].0, "a", "the request is not a new one");
         assert_eq!(scene.rows()[0].attempts, 2);
