@@ -355,7 +355,9 @@ impl FleetDevice {
                     None
                 }
                 ClientEvent::Done(Answer::Certificate(certificate)) => {
-                    self.received(now, HeldCertificate { der: certificate.into(), key: None }, into)
+                    // A renewal certifies the key that the device has, which the server may have made.
+                    let key = self.held.as_ref().and_then(|held| held.key.clone());
+                    self.received(now, HeldCertificate { der: certificate.into(), key }, into)
                 }
                 ClientEvent::Done(Answer::Key(ReceivedKey { private_key, certificate })) => {
                     self.received(now, HeldCertificate { der: certificate.into(), key: Some(private_key) }, into)

@@ -154,6 +154,26 @@ fn a_scenario_is_played_phase_by_phase_in_several_threads_with_every_file_that_t
 }
 
 #[test]
+fn a_device_whose_key_the_server_made_renews_again_and_again() {
+    let pki = Pki::new();
+    let server = one_address(&pki);
+    let phase = |name: &str, rest: &str| format!("[[phase]]\nname = \"{name}\"\nfor = \"1s\"\ndevices = 6\n{rest}\n");
+    let renewal = "who = \"enrolled\"\nfunction = \"sren\"";
+    let pause = "[[phase]]\npause = \"2s\"\n";
+    let made = phase("made", "function = \"skg\"");
+    let text = [&made, pause, &phase("once", renewal), pause, &phase("again", renewal)].concat();
+    let scenario = pki.beside("again.toml");
+    std::fs::write(&scenario, format!("name = \"again\"\n{text}")).unwrap();
+    let scenario = scenario.to_str().unwrap().to_owned();
+    let output = load(&pki, &server, &["--scenario", &scenario, "--json", "-"]);
+    expect_status(&output, 0);
+    let report = report(&output);
+    assert_eq!(report["failed"], 0, "{report}");
+    let done: u64 = report["phases"].as_array().unwrap().iter().map(|row| row["done"].as_u64().unwrap()).sum();
+    assert_eq!(done, 18, "{report}");
+}
+
+#[test]
 fn a_scenario_says_what_it_would_do_and_what_is_wrong_with_it() {
     let printed = run(["load", "--print-scenario", "power-restore"]);
     expect_status(&printed, 0);
