@@ -20,8 +20,10 @@ use crate::process::{Daemon, Program};
 use crate::tree;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long an upstream that failed once is left alone, at most.
+/// How long an upstream that rests for the first time is left alone, at most.
 const REST: Duration = Duration::from_millis(1_100);
+/// A Registrar asks nobody again before the upstream's Retry-After is over (RFC 7030 §4.2.3), of which it makes at least five seconds.
+const RETRY_AFTER: Duration = Duration::from_millis(5_200);
 /// The Registrar waits so long for an answer; the silent upstream takes longer.
 const REGISTRAR_TIMEOUT: &str = "2s";
 /// What the upstream writes into every answer that is not a certificate.
@@ -90,7 +92,7 @@ pub(super) fn what_an_upstream_does_wrong(world: &InteropWorld) -> Result<String
         let joined = all.into_iter().map(|one| one.join().unwrap_or_else(|_| bail!("a thread of the story panicked")));
         joined.collect::<Result<Vec<()>>>()
     })?;
-    // An upstream that broke off rests: somebody else's request would be answered without it.
+    // Several requests in a row that break off rest an upstream: somebody else's would be answered without it.
     alone.into_iter().try_for_each(|act| scene.play(act, REST))?;
     scene.is_recorded()?;
     scene.was_asked()?;
@@ -147,6 +149,9 @@ impl<'a> Scene<'a> {
         ensure!(said.contains(act.reason) && !said.contains(SECRET), "not {}: {said}", act.reason);
         if act.then != Then::NothingElse {
             ensure!(said.contains("Max-Age:"), "a 5.03 without Max-Age: {said}");
+            if act.then == Then::IssuedSoon {
+                std::thread::sleep(RETRY_AFTER);
+            }
             libcoap::asks_again(self.world, device, run)?;
         }
         Ok(())
