@@ -21,11 +21,12 @@
 mod book;
 mod fleet;
 mod keys;
+mod kills;
 mod relay;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,7 @@ use clap::Args;
 use self::book::{Book, finding, nothing_in};
 use self::fleet::{Fleet, Received};
 use self::keys::KeyDevice;
+use self::kills::Kills;
 use crate::bench::facts::TimingFacts;
 use crate::process::{Daemon, Program};
 use crate::{cargo, simulate, tree};
@@ -93,6 +95,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// SIGABRT and SIGKILL.
 const ABORTED: i32 = 6;
 const KILLED: i32 = 9;
+/// What a server says when it listens.
+const LISTENING: &[&str] = &["listening on coaps://"];
 /// Progress is printed after so many kills.
 const PROGRESS_KILLS: u32 = 10;
 
@@ -162,18 +166,21 @@ fn campaign(kills: u32, seed: u64) -> Result<Tally> {
     let folder = campaign.folder.clone();
     let played = campaign.play(kills);
     let Campaign { tally, .. } = campaign;
-    played.with_context(|| format!("seed {seed}; ledger, logs and certificates are in {}", folder.display()))?;
-    std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    Ok(tally)
+    tidied(played, seed, &folder).map(|()| tally)
+}
+
+/// Removes the folder of a campaign that passed; an error says where that of another one is.
+fn tidied(played: Result<()>, seed: u64, folder: &Path) -> Result<()> {
+    played.with_context(|| format!("seed {seed}; ledgers, logs and certificates are in {}", folder.display()))?;
+    std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
 /// What has happened so far.
 #[derive(Default)]
 struct Tally {
-    random: u32,
+    kills: Kills,
     /// Kills before the server listened.
     before_listening: u32,
-    steps: BTreeMap<&'static str, u32>,
     /// Rows that were reserved at a kill, and were given up and revoked later.
     resolved: usize,
     /// Rows whose certificate was in the journal alone at a kill, and in the ledger later.
@@ -187,21 +194,12 @@ struct Tally {
     keys: usize,
 }
 
-impl Tally {
-    fn kills(&self) -> u32 {
-        self.random + self.steps.values().sum::<u32>()
-    }
-}
-
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            random, before_listening, resolved, completed, certificates, repeated, handed_over_late, keys, ..
-        } = self;
-        write!(f, "{} kills: {random} at random ({before_listening} before the server listened)", self.kills())?;
-        for step in STEPS {
-            write!(f, ", {step} {}", self.steps.get(step).copied().unwrap_or_default())?;
-        }
+        let Self { kills, before_listening, resolved, completed, certificates, repeated, handed_over_late, keys } =
+            self;
+        let (all, random, steps) = (kills.all(), kills.random(), kills.by_step(STEPS));
+        write!(f, "{all} kills: {random} at random ({before_listening} before the server listened){steps}")?;
         write!(
             f,
             "; {certificates} certificates, each in the ledger once; {resolved} reservations given up and revoked, {completed} completed from the journal; {repeated} devices asked again and \
@@ -244,8 +242,8 @@ impl Campaign {
     }
 
     fn play(&mut self, kills: u32) -> Result<()> {
-        while self.tally.kills() < kills {
-            let of_batch = BATCH_KILLS.min(kills - self.tally.kills());
+        while self.tally.kills.all() < kills {
+            let of_batch = BATCH_KILLS.min(kills - self.tally.kills.all());
             self.batch(of_batch, kills)?;
         }
         self.keys()
@@ -256,7 +254,7 @@ impl Campaign {
         let mut device = KeyDevice::new(self.muster.clone(), self.folder.clone(), &self.address);
         for step in keys::STEPS {
             let mut server = self.serve(Some(&format!("{step}:1")))?;
-            server.wait_for_line(&["listening on coaps://"], STEP_TIMEOUT)?;
+            server.wait_for_line(LISTENING, STEP_TIMEOUT)?;
             let mut asking = device.ask()?;
             let status = server.end(STEP_TIMEOUT).with_context(|| format!("{step} was not passed by a key"))?;
             asking.kill()?;
@@ -268,7 +266,7 @@ impl Campaign {
             self.tally.keys += 1;
         }
         let mut server = self.serve(None)?;
-        server.wait_for_line(&["listening on coaps://"], STEP_TIMEOUT)?;
+        server.wait_for_line(LISTENING, STEP_TIMEOUT)?;
         device.ask_well()?;
         server.kill()?;
         self.book.read()?;
@@ -282,7 +280,7 @@ impl Campaign {
     /// A start, and its ledger afterwards.
     fn start_and_stop(&mut self) -> Result<()> {
         let mut server = self.serve(None)?;
-        server.wait_for_line(&["listening on coaps://"], STEP_TIMEOUT)?;
+        server.wait_for_line(LISTENING, STEP_TIMEOUT)?;
         server.stop_well()?;
         self.book.read().map(drop)
     }
@@ -294,13 +292,13 @@ impl Campaign {
         let mut load = fleet.start(kills)?;
         for _ in 0..kills {
             let death = self.draw();
-            self.kill(death).with_context(|| format!("kill {}", self.tally.kills() + 1))?;
-            if self.tally.kills().is_multiple_of(PROGRESS_KILLS) {
-                println!("   {} of {all} kills, {} rows", self.tally.kills(), self.book.rows()?);
+            self.kill(death).with_context(|| format!("kill {}", self.tally.kills.all() + 1))?;
+            if self.tally.kills.all().is_multiple_of(PROGRESS_KILLS) {
+                println!("   {} of {all} kills, {} rows", self.tally.kills.all(), self.book.rows()?);
             }
         }
         let mut server = self.serve(None)?;
-        server.wait_for_line(&["listening on coaps://"], STEP_TIMEOUT)?;
+        server.wait_for_line(LISTENING, STEP_TIMEOUT)?;
         let first = fleet.stop(&mut load)?;
         let durable = self.book.devices(seed)?;
         let second = fleet.ask_again(durable.iter().chain(first.keys()).max())?;
@@ -311,10 +309,10 @@ impl Campaign {
 
     /// At a random moment and at each step as often.
     fn draw(&mut self) -> Death {
-        if self.tally.kills().is_multiple_of(2) {
+        if self.tally.kills.all().is_multiple_of(2) {
             return Death::Random(Duration::from_millis(self.chance.below(RANDOM_MILLISECONDS_MAX)));
         }
-        let index = usize::try_from(self.tally.kills() / 2).unwrap_or_default() % STEPS.len();
+        let index = usize::try_from(self.tally.kills.all() / 2).unwrap_or_default() % STEPS.len();
         Death::Step(STEPS[index], 1 + self.chance.below(PASSAGES_MAX))
     }
 
@@ -336,8 +334,8 @@ impl Campaign {
         let is_listening = server.words().contains("listening on coaps://");
         expect_death(status, wanted, &server)?;
         match death {
-            Death::Random(_) => self.tally.random += 1,
-            Death::Step(step, _) => *self.tally.steps.entry(step).or_default() += 1,
+            Death::Random(_) => self.tally.kills.note_random(),
+            Death::Step(step, _) => self.tally.kills.note_step(step),
         }
         self.tally.before_listening += u32::from(!is_listening);
         self.look(is_listening)

@@ -14,7 +14,7 @@
 //! A request that was upstream when the Registrar was killed has an unknown end for `RELAY_LIFETIME`. A short run does not wait for that: it compares
 //! what the devices received that are answered now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,11 @@ use anyhow::{Context, Result, ensure};
 
 use super::book::{Book, finding, nothing_in};
 use super::fleet::{Fleet, Received};
-use super::{ABORTED, Chance, KILLED, STEP_TIMEOUT, expect_death, free_port, without_core_files};
+use super::kills::Kills;
+use super::{
+    ABORTED, Chance, KILLED, LISTENING, PROGRESS_KILLS, STEP_TIMEOUT, expect_death, free_port, tidied,
+    without_core_files,
+};
 use crate::interop::registrar::{RegistrarFolder, upstream_configuration};
 use crate::process::{Daemon, Program};
 use crate::{cargo, tree};
@@ -55,9 +59,7 @@ const PASSAGES_MAX: u64 = 15;
 const KILLS_PER_FRONT: u32 = 4;
 /// `authority::RELAY_LIFETIME`, and the second in which it ends.
 const LIFETIME: Duration = Duration::from_secs(77);
-const PROGRESS_KILLS: u32 = 10;
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(120);
-const LISTENING: &[&str] = &["listening on coaps://"];
 /// The configurations, in the folder of the campaign.
 const CA_CONFIGURATION: &str = "pki/upstream.toml";
 const REGISTRAR_CONFIGURATION: &str = "site/muster.toml";
@@ -65,8 +67,7 @@ const REGISTRAR_CONFIGURATION: &str = "site/muster.toml";
 /// What has happened.
 #[derive(Default)]
 pub(super) struct RelayTally {
-    random: u32,
-    steps: BTreeMap<&'static str, u32>,
+    kills: Kills,
     fronts: u32,
     /// Certificates that were compared with both ledgers.
     received: usize,
@@ -78,19 +79,11 @@ pub(super) struct RelayTally {
     late: usize,
 }
 
-impl RelayTally {
-    fn kills(&self) -> u32 {
-        self.random + self.steps.values().sum::<u32>()
-    }
-}
-
 impl std::fmt::Display for RelayTally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { random, fronts, received, repeated, unknown, late, .. } = self;
-        write!(f, "{} kills of a Registrar: {random} at random", self.kills())?;
-        for step in STEPS {
-            write!(f, ", {step} {}", self.steps.get(step).copied().unwrap_or_default())?;
-        }
+        let Self { kills, fronts, received, repeated, unknown, late } = self;
+        let (all, random, steps) = (kills.all(), kills.random(), kills.by_step(STEPS));
+        write!(f, "{all} kills of a Registrar: {random} at random{steps}")?;
         write!(
             f,
             "; {fronts} kills of the CA behind it; {received} certificates received, each in both ledgers once; {repeated} devices asked again and got the \
@@ -108,9 +101,7 @@ pub(super) fn campaign(kills: u32, seed: u64) -> Result<RelayTally> {
     let folder = campaign.folder.clone();
     let played = campaign.play();
     let RelayCampaign { tally, .. } = campaign;
-    played.with_context(|| format!("seed {seed}; ledgers, logs and certificates are in {}", folder.display()))?;
-    std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    Ok(tally)
+    tidied(played, seed, &folder).map(|()| tally)
 }
 
 struct RelayCampaign {
@@ -150,8 +141,8 @@ impl RelayCampaign {
 
     fn play(&mut self) -> Result<()> {
         let mut front = self.front()?;
-        while self.tally.kills() < self.kills {
-            self.batch(&mut front, BATCH_KILLS.min(self.kills - self.tally.kills()))?;
+        while self.tally.kills.all() < self.kills {
+            self.batch(&mut front, BATCH_KILLS.min(self.kills - self.tally.kills.all()))?;
         }
         front.stop_well().map(drop)
     }
@@ -163,9 +154,9 @@ impl RelayCampaign {
         let fleet = fleet.at_a_rate_of(DEVICES_PER_SECOND);
         let mut load = fleet.start(kills)?;
         for _ in 0..kills {
-            self.kill(front).with_context(|| format!("kill {}", self.tally.kills() + 1))?;
-            if self.tally.kills().is_multiple_of(PROGRESS_KILLS) {
-                println!("   {} of {} kills", self.tally.kills(), self.kills);
+            self.kill(front).with_context(|| format!("kill {}", self.tally.kills.all() + 1))?;
+            if self.tally.kills.all().is_multiple_of(PROGRESS_KILLS) {
+                println!("   {} of {} kills", self.tally.kills.all(), self.kills);
             }
         }
         let mut registrar = self.registrar(None)?;
@@ -194,7 +185,7 @@ impl RelayCampaign {
 
     /// At a random moment and at each step as often. Before some of them the server behind it is killed under load.
     fn kill(&mut self, front: &mut Daemon) -> Result<()> {
-        let number = self.tally.kills();
+        let number = self.tally.kills.all();
         let moment = Duration::from_millis(self.chance.below(RANDOM_MILLISECONDS_MAX));
         if number.is_multiple_of(2) {
             let mut registrar = self.registrar(None)?;
@@ -207,7 +198,7 @@ impl RelayCampaign {
                 self.tally.fronts += 1;
             }
             expect_death(registrar.kill()?, KILLED, &registrar)?;
-            self.tally.random += 1;
+            self.tally.kills.note_random();
         } else {
             let step = STEPS[(self.first_step + usize::try_from(number / 2)?) % STEPS.len()];
             let passages = 1 + self.chance.below(PASSAGES_MAX);
@@ -215,7 +206,7 @@ impl RelayCampaign {
             let status =
                 registrar.end(STEP_TIMEOUT).with_context(|| format!("{step} was not passed {passages} times"))?;
             expect_death(status, ABORTED, &registrar)?;
-            *self.tally.steps.entry(step).or_default() += 1;
+            self.tally.kills.note_step(step);
         }
         self.look()
     }
