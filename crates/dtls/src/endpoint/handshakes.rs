@@ -14,7 +14,7 @@ use crate::handshake::advance::Progress;
 use crate::handshake::established::Established;
 use crate::handshake::public_key::{PublicKeyJob, Work};
 use crate::handshake::server::ServerHandshake;
-use crate::limits::{FLIGHTS_PER_COOKIE_MAX, RETRANSMISSIONS_MAX};
+use crate::limits::{FLIGHTS_PER_COOKIE_MAX, FRESH_SHARE_AFTER_BEHIND, RETRANSMISSIONS_MAX};
 use crate::path::Path;
 use crate::record::Record;
 use crate::refusal::HandshakeRefusal;
@@ -97,11 +97,12 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.cookies.claims_fresh(now, hello).then_some(reason)
     }
 
-    /// Slots that a hello may take which has not waited. After the server was behind, half of them are for those that have: clients that fetch a
-    /// cookie, send one hello and are never heard of again fill the other half, and then wait for it to come free.
+    /// Slots that a hello may take which has not waited. After the server was behind, they are few: clients that fetch a cookie, send one hello and
+    /// are never heard of again fill them, and cost no further key pair until one comes free. A device that finds none repeats its hello, and then has
+    /// waited.
     fn open_to_fresh(&self, now: Now) -> usize {
         let all = self.config.limits.half_open_max;
-        if self.door.was_behind(now.mono) { all.div_ceil(2) } else { usize::MAX }
+        if self.door.was_behind(now.mono) { all.div_ceil(FRESH_SHARE_AFTER_BEHIND) } else { usize::MAX }
     }
 
     pub(super) fn handle_handshake_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {

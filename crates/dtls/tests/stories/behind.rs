@@ -137,3 +137,31 @@ fn c47_a_server_that_is_behind_answers_repetitions_and_goes_on_with_what_it_has_
     let again = script.forger().seal(HANDSHAKE, 1, &script.finished_piece().bytes());
     assert_eq!(script.give(&again).len(), 1, "the last flight again");
 }
+
+#[test]
+fn c47_after_the_server_was_behind_an_eighth_of_the_slots_is_open_to_hellos_that_have_not_waited() {
+    let world = World::new();
+    let slots = 16;
+    let endpoint = world.endpoint_with(|config| config.limits.half_open_max = slots);
+    let mut script = Script::unbegun(&world, endpoint, Hello::default());
+    script.endpoint.refuse_new(Admission::Behind);
+    begin_and_leave(&mut script, everywhere(0), 0);
+    // Caught up, as many times a second in an overload.
+    script.endpoint.refuse_new(Admission::Open);
+    for n in 1..40 {
+        begin_and_leave(&mut script, everywhere(n), n);
+    }
+    assert_eq!(script.endpoint.counts().half_open, slots / 8, "strangers who answer at once");
+    assert!(script.endpoint.drops().count(DropReason::HalfOpenFull) > 0);
+    // A device that repeats its hello finds a slot.
+    fetch_cookie(&mut script, everywhere(50), 50);
+    let hello = script.hello.datagram(1, 1);
+    assert!(script.give(&hello).is_empty());
+    script.clock.elapsed += Duration::from_secs(1);
+    assert!(!script.give(&hello).is_empty(), "the server's flight");
+    assert_eq!(script.endpoint.counts().half_open, slots / 8 + 1);
+    // When the server has kept up for a while, all slots are open to everybody.
+    script.clock.elapsed += Duration::from_secs(2);
+    begin_and_leave(&mut script, everywhere(60), 60);
+    assert_eq!(script.endpoint.counts().half_open, slots / 8 + 2);
+}
