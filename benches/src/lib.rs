@@ -20,7 +20,7 @@ mod memory_batch;
 mod record_session;
 mod recording;
 mod shard;
-mod two_shards;
+mod traced_shards;
 mod warm;
 
 pub use arithmetic::Arithmetic;
@@ -37,5 +37,5 @@ pub use memory_batch::MemoryBatch;
 pub use record_session::RecordSession;
 pub use recording::Recording;
 pub use shard::{Issuance, Replay};
-pub use two_shards::{ShardMarks, TwoShards, shard_marks};
+pub use traced_shards::{ShardMarks, TwoShards, shard_marks};
 pub use warm::{WarmLoad, WarmRecording, WarmReplay};

@@ -1,6 +1,6 @@
 //! `cargo xtask bench shards`: what a second shard costs each datagram. No time is measured: counts say the same on every machine.
 //!
-//! - **Cache lines.** Valgrind's lackey prints every access to memory of two shards of one server (`benches/src/two_shards.rs`). No line that one shard
+//! - **Cache lines.** Valgrind's lackey prints every access to memory of two shards of one server (`benches/src/traced_shards.rs`). No line that one shard
 //!   writes for a datagram of an established session is touched by the other one. A lock or a counter that both use would be such a line, whether or not
 //!   anybody waits for it.
 //! - **Wakes.** strace counts the system calls of a server with one shard and with two under the same load: none that wakes a thread comes on top. It
