@@ -37,5 +37,5 @@ pub use memory_batch::MemoryBatch;
 pub use record_session::RecordSession;
 pub use recording::Recording;
 pub use shard::{Issuance, Replay};
-pub use traced_shards::{ShardMarks, TwoShards, shard_marks};
+pub use traced_shards::{ShardMarks, TracedShards, shard_marks};
 pub use warm::{WarmLoad, WarmRecording, WarmReplay};

@@ -68,10 +68,11 @@ impl Shard {
         Self::of(&shared, Arc::clone(&shared.random), now)
     }
 
-    /// Two shards of one server.
-    pub(crate) fn pair(ca: &TestCa, now: Now) -> [Self; 2] {
+    /// Shards of one server, whose randomness is named by these labels.
+    pub(crate) fn of_one_server(ca: &TestCa, now: Now, labels: &[&str]) -> Vec<Self> {
         let shared = SharedParts::new(ca, ROWS_MAX, PublicKeySteps::Inline);
-        ["one", "two"].map(|label| Self::of(&shared, Arc::new(DerivedRandom::new(SEED, label)), now))
+        let random = |label: &&str| Arc::new(DerivedRandom::new(SEED, label));
+        labels.iter().map(|label| Self::of(&shared, random(label), now)).collect()
     }
 
     fn of(shared: &SharedParts, random: Arc<DerivedRandom>, now: Now) -> Self {

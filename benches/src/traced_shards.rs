@@ -1,5 +1,5 @@
-//! Two shards of one server, each on a thread of its own, one after the other: which memory both of them touch, as a tool sees it that traces every access
-//! (`src/bin/shards.rs`, `cargo xtask bench shards`).
+//! One or two shards of one server, each on a thread of its own, one after the other: which memory both of them touch, and which instructions could take
+//! a lock, as a tool sees it that traces every instruction and access (`src/bin/shards.rs`, `cargo xtask bench shards`).
 //!
 //! On each shard a device enrols. Around each of its datagrams the shard's thread writes
 //! marks, which the tool sees. A datagram counts if its session is established and if it completes no function: an attempt is reported with the names of its
@@ -48,10 +48,9 @@ pub struct ShardMarks {
     pub void: usize,
 }
 
-/// The two shards.
-pub struct TwoShards {
-    shards: [Shard; 2],
-    devices: [DeviceSpec; 2],
+/// The shards, each with the device that enrols on it.
+pub struct TracedShards {
+    shards: Vec<(Shard, DeviceSpec)>,
 }
 
 /// The address of one mark for each of its meanings, without a run.
@@ -61,14 +60,25 @@ pub fn shard_marks() -> ShardMarks {
     ShardMarks { begin, counts: COUNTS.address(), void: VOID.address() }
 }
 
-impl TwoShards {
-    /// Two shards of one server, and their devices.
+impl TracedShards {
+    /// A server with one shard, and its device.
     #[must_use]
-    pub fn new(case: Case) -> Self {
+    pub fn one(case: Case) -> Self {
+        Self::labelled(&["one"], case)
+    }
+
+    /// A server with two shards, and their devices.
+    #[must_use]
+    pub fn two(case: Case) -> Self {
+        Self::labelled(&["one", "two"], case)
+    }
+
+    fn labelled(labels: &[&str], case: Case) -> Self {
         let now: Now = VirtualClock::start().now();
         let ca = Shard::ca();
-        let device = |number| DeviceSpec::new(&ca, number, case, now);
-        Self { shards: Shard::pair(&ca, now), devices: [device(1), device(2)] }
+        let shards = Shard::of_one_server(&ca, now, labels);
+        let devices = (1..).map(|number| DeviceSpec::new(&ca, number, case, now));
+        Self { shards: shards.into_iter().zip(devices).collect() }
     }
 
     /// Lets the devices enrol; returns how many datagrams counted, by shard.
@@ -76,22 +86,20 @@ impl TwoShards {
     /// # Panics
     /// If an enrolment fails.
     #[must_use]
-    pub fn run(self) -> [u32; 2] {
-        let Self { shards, devices } = self;
-        // Both threads live until the end: the memory of a thread that has ended is given to the next one.
+    pub fn run(self) -> Vec<u32> {
+        // All threads live until the end: the memory of a thread that has ended is given to the next one.
         let (done, dones) = channel();
-        let mut counts = [0; 2];
+        let mut counts = Vec::new();
         std::thread::scope(|scope| {
             let mut releases = Vec::new();
-            for (place, (mut shard, device)) in shards.into_iter().zip(devices).enumerate() {
+            for (place, (mut shard, device)) in self.shards.into_iter().enumerate() {
                 let (done, (release, released)) = (done.clone(), channel::<()>());
                 scope.spawn(move || {
                     let counted = enrol(&mut shard, &device, &BEGIN[place]);
-                    done.send((place, counted)).expect("the main thread waits");
-                    released.recv().expect("the main thread lets both go");
+                    done.send(counted).expect("the main thread waits");
+                    released.recv().expect("the main thread lets all go");
                 });
-                let (place, counted) = dones.recv().expect("an enrolment fails");
-                counts[place] = counted;
+                counts.push(dones.recv().expect("an enrolment fails"));
                 releases.push(release);
             }
             for release in releases {
@@ -149,10 +157,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn on_both_shards_most_datagrams_of_an_established_session_count() {
+    fn on_each_shard_most_datagrams_of_an_established_session_count() {
         let case = Case { suite: Suite::EcdheEcdsaAes128Ccm8, block: 64 };
-        let [one, two] = TwoShards::new(case).run();
-        assert_eq!(one, two);
-        assert!(one >= 10, "{one}");
+        let alone = TracedShards::one(case).run();
+        assert!(alone.len() == 1 && alone[0] >= 10, "{alone:?}");
+        assert_eq!(TracedShards::two(case).run(), [alone[0]; 2]);
     }
 }

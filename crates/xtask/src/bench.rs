@@ -74,9 +74,8 @@ pub(crate) enum BenchCommand {
     E2e(e2e::E2eOptions),
     /// Measure memory for each session and CPU for an enrolment with many sessions, made by real handshakes in one process and over loopback
     Scale(scale::ScaleOptions),
-    /// Count what a second shard costs each datagram: cache lines that both shards use, and wakes. Fails if there are more than with one. Kept in
-    /// benches/runs/shards.txt
-    Shards,
+    /// Count what a second shard costs each datagram: cache lines that both shards use, locks, and wakes. Fails if there are more than with one
+    Shards(shards::ShardsOptions),
     /// Write the figures of the newest run of `e2e` into the README
     Readme,
     /// Run the criterion benchmarks of the hot steps
@@ -113,7 +112,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Floor => e2e::print_floor(),
         BenchCommand::E2e(options) => e2e::run(options),
         BenchCommand::Scale(options) => scale::run(options),
-        BenchCommand::Shards => shards::run(),
+        BenchCommand::Shards(options) => shards::run(options),
         BenchCommand::Readme => readme::write(),
         BenchCommand::Steps { filter } => {
             let steps = cargo("bench --locked --package benches --bench steps --");

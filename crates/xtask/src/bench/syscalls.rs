@@ -18,13 +18,18 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// strace needs this time to attach to all threads of the server.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Calls per enrolment by name, the most frequent first.
-pub(super) type SystemCalls = Vec<(String, f64)>;
+/// What one enrolment alone costs the server.
+pub(super) struct SystemCalls {
+    /// Calls by name, the most frequent first.
+    pub(super) calls: Vec<(String, f64)>,
+    /// Datagrams from the device.
+    pub(super) datagrams_each: f64,
+}
 
 /// Prints them on one line; a machine without strace, or one that forbids it, says so.
 pub(super) fn report() {
     match count(1) {
-        Ok(calls) => {
+        Ok(SystemCalls { calls, .. }) => {
             let all: f64 = calls.iter().map(|(_, calls)| calls).sum();
             let named: Vec<String> = calls.iter().map(|(name, calls)| format!("{name} {calls:.1}")).collect();
             println!("   system calls for one enrolment alone (reported): {all:.1}: {}", named.join(", "));
@@ -35,7 +40,8 @@ pub(super) fn report() {
 
 /// Counts those of the muster that the tests use, with so many shards.
 pub(super) fn count(shards: u32) -> Result<SystemCalls> {
-    parse(&traced(shards, &["-c", "-U", "name,calls"])?.0)
+    let traced = traced(shards, &["-c", "-U", "name,calls"])?;
+    Ok(SystemCalls { calls: parse(&traced.lines)?, datagrams_each: traced.datagrams_each })
 }
 
 /// How often threads wake another thread for one enrolment alone.
@@ -49,22 +55,31 @@ pub(super) struct Wakes {
 
 /// Counts the wakes by the shards of the muster that the tests use.
 pub(super) fn wakes_by_shards(shards: u32) -> Result<Wakes> {
-    let (lines, threads) = traced(shards, &["-y", "-e", "trace=write,futex"])?;
-    Ok(wakes(&lines, &threads, "muster-shard-"))
+    let traced = traced(shards, &["-y", "-e", "trace=write,futex"])?;
+    Ok(wakes(&traced.lines, &traced.threads, "muster-shard-"))
 }
 
-/// What strace says of a server while devices enrol one after the other, and the names of the server's threads.
-fn traced(shards: u32, arguments: &[&str]) -> Result<(String, BTreeMap<u32, String>)> {
+/// What strace says of a server while devices enrol one after the other.
+struct Traced {
+    lines: String,
+    /// The names of the server's threads.
+    threads: BTreeMap<u32, String>,
+    /// Datagrams from a device in its enrolment.
+    datagrams_each: f64,
+}
+
+fn traced(shards: u32, arguments: &[&str]) -> Result<Traced> {
     let strace = tree::find_program("strace").context("strace is missing: run `cargo xtask setup`")?;
     let (muster, folder) = (cargo::muster()?, tree::scratch("syscalls")?);
     Program::new(&muster).arg("init").arg(folder.join("pki")).expect_success()?;
     let muster_in_memory = in_memory(Program::new(&muster));
     let ReleasedServer { daemon: server, uri, .. } =
         ReleasedServer::start(muster_in_memory, &folder, Threads::Shards(shards))?;
+    let report = folder.join("load.json");
     let enrol = |devices: u32, seed: u32| {
         let load = Program::new(&muster).args(["load", "--server", &uri, "--concurrency", "1", "--pki"]);
         let load = load.arg(folder.join("pki")).arg("--devices").arg(devices.to_string());
-        load.arg("--seed").arg(seed.to_string()).timeout(TIMEOUT).expect_success()
+        load.arg("--seed").arg(seed.to_string()).arg("--json").arg(&report).timeout(TIMEOUT).expect_success()
     };
     enrol(WARM_DEVICES, 1)?;
     let table = folder.join("calls.txt");
@@ -76,8 +91,10 @@ fn traced(shards: u32, arguments: &[&str]) -> Result<(String, BTreeMap<u32, Stri
     trace.interrupt(TIMEOUT)?;
     let threads = threads_of(server.process_id())?;
     drop(server.stop_well()?);
-    let text = std::fs::read_to_string(&table).with_context(|| format!("strace left no {}", table.display()))?;
-    Ok((text, threads))
+    let lines = std::fs::read_to_string(&table).with_context(|| format!("strace left no {}", table.display()))?;
+    let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&report)?)?;
+    let sent = report["traffic"]["datagrams_sent"].as_f64().context("the load does not say what it sent")?;
+    Ok(Traced { lines, threads, datagrams_each: sent / f64::from(DEVICES) })
 }
 
 fn threads_of(process: u32) -> Result<BTreeMap<u32, String>> {
@@ -112,7 +129,7 @@ fn wakes(lines: &str, threads: &BTreeMap<u32, String>, by: &str) -> Wakes {
 }
 
 /// Reads strace's summary with the columns `name,calls`.
-fn parse(text: &str) -> Result<SystemCalls> {
+fn parse(text: &str) -> Result<Vec<(String, f64)>> {
     let mut calls = BTreeMap::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
@@ -125,7 +142,7 @@ fn parse(text: &str) -> Result<SystemCalls> {
     if calls.is_empty() {
         bail!("strace counted no call:\n{text}");
     }
-    let mut calls: SystemCalls = calls.into_iter().collect();
+    let mut calls: Vec<(String, f64)> = calls.into_iter().collect();
     calls.sort_by(|(_, one), (_, other)| other.total_cmp(one));
     Ok(calls)
 }
