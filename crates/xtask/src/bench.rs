@@ -20,6 +20,7 @@ mod median;
 mod movers;
 mod overload;
 mod profiles;
+mod promised;
 mod promises;
 pub(crate) mod readme;
 mod released;
@@ -76,6 +77,8 @@ pub(crate) enum BenchCommand {
     Scale(scale::ScaleOptions),
     /// Count what a second shard costs each datagram: cache lines that both shards use, locks, and wakes. Fails if there are more than with one
     Shards(shards::ShardsOptions),
+    /// Count what is promised in bytes and allocations: a handshake, hellos without a cookie, datagrams of established sessions
+    Counts(promised::CountsOptions),
     /// Write the figures of the newest run of `e2e` into the README
     Readme,
     /// Run the criterion benchmarks of the hot steps
@@ -113,6 +116,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::E2e(options) => e2e::run(options),
         BenchCommand::Scale(options) => scale::run(options),
         BenchCommand::Shards(options) => shards::run(options),
+        BenchCommand::Counts(options) => promised::run(options),
         BenchCommand::Readme => readme::write(),
         BenchCommand::Steps { filter } => {
             let steps = cargo("bench --locked --package benches --bench steps --");

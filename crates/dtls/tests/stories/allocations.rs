@@ -1,4 +1,4 @@
-//! Code that must not allocate does not allocate.
+//! Code that must not allocate does not allocate. What a promise is about is printed too, for `cargo xtask bench counts`.
 
 use dtls::{Event, HandshakeRefusal, PublicKeySteps, SessionCounts, Suite};
 
@@ -25,13 +25,21 @@ fn d31_a_million_spoofed_sources_allocate_nothing_and_leave_no_entry() {
             assert!(endpoint.poll_transmit().is_some());
         }
     });
+    counted_for_a_promise("allocations_of_a_million_cookieless_hellos", counted.count_total);
     assert_eq!(counted.count_total, 0);
     assert_eq!(script.endpoint.counts(), SessionCounts { established: 0, half_open: 0 });
     assert!(script.endpoint.poll_timeout().is_none() && script.endpoint.poll_event().is_none());
 }
 
+/// Prints a line that `cargo xtask bench counts` reads from the output of this test.
+#[allow(clippy::print_stdout, reason = "a figure for a run file")]
+fn counted_for_a_promise(name: &str, count: u64) {
+    println!("counted {name} {count}");
+}
+
 #[test]
 fn an_established_session_allocates_nothing_per_datagram() {
+    let mut all = 0;
     for suite in [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128Ccm, Suite::EcdheEcdsaAes128GcmSha256] {
         let world = World::new();
         let clock = Clock::new();
@@ -59,8 +67,10 @@ fn an_established_session_allocates_nothing_per_datagram() {
         };
         round();
         let counted = allocation_counter::measure(|| (0..100).for_each(|_| round()));
+        all += counted.count_total;
         assert_eq!(counted.count_total, 0, "{suite:?}");
     }
+    counted_for_a_promise("allocations_of_600_datagrams_of_established_sessions", all);
 }
 
 #[test]
@@ -136,7 +146,8 @@ fn d27_a_handshake_costs_little_and_all_of_it_is_freed() {
         kept += step.bytes_current;
         most = most.max(kept);
     }
-    println!("a handshake holds {most} bytes between two datagrams, {peak} within one");
+    counted_for_a_promise("handshake_bytes_between_datagrams", u64::try_from(most).unwrap());
+    counted_for_a_promise("handshake_bytes_within_a_datagram", peak);
     assert!((1..=4 * 1_024).contains(&most), "{most}");
     assert_eq!(script.endpoint.counts().established, 2);
     // The verifier of these tests keeps a copy of the leaf; the engine keeps the first four cells of one segment of its index.
@@ -186,6 +197,7 @@ fn the_worst_that_a_proven_peer_can_make_a_handshake_hold_is_bounded() {
         }
     });
     assert_eq!(endpoint.counts().half_open, 2);
+    counted_for_a_promise("handshake_bytes_at_worst", u64::try_from(counted.bytes_current).unwrap());
     assert!((32 * 1_024..48 * 1_024).contains(&counted.bytes_current), "{counted:?}");
 }
 
@@ -239,6 +251,7 @@ fn suspended_with(signature_bytes: usize) -> (allocation_counter::AllocationInfo
 fn the_worst_that_a_handshake_can_hold_while_its_peer_waits_to_be_judged_is_bounded_as_well() {
     let (counted, mut script) = suspended_with(104);
     assert!(script.endpoint.poll_public_key_job().is_some(), "it waits to be judged");
+    counted_for_a_promise("handshake_bytes_at_worst_in_the_pool", u64::try_from(counted.bytes_current).unwrap());
     assert!((32 * 1_024..48 * 1_024).contains(&counted.bytes_current), "{counted:?}");
     // Bytes longer than any signature cannot be one, and no time is spent on verifying them.
     for length in [105, 16 * 1_024 - 4] {
