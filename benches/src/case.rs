@@ -3,8 +3,11 @@
 use dtls::Suite;
 
 /// The suites that are measured, by name.
-pub const SUITES: [(&str, Suite); 2] =
-    [("ccm8", Suite::EcdheEcdsaAes128Ccm8), ("gcm", Suite::EcdheEcdsaAes128GcmSha256)];
+pub const SUITES: [(&str, Suite); 3] = [
+    ("ccm8", Suite::EcdheEcdsaAes128Ccm8),
+    ("ccm", Suite::EcdheEcdsaAes128Ccm),
+    ("gcm", Suite::EcdheEcdsaAes128GcmSha256),
+];
 
 /// The parameters of an enrolment.
 #[derive(Clone, Copy, Debug)]

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_of_both_suites_are_opened_and_sealed() {
+    fn records_of_all_suites_are_opened_and_sealed() {
         for (_, suite) in crate::SUITES {
             let mut session = RecordSession::new(suite, 90, 3);
             session.open();

@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use authority::{Intended, Record, Recorded, Reserve};
-use pki::issue::NodePrefix;
+use authority::{Begun, Intended, Record, Recorded, RelayRecord, RelayRequest, Relayed, Reserve, Revoke, Revoked};
+use pki::issue::{NodePrefix, Serial};
+use rusqlite::Error;
 
 use super::book::Book;
 use super::connect::connect_writer;
@@ -36,10 +37,7 @@ impl Alone {
     /// # Errors
     /// The rows cannot be written.
     pub fn intend(&mut self, rows: &[Reserve]) -> Result<Vec<Intended>, OpenProblem> {
-        self.0.begin()?;
-        let answers = rows.iter().map(|row| self.0.intend(row, 0)).collect::<Result<_, _>>()?;
-        self.0.commit()?;
-        Ok(answers)
+        self.written(|book| rows.iter().map(|row| book.intend(row, 0)).collect())
     }
 
     /// Records these certificates in one transaction.
@@ -47,8 +45,44 @@ impl Alone {
     /// # Errors
     /// The rows cannot be written.
     pub fn record(&mut self, rows: &[Record]) -> Result<Vec<Recorded>, OpenProblem> {
+        self.written(|book| rows.iter().map(|row| book.record(row)).collect())
+    }
+
+    /// Gives up these reservations in one transaction.
+    ///
+    /// # Errors
+    /// The rows cannot be written.
+    pub fn abandon(&mut self, rows: &[Serial]) -> Result<(), OpenProblem> {
+        self.written(|book| rows.iter().try_for_each(|serial| book.abandon_serial(serial)))
+    }
+
+    /// Revokes these rows in one transaction.
+    ///
+    /// # Errors
+    /// The rows cannot be written.
+    pub fn revoke(&mut self, rows: &[Revoke]) -> Result<Vec<Revoked>, OpenProblem> {
+        self.written(|book| rows.iter().map(|row| book.revoke(row)).collect())
+    }
+
+    /// Begins these requests to an upstream in one transaction.
+    ///
+    /// # Errors
+    /// The rows cannot be written.
+    pub fn relay_begin(&mut self, rows: &[RelayRequest]) -> Result<Vec<Begun>, OpenProblem> {
+        Ok(self.written(|book| book.relay_begin(rows))?.unwrap_or_default())
+    }
+
+    /// Records these certificates of an upstream in one transaction.
+    ///
+    /// # Errors
+    /// The rows cannot be written.
+    pub fn relay_record(&mut self, rows: &[RelayRecord]) -> Result<Vec<Relayed>, OpenProblem> {
+        Ok(self.written(|book| book.relay_record(rows))?.unwrap_or_default())
+    }
+
+    fn written<T>(&mut self, write: impl FnOnce(&mut Book) -> Result<T, Error>) -> Result<T, OpenProblem> {
         self.0.begin()?;
-        let answers = rows.iter().map(|row| self.0.record(row)).collect::<Result<_, _>>()?;
+        let answers = write(&mut self.0)?;
         self.0.commit()?;
         Ok(answers)
     }
