@@ -19,6 +19,7 @@ mod ledger;
 mod median;
 mod movers;
 mod overload;
+mod placement;
 mod profiles;
 mod promised;
 mod promises;
@@ -91,6 +92,8 @@ pub(crate) enum BenchCommand {
     Ledger(ledger::LedgerOptions),
     /// Attack a released server on loopback: one cookie, unfinished handshakes, enrolments without close_notify
     Attacks(attacks::AttackOptions),
+    /// Measure where public-key steps run and how many threads the pool has: CPU of an enrolment and rate, in pairs
+    Placement(placement::PlacementOptions),
     /// Offer a released server on one core up to four times what it can serve, and say what it still finishes
     Overload(overload::OverloadOptions),
     /// Measure what each step costs a released server's core, for the simulator's model of an overload, and what hellos without a cookie cost
@@ -124,6 +127,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         }
         BenchCommand::Ledger(options) => ledger::run(options),
         BenchCommand::Attacks(options) => attacks::run(options),
+        BenchCommand::Placement(options) => placement::run(options),
         BenchCommand::Overload(options) => overload::run(options),
         BenchCommand::Service(options) => service::run(options),
     }

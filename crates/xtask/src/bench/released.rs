@@ -19,6 +19,11 @@ pub(super) struct ReleasedServer {
 #[derive(Clone, Copy)]
 pub(super) enum Threads {
     Shards(u32),
+    /// So many of each.
+    Both {
+        shards: u32,
+        pool: u32,
+    },
     Default,
 }
 
@@ -29,11 +34,17 @@ impl ReleasedServer {
         let serve = muster.arg("serve").arg("--config").arg(folder.join("pki/muster.toml"));
         let serve = serve.args(["--listen", "127.0.0.1:0"]).env("MUSTER_METRICS__LISTEN", metrics.to_string());
         let serve = serve.env("MUSTER_LOG", "warn");
-        let serve = match threads {
-            Threads::Shards(shards) => {
-                serve.env("MUSTER_SERVER__SHARDS", shards.to_string()).env("MUSTER_SERVER__POOL_THREADS", "1")
+        let numbered = match threads {
+            Threads::Shards(shards) => Some((shards, 1)),
+            Threads::Both { shards, pool } => Some((shards, pool)),
+            Threads::Default => None,
+        };
+        let serve = match numbered {
+            Some((shards, pool)) => {
+                let serve = serve.env("MUSTER_SERVER__SHARDS", shards.to_string());
+                serve.env("MUSTER_SERVER__POOL_THREADS", pool.to_string())
             }
-            Threads::Default => serve,
+            None => serve,
         };
         let (daemon, line) = serve.daemon("listening on coaps://", &folder.join("serve.log"))?;
         let uri = line.split_whitespace().last().unwrap_or_default().to_owned();
