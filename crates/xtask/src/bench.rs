@@ -3,6 +3,7 @@
 //! Counts (`gate`, `bless`) are exact enough to compare a change with its parent on any machine. Times (`floor`, `e2e`) show the cost to a user, as a
 //! ratio to the unavoidable arithmetic, measured in the same run.
 
+mod allocations;
 mod attacks;
 mod baselines;
 mod callgrind;
@@ -53,6 +54,8 @@ pub(crate) enum BenchCommand {
     Syscalls,
     /// Count instructions and show where they are spent: our crates, the libraries, the allocator
     Breakdown,
+    /// Count where a server that has been running allocates for one enrolment
+    Allocations,
     /// Count instructions of a commit and of this tree, and list the functions outside cryptography whose counts differ
     Growth {
         /// The commit to compare with
@@ -110,6 +113,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
             syscalls::report();
             Ok(())
         }
+        BenchCommand::Allocations => allocations::run(),
         BenchCommand::Breakdown => movers::breakdown(),
         BenchCommand::Growth { commit } => movers::growth(commit),
         BenchCommand::Record(options) => history::record(options),

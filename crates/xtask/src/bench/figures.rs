@@ -70,11 +70,11 @@ pub(super) fn counted(instructions: &Counts, enrolments: &Enrolments) -> Figures
     figures
 }
 
-/// `server_allocations` of `ccm8_64` is `allocations/server.ccm8_64`, `bytes_up` is `bytes/up.ccm8_64`.
+/// `server_allocations` of `ccm8_64` is `allocations/server.ccm8_64`, `bytes_up` is `bytes/up.ccm8_64`. `warm` is a server that has been running.
 fn of_enrolment<'a>(case: &'a str, counts: &'a EnrolmentCounts) -> impl Iterator<Item = (String, Figure)> + 'a {
     counts.iter().map(move |(name, value)| {
         let (kind, side) = match name.split_once('_') {
-            Some((side @ ("server" | "client"), kind)) => (kind, side),
+            Some((side @ ("server" | "client" | "warm"), kind)) => (kind, side),
             Some((kind, side)) => (kind, side),
             None => (name.as_str(), ""),
         };
@@ -185,9 +185,9 @@ mod tests {
 
     #[test]
     fn figures_are_named_by_kind_and_case() {
-        let counts = EnrolmentCounts::from([("server_allocations".to_owned(), 3), ("bytes_up".to_owned(), 9)]);
-        let names: Vec<String> = of_enrolment("ccm8_64", &counts).map(|(name, _)| name).collect();
-        assert_eq!(names, ["bytes/up.ccm8_64", "allocations/server.ccm8_64"]);
+        let counts = ["server_allocations", "bytes_up", "warm_allocations"].map(|name| (name.to_owned(), 3));
+        let names: Vec<String> = of_enrolment("ccm8_64", &counts.into()).map(|(name, _)| name).collect();
+        assert_eq!(names, ["bytes/up.ccm8_64", "allocations/server.ccm8_64", "allocations/warm.ccm8_64"]);
         assert_eq!(FigureKind::of("allocations/server.ccm8_64"), FigureKind::Allocations);
         assert_eq!(FigureKind::of("server_cpu_us/ccm8_64"), FigureKind::Measured);
     }
