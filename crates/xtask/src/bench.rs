@@ -48,8 +48,8 @@ pub(crate) enum BenchCommand {
     Bless,
     /// Draw the line of a new version at the committed baselines; refused while the workspace has the version of the line
     Release,
-    /// Slow down one step after the other by 2 % of its own count: the gate must notice each. Kept in benches/runs/drag.txt
-    Drag,
+    /// Slow down one step after the other by 2 % of its own count, and the engine of a work tree: the gate must notice each
+    Drag(drag::DragOptions),
     /// Count the server's system calls for one enrolment alone
     Syscalls,
     /// Count instructions and show where they are spent: our crates, the libraries, the allocator
@@ -108,7 +108,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Gate => gate::gate(),
         BenchCommand::Bless => gate::bless(),
         BenchCommand::Release => baselines::release(),
-        BenchCommand::Drag => drag::run(),
+        BenchCommand::Drag(options) => drag::run(options),
         BenchCommand::Syscalls => {
             syscalls::report();
             Ok(())

@@ -79,13 +79,20 @@ pub(super) fn build_aside() -> Result<Daemon> {
     bench.spawn(&tree::scratch("gate")?.join("build.log"))
 }
 
-/// Runs a closure in a work tree of another commit.
+/// Counts in a work tree of another commit.
 pub(super) fn at_commit<T>(commit: &str, work: impl FnOnce(&BenchTree) -> Result<T>) -> Result<T> {
-    let root = tree::target().join("scratch/parent");
+    in_work_tree("parent", commit, |root| {
+        work(&BenchTree { root: root.to_owned(), target: tree::target().join("parent"), drag: String::new() })
+    })
+}
+
+/// Runs a closure in a work tree of a commit, which is removed afterwards. Its folder has this name: that of a commit that was built before finds what it built.
+pub(super) fn in_work_tree<T>(name: &str, commit: &str, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let root = tree::target().join("scratch").join(name);
     let remove = || git("worktree remove --force").arg(&root).output();
     drop(remove());
     git("worktree add --force --detach").arg(&root).arg(commit).expect_success()?;
-    let result = work(&BenchTree { root: root.clone(), target: tree::target().join("parent"), drag: String::new() });
+    let result = work(&root);
     remove()?;
     result
 }
