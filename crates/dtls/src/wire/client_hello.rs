@@ -147,6 +147,10 @@ impl<'a> ClientHello<'a> {
     pub(crate) fn offered(&self) -> Offered {
         let few = |types: &[u8]| types.iter().copied().take(OFFERED_MAX).collect();
         let bounded = |codes: CodePoints<'_>| codes.iter().take(OFFERED_MAX).collect();
+        let types = || extension_types(self.extensions).take(OFFERED_MAX);
+        // Their number is known only from a walk: a list that grows by itself takes memory twice.
+        let mut extensions = Vec::with_capacity(types().count());
+        extensions.extend(types());
         Offered {
             version: self.parameters.version,
             suites: bounded(self.parameters.suites),
@@ -157,7 +161,7 @@ impl<'a> ClientHello<'a> {
             supported_versions: self.supported_versions.map(bounded).unwrap_or_default(),
             client_certificate_types: self.client_certificate_types.map(few).unwrap_or_default(),
             server_certificate_types: self.server_certificate_types.map(few).unwrap_or_default(),
-            extensions: extension_types(self.extensions).take(OFFERED_MAX).collect(),
+            extensions,
         }
     }
 }
