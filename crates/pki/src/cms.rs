@@ -21,7 +21,15 @@ const TAIL: &[u8] = &[0xa1, 0x00, 0x31, 0x00];
 /// Writes certificates into a certs-only message. They are a SET OF, which DER sorts, so the given order is lost.
 #[must_use]
 pub fn certs_only(certificates: &[&[u8]]) -> Vec<u8> {
-    let mut sorted = certificates.to_vec();
+    // An answer to an enrolment has one certificate: no memory is asked for to sort it.
+    let (mut one, mut several);
+    let sorted: &mut [&[u8]] = if let [certificate] = certificates {
+        one = [*certificate];
+        &mut one
+    } else {
+        several = certificates.to_vec();
+        &mut several
+    };
     let set: usize = sorted.iter().map(|der| der.len()).sum();
     let signed_data = HEAD.len() + element_len(set) + TAIL.len();
     let content = element_len(signed_data);
@@ -32,7 +40,7 @@ pub fn certs_only(certificates: &[&[u8]]) -> Vec<u8> {
     out.header(Tag::context_constructed(0), content);
     out.header(Tag::SEQUENCE, signed_data);
     out.raw(HEAD);
-    out.set_of(Tag::context_constructed(0), &mut sorted);
+    out.set_of(Tag::context_constructed(0), sorted);
     out.raw(TAIL);
     debug_assert_eq!(out.len(), element_len(content_info));
     out.into_vec()
