@@ -8,7 +8,9 @@ mod attacks;
 mod baselines;
 mod callgrind;
 mod counts;
+mod crl;
 mod drag;
+mod durable_tables;
 mod e2e;
 pub(crate) mod facts;
 mod figures;
@@ -83,7 +85,7 @@ pub(crate) enum BenchCommand {
     Shards(shards::ShardsOptions),
     /// Count what is promised in bytes and allocations: a handshake, hellos without a cookie, datagrams of established sessions
     Counts(promised::CountsOptions),
-    /// Write the figures of the newest run of `e2e` into the README
+    /// Write the figures of the newest runs into the README
     Readme,
     /// Run the criterion benchmarks of the hot steps
     Steps {
@@ -93,6 +95,8 @@ pub(crate) enum BenchCommand {
     },
     /// Measure what the durable ledger costs for each certificate when it has many rows already: CPU, syncs, bytes, memory
     Ledger(ledger::LedgerOptions),
+    /// Measure what it costs to revoke a tenth of a ledger's certificates and to write all revocation lists
+    Crl(crl::CrlOptions),
     /// Attack a released server on loopback: one cookie, unfinished handshakes, enrolments without close_notify
     Attacks(attacks::AttackOptions),
     /// Measure where public-key steps run and how many threads the pool has: CPU of an enrolment and rate, in pairs
@@ -130,6 +134,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
             if filter.is_empty() { steps.stream() } else { steps.arg(filter).stream() }
         }
         BenchCommand::Ledger(options) => ledger::run(options),
+        BenchCommand::Crl(options) => crl::run(options),
         BenchCommand::Attacks(options) => attacks::run(options),
         BenchCommand::Placement(options) => placement::run(options),
         BenchCommand::Overload(options) => overload::run(options),

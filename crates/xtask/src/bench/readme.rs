@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::promises;
 use super::run_file::{RunFile, list, number, word};
+use super::{durable_tables, promises};
 use crate::tree;
 
 const README: &str = "README.md";
 const SCHEMA: &str = "muster-e2e/4";
 /// What is written, by the marks around it.
-const SECTIONS: [(&str, &str, Section); 2] = [
+const SECTIONS: [(&str, &str, Section); 4] = [
     (
         "<!-- written by `cargo xtask bench readme` from the newest run of `bench e2e` -->\n",
         "<!-- end of what `cargo xtask bench readme` writes of an enrolment -->\n",
@@ -22,6 +22,16 @@ const SECTIONS: [(&str, &str, Section); 2] = [
         "<!-- written by `cargo xtask bench readme` from the newest runs of each kind -->\n",
         "<!-- end of what `cargo xtask bench readme` writes of the promises -->\n",
         promises::rendered,
+    ),
+    (
+        "<!-- written by `cargo xtask bench readme` from the newest runs of `bench e2e` with a durable ledger -->\n",
+        "<!-- end of what `cargo xtask bench readme` writes of the durable ledger -->\n",
+        durable_tables::durable,
+    ),
+    (
+        "<!-- written by `cargo xtask bench readme` from the newest run of `bench crl` -->\n",
+        "<!-- end of what `cargo xtask bench readme` writes of revocation lists -->\n",
+        durable_tables::revocations,
     ),
 ];
 
