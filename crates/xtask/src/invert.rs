@@ -1,7 +1,7 @@
 //! `cargo xtask invert`: breaks the code of one requirement at a time; a test that the requirement names must fail.
 //!
 //! `crates/est/rfc/inverted/ID.patch` breaks the code of requirement ID. The patches are applied to a copy of the tree with a build folder of its own, so
-//! that no broken program lies where others look for a sound one. The result of a run over all patches is kept.
+//! that no broken program lies where others look for a sound one. The last result of each patch is kept.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,10 +12,9 @@ use clap::Args;
 use crate::bench::facts::TimingFacts;
 use crate::named_tests::{self, NamedFunction, TestTarget};
 use crate::process::{Ended, Program};
-use crate::{requirements, tree};
+use crate::requirements::{self, KeptInversion, KeptInversions, RESULTS};
+use crate::tree;
 
-/// The file of the last result.
-const RESULT: &str = "crates/est/rfc/inverted/results.txt";
 /// Time for the first build, of all dependencies.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Time for the tests of one package: they are named and few.
@@ -23,7 +22,7 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 #[derive(Args)]
 pub(crate) struct InvertOptions {
-    /// Invert only these requirements, such as `rfc9148-4.6-1`. The result is kept only when all are inverted
+    /// Invert only these requirements, such as `rfc9148-4.6-1`. The results of the others are left as they are
     #[arg(long)]
     id: Vec<String>,
 }
@@ -62,11 +61,11 @@ pub(crate) fn run(options: &InvertOptions) -> Result<()> {
     }
     let chosen: Vec<&String> = patches.iter().filter(|id| options.id.is_empty() || options.id.contains(id)).collect();
     let tests = named(&chosen)?;
-    let (facts, began) = (TimingFacts::here(), Instant::now());
+    let commit = TimingFacts::here().commit.replace(" with changes", "+");
     let copy = Copy::make()?;
     println!("   {} of {} patches; first the tests without any", chosen.len(), patches.len());
     copy.all_pass(&tests)?;
-    let mut lines = Vec::new();
+    let mut kept = KeptInversions::parse(&tree::read(RESULTS).unwrap_or_default())?;
     let mut failed = 0;
     for (id, tests) in chosen.iter().zip(&tests) {
         let started = Instant::now();
@@ -75,21 +74,17 @@ pub(crate) fn run(options: &InvertOptions) -> Result<()> {
             Inversion::Green => ("GREEN", "no named test notices".to_owned()),
             Inversion::Void(why) => ("VOID", why),
         };
-        failed += usize::from(word != "red");
-        lines.push(format!("{id:<18} {word:<5} {:>4} s  {text}", started.elapsed().as_secs()));
-        println!("   {}", lines[lines.len() - 1]);
+        let result =
+            KeptInversion { word: word.to_owned(), seconds: started.elapsed().as_secs(), commit: commit.clone(), text };
+        failed += usize::from(!result.is_red());
+        println!("   {}", requirements::shown(id, &result));
+        kept.keep(id, result);
     }
-    if options.id.is_empty() {
-        let TimingFacts { commit, at, cpu, .. } = facts;
-        let minutes = began.elapsed().as_secs_f64() / 60.0;
-        let head = format!("cargo xtask invert\ncommit {commit}, begun {at}, {minutes:.1} min; {cpu}\n");
-        let sum =
-            format!("{} requirements inverted, {} of them turned a test red\n", lines.len(), lines.len() - failed);
-        tree::write(&tree::root().join(RESULT), &format!("{head}{sum}\n{}\n", lines.join("\n")))?;
-        println!("   written: {RESULT}");
-    }
+    kept.retain(&patches);
+    tree::write(&tree::root().join(RESULTS), &kept.render())?;
+    println!("   written: {RESULTS}");
     if failed > 0 {
-        bail!("{failed} of {} inversions turned no test red", lines.len());
+        bail!("{failed} of {} inversions turned no test red", chosen.len());
     }
     Ok(())
 }

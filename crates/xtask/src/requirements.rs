@@ -1,8 +1,9 @@
 //! `cargo xtask requirements`: the requirements of RFC 9148 and of what it leans on, and the tests that show them.
 //!
 //! `crates/est/rfc/rfcNNNN.toml` lists them by hand; `CAPABILITIES.md` beside them is derived and committed. `cargo xtask check` fails if a named test is
-//! gone, an entry has no answer, the page is stale, or a patch of `cargo xtask invert` no longer applies.
+//! gone, an entry has no answer, the page is stale, or a patch of `cargo xtask invert` no longer applies or has no result.
 
+mod inversions;
 mod page;
 mod table;
 
@@ -14,6 +15,7 @@ use crate::named_tests::{self, NamedFunction};
 use crate::process::Program;
 use crate::tree;
 
+pub(crate) use inversions::{KeptInversion, KeptInversions, RESULTS, shown};
 pub(crate) use table::{FOLDER, Requirement, RequirementTable, read};
 
 const PAGE: &str = "crates/est/rfc/CAPABILITIES.md";
@@ -38,6 +40,7 @@ pub(crate) fn check() -> Result<Vec<String>> {
     println!("   {}", page::summary(&tables, &patches));
     let mut found = faults(&tables, &named_tests::in_tree()?, &patches);
     found.extend(stale(&tree::read(PAGE).unwrap_or_default(), &tables, &patches));
+    found.extend(KeptInversions::parse(&tree::read(RESULTS).unwrap_or_default())?.faults(&tables, &patches));
     for id in &patches {
         found.extend(does_not_apply(&patch_file(id))?);
     }
