@@ -51,7 +51,7 @@ fn everything_at_once_and_two_requests_in_flight_at_most() {
 
 #[test]
 fn a_second_certificate_for_one_request_is_recorded_with_the_first_and_the_first_is_the_answer() {
-    let result = good(&FORGETFUL, 40);
+    let result = good(&FORGETFUL, 400);
     assert!(result.seconds > 0 && result.issued > result.enrolments, "{result}");
 }
 

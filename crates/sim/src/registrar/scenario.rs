@@ -209,7 +209,8 @@ pub const FORGETFUL: RegistrarScenario = RegistrarScenario {
         name: "registrar-forgetful",
         goals: ENROLMENT,
         linking: true,
-        reboots: 150,
+        // An enrolment hears about sixteen datagrams: a quarter of the attempts comes to its end.
+        reboots: 80,
         // The device makes another request for another session.
         persistence: Persistence { handshakes_max: 0, ..Persistence::DEFAULT },
         ledger: Behaviour { forgets: true, ..CLEAN.ledger },
