@@ -18,6 +18,7 @@
 //! row says so over a restart.
 
 mod answer;
+mod answered;
 mod checked;
 mod client;
 mod connections;
@@ -36,16 +37,14 @@ use authority::{
     Actor, Authority, Begun, Busy, Claim, Deliver, Executor, Finding, Flights, Inline, Isolate, Issued, Job, JobBatch,
     Joined, KnownRelay, Ledger, LedgerFault, MadeKey, Outcome, Random, Refusal, RefusalRecord, RelayEnd, RelayHolder,
     RelayId, RelayJob, RelayLedger, RelayPermit, RelayRecord, Relayed, RepeatWindow, Revocation, UpstreamAnswerFlaw,
-    UpstreamBusy, UpstreamRefusal, ledger_time,
+    UpstreamBusy, ledger_time,
 };
-use coap::Code;
 use pki::issue::RevocationReason;
 use pki::{Certificate, Digest};
 use rustls_pki_types::UnixTime;
 
-use self::checked::certificate;
-use crate::status::HttpStatus;
-use health::AttemptBegan;
+use self::answered::Answered;
+use self::health::AttemptBegan;
 
 pub use answer::{read_ca_certificates, read_certificate, read_csr_attributes, read_key_and_certificate};
 pub use client::{HttpUpstream, HttpUpstreamFault, HttpUpstreamService, HttpUpstreamSpec};
@@ -532,49 +531,6 @@ impl RelaySubmission {
                 Busy::Ledger(fault).into()
             }
         }
-    }
-}
-
-/// What an upstream's answer is for the device.
-enum Answered {
-    /// A certificate that can be passed on, and its private key if it was made for the device.
-    Certificate(Box<Certificate>, Option<MadeKey>),
-    Refused(UpstreamRefusal, RelayEnd),
-    Later(UpstreamBusy, RelayEnd),
-    Flawed(UpstreamAnswerFlaw, RelayEnd),
-}
-
-impl Answered {
-    fn read(answer: &HttpAnswer, permit: &mut RelayPermit, at: UnixTime, random: &dyn Random) -> Self {
-        let later = || UpstreamBusy::Later { wait: retry_after(answer.retry_after.as_deref(), at) };
-        match answer.status {
-            200 => match certificate(answer, permit, at, random) {
-                Ok((certificate, made)) => Self::Certificate(Box::new(certificate), made),
-                Err(flaw) => Self::Flawed(flaw, RelayEnd::Refused),
-            },
-            // RFC 7030 §4.2.3: "The client MUST wait at least the specified 'Retry-After' time before repeating the same request": the
-            // upstream has it, and no other does.
-            202 => Self::Later(later(), RelayEnd::Unknown),
-            // The Registrar asks too often, not this device.
-            429 | 503 => Self::Later(later(), RelayEnd::Refused),
-            status => Self::refused(status),
-        }
-    }
-
-    /// By the one table of status codes. A failure inside the upstream or in front of it may come after the certificate was issued.
-    fn refused(status: u16) -> Self {
-        let refusal = match HttpStatus::new(status).to_coap() {
-            Code::UNAUTHORIZED => UpstreamRefusal::Unauthorized,
-            Code::FORBIDDEN => UpstreamRefusal::Forbidden,
-            Code::NOT_FOUND => UpstreamRefusal::NotFound,
-            Code::BAD_REQUEST => UpstreamRefusal::BadRequest,
-            Code::INTERNAL_SERVER_ERROR => return Self::Refused(UpstreamRefusal::Failed, RelayEnd::Unknown),
-            Code::GATEWAY_TIMEOUT => return Self::Refused(UpstreamRefusal::TimedOut, RelayEnd::Unknown),
-            Code::NOT_IMPLEMENTED => UpstreamRefusal::NotImplemented,
-            _ if status / 100 == 5 => return Self::Flawed(UpstreamAnswerFlaw::Status, RelayEnd::Unknown),
-            _ => return Self::Flawed(UpstreamAnswerFlaw::Status, RelayEnd::Refused),
-        };
-        Self::Refused(refusal, RelayEnd::Refused)
     }
 }
 

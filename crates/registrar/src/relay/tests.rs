@@ -17,6 +17,7 @@ use authority::{
     Arrival, Collected, Completion, Function, KeyTypes, MadeKey, MemoryLedger, MemoryRelayLedger, Profile, ProfileSpec,
     RelayProfile, RelayProfileSpec, RelayQuery, RelayStage, RelayedKeys, UpstreamFacts,
 };
+use coap::Code;
 use net::SystemRandom;
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent};
