@@ -119,7 +119,7 @@ pub use relay::{
     Begun, CERTIFICATES_PER_RELAY_MAX, RELAY_LIFETIME, RelayEnd, RelayEntry, RelayHolder, RelayId, RelayLedger,
     RelayListing, RelayQuery, RelayRecord, RelayRequest, RelayStage, Relayed, RelayedCertificate,
 };
-pub use relay_decide::{KnownRelay, RelayJob, RelayPermit};
+pub use relay_decide::{KnownRelay, MadeRequest, RelayJob, RelayPermit};
 pub use relay_profile::{RelayProfile, RelayProfileFault, RelayProfileSpec, RelayedKeys, UpstreamFacts};
 pub use renewal::{RenewalCause, RenewalPolicy, RenewalWindow};
 pub use revocation::{ACTOR_BYTES_MAX, Actor, Revocation};

@@ -109,7 +109,8 @@ pub struct RelayRequest {
     pub csr: Digest,
     /// Digest of the subject public key info to certify; `None` if the key is made for the device.
     pub spki: Option<Digest>,
-    /// Digest of the names that the CSR asks for. A client that signs with randomness repeats its request with another CSR: same key, same names.
+    /// Digest of the names that the CSR asks for, and, if the key is made for the device, of how it is to be protected. A client that signs with
+    /// randomness, or links its request to another session, repeats it with another CSR: same key, same names.
     pub names: Digest,
     /// The upstream that is asked.
     pub upstream: Arc<str>,
@@ -126,15 +127,14 @@ pub struct RelayRequest {
 }
 
 impl RelayRequest {
-    /// Whether it is the same request as an earlier one of the same device. A key that is made for the device belongs to one request, so there only
-    /// the same CSR is the same request, and only until it has an answer.
+    /// Whether it is the same request as an earlier one of the same device. If the key is made for the device, the key in the CSR says nothing, and
+    /// the earlier request is repeated only until it has an answer: a key belongs to one request.
     #[must_use]
     pub fn asks_the_same_as(&self, earlier: &Self) -> bool {
         self.device == earlier.device
             && self.function == earlier.function
             && self.profile == earlier.profile
-            && (self.csr == earlier.csr
-                || (self.spki.is_some() && self.spki == earlier.spki && self.names == earlier.names))
+            && (self.csr == earlier.csr || (self.spki == earlier.spki && self.names == earlier.names))
     }
 }
 

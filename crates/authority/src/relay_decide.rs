@@ -9,14 +9,13 @@
 //! The checks are those of `decide.rs`. The upstream cannot make them all: it does not see the session that a CSR is linked to (RFC 9148 §5), and
 //! knows none of the profile's manufacturers.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pki::issue::Serial;
 use pki::make::{CsrSpec, csr};
-use pki::{
-    AnchorId, Certificate, Csr, CsrContents, Curve, Digest, Encoding, GeneratedKey, KeyError, PrivateKey, SigningKey,
-};
+use pki::{AnchorId, Certificate, Csr, CsrContents, Curve, Digest, Encoding, GeneratedKey, KeyError, SigningKey};
 use rustls_pki_types::UnixTime;
 
 use crate::arrival::Arrival;
@@ -28,6 +27,7 @@ use crate::idempotency::{Key, RepeatWindow};
 use crate::intent::NewRow;
 use crate::job::{Job, Outcome, TlsUnique};
 use crate::job_request::{JobRequest, check_requested};
+use crate::key_protection::MadeKey;
 use crate::origin::Origin;
 use crate::profile::Profile;
 use crate::random::Random;
@@ -263,43 +263,80 @@ impl KnownRelay {
         let waits = waits(finding.registration, utc);
         let Self { job, device } = self;
         let contents = job.request.contents();
-        let names = Digest::of_parts(&[contents.subject().der(), contents.san().der()]);
+        let names = asked_for(&job.request);
         let own_spki = job.own_spki().map(<[u8]>::to_vec);
         let digest = contents.digest();
         let made_here = own_spki.is_none() && job.rules.spec().server_keys == RelayedKeys::Here;
         let sent = if made_here {
             let curve = job.rules.spec().key_types.of_server_keys();
-            make_key(contents, curve, random).map_err(|_| Outcome::from(Busy::Signer(SignerFault::Failed)))?
+            let made = make_key(contents, curve, random);
+            Sent::Made(made.map_err(|_| Outcome::from(Busy::Signer(SignerFault::Failed)))?)
         } else {
-            Sent { csr: contents.der().to_vec(), spki: own_spki, private_key: None }
+            Sent::OfTheDevice { csr: contents.der().to_vec(), spki: own_spki }
         };
-        // A request whose key is made here is never a repeat: the key is part of it.
-        let digest = match &sent.private_key {
-            Some(_) => Digest::of(&sent.csr),
-            None => digest,
-        };
-        let key = Key::new(job.function, job.profile.name(), &device, &digest);
+        // Another CSR for the same key from somewhere else is the same request too, and only one of them is sent.
+        let flight = if job.function == Function::ServerKeygen { &names } else { &digest };
+        let key = Key::new(job.function, job.profile.name(), &device, flight);
         Ok(RelayPermit { job, device, key, csr: digest, names, sent, waits })
     }
 }
 
+/// Digest of the names that a request asks for, and, of one for a key, how that is to be protected: all that the request says. RFC 9148 §4.8: "the
+/// server MUST ignore the public key values and signature in the CSR", so they do not make it another request.
+fn asked_for(request: &JobRequest) -> Digest {
+    let contents = request.contents();
+    let names = [contents.subject().der(), contents.san().der()];
+    match request {
+        JobRequest::OwnKey(_) => Digest::of_parts(&names),
+        JobRequest::ServerKey(_) => {
+            let wanted = contents.key_protection();
+            let protection = [wanted.decrypt_key_id, wanted.asymm_decrypt_key_id].map(Option::unwrap_or_default);
+            Digest::of_parts(&[names, protection].concat())
+        }
+    }
+}
+
 /// What goes upstream.
-struct Sent {
-    csr: Vec<u8>,
-    /// `None` if the upstream makes the key.
-    spki: Option<Vec<u8>>,
-    private_key: Option<PrivateKey>,
+enum Sent {
+    /// The CSR of the device, and its key; `None` if the upstream makes that.
+    OfTheDevice { csr: Vec<u8>, spki: Option<Vec<u8>> },
+    /// A request for a key that was made here.
+    Made(MadeRequest),
+}
+
+impl Sent {
+    fn spki(&self) -> Option<&[u8]> {
+        match self {
+            Self::OfTheDevice { spki, .. } => spki.as_deref(),
+            Self::Made(made) => Some(&made.spki),
+        }
+    }
+}
+
+/// A key that a Registrar has made for a device, and its CSR for the upstream. The key is wiped when the last copy is dropped.
+#[derive(Clone)]
+pub struct MadeRequest {
+    csr: Arc<[u8]>,
+    spki: Arc<[u8]>,
+    key: Arc<MadeKey>,
+}
+
+impl fmt::Debug for MadeRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MadeRequest").field("spki", &Digest::of(&self.spki)).finish_non_exhaustive()
+    }
 }
 
 /// A key for the device, and a request for it with the names of the device's request.
-fn make_key(asked: &CsrContents, curve: Curve, random: &dyn Random) -> Result<Sent, KeyError> {
+fn make_key(asked: &CsrContents, curve: Curve, random: &dyn Random) -> Result<MadeRequest, KeyError> {
     let mut made = Err(KeyError::NoRandomness);
     random.with_secure(&mut |source| {
         made = GeneratedKey::generate(curve, source).and_then(|key| {
             let signer = SigningKey::from_pkcs8(key.pkcs8(), source)?;
             let spec = CsrSpec { subject: asked.subject(), san: asked.san(), challenge_password: None };
             let csr = csr(&spec, &signer, source).map_err(|_| KeyError::NoRandomness)?;
-            Ok(Sent { csr, spki: Some(key.spki().to_vec()), private_key: Some(key.into_private_key()) })
+            let (spki, key) = (key.spki().into(), Arc::new(MadeKey::Plain(key.into_private_key())));
+            Ok(MadeRequest { csr: csr.into(), spki, key })
         });
     });
     made
@@ -340,8 +377,8 @@ impl RelayPermit {
     /// What the upstream is asked for: a key that is made here is enrolled like a device's own.
     #[must_use]
     pub fn operation(&self) -> Function {
-        match (self.job.function, &self.sent.private_key) {
-            (Function::ServerKeygen, Some(_)) => Function::SimpleEnroll,
+        match (self.job.function, &self.sent) {
+            (Function::ServerKeygen, Sent::Made(_)) => Function::SimpleEnroll,
             (function, _) => function,
         }
     }
@@ -379,18 +416,36 @@ impl RelayPermit {
     /// The CSR for the upstream, DER: that of the device unless the key is made here.
     #[must_use]
     pub fn csr(&self) -> &[u8] {
-        &self.sent.csr
+        match &self.sent {
+            Sent::OfTheDevice { csr, .. } => csr,
+            Sent::Made(made) => &made.csr,
+        }
     }
 
     /// The key that must be certified; `None` if the upstream makes it.
     #[must_use]
     pub fn spki(&self) -> Option<&[u8]> {
-        self.sent.spki.as_deref()
+        self.sent.spki()
     }
 
     /// The key that was made here, for the outcome.
-    pub fn take_private_key(&mut self) -> Option<PrivateKey> {
-        self.sent.private_key.take()
+    #[must_use]
+    pub fn made_key(&self) -> Option<Arc<MadeKey>> {
+        self.made().map(|made| Arc::clone(&made.key))
+    }
+
+    /// The request for a key that was made here; `None` if the CSR of the device is sent.
+    #[must_use]
+    pub fn made(&self) -> Option<&MadeRequest> {
+        match &self.sent {
+            Sent::Made(made) => Some(made),
+            Sent::OfTheDevice { .. } => None,
+        }
+    }
+
+    /// Sends the request of an earlier attempt once more, in place of the one for a new key.
+    pub fn send_again(&mut self, made: MadeRequest) {
+        self.sent = Sent::Made(made);
     }
 
     /// Why the device gets no new certificate now.
@@ -412,7 +467,7 @@ impl RelayPermit {
             vouched_by: self.job.origin,
             client: self.job.client.digest(),
             csr: self.csr,
-            spki: self.sent.spki.as_deref().map(Digest::of).filter(|_| self.job.function != Function::ServerKeygen),
+            spki: self.sent.spki().map(Digest::of).filter(|_| self.job.function != Function::ServerKeygen),
             names: self.names,
             upstream: Arc::clone(upstream),
             peer: self.job.peer,

@@ -23,6 +23,7 @@ mod checked;
 mod client;
 mod connections;
 mod health;
+mod kept_keys;
 mod pauses;
 mod retry_after;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use answer::{read_ca_certificates, read_certificate, read_csr_attributes, re
 pub use client::{HttpUpstream, HttpUpstreamFault, HttpUpstreamService, HttpUpstreamSpec};
 pub use connections::UPSTREAM_CONNECTIONS_MAX;
 pub use health::UpstreamPool;
+pub use kept_keys::KeptKeys;
 pub use pauses::UpstreamPauses;
 pub use retry_after::retry_after;
 pub use upstream::{HttpAnswer, Upstream, UpstreamFailure, UpstreamOperation, UpstreamReply, UpstreamRequest};
@@ -81,6 +83,8 @@ pub struct RelayParts {
     pub waiting: Arc<AtomicUsize>,
     /// Which unresolved requests are not sent again yet, of the process.
     pub pauses: Arc<UpstreamPauses>,
+    /// Keys of unresolved requests that were made here, of the process.
+    pub kept_keys: Arc<KeptKeys>,
 }
 
 impl RelayAuthority {
@@ -337,6 +341,7 @@ impl RelaySubmission {
         (chosen, at): (Option<usize>, UnixTime),
         answer: Result<Begun, LedgerFault>,
     ) {
+        let kept_keys = &self.parts().kept_keys;
         let answer = match answer {
             Ok(answer) => answer,
             Err(fault) => return flight.end(Busy::Ledger(fault).into()),
@@ -345,6 +350,7 @@ impl RelaySubmission {
         let outcome: Outcome = match (answer, chosen) {
             (Begun::New(id), Some(upstream)) if flight.permit.waits().is_none() => {
                 if let Some(began) = self.parts().pool.claim(upstream, at) {
+                    self.keep_key(&flight, (id, upstream), at);
                     return self.send(flight, Attempt { id, upstream, again: false, began });
                 }
                 // Another request tries it meanwhile.
@@ -359,11 +365,17 @@ impl RelaySubmission {
             }
             (Begun::Unresolved { id, upstream }, _) => match self.parts().pool.place(&upstream) {
                 Some(upstream) => {
+                    match (kept_keys.of_row(id), flight.permit.made()) {
+                        (Some(made), Some(_)) => flight.permit.send_again(made),
+                        (None, Some(_)) => self.lost_key(&flight, (id, upstream), at),
+                        (_, None) => {}
+                    }
                     let began = self.parts().pool.repeat(upstream, at);
                     return self.send(flight, Attempt { id, upstream, again: true, began });
                 }
                 // An operator has removed that upstream: nobody can resolve the row, and the request is a new one.
                 None => {
+                    kept_keys.forget(id);
                     self.parts().relayed.end(vec![(id, RelayEnd::Refused)]);
                     tracing::warn!(%upstream, "the upstream CA of an unresolved request is no longer configured");
                     return self.begin(flight, at);
@@ -379,6 +391,25 @@ impl RelaySubmission {
             (Begun::Full, _) => Busy::Ledger(LedgerFault::Full).into(),
         };
         flight.end(outcome);
+    }
+
+    /// Keeps a key that was made here before its request is sent.
+    fn keep_key<J: Send + 'static>(&self, flight: &RelayFlight<J>, (id, upstream): (RelayId, usize), at: UnixTime) {
+        let Some((made, name)) = flight.permit.made().zip(self.parts().pool.name(upstream)) else { return };
+        let until = flight.permit.request(name, at).window.until;
+        self.parts().kept_keys.keep(id, made.clone(), (at, until));
+    }
+
+    /// The key of an unresolved request is gone: see `kept_keys.rs`.
+    fn lost_key<J: Send + 'static>(&self, flight: &RelayFlight<J>, (id, upstream): (RelayId, usize), at: UnixTime) {
+        tracing::warn!(
+            device = %flight.permit.device().id.as_str(),
+            upstream = self.parts().pool.name(upstream).map_or("", |name| name),
+            row = id.as_u64(),
+            "the key of a request whose end is unknown is gone (after a restart, or because too many were kept), and the device gets another one: if the \
+             upstream CA has issued a certificate for the lost key, revoke it there"
+        );
+        self.keep_key(flight, (id, upstream), at);
     }
 
     fn refuse<J: Send + 'static>(&self, flight: &RelayFlight<J>, why: Refusal, at: UnixTime) -> Outcome {
@@ -404,9 +435,17 @@ impl RelaySubmission {
         let UpstreamReply { at, answer } = reply;
         // As at the submission: never before the ledger's latest row.
         let at = at.max(self.utc);
-        let relayed = Arc::clone(&self.parts().relayed);
         self.parts().pool.ended(attempt.upstream, attempt.began, at, &answer);
-        let end = |how| relayed.end(vec![(attempt.id, attempt.ended(how))]);
+        let (relayed, kept_keys) = (Arc::clone(&self.parts().relayed), Arc::clone(&self.parts().kept_keys));
+        let end = |how| {
+            let how = attempt.ended(how);
+            match how {
+                RelayEnd::NotSent | RelayEnd::Refused => kept_keys.forget(attempt.id),
+                RelayEnd::Later { until } => kept_keys.prolong(attempt.id, until),
+                RelayEnd::Unknown => {}
+            }
+            relayed.end(vec![(attempt.id, how)]);
+        };
         let answer = match answer {
             Ok(answer) => answer,
             Err(UpstreamFailure::NotSent | UpstreamFailure::Crowded) => {
@@ -428,7 +467,7 @@ impl RelaySubmission {
                 return flight.end(outcome);
             }
         };
-        match Answered::read(&answer, &mut flight.permit, at, &*self.parts().random) {
+        match Answered::read(&answer, &flight.permit, at, &*self.parts().random) {
             Answered::Certificate(certificate, made) => self.record(flight, attempt, (&certificate, made, at)),
             Answered::Refused(why, how) => {
                 end(how);
@@ -469,7 +508,7 @@ impl RelaySubmission {
         self,
         flight: RelayFlight<J>,
         attempt: Attempt,
-        (certificate, made, at): (&Certificate, Option<MadeKey>, UnixTime),
+        (certificate, made, at): (&Certificate, Option<Arc<MadeKey>>, UnixTime),
     ) {
         let permit = &flight.permit;
         let validity = certificate.validity();
@@ -504,9 +543,12 @@ impl RelaySubmission {
         &self,
         flight: &RelayFlight<J>,
         attempt: Attempt,
-        (issued, made): (Arc<Issued>, Option<MadeKey>),
+        (issued, made): (Arc<Issued>, Option<Arc<MadeKey>>),
         answer: Result<Relayed, LedgerFault>,
     ) -> Outcome {
+        if answer.is_ok() {
+            self.parts().kept_keys.forget(attempt.id);
+        }
         match answer {
             Ok(Relayed::Second(first)) => {
                 tracing::warn!(
@@ -517,9 +559,9 @@ impl RelaySubmission {
                 );
                 // The first one is the answer, unless its key is in no answer any more.
                 let issued = if made.is_some() { issued } else { first };
-                Outcome::Issued { issued, private_key: made.map(Arc::new) }
+                Outcome::Issued { issued, private_key: made }
             }
-            Ok(Relayed::First) => Outcome::Issued { issued, private_key: made.map(Arc::new) },
+            Ok(Relayed::First) => Outcome::Issued { issued, private_key: made },
             Ok(Relayed::OfAnother) => {
                 self.parts().relayed.end(vec![(attempt.id, RelayEnd::Refused)]);
                 self.refuse_answer(flight, attempt, (UpstreamAnswerFlaw::OfAnother, issued.at))

@@ -464,7 +464,9 @@ fn a_key_that_is_made_is_not_repeated(desk: &RelayDesk) {
     desk.is_kind(desk.begin(keygen(12)), "New");
     let other = RelayRequest { device: device("other"), ..request(12, "made") };
     desk.is_kind(desk.begin(other), "KeyOfAnother");
-    let other = RelayRequest { spki: None, csr: Digest::of(b"x"), ..keygen(13) };
+    let fresh = RelayRequest { csr: Digest::of(b"x"), ..keygen(13) };
+    desk.is_kind(desk.begin(fresh), "InProgress");
+    let other = RelayRequest { csr: Digest::of(b"y"), names: Digest::of(b"other names"), ..keygen(13) };
     desk.is_kind(desk.begin(other), "New");
 }
 

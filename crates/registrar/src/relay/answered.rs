@@ -1,5 +1,7 @@
 //! What an upstream's answer means for the device that waits, and for the row of its request.
 
+use std::sync::Arc;
+
 use authority::{MadeKey, Random, RelayEnd, RelayPermit, UpstreamAnswerFlaw, UpstreamBusy, UpstreamRefusal};
 use coap::Code;
 use pki::Certificate;
@@ -13,14 +15,14 @@ use crate::status::HttpStatus;
 /// What an upstream's answer is for the device, and how it ends the exchange.
 pub(super) enum Answered {
     /// A certificate that can be passed on, and its private key if it was made for the device.
-    Certificate(Box<Certificate>, Option<MadeKey>),
+    Certificate(Box<Certificate>, Option<Arc<MadeKey>>),
     Refused(UpstreamRefusal, RelayEnd),
     Later(UpstreamBusy, RelayEnd),
     Flawed(UpstreamAnswerFlaw, RelayEnd),
 }
 
 impl Answered {
-    pub(super) fn read(answer: &HttpAnswer, permit: &mut RelayPermit, at: UnixTime, random: &dyn Random) -> Self {
+    pub(super) fn read(answer: &HttpAnswer, permit: &RelayPermit, at: UnixTime, random: &dyn Random) -> Self {
         let later = || UpstreamBusy::Later { wait: retry_after(answer.retry_after.as_deref(), at) };
         match answer.status {
             200 => match certificate(answer, permit, at, random) {

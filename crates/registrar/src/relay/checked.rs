@@ -1,5 +1,7 @@
 //! The certificate of an upstream's answer, checked against the request.
 
+use std::sync::Arc;
+
 use authority::{Function, MadeKey, Random, RelayPermit, UpstreamAnswerFlaw};
 use pki::{Certificate, SigningKey};
 use rustls_pki_types::UnixTime;
@@ -10,10 +12,10 @@ use super::upstream::HttpAnswer;
 /// The certificate of an answer, checked against the request, and the key that was made for the device.
 pub(super) fn certificate(
     answer: &HttpAnswer,
-    permit: &mut RelayPermit,
+    permit: &RelayPermit,
     at: UnixTime,
     random: &dyn Random,
-) -> Result<(Certificate, Option<MadeKey>), UpstreamAnswerFlaw> {
+) -> Result<(Certificate, Option<Arc<MadeKey>>), UpstreamAnswerFlaw> {
     if permit.operation() == Function::ServerKeygen {
         let (made, certificate) = read_key_and_certificate(answer)?;
         if !permit.may_pass_on(certificate.public_key().curve()) {
@@ -34,10 +36,10 @@ pub(super) fn certificate(
             UpstreamAnswerFlaw::OtherKey => UpstreamAnswerFlaw::PrivateKey,
             other => other,
         })?;
-        return Ok((certificate, Some(made)));
+        return Ok((certificate, Some(Arc::new(made))));
     }
     let certificate = read_certificate(answer)?;
     let spki = permit.spki().ok_or(UpstreamAnswerFlaw::OtherKey)?;
     permit.rules().judge(&certificate, spki, at)?;
-    Ok((certificate, permit.take_private_key().map(MadeKey::Plain)))
+    Ok((certificate, permit.made_key()))
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use authority::{
     Arrival, Collected, Completion, Function, KeyTypes, MadeKey, MemoryLedger, MemoryRelayLedger, Profile, ProfileSpec,
-    RelayProfile, RelayProfileSpec, RelayQuery, RelayStage, RelayedKeys, UpstreamFacts,
+    RelayProfile, RelayProfileSpec, RelayQuery, RelayStage, RelayedKeys, UpstreamFacts, UpstreamRefusal,
 };
 use coap::Code;
 use net::SystemRandom;
@@ -240,6 +240,7 @@ fn parts(ledger: Arc<dyn Ledger>, relayed: &Arc<MemoryRelayLedger>, upstream: &A
         in_flight_max: 4,
         waiting: Arc::default(),
         pauses: Arc::default(),
+        kept_keys: Arc::default(),
     }
 }
 

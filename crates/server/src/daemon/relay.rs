@@ -11,7 +11,8 @@ use net::SystemRandom;
 use pki::Certificate;
 use pki::csr_attributes::CsrAttributes;
 use registrar::relay::{
-    HttpUpstream, HttpUpstreamFault, HttpUpstreamService, RelayAuthority, RelayParts, Upstream, UpstreamPauses,
+    HttpUpstream, HttpUpstreamFault, HttpUpstreamService, KeptKeys, RelayAuthority, RelayParts, Upstream,
+    UpstreamPauses,
 };
 use rustls_pki_types::UnixTime;
 
@@ -27,6 +28,7 @@ pub(super) struct Relaying {
     transport: Arc<HttpUpstream>,
     waiting: Arc<AtomicUsize>,
     pauses: Arc<UpstreamPauses>,
+    kept_keys: Arc<KeptKeys>,
 }
 
 /// The transport before the runtime drives it.
@@ -53,8 +55,13 @@ pub(super) fn start(
     if let Some(file) = facts_file(&loaded.config) {
         remember(&loaded.process, registrar, &file);
     }
-    let relaying =
-        Relaying { relayed, transport: Arc::clone(&transport), waiting: Arc::default(), pauses: Arc::default() };
+    let relaying = Relaying {
+        relayed,
+        transport: Arc::clone(&transport),
+        waiting: Arc::default(),
+        pauses: Arc::default(),
+        kept_keys: Arc::default(),
+    };
     Ok(Some((relaying, Transport { service, upstream: transport })))
 }
 
@@ -79,6 +86,7 @@ impl Relaying {
             in_flight_max: registrar.in_flight_max,
             waiting: Arc::clone(&self.waiting),
             pauses: Arc::clone(&self.pauses),
+            kept_keys: Arc::clone(&self.kept_keys),
         };
         Arc::new(RelayAuthority::new(parts).isolating(isolate).executing_on(executor))
     }

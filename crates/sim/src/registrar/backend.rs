@@ -153,6 +153,7 @@ impl RelayProcess {
             in_flight_max: scenario.in_flight_max,
             waiting: Arc::clone(&waiting),
             pauses: Arc::default(),
+            kept_keys: Arc::default(),
         };
         let relay = Arc::new(RelayAuthority::new(parts));
         let authority = WitnessedRelay { relay, witness: Arc::clone(&upstreams.witness) };

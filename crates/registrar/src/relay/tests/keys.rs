@@ -1,4 +1,4 @@
-//! Keys that an upstream makes.
+//! Keys that an upstream makes, and keys that the Registrar makes.
 
 use super::*;
 
@@ -114,4 +114,164 @@ fn e41_a_certificate_that_another_device_has_is_not_passed_on() {
     let outcome = scene.outcome();
     assert!(matches!(outcome, Outcome::Refused(Refusal::UpstreamAnswer(UpstreamAnswerFlaw::OfAnother))), "{outcome:?}");
     assert_eq!(scene.certificates().len(), 1);
+}
+
+/// A scene whose Registrar makes the keys, and a request for one: each has another signature, and is linked to another session.
+fn making() -> (Scene, impl Fn(&Scene) -> Job) {
+    let scene = Scene::with(|spec| {
+        (spec.server_keys, spec.profile.require_linking) = (RelayedKeys::Here, true);
+    });
+    let session = std::cell::Cell::new(0);
+    let job = move |scene: &Scene| {
+        session.set(session.get() + 1);
+        let link = pki::linking::LinkingText::of(&[session.get(); 12]);
+        let csr = scene.csr(&scene.key, Some(link.as_str()));
+        Job { tls_unique: Some([session.get(); 12]), ..scene.job(Function::ServerKeygen, csr) }
+    };
+    (scene, job)
+}
+
+/// The certificate for this CSR.
+fn issue(scene: &Scene, csr: &[u8]) -> Arc<Certificate> {
+    let csr = pki::Csr::parse(csr.to_vec()).and_then(pki::Csr::verify).unwrap();
+    let spec = DeviceCertificateSpec {
+        common_name: "device",
+        serial_number: "000001",
+        organization: None,
+        serial: serial(),
+        validity: years(),
+    };
+    let parent = Parent { certificate: &scene.issuing.certificate, key: &scene.issuing.key };
+    Arc::new(with_random(|random| make::idevid(&spec, csr.public_key(), parent, random)).unwrap())
+}
+
+/// Whether the outcome is this certificate with its key.
+fn delivers(scene: &Scene, certificate: &Certificate) -> bool {
+    let Outcome::Issued { issued, private_key: Some(key) } = scene.outcome() else { return false };
+    let MadeKey::Plain(key) = &*key else { return false };
+    let key = with_random(|random| SigningKey::from_pkcs8(key.pkcs8(), random).unwrap());
+    key.spki() == certificate.spki() && issued.certificate == certificate.der()
+}
+
+/// The upstream takes another CSR for another request, and issues a second certificate.
+#[test]
+fn e42_a_request_for_a_key_that_is_made_here_is_repeated_with_the_same_csr_at_the_same_upstream() {
+    let accepted = HttpAnswer { status: 202, ..HttpAnswer::default() };
+    for unknown in
+        [Err(UpstreamFailure::Unknown), Err(UpstreamFailure::TooLong), Ok(accepted), Ok(answer(500, "text/plain", ""))]
+    {
+        let (scene, job) = making();
+        scene.submit(NOW, job(&scene));
+        let (_, operation, csr) = scene.sent().remove(0);
+        assert_eq!(operation, UpstreamOperation::Enrol(Function::SimpleEnroll));
+        scene.reply(NOW, unknown);
+        drop(scene.outcome());
+        assert_eq!(scene.registrar.parts.kept_keys.len(), 1);
+        for round in 1..4 {
+            let now = NOW + round * 300;
+            scene.submit(now, job(&scene));
+            assert_eq!(scene.sent(), [("a".to_owned(), operation, csr.clone())], "the same CSR, to the same upstream");
+            let end = [Err(UpstreamFailure::NotSent), Ok(answer(403, "", "")), Err(UpstreamFailure::Unknown)];
+            scene.reply(now, end[usize::try_from(round - 1).unwrap()].clone());
+            drop(scene.outcome());
+        }
+        let certificate = issue(&scene, &csr);
+        scene.submit(NOW + 1_200, job(&scene));
+        scene.reply(NOW + 1_200, Ok(answer(200, CERTS_ONLY, certs_only(&[&certificate]))));
+        assert!(delivers(&scene, &certificate), "the key that was kept is that of the certificate");
+        assert!(scene.registrar.parts.kept_keys.is_empty(), "nobody else has it");
+        let rows = scene.rows();
+        assert_eq!((rows.len(), rows[0].attempts, scene.certificates().len()), (1, 5, 1), "one row, one certificate");
+        scene.submit(NOW + 1_201, job(&scene));
+        assert_ne!(scene.sent()[0].2, csr, "a later request has another key");
+    }
+}
+
+#[test]
+fn a_completion_that_is_dropped_loses_no_key_and_what_was_not_sent_or_is_refused_keeps_none() {
+    let (scene, job) = making();
+    scene.submit(NOW, job(&scene));
+    let csr = scene.sent().remove(0).2;
+    drop(scene.upstream.0.lock().unwrap().remove(0));
+    drop(scene.outcome());
+    // Until then the exchange may be running.
+    scene.submit(NOW + 75, job(&scene));
+    assert_eq!(scene.sent()[0].2, csr);
+    for end in [Err(UpstreamFailure::NotSent), Ok(answer(403, "", "")), Ok(answer(503, "", ""))] {
+        let (scene, job) = making();
+        scene.submit(NOW, job(&scene));
+        scene.reply(NOW, end.clone());
+        if end.is_err() {
+            scene.reply(NOW, end);
+        }
+        drop(scene.outcome());
+        assert!(scene.registrar.parts.kept_keys.is_empty());
+    }
+}
+
+/// The key is gone with the process: nobody could use a certificate for it, and only the upstream knows whether there is one.
+#[test]
+fn after_a_restart_an_unresolved_request_for_a_key_goes_to_its_upstream_with_another_key() {
+    let (scene, job) = making();
+    scene.submit(NOW, job(&scene));
+    let lost = scene.sent().remove(0).2;
+    scene.reply(NOW, Err(UpstreamFailure::Unknown));
+    drop(scene.outcome());
+    let parts = scene.parts(Arc::new(MemoryLedger::default()));
+    let scene = Scene { registrar: Arc::new(RelayAuthority::new(parts)), ..scene };
+    // The second one is the healthy one.
+    let pool = &scene.registrar.parts.pool;
+    let began = pool.claim(0, at(NOW)).unwrap();
+    pool.ended(0, began, at(NOW), &Err(UpstreamFailure::NotSent));
+    for round in 0..2 {
+        scene.submit(NOW + round, job(&scene));
+        let (upstream, _, csr) = scene.sent().remove(0);
+        assert_eq!(upstream, "a", "what is unknown never goes to another one");
+        assert_ne!(csr, lost);
+        if round == 0 {
+            scene.reply(NOW, Err(UpstreamFailure::Unknown));
+            drop(scene.outcome());
+            continue;
+        }
+        let certificate = issue(&scene, &csr);
+        scene.reply(NOW + round, Ok(answer(200, CERTS_ONLY, certs_only(&[&certificate]))));
+        assert!(delivers(&scene, &certificate));
+    }
+    let rows = scene.rows();
+    assert_eq!((rows.len(), rows[0].attempts), (1, 3), "the row of the request says how often it was sent");
+}
+
+#[test]
+fn keys_are_kept_in_a_bounded_number_and_no_longer_than_their_rows() {
+    let (scene, job) = making();
+    let permits: Vec<(u64, authority::MadeRequest)> = [50, 20, 90, 70]
+        .into_iter()
+        .map(|end| {
+            scene.submit(NOW, job(&scene));
+            scene.reply(NOW, Err(UpstreamFailure::Unknown));
+            drop(scene.outcome());
+            let kept = &scene.registrar.parts.kept_keys;
+            let made = kept.of_row(RelayId::new(1)).unwrap();
+            (NOW + end, made)
+        })
+        .collect();
+    let kept = KeptKeys::bounded(2);
+    for (number, (until, made)) in (1..).zip(permits) {
+        let now = if number == 4 { NOW + 50 } else { NOW };
+        if number == 4 {
+            kept.prolong(RelayId::new(1), at(NOW + 60));
+        }
+        kept.keep(RelayId::new(number), made, (at(now), at(until)));
+        let held: Vec<u64> = (1..=4).filter(|row| kept.of_row(RelayId::new(*row)).is_some()).collect();
+        let expected: &[u64] = match number {
+            1 => &[1],
+            2 => &[1, 2],
+            3 => &[1, 3],
+            _ => &[3, 4],
+        };
+        assert_eq!(held, expected, "the one whose row ends first gives way");
+    }
+    kept.forget(RelayId::new(3));
+    kept.forget(RelayId::new(9));
+    assert_eq!(kept.len(), 1);
 }
