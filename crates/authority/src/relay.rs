@@ -118,7 +118,8 @@ pub struct RelayRequest {
     pub peer: SocketAddr,
     /// The time of the request.
     pub at: UnixTime,
-    /// Until when the same request is a repeat of this one as long as no certificate came back.
+    /// Until when the same request is a repeat of this one as long as no certificate came back: longer than the repeat window of a certificate, if
+    /// that is less than a device may take to come again.
     pub window: RepeatWindow,
     /// Whether a new row may be written for it.
     pub new_row: NewRow,
@@ -222,9 +223,14 @@ impl RelayEnd {
     /// The end of an exchange whose device is told at `at` to come again after `wait`, which a server prolongs by up to a half.
     #[must_use]
     pub fn later(at: UnixTime, wait: Duration) -> Self {
+        Self::Later { until: Self::open_until(at, wait) }
+    }
+
+    /// Until when a row is open whose device comes again at `at` after `wait`, which a server prolongs by up to a half.
+    #[must_use]
+    pub fn open_until(at: UnixTime, wait: Duration) -> UnixTime {
         let longest = wait.saturating_add(wait / 2).saturating_add(LATENESS);
-        let until = at.as_secs().saturating_add(longest.as_secs());
-        Self::Later { until: UnixTime::since_unix_epoch(Duration::from_secs(until)) }
+        UnixTime::since_unix_epoch(Duration::from_secs(at.as_secs().saturating_add(longest.as_secs())))
     }
 }
 

@@ -33,7 +33,7 @@ use crate::profile::Profile;
 use crate::random::Random;
 use crate::refusal::{Busy, KeyProtectionFlaw, Mismatch, Refusal};
 use crate::refusal_record::RefusalRecord;
-use crate::relay::{RelayHolder, RelayRequest};
+use crate::relay::{RELAY_LIFETIME, RelayEnd, RelayHolder, RelayRequest};
 use crate::relay_profile::{RelayProfile, RelayedKeys};
 use crate::signer::SignerFault;
 use crate::standing::{Finding, Inquiry, State};
@@ -458,7 +458,9 @@ impl RelayPermit {
     #[must_use]
     pub fn request(&self, upstream: &Arc<str>, at: UnixTime) -> RelayRequest {
         let spec = self.job.rules.spec();
-        let until = at.as_secs().saturating_add(spec.repeat_window.as_secs());
+        // A process that ends here writes no end: the row must hold until its device comes again, whatever the repeat window is.
+        let open = RelayEnd::open_until(at, RELAY_LIFETIME).as_secs();
+        let until = at.as_secs().saturating_add(spec.repeat_window.as_secs()).max(open);
         RelayRequest {
             function: self.job.function,
             profile: Arc::clone(self.job.profile.shared_name()),

@@ -191,10 +191,12 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// What the upstream says now ends this attempt. An earlier one may have been answered with a certificate that was lost.
-    fn ended(self, how: RelayEnd) -> RelayEnd {
+    /// What the upstream says at `at` ends this attempt. An earlier one may have been answered with a certificate that was lost. If this one may have
+    /// been, the row holds until the device has come again, whatever the repeat window is: without its row, another upstream might be asked.
+    fn ended(self, how: RelayEnd, at: UnixTime) -> RelayEnd {
         match how {
             RelayEnd::NotSent | RelayEnd::Refused if self.again => RelayEnd::Unknown,
+            RelayEnd::Unknown => RelayEnd::later(at, UpstreamBusy::Silent.max_age()),
             how => how,
         }
     }
@@ -365,10 +367,11 @@ impl RelaySubmission {
             }
             (Begun::Unresolved { id, upstream }, _) => match self.parts().pool.place(&upstream) {
                 Some(upstream) => {
-                    match (kept_keys.of_row(id), flight.permit.made()) {
-                        (Some(made), Some(_)) => flight.permit.send_again(made),
-                        (None, Some(_)) => self.lost_key(&flight, (id, upstream), at),
-                        (_, None) => {}
+                    let makes_key = flight.permit.made().is_some();
+                    match kept_keys.of_row(id).filter(|_| makes_key) {
+                        Some(made) => flight.permit.send_again(made),
+                        None if makes_key => self.lost_key(&flight, (id, upstream), at),
+                        None => {}
                     }
                     let began = self.parts().pool.repeat(upstream, at);
                     return self.send(flight, Attempt { id, upstream, again: true, began });
@@ -391,6 +394,17 @@ impl RelaySubmission {
             (Begun::Full, _) => Busy::Ledger(LedgerFault::Full).into(),
         };
         flight.end(outcome);
+    }
+
+    /// An exchange ended at `at` without a certificate.
+    fn end_attempt(&self, attempt: Attempt, how: RelayEnd, at: UnixTime) {
+        let how = attempt.ended(how, at);
+        match how {
+            RelayEnd::NotSent | RelayEnd::Refused => self.parts().kept_keys.forget(attempt.id),
+            RelayEnd::Later { until } => self.parts().kept_keys.prolong(attempt.id, until),
+            RelayEnd::Unknown => {}
+        }
+        self.parts().relayed.end(vec![(attempt.id, how)]);
     }
 
     /// Keeps a key that was made here before its request is sent.
@@ -436,16 +450,7 @@ impl RelaySubmission {
         // As at the submission: never before the ledger's latest row.
         let at = at.max(self.utc);
         self.parts().pool.ended(attempt.upstream, attempt.began, at, &answer);
-        let (relayed, kept_keys) = (Arc::clone(&self.parts().relayed), Arc::clone(&self.parts().kept_keys));
-        let end = |how| {
-            let how = attempt.ended(how);
-            match how {
-                RelayEnd::NotSent | RelayEnd::Refused => kept_keys.forget(attempt.id),
-                RelayEnd::Later { until } => kept_keys.prolong(attempt.id, until),
-                RelayEnd::Unknown => {}
-            }
-            relayed.end(vec![(attempt.id, how)]);
-        };
+        let end = |how| self.end_attempt(attempt, how, at);
         let answer = match answer {
             Ok(answer) => answer,
             Err(UpstreamFailure::NotSent | UpstreamFailure::Crowded) => {
@@ -475,8 +480,7 @@ impl RelaySubmission {
                 flight.end(outcome);
             }
             Answered::Later(busy, how) => {
-                // The device comes back when it was told to, and must find its row: without it, another upstream might be asked.
-                let is_open = attempt.ended(how) == RelayEnd::Unknown;
+                let is_open = !matches!(attempt.ended(how, at), RelayEnd::NotSent | RelayEnd::Refused);
                 end(if is_open { RelayEnd::later(at, busy.max_age()) } else { how });
                 if let Some(upstream) = self.parts().pool.name(attempt.upstream).filter(|_| is_open) {
                     self.parts().pauses.begin(flight.permit.request(upstream, at), at, busy.max_age());
@@ -569,7 +573,7 @@ impl RelaySubmission {
             Ok(Relayed::KeyCompromised) => self.refuse(flight, Refusal::KeyCompromised, issued.at),
             Ok(Relayed::Unknown) => Busy::Ledger(LedgerFault::Abandoned).into(),
             Err(fault) => {
-                self.parts().relayed.end(vec![(attempt.id, RelayEnd::Unknown)]);
+                self.end_attempt(attempt, RelayEnd::Unknown, issued.at);
                 Busy::Ledger(fault).into()
             }
         }

@@ -167,3 +167,43 @@ fn an_answer_that_is_too_long_keeps_the_request_with_its_upstream() {
     scene.submit(NOW, scene.job(Function::SimpleEnroll, csr));
     assert_eq!(scene.sent()[0].0, "a");
 }
+
+/// What is unknown never goes to another upstream, however short the repeat window of certificates is.
+#[test]
+fn an_unknown_end_keeps_its_row_without_a_repeat_window_also_over_a_crash() {
+    type End = Option<Result<HttpAnswer, UpstreamFailure>>;
+    let ends: [End; 6] = [
+        Some(Err(UpstreamFailure::Unknown)),
+        Some(Err(UpstreamFailure::TooLong)),
+        Some(Ok(answer(500, "text/plain", ""))),
+        Some(Ok(answer(502, "text/plain", ""))),
+        Some(Ok(answer(504, "text/plain", ""))),
+        // The process ends before its answer comes.
+        None,
+    ];
+    for end in ends {
+        let scene = Scene::with(|spec| spec.repeat_window = Duration::ZERO);
+        let csr = scene.csr(&new_key(), None);
+        scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
+        match end.clone() {
+            Some(end) => scene.reply(NOW, end),
+            None => drop(scene.upstream.0.lock().unwrap().remove(0)),
+        }
+        drop(scene.outcome());
+        let parts = scene.parts(Arc::new(MemoryLedger::default()));
+        let scene = Scene { registrar: Arc::new(RelayAuthority::new(parts)), ..scene };
+        let pool = &scene.registrar.parts.pool;
+        let began = pool.claim(0, at(NOW)).unwrap();
+        pool.ended(0, began, at(NOW), &Err(UpstreamFailure::NotSent));
+        // Each repeat may be the one that is answered with a certificate, so the row holds from there on.
+        for back in [NOW + 80, NOW + 86_400, NOW + 2 * 86_400] {
+            scene.submit(back, scene.job(Function::SimpleEnroll, csr.clone()));
+            assert_eq!(scene.sent()[0].0, "a", "{end:?}");
+            assert_eq!(scene.rows().len(), 1);
+            scene.reply(back, Err(UpstreamFailure::Unknown));
+            drop(scene.outcome());
+        }
+        scene.submit(NOW + 9 * 86_400, scene.job(Function::SimpleEnroll, csr));
+        assert_eq!(scene.rows()[0].attempts, 1, "it does not hold for ever");
+    }
+}
