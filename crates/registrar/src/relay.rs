@@ -25,6 +25,7 @@ mod connections;
 mod health;
 mod kept_keys;
 mod pauses;
+mod probe;
 mod retry_after;
 #[cfg(test)]
 mod tests;
@@ -320,6 +321,7 @@ impl RelaySubmission {
     /// Writes the row for the upstream that comes next, at the time `at` of this attempt: a row in flight outlives its time from there on. A repeat
     /// of an unresolved request is found here even if no upstream is healthy.
     fn begin<J: Send + 'static>(self, flight: RelayFlight<J>, at: UnixTime) {
+        self.probe(flight.permit.rules().spec().upstream_label.as_deref(), at);
         let pool = &self.parts().pool;
         let chosen = pool.choose(at, &flight.tried);
         let name = chosen.and_then(|place| pool.name(place)).or_else(|| pool.name(0)).cloned();

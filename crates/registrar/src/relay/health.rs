@@ -1,10 +1,17 @@
-//! Which upstream is asked next: the first healthy one; one that failed is tried again by one request after a pause that doubles.
+//! Which upstream is asked next: the first one in the list that is healthy, or whose rest is over. One that failed is tried again by one request after a
+//! pause that doubles, also while another one is healthy: the first in the list is the preferred one.
 //!
 //! ```text
 //!   healthy ──failure──► resting (1 s, 2 s, ... 60 s) ──its time──► one request tries it ──answer──► healthy
-//!                            ▲                                          │ failure
-//!                            └──────────────────────────────────────────┘
+//!                            ▲                     │                    ▲    │ failure
+//!                            │                     └─► GET cacerts ─200─┘    │
+//!                            │   (it took requests and served none,  │       │
+//!                            │    and another one is healthy)        │       │
+//!                            └────────────────────── failure ────────┴───────┘
 //! ```
+//!
+//! A request that cannot be sent goes to the next upstream. One that is sent and not served stays where it is: so an upstream that did that to others
+//! has to answer for its CA certificates first, unless it is the only hope.
 //!
 //! A failure is a request that could not be sent, or the last of several in a row that were sent and not served: one such request may be the fault of
 //! its device. Requests that were on their way when it failed, and repeats that must go to it while it rests, prolong nothing when they fail too.
@@ -37,6 +44,17 @@ struct Health {
     rests_begun: u64,
     /// The second from which it may be tried, and the one at which it failed.
     rests: Option<(u64, u64)>,
+    cause: RestCause,
+}
+
+/// Why an upstream rests, as far as it matters for its trial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum RestCause {
+    /// It could not be reached, or has answered for its CA certificates since: a request may try it.
+    #[default]
+    Unreachable,
+    /// It was sent requests, and did not serve them.
+    Unserved,
 }
 
 /// How an attempt began.
@@ -85,12 +103,57 @@ impl UpstreamPool {
         self.upstreams.iter().enumerate().map(|(place, (name, _))| (Arc::clone(name), is_resting(place))).collect()
     }
 
-    /// The first healthy upstream that was not tried, else one whose rest is over; `None` if all of them rest. It changes nothing: whether a request
-    /// is sent at all is decided later, and only then [`Self::claim`] is asked.
+    /// The first upstream that was not tried and is healthy or may be tried by a request, else one whose rest is over; `None` if all of them rest. It
+    /// changes nothing: whether a request is sent at all is decided later, and only then [`Self::claim`] is asked.
     pub(super) fn choose(&self, at: UnixTime, tried: &[usize]) -> Option<usize> {
         let open = || (0..self.upstreams.len()).filter(|place| !tried.contains(place));
-        let is_healthy = |place: &usize| self.lock(*place).rests.is_none();
-        open().find(is_healthy).or_else(|| open().find(|place| self.lock(*place).may_be_asked(at)))
+        let is_preferred = |place: &usize| {
+            let health = self.lock(*place);
+            health.rests.is_none() || health.may_be_asked(at) && health.cause == RestCause::Unreachable
+        };
+        open().find(is_preferred).or_else(|| open().find(|place| self.lock(*place).may_be_asked(at)))
+    }
+
+    /// The first upstream that has to answer for its CA certificates before a request tries it, if its rest is over and another one is healthy. Until
+    /// the next rest is over, nobody else asks it.
+    pub(super) fn probe(&self, at: UnixTime) -> Option<(usize, AttemptBegan)> {
+        let places = || 0..self.upstreams.len();
+        places().find(|place| self.lock(*place).rests.is_none())?;
+        places().find_map(|place| {
+            let mut health = self.lock(place);
+            let is_due = health.rests.is_some() && health.cause == RestCause::Unserved && health.may_be_asked(at);
+            if is_due {
+                health.rest(at);
+            }
+            is_due.then_some((place, AttemptBegan { rests: Some(health.rests_begun), is_repeat: false }))
+        })
+    }
+
+    /// What came of that.
+    pub(super) fn probed(
+        &self,
+        upstream: usize,
+        began: AttemptBegan,
+        at: UnixTime,
+        answer: &Result<HttpAnswer, UpstreamFailure>,
+    ) {
+        let cause = match answer {
+            Ok(HttpAnswer { status: 200, .. }) => {
+                let mut health = self.lock(upstream);
+                if began.rests == Some(health.rests_begun) {
+                    (health.cause, health.rests) = (RestCause::Unreachable, Some((at.as_secs(), at.as_secs())));
+                }
+                return;
+            }
+            Err(UpstreamFailure::NotSent) => RestCause::Unreachable,
+            _ => RestCause::Unserved,
+        };
+        match answer {
+            Ok(answer) => {
+                self.failed(upstream, began, at, (cause, &format_args!("cacerts: it answers {}", answer.status)))
+            }
+            Err(failure) => self.failed(upstream, began, at, (cause, failure)),
+        }
     }
 
     /// Begins a request, if it may go to this upstream. Where its rest is over, only one request tries it.
@@ -118,7 +181,9 @@ impl UpstreamPool {
         answer: &Result<HttpAnswer, UpstreamFailure>,
     ) {
         match answer {
-            Err(failure @ UpstreamFailure::NotSent) => self.failed(upstream, began, at, failure),
+            Err(failure @ UpstreamFailure::NotSent) => {
+                self.failed(upstream, began, at, (RestCause::Unreachable, failure));
+            }
             Err(failure @ (UpstreamFailure::Crowded | UpstreamFailure::Unknown | UpstreamFailure::TooLong)) => {
                 self.unserved(upstream, began, at, failure);
             }
@@ -148,17 +213,18 @@ impl UpstreamPool {
         let decides = health.rests.is_some() || health.unserved >= UNSERVED_MAX;
         drop(health);
         if decides {
-            self.failed(upstream, began, at, why);
+            self.failed(upstream, began, at, (RestCause::Unserved, why));
         }
     }
 
-    fn failed(&self, upstream: usize, began: AttemptBegan, at: UnixTime, why: &dyn fmt::Display) {
+    fn failed(&self, upstream: usize, began: AttemptBegan, at: UnixTime, (cause, why): (RestCause, &dyn fmt::Display)) {
         let mut health = self.lock(upstream);
         if began.rests != Some(health.rests_begun) {
             return;
         }
         health.failures = health.failures.saturating_add(1);
         health.rests_begun += 1;
+        health.cause = cause;
         health.rest(at);
         // Once at the beginning, and then each time the pause doubles.
         if health.failures.is_power_of_two() {
@@ -234,6 +300,56 @@ mod tests {
             pool.claim(0, at(103)).is_some() && pool.claim(0, at(103)).is_some(),
             "everybody asks one that is healthy"
         );
+    }
+
+    /// Operators put the upstream that they want first in the list.
+    #[test]
+    fn the_first_one_that_failed_is_tried_again_while_another_one_is_healthy() {
+        let pool = UpstreamPool::new(["a".into(), "b".into()]);
+        fails(&pool, 0, 100);
+        assert_eq!(pool.choose(at(100), &[]), Some(1));
+        assert_eq!(pool.probe(at(200)), None, "a request that cannot be sent loses nothing");
+        assert_eq!(pool.choose(at(101), &[]), Some(0), "its rest is over");
+        let tries = pool.claim(0, at(101)).unwrap();
+        assert_eq!(pool.choose(at(101), &[]), Some(1), "one request tries it");
+        pool.ended(0, tries, at(101), &NOT_SENT);
+        assert_eq!(pool.choose(at(102), &[]), Some(1));
+        let tries = pool.claim(0, at(103)).unwrap();
+        pool.ended(0, tries, at(103), &Ok(HttpAnswer::default()));
+        assert_eq!(pool.choose(at(103), &[]), Some(0), "it is preferred again");
+    }
+
+    /// A request that such an upstream swallows could go nowhere else.
+    #[test]
+    fn one_that_did_not_serve_requests_answers_for_its_cas_before_a_request_tries_it_again() {
+        let pool = UpstreamPool::new(["a".into(), "b".into()]);
+        let silent: Result<HttpAnswer, UpstreamFailure> = Err(UpstreamFailure::Unknown);
+        for _ in 0..UNSERVED_MAX {
+            let began = pool.claim(0, at(100)).unwrap();
+            pool.ended(0, began, at(100), &silent);
+        }
+        assert_eq!((pool.probe(at(100)), pool.choose(at(500), &[])), (None, Some(1)));
+        for (now, pause, end) in
+            [(101, 2, silent.clone()), (103, 4, Ok(HttpAnswer { status: 503, ..HttpAnswer::default() }))]
+        {
+            let (place, began) = pool.probe(at(now)).unwrap();
+            assert_eq!((place, pool.probe(at(now))), (0, None), "one question at a time");
+            pool.probed(0, began, at(now), &end);
+            assert_eq!((pool.probe(at(now + pause - 1)), pool.choose(at(now + pause), &[])), (None, Some(1)));
+        }
+        let (_, began) = pool.probe(at(107)).unwrap();
+        pool.probed(0, began, at(107), &Ok(HttpAnswer { status: 200, ..HttpAnswer::default() }));
+        assert_eq!(pool.choose(at(107), &[]), Some(0));
+        let tries = pool.claim(0, at(107)).unwrap();
+        assert_eq!((pool.claim(0, at(107)), pool.choose(at(107), &[])), (None, Some(1)), "one request tries it");
+        pool.ended(0, tries, at(107), &silent);
+        assert_eq!(pool.choose(at(500), &[]), Some(1), "and it begins anew");
+        // The answer to a question of before says nothing.
+        pool.probed(0, began, at(107), &Ok(HttpAnswer { status: 200, ..HttpAnswer::default() }));
+        assert_eq!(pool.choose(at(500), &[]), Some(1));
+        // With nobody else to serve the devices, a request tries it.
+        fails(&pool, 1, 500);
+        assert_eq!((pool.probe(at(500)), pool.choose(at(500), &[])), (None, Some(0)));
     }
 
     #[test]

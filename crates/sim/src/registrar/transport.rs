@@ -134,11 +134,16 @@ impl Drop for Waiting {
 impl Upstream for Transport {
     fn send(&self, request: UpstreamRequest, done: Completion<UpstreamReply>) {
         let (agenda, witness) = (self.upstreams.agenda.clone(), Arc::clone(&self.upstreams.witness));
+        let place = self.upstreams.upstreams.iter().position(|it| it.name == request.upstream);
+        let UpstreamOperation::Enrol(function) = request.operation else {
+            if let Some(place) = place {
+                self.upstreams.say(place, done);
+            }
+            return;
+        };
         let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         let waiting = Waiting(Arc::clone(&self.in_flight));
         witness.in_flight(now, self.in_flight_max);
-        let place = self.upstreams.upstreams.iter().position(|it| it.name == request.upstream);
-        let UpstreamOperation::Enrol(function) = request.operation else { return };
         let key = RequestKey::of(function, &request.csr);
         let (Some(place), Some(key)) = (place, key) else {
             witness.broken(format!("{:?} of {} cannot be sent", request.operation, request.upstream));
@@ -159,6 +164,16 @@ impl Upstream for Transport {
 }
 
 impl SimulatedUpstreams {
+    /// Answers for its CA certificates: an upstream that swallows requests is there.
+    fn say(&self, place: usize, done: Completion<UpstreamReply>) {
+        let (upstream, agenda) = (&self.upstreams[place], self.agenda.clone());
+        let is_down = upstream.with(|mood| mood.down_until.is_some_and(|until| agenda.now() < until));
+        let answer = HttpAnswer { status: 200, ..HttpAnswer::default() };
+        let answer = if is_down { Err(UpstreamFailure::NotSent) } else { Ok(answer) };
+        let back = upstream.latency() + upstream.latency();
+        self.agenda.after(back, move || done(UpstreamReply { at: agenda.utc(), answer }));
+    }
+
     fn treat(self: &Arc<Self>, place: usize, function: Function, csr: Vec<u8>, reply: Completion<(Answer, Known)>) {
         let upstream = &self.upstreams[place];
         let back = upstream.latency() + upstream.latency();

@@ -186,3 +186,48 @@ fn a_lone_upstream_that_is_busy_has_its_wait_passed_on() {
         assert_eq!(max_age, Duration::from_secs(77));
     }
 }
+
+#[test]
+fn the_preferred_upstream_is_tried_by_a_request_that_fails_over_and_is_used_again_once_it_answers() {
+    let scene = Scene::new();
+    assert_eq!(asked_by(&scene, NOW, 0), "a");
+    scene.reply(NOW, Err(UpstreamFailure::NotSent));
+    scene.reply(NOW, Ok(answer(403, "text/plain", "")));
+    drop(scene.outcome());
+    assert_eq!(asked_by(&scene, NOW, 1), "b", "it rests");
+    scene.reply(NOW, Ok(answer(403, "text/plain", "")));
+    drop(scene.outcome());
+    assert_eq!(asked_by(&scene, NOW + 1, 2), "a");
+    scene.reply(NOW + 1, Err(UpstreamFailure::NotSent));
+    assert_eq!(scene.sent()[0].0, "b", "nothing was sent, so its device loses no time");
+    scene.reply(NOW + 1, Ok(answer(403, "text/plain", "")));
+    drop(scene.outcome());
+    for number in 3..6 {
+        assert_eq!(asked_by(&scene, NOW + 9, number), "a");
+        scene.reply(NOW + 9, Ok(answer(403, "text/plain", "")));
+        drop(scene.outcome());
+    }
+}
+
+#[test]
+fn a_preferred_upstream_that_swallowed_requests_is_asked_for_its_cas_and_no_request_before_that() {
+    let scene = Scene::new();
+    for number in 0..5 {
+        assert_eq!(asked_by(&scene, NOW, number), "a");
+        scene.reply(NOW, Err(UpstreamFailure::Unknown));
+        drop(scene.outcome());
+    }
+    let mut asked = Vec::new();
+    for (number, end) in (5..).zip([Err(UpstreamFailure::Unknown), Ok(answer(200, CERTS_ONLY, ""))]) {
+        let now = NOW + 10 * u64::from(number);
+        scene.submit(now, job_of(&scene, number));
+        asked.extend(scene.sent().into_iter().map(|(upstream, operation, _)| (upstream, operation.segment())));
+        scene.reply(now, end);
+        scene.reply(now, Ok(answer(403, "text/plain", "")));
+        drop(scene.outcome());
+    }
+    let to = |upstream: &str, segment| (upstream.to_owned(), segment);
+    let once = [to("a", "cacerts"), to("b", "simpleenroll")];
+    assert_eq!(asked, [once.clone(), once].concat());
+    assert_eq!(asked_by(&scene, NOW + 70, 7), "a");
+}
