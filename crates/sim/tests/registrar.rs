@@ -2,7 +2,8 @@
 //! seeds. A failure prints the command that replays its seed.
 
 use sim::registrar::scenario::{
-    self, CRASHES, EVERYTHING_AT_ONCE, FORGETFUL, GONE, LIARS, OPEN_ENDS, RELAYED, RegistrarScenario,
+    self, CRASHES, EVERYTHING_AT_ONCE, FORGETFUL, GONE, LIARS, LOST_KEYS, MADE_KEYS, OPEN_ENDS, RELAYED,
+    RegistrarScenario,
 };
 use sim::registrar::{RegistrarResult, play, run};
 
@@ -60,6 +61,21 @@ fn a_second_certificate_for_one_request_is_recorded_with_the_first_and_the_first
 fn an_upstream_that_is_gone_is_hardly_asked_and_delays_nobody() {
     let result = good(&GONE, 80);
     assert!(result.tally.not_sent * 2 < result.enrolments, "{result}");
+}
+
+/// The repeat of a request for a key has the CSR of the first one: neither silence nor 202 makes a CA issue twice, or loses a certificate.
+#[test]
+fn e42_a_key_that_the_registrar_makes_is_certified_once_however_often_its_request_is_repeated() {
+    let result = good(&MADE_KEYS, ENROLMENTS);
+    let tally = result.tally;
+    assert!(tally.open_ends > 50 && tally.repeated > 50 && tally.lost_keys == 0, "{result}");
+    assert_eq!(result.issued, result.enrolments, "{result}");
+}
+
+#[test]
+fn a_key_that_a_crash_takes_is_made_anew_for_the_same_upstream() {
+    let result = good(&LOST_KEYS, ENROLMENTS);
+    assert!(result.crashes > 20 && result.tally.lost_keys > 5, "{result}");
 }
 
 #[test]

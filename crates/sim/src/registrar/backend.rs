@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use authority::{
     Authority, Begun, Completion, Flights, LedgerFault, LedgerHealth, MemoryLedger, MemoryRelayLedger, Profile,
     ProfileSpec, RelayEnd, RelayEntry, RelayHolder, RelayId, RelayLedger, RelayListing, RelayProfile, RelayProfileSpec,
-    RelayQuery, RelayRecord, RelayRequest, Relayed, Revocation, Revoked, UpstreamFacts,
+    RelayQuery, RelayRecord, RelayRequest, Relayed, RelayedKeys, Revocation, Revoked, UpstreamFacts,
 };
 use dtls::Now;
 use est::JobId;
@@ -55,14 +55,15 @@ impl RelayBackend {
             let ca = if scenario.apart && number > 0 { made(number_of_ca) } else { Arc::clone(&shared) };
             SimulatedUpstream::new(seed, number, script, ca)
         };
-        let witness: Arc<Witness> = Arc::default();
+        let rows: Arc<MemoryRelayLedger> = Arc::default();
+        let witness = Arc::new(Witness::new(scenario.makes_keys));
         let upstreams = Arc::new(SimulatedUpstreams {
             agenda: agenda.clone(),
             liar: Liar::new(seed, ca),
             witness: Arc::clone(&witness),
             upstreams: scenario.upstreams.iter().copied().enumerate().map(place).collect(),
+            rows: Arc::clone(&rows),
         });
-        let rows: Arc<MemoryRelayLedger> = Arc::default();
         let chance = Chance::new(seed, "crashes");
         let store = CrashingStore::new(Arc::clone(&rows), scenario.base.crashes, chance, agenda.clone());
         let process = RelayProcess::start(seed, scenario, &store, &upstreams);
@@ -172,7 +173,9 @@ fn profile(ca: &TestCa, scenario: &RegistrarScenario) -> Arc<Profile> {
         ca_certificates: vec![Arc::clone(ca.root()), Arc::clone(&issuing)],
         ..UpstreamFacts::default()
     };
-    let spec = RelayProfileSpec { repeat_window: REPEAT_WINDOW, ..RelayProfileSpec::new(profile, vec![issuing]) };
+    let server_keys = if scenario.makes_keys { RelayedKeys::Here } else { RelayedKeys::NotServed };
+    let spec =
+        RelayProfileSpec { repeat_window: REPEAT_WINDOW, server_keys, ..RelayProfileSpec::new(profile, vec![issuing]) };
     Arc::new(RelayProfile::compile(spec, facts).expect("a profile"))
 }
 

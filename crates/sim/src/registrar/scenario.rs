@@ -82,6 +82,8 @@ pub struct RegistrarScenario {
     pub apart: bool,
     /// The maximum of requests that the Registrar lets wait for upstreams.
     pub in_flight_max: usize,
+    /// The Registrar makes the keys of its devices.
+    pub makes_keys: bool,
     /// The Registrar's own record of what it relayed. Calls take effect in order, so it is not late, only faulty.
     pub relayed: Behaviour,
 }
@@ -146,6 +148,7 @@ pub const RELAYED: RegistrarScenario = RegistrarScenario {
     base: Scenario { name: "registrar", goals: LIFE, ledger: SLOW, signer: SLOW, ..CLEAN },
     upstreams: &[GOOD, GOOD],
     apart: false,
+    makes_keys: false,
     in_flight_max: 64,
     relayed: CLEAN.ledger,
 };
@@ -230,5 +233,31 @@ pub const GONE: RegistrarScenario = RegistrarScenario {
     ..RELAYED
 };
 
+/// The Registrar makes the keys; its upstreams, each with a ledger of its own, leave open again and again what became of a request.
+pub const MADE_KEYS: RegistrarScenario = RegistrarScenario {
+    base: Scenario {
+        name: "registrar-made-keys",
+        goals: &[Goal::CaCertificates, Goal::GenerateKey, Goal::GenerateKey],
+        devices: 4,
+        ..RELAYED.base
+    },
+    makes_keys: true,
+    ..OPEN_ENDS
+};
+
+/// The same with a lossy link, a Registrar that crashes and loses its keys, and requests that are linked to their sessions.
+pub const LOST_KEYS: RegistrarScenario = RegistrarScenario {
+    base: Scenario {
+        name: "registrar-lost-keys",
+        link: LOSSY,
+        crashes: 15,
+        linking: true,
+        persistence: Persistence { handshakes_max: 0, ..Persistence::DEFAULT },
+        ..MADE_KEYS.base
+    },
+    ..MADE_KEYS
+};
+
 /// All of them.
-pub const ALL: &[RegistrarScenario] = &[RELAYED, OPEN_ENDS, LIARS, CRASHES, EVERYTHING_AT_ONCE, FORGETFUL, GONE];
+pub const ALL: &[RegistrarScenario] =
+    &[RELAYED, OPEN_ENDS, LIARS, CRASHES, EVERYTHING_AT_ONCE, FORGETFUL, GONE, MADE_KEYS, LOST_KEYS];

@@ -4,16 +4,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use authority::{Completion, Function, MemoryRelayLedger, RELAY_LIFETIME};
+use authority::{Completion, Function, MemoryRelayLedger, RELAY_LIFETIME, RelayLedger as _, RelayQuery, RelayStage};
+use pki::Digest;
 use registrar::relay::{HttpAnswer, Upstream, UpstreamFailure, UpstreamOperation, UpstreamReply, UpstreamRequest};
 
 use super::lies::Liar;
 use super::scenario::{Treatment, UpstreamScript};
 use super::upstream_ca::UpstreamCa;
-use super::witness::{Known, RequestKey, Witness};
+use super::witness::{Known, Witness};
 use crate::agenda::Agenda;
 use crate::chance::Chance;
-use crate::crashing::CrashingLedger;
+use crate::crashing::{CrashingLedger, at_once};
 
 /// The longest time from the beginning of a request to the end of its answer: the default of the configuration.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,6 +34,8 @@ pub(super) struct SimulatedUpstreams {
     pub(super) liar: Liar,
     pub(super) witness: Arc<Witness>,
     pub(super) upstreams: Vec<SimulatedUpstream>,
+    /// What the Registrar has recorded.
+    pub(super) rows: Arc<MemoryRelayLedger>,
 }
 
 /// One upstream, and the CA that answers there.
@@ -144,12 +147,13 @@ impl Upstream for Transport {
         let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         let waiting = Waiting(Arc::clone(&self.in_flight));
         witness.in_flight(now, self.in_flight_max);
-        let key = RequestKey::of(function, &request.csr);
-        let (Some(place), Some(key)) = (place, key) else {
+        let key = witness.request(function, &request.csr);
+        let spki = pki::Csr::parse(request.csr.clone()).and_then(pki::Csr::verify).map(|csr| Digest::of(csr.spki()));
+        let (Some(place), Some(key), Ok(spki)) = (place, key, spki) else {
             witness.broken(format!("{:?} of {} cannot be sent", request.operation, request.upstream));
             return;
         };
-        let sent = witness.sent(key, place, agenda.utc());
+        let sent = witness.sent(key, spki, (place, agenda.utc()), |spki| self.upstreams.has_recorded(spki));
         let process = Arc::clone(&self.process);
         let reply = move |(answer, known): (Answer, Known)| {
             drop(waiting);
@@ -164,6 +168,16 @@ impl Upstream for Transport {
 }
 
 impl SimulatedUpstreams {
+    /// Whether the Registrar has recorded a certificate for this key.
+    fn has_recorded(&self, spki: &Digest) -> bool {
+        let query = RelayQuery { rows_max: usize::MAX, ..RelayQuery::default() };
+        let rows = at_once(|done| self.rows.relayed(query, done)).unwrap_or_default().rows;
+        rows.iter().any(|row| match &row.stage {
+            RelayStage::Recorded(certificates) => certificates.iter().any(|it| it.record.spki == *spki),
+            RelayStage::InFlight | RelayStage::Unresolved => false,
+        })
+    }
+
     /// Answers for its CA certificates: an upstream that swallows requests is there.
     fn say(&self, place: usize, done: Completion<UpstreamReply>) {
         let (upstream, agenda) = (&self.upstreams[place], self.agenda.clone());

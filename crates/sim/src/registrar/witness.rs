@@ -12,11 +12,11 @@ use registrar::relay::RelayAuthority;
 
 use crate::scenario::REPEAT_WINDOW;
 
-/// A request of a device, whichever of its CSRs it sends: the function and the key.
+/// A request of a device, whichever of its CSRs it sends: the function and the key, or the subject if the Registrar makes the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RequestKey {
     function: &'static str,
-    spki: Digest,
+    subject: Digest,
 }
 
 impl RequestKey {
@@ -24,7 +24,13 @@ impl RequestKey {
     pub(super) fn of(function: Function, csr: &[u8]) -> Option<Self> {
         let csr = Csr::parse(csr.to_vec()).and_then(Csr::verify).ok()?;
         let function = registrar::relay::UpstreamOperation::Enrol(function).segment();
-        Some(Self { function, spki: Digest::of(csr.spki()) })
+        Some(Self { function, subject: Digest::of(csr.spki()) })
+    }
+
+    /// The same for a key that the Registrar makes: of the device's CSR, and of the one that the upstream gets.
+    fn of_made(csr: &[u8]) -> Option<Self> {
+        let csr = Csr::parse(csr.to_vec()).and_then(Csr::verify).ok()?;
+        Some(Self { function: "serverkeygen", subject: Digest::of(csr.subject().der()) })
     }
 }
 
@@ -58,6 +64,8 @@ pub struct RelayTally {
     pub delivered: u64,
     /// The most requests that waited at once.
     pub in_flight_peak: usize,
+    /// Requests with an open end that were repeated with another key, because the Registrar had lost the first one.
+    pub lost_keys: u64,
 }
 
 impl RelayTally {
@@ -70,23 +78,28 @@ impl RelayTally {
         self.lies += other.lies;
         self.delivered += other.delivered;
         self.in_flight_peak = self.in_flight_peak.max(other.in_flight_peak);
+        self.lost_keys += other.lost_keys;
     }
 }
 
 impl fmt::Display for RelayTally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, open_ends, repeated, not_sent, lies, delivered, in_flight_peak } = self;
+        let Self { sent, open_ends, repeated, not_sent, lies, delivered, in_flight_peak, lost_keys } = self;
         write!(
             f,
-            "{sent} requests sent, {not_sent} not sent, {open_ends} open ends, {repeated} repeated for one, {lies} lies, {delivered} deliveries, at \
-             most {in_flight_peak} in flight"
+            "{sent} requests sent, {not_sent} not sent, {open_ends} open ends, {repeated} repeated for one, {lost_keys} of them with another key, \
+             {lies} lies, {delivered} deliveries, at most {in_flight_peak} in flight"
         )
     }
 }
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Witness(Mutex<Sight>);
+pub(super) struct Witness {
+    /// Whether the Registrar makes the keys.
+    makes_keys: bool,
+    sight: Mutex<Sight>,
+}
 
 #[derive(Default)]
 struct Sight {
@@ -111,6 +124,8 @@ impl Sight {
 struct OpenEnd {
     upstream: usize,
     since: UnixTime,
+    /// The key that the upstream was asked to certify.
+    spki: Digest,
 }
 
 /// What was open before a request was sent.
@@ -120,20 +135,39 @@ pub(super) struct Sent {
 }
 
 impl Witness {
-    /// A request goes to an upstream. What is open at another one may not.
-    pub(super) fn sent(&self, key: RequestKey, upstream: usize, at: UnixTime) -> Sent {
+    pub(super) fn new(makes_keys: bool) -> Self {
+        Self { makes_keys, sight: Mutex::default() }
+    }
+
+    /// The request that a CSR is for; `None` if the CSR cannot be read.
+    pub(super) fn request(&self, function: Function, csr: &[u8]) -> Option<RequestKey> {
+        if self.makes_keys { RequestKey::of_made(csr) } else { RequestKey::of(function, csr) }
+    }
+
+    /// A request goes to an upstream, for this key. What is open at another one may not. A certificate that is recorded for a key that was made is not
+    /// open: if the key did not reach its device, the next request is a new one.
+    pub(super) fn sent(
+        &self,
+        key: RequestKey,
+        spki: Digest,
+        (upstream, at): (usize, UnixTime),
+        is_recorded: impl Fn(&Digest) -> bool,
+    ) -> Sent {
         let mut sight = self.lock();
         sight.tally.sent += 1;
         let until = |open: &OpenEnd| open.since.as_secs() + REPEAT_WINDOW.as_secs();
         let before = sight.open.get(&key).copied().filter(|open| at.as_secs() < until(open));
+        let before = before.filter(|open| !self.makes_keys || !is_recorded(&open.spki));
         if let Some(open) = before {
             sight.tally.repeated += 1;
+            sight.tally.lost_keys += u64::from(open.spki != spki);
             if open.upstream != upstream {
                 let first = open.upstream;
                 sight.broken(format!("{key:?}: sent to upstream {upstream}, and its end is open at {first}"));
             }
         }
-        sight.open.insert(key, before.unwrap_or(OpenEnd { upstream, since: at }));
+        let since = before.map_or(at, |open| open.since);
+        sight.open.insert(key, OpenEnd { upstream: before.map_or(upstream, |open| open.upstream), since, spki });
         Sent { key, before }
     }
 
@@ -143,7 +177,8 @@ impl Witness {
         match (known, before) {
             (Known::Nothing, _) => sight.tally.open_ends += 1,
             (Known::Certificate, _) => {}
-            (Known::NoneOfThis, Some(before)) => _ = sight.open.insert(key, before),
+            // It is open with the newer key: that is the one which is repeated.
+            (Known::NoneOfThis, Some(_)) => {}
             (Known::NoneOfThis | Known::None, _) => _ = sight.open.remove(&key),
         }
     }
@@ -178,7 +213,9 @@ impl Witness {
         let Some(key) = key else { return sight.broken(format!("device {name}: a certificate for no CSR")) };
         sight.open.remove(&key);
         match Certificate::parse(&issued.certificate) {
-            Ok(certificate) if Digest::of(certificate.spki()) == key.spki => {}
+            // Its device has compared it with the key that it got.
+            Ok(_) if self.makes_keys => {}
+            Ok(certificate) if Digest::of(certificate.spki()) == key.subject => {}
             _ => sight.broken(format!("device {name}: a certificate for another key")),
         }
     }
@@ -199,7 +236,7 @@ impl Witness {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sight> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -211,7 +248,7 @@ pub(super) struct WitnessedRelay {
 
 impl Authority<JobId> for WitnessedRelay {
     fn submit(self: Arc<Self>, utc: UnixTime, batch: Vec<(JobId, Job)>, deliver: Arc<dyn Deliver<JobId>>) {
-        let keyed = |(id, job): (JobId, Job)| ((id, RequestKey::of(job.function, &job.csr)), job);
+        let keyed = |(id, job): (JobId, Job)| ((id, self.witness.request(job.function, &job.csr)), job);
         let batch = batch.into_iter().map(keyed).collect();
         let deliver = WitnessedDelivery { inner: deliver, witness: Arc::clone(&self.witness) };
         Arc::clone(&self.relay).submit(utc, batch, Arc::new(deliver));
@@ -219,6 +256,10 @@ impl Authority<JobId> for WitnessedRelay {
 
     fn undelivered(&self, utc: UnixTime, issued: &Issued) {
         Authority::<JobId>::undelivered(&*self.relay, utc, issued);
+    }
+
+    fn delivered(&self, issued: &Issued) {
+        Authority::<JobId>::delivered(&*self.relay, issued);
     }
 }
 
@@ -250,7 +291,11 @@ mod tests {
     }
 
     fn key() -> RequestKey {
-        RequestKey { function: "simpleenroll", spki: Digest::of(b"key") }
+        RequestKey { function: "simpleenroll", subject: spki() }
+    }
+
+    fn spki() -> Digest {
+        Digest::of(b"key")
     }
 
     #[track_caller]
@@ -262,26 +307,42 @@ mod tests {
     fn an_open_end_that_goes_elsewhere_is_found_and_a_closed_one_may_go() {
         for (known, faults) in [(Known::Nothing, 1), (Known::NoneOfThis, 0), (Known::None, 0)] {
             let witness = Witness::default();
-            let sent = witness.sent(key(), 0, at(10));
+            let sent = witness.sent(key(), spki(), (0, at(10)), |_| false);
             witness.ended(sent, known);
-            let _ = witness.sent(key(), 1, at(11));
+            let _ = witness.sent(key(), spki(), (1, at(11)), |_| false);
             finds(&witness, faults);
         }
         let witness = Witness::default();
-        let _ = witness.sent(key(), 0, at(10));
-        let _ = witness.sent(key(), 1, at(10 + REPEAT_WINDOW.as_secs()));
+        let _ = witness.sent(key(), spki(), (0, at(10)), |_| false);
+        let _ = witness.sent(key(), spki(), (1, at(10 + REPEAT_WINDOW.as_secs())), |_| false);
         finds(&witness, 0);
+    }
+
+    #[test]
+    fn an_open_end_that_is_repeated_with_another_key_is_counted() {
+        let witness = Witness::new(true);
+        for (key_of, lost_keys) in [(b"1", 0), (b"1", 0), (b"2", 1), (b"2", 1)] {
+            let sent = witness.sent(key(), Digest::of(key_of), (0, at(10)), |_| false);
+            witness.ended(sent, Known::Nothing);
+            assert_eq!(witness.tally().lost_keys, lost_keys);
+        }
+        finds(&witness, 0);
+        let _ = witness.sent(key(), Digest::of(b"3"), (1, at(10)), |open| *open == Digest::of(b"2"));
+        assert_eq!(witness.tally().lost_keys, 1, "a new request");
+        finds(&witness, 0);
+        let _ = witness.sent(key(), Digest::of(b"3"), (0, at(10)), |_| false);
+        finds(&witness, 1);
     }
 
     #[test]
     fn a_repeat_that_brings_nothing_leaves_the_first_attempt_open() {
         for (known, faults) in [(Known::NoneOfThis, 1), (Known::None, 0)] {
             let witness = Witness::default();
-            let sent = witness.sent(key(), 0, at(10));
+            let sent = witness.sent(key(), spki(), (0, at(10)), |_| false);
             witness.ended(sent, Known::Nothing);
-            let again = witness.sent(key(), 0, at(11));
+            let again = witness.sent(key(), spki(), (0, at(11)), |_| false);
             witness.ended(again, known);
-            let _ = witness.sent(key(), 1, at(12));
+            let _ = witness.sent(key(), spki(), (1, at(12)), |_| false);
             finds(&witness, faults);
         }
     }
