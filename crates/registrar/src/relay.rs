@@ -552,7 +552,7 @@ impl RelaySubmission {
         (issued, made): (Arc<Issued>, Option<Arc<MadeKey>>),
         answer: Result<Relayed, LedgerFault>,
     ) -> Outcome {
-        if answer.is_ok() {
+        if !matches!(answer, Ok(Relayed::OfAnother) | Err(_)) {
             self.parts().kept_keys.forget(attempt.id);
         }
         match answer {
@@ -569,7 +569,7 @@ impl RelaySubmission {
             }
             Ok(Relayed::First) => Outcome::Issued { issued, private_key: made },
             Ok(Relayed::OfAnother) => {
-                self.parts().relayed.end(vec![(attempt.id, RelayEnd::Refused)]);
+                self.end_attempt(attempt, RelayEnd::Refused, issued.at);
                 self.refuse_answer(flight, attempt, (UpstreamAnswerFlaw::OfAnother, issued.at))
             }
             Ok(Relayed::KeyCompromised) => self.refuse(flight, Refusal::KeyCompromised, issued.at),

@@ -109,11 +109,20 @@ fn e41_a_certificate_that_another_device_has_is_not_passed_on() {
     let san = GeneralNames::empty();
     let spec = CsrSpec { subject: client.subject(), san: &san, challenge_password: None };
     let csr = with_random(|random| make::csr(&spec, &new_key(), random)).unwrap();
-    scene.submit(NOW + 1, Job { client, ..scene.job(Function::ServerKeygen, csr) });
+    let job = || Job { client: Arc::clone(&client), ..scene.job(Function::ServerKeygen, csr.clone()) };
+    scene.submit(NOW + 1, job());
     scene.reply(NOW + 1, Ok(same()));
     let outcome = scene.outcome();
     assert!(matches!(outcome, Outcome::Refused(Refusal::UpstreamAnswer(UpstreamAnswerFlaw::OfAnother))), "{outcome:?}");
     assert_eq!(scene.certificates().len(), 1);
+    assert_eq!(scene.rows().len(), 1, "what is refused is forgotten");
+    // It does not tell what became of an attempt before it.
+    for end in [Err(UpstreamFailure::Unknown), Ok(same())] {
+        scene.submit(NOW + 1, job());
+        scene.reply(NOW + 1, end);
+        drop(scene.outcome());
+    }
+    assert!(matches!(scene.rows()[1].stage, RelayStage::Unresolved));
 }
 
 /// A scene whose Registrar makes the keys, and a request for one: each has another signature, and is linked to another session.
