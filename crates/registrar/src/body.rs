@@ -8,6 +8,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 /// Bytes of a body as it is sent: a list of certificates for `/cacerts` is the longest that an honest peer sends, and fits many times over.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -35,8 +36,10 @@ pub fn encode_body(der: &[u8]) -> String {
 /// # Errors
 /// [`BodyFlaw`] if it is anything but base64 and white space, or empty.
 pub fn decode_body(body: &[u8]) -> Result<Vec<u8>, BodyFlaw> {
-    let dense: Vec<u8> = body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    let der = STANDARD.decode(&dense).map_err(|_| BodyFlaw)?;
+    // It may be that of a key. As long as it can be: a vector that grows leaves a copy behind.
+    let mut dense = Zeroizing::new(Vec::with_capacity(body.len()));
+    dense.extend(body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()));
+    let der = STANDARD.decode(&*dense).map_err(|_| BodyFlaw)?;
     if der.is_empty() { Err(BodyFlaw) } else { Ok(der) }
 }
 

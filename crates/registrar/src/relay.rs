@@ -474,7 +474,10 @@ impl RelaySubmission {
                 return flight.end(outcome);
             }
         };
-        match Answered::read(&answer, &flight.permit, at, &*self.parts().random) {
+        let answered = Answered::read(&answer, &flight.permit, at, &*self.parts().random);
+        // It may hold a key.
+        drop(zeroize::Zeroizing::new(answer.body));
+        match answered {
             Answered::Certificate(certificate, made) => self.record(flight, attempt, (&certificate, made, at)),
             Answered::Refused(why, how) => {
                 end(how);

@@ -219,7 +219,7 @@ async fn read(response: Response<Incoming>) -> Result<HttpAnswer, UpstreamFailur
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (status, content_type, retry_after) = (response.status().as_u16(), text(CONTENT_TYPE), text(RETRY_AFTER));
     match Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await {
-        Ok(body) => Ok(HttpAnswer { status, content_type, retry_after, body: body.to_bytes().to_vec() }),
+        Ok(body) => Ok(HttpAnswer { status, content_type, retry_after, body: body.to_bytes().into() }),
         Err(error) if error.is::<LengthLimitError>() => Err(UpstreamFailure::TooLong),
         Err(_) => Err(UpstreamFailure::Unknown),
     }

@@ -61,7 +61,7 @@ pub struct UpstreamReply {
 }
 
 /// An answer, read to its end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct HttpAnswer {
     /// The status code.
     pub status: u16,
@@ -71,6 +71,19 @@ pub struct HttpAnswer {
     pub retry_after: Option<String>,
     /// The body, without the framing of HTTP.
     pub body: Vec<u8>,
+}
+
+/// The body may hold a key, and is never shown.
+impl fmt::Debug for HttpAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, content_type, retry_after, body } = self;
+        f.debug_struct("HttpAnswer")
+            .field("status", status)
+            .field("content_type", content_type)
+            .field("retry_after", retry_after)
+            .field("bytes", &body.len())
+            .finish()
+    }
 }
 
 /// Why there is no answer.
@@ -102,6 +115,16 @@ impl std::error::Error for UpstreamFailure {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_answer_shows_its_body() {
+        let reply = UpstreamReply {
+            at: UnixTime::since_unix_epoch(std::time::Duration::ZERO),
+            answer: Ok(HttpAnswer { body: b"SECRET".to_vec(), ..HttpAnswer::default() }),
+        };
+        let shown = format!("{reply:?}");
+        assert!(shown.contains("bytes: 6") && !shown.contains("83, 69") && !shown.contains("SECRET"), "{shown}");
+    }
 
     /// RFC 9148 §4.1, Table 1, which RFC 9148 §5 has a Registrar adhere to.
     #[test]
