@@ -22,6 +22,7 @@ use registrar::relay::{
     UpstreamRequest, read_ca_certificates, read_certificate, read_csr_attributes, read_key_and_certificate,
     retry_after,
 };
+use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
 use crate::device::HeldCertificate;
@@ -115,8 +116,9 @@ impl<'r> Vouching<'r> {
     /// Plays the devices of this thread to their end, or until the run is stopped.
     pub(crate) fn play(self, identity: &RegistrarIdentity) -> Result<FleetRemains, FleetFault> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let anchors = self.shared.run.server.anchors.iter();
         let spec = HttpUpstreamSpec {
-            trust: self.shared.run.server.anchors.clone(),
+            trust: anchors.map(|anchor| CertificateDer::from(anchor.der().to_vec())).collect(),
             certificate: identity.certificate.clone(),
             key: identity.key.clone(),
             timeout: self.shared.run.patience.timeout,

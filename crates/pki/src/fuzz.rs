@@ -11,6 +11,7 @@ use crate::csr_attributes::{CsrAttributes, CsrAttributesForm};
 use crate::der::{Reader, Tag, Writer, check_strict};
 use crate::encoding::Encoding;
 use crate::enveloped_key::{DecryptionKey, open, open_content};
+use crate::foreign_root::ForeignRoot;
 use crate::pem;
 use crate::private_key::PrivateKey;
 
@@ -52,7 +53,9 @@ pub fn certificate(bytes: &[u8]) {
         assert!(shown.len() < 300 && !shown.contains(char::is_control), "bounded, and on one line: {shown:?}");
     } else {
         assert!(lenient.is_ok(), "what is strict is read leniently too");
+        assert!(ForeignRoot::read(bytes).is_some(), "what is ours is foreign too");
     }
+    let _ = ForeignRoot::read(bytes);
     if let Ok(certificate) = Certificate::parse(bytes) {
         assert_eq!(certificate.der(), bytes);
         assert!(certificate.subject().matches(certificate.subject()) && certificate.san().matches(certificate.san()));

@@ -6,6 +6,7 @@
 mod authorities;
 mod dates;
 mod front;
+mod https_roots;
 mod lists;
 mod loading;
 mod memory;

@@ -21,7 +21,6 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use pki::Certificate;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use tokio::sync::mpsc;
@@ -38,8 +37,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// What an upstream client is made of.
 pub struct HttpUpstreamSpec {
-    /// The anchors of their HTTPS certificates.
-    pub trust: Vec<Arc<Certificate>>,
+    /// The anchors of their HTTPS certificates, with keys of any algorithm that rustls takes.
+    pub trust: Vec<CertificateDer<'static>>,
     /// The Registrar's certificate, leaf first.
     pub certificate: Vec<Vec<u8>>,
     /// Its key, PKCS #8.
@@ -142,8 +141,8 @@ impl HttpUpstreamService {
 impl HttpClient {
     fn new(spec: HttpUpstreamSpec, places: Arc<ConnectionPlaces>) -> Result<Self, HttpUpstreamFault> {
         let mut roots = RootCertStore::empty();
-        for anchor in &spec.trust {
-            roots.add(CertificateDer::from(anchor.der().to_vec())).map_err(HttpUpstreamFault::Trust)?;
+        for anchor in spec.trust {
+            roots.add(anchor).map_err(HttpUpstreamFault::Trust)?;
         }
         let chain = spec.certificate.into_iter().map(CertificateDer::from).collect();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(spec.key.to_vec()));

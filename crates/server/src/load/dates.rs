@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use pki::{Certificate, Digest, UnixTime, Validity};
+use pki::{Certificate, Digest, ForeignRoot, UnixTime, Validity};
 
 use super::warning::Warning;
 use crate::config::{Problem, Read, SERVER, SERVER_ISSUER, ValidityProblem};
@@ -125,6 +125,18 @@ impl DatedCertificate {
             path,
             digest: certificate.digest(),
             validity: certificate.validity(),
+            key: named.key.clone(),
+        }
+    }
+
+    /// Of a certificate that others verify with.
+    pub(super) fn foreign<T>(named: &Read<T>, path: PathBuf, der: &[u8], root: ForeignRoot) -> Self {
+        Self {
+            role: CertificateRole::UpstreamCa,
+            subject: root.subject,
+            path,
+            digest: Digest::of(der),
+            validity: root.validity,
             key: named.key.clone(),
         }
     }

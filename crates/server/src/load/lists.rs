@@ -65,7 +65,7 @@ impl Loading {
     }
 
     /// The certificates, in DER, of a file that a key names.
-    fn list<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Vec<u8>>> {
+    pub(super) fn list<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Vec<u8>>> {
         let path = config::from_file(file, path);
         let problem = match read_file(&path, CERTIFICATES_BYTES_MAX) {
             Ok(text) => match pki::pem::certificates(&text) {

@@ -31,7 +31,11 @@ impl Loading {
         certificate: &Certificate,
         gravity: Gravity,
     ) {
-        let dated = DatedCertificate::new(role, named, path, certificate);
+        self.check_dates(named, DatedCertificate::new(role, named, path, certificate), gravity);
+    }
+
+    /// The same for one that is described already.
+    pub(super) fn check_dates<T>(&mut self, named: &Read<T>, dated: DatedCertificate, gravity: Gravity) {
         if let Some((standing, at)) = dated.standing(self.utc) {
             match (gravity, standing) {
                 (Gravity::Fault, ValidityProblem::Expired)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use authority::{Profile, RelayProfile, RelayProfileFault, RelayProfileSpec, UpstreamFacts};
 use pki::{Certificate, Digest, UnixTime};
 use registrar::relay::{HttpUpstream, HttpUpstreamSpec, UpstreamPool};
+use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use super::dates::{CertificateRole, Gravity};
@@ -55,7 +56,7 @@ pub(crate) struct LoadedRegistrar {
     pub(crate) rebuild: Rebuild,
     process: Arc<Process>,
     shown: ServerChain,
-    trust: Vec<Arc<Certificate>>,
+    trust: Vec<CertificateDer<'static>>,
     certificate: Vec<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
 }
@@ -125,7 +126,7 @@ impl LoadedRegistrar {
 
 /// What is read before the profiles are compiled.
 struct RegistrarIdentity {
-    trust: Vec<Arc<Certificate>>,
+    trust: Vec<CertificateDer<'static>>,
     certificate: Vec<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
 }
@@ -160,7 +161,7 @@ impl Loading {
     fn own_identity(&mut self, section: &UpstreamSection, config: &Configuration) -> Option<RegistrarIdentity> {
         let file = &config.file;
         let trust: Vec<_> =
-            section.trust.value.iter().map(|path| self.upstream_cas(&section.trust, path, file)).collect();
+            section.trust.value.iter().map(|path| self.https_roots_in(&section.trust, path, file)).collect();
         let chain = self.chain_in(&section.certificate, &section.certificate.value, file);
         let key = self.private_key(&section.key, file);
         let (trust, (certificate, listed), (key, key_path)) =

@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 use authority::Function;
 use pki::pem;
 use registrar::relay::{HttpUpstream, HttpUpstreamSpec, Upstream as _, UpstreamOperation, UpstreamRequest};
+use rustls_pki_types::CertificateDer;
 
 use crate::configuration;
 use crate::envelope::write_registrar;
@@ -24,7 +25,7 @@ fn a_front_of_ours_answers_every_request_of_a_burst() {
     let ca = pki.start(&text);
     let file = |name| std::fs::read(pki.path(name)).unwrap();
     let spec = HttpUpstreamSpec {
-        trust: vec![Arc::new(pki.root.clone())],
+        trust: vec![CertificateDer::from(pki.root.der().to_vec())],
         certificate: pem::certificates(&file("registrar.pem")).unwrap(),
         key: pem::private_key(&file("registrar.key")).unwrap().pkcs8().to_vec().into(),
         timeout: PATIENCE,

@@ -8,6 +8,7 @@
 mod burst;
 mod envelope;
 mod refresh;
+mod rsa;
 #[path = "../support/mod.rs"]
 mod support;
 mod upstream;

@@ -58,22 +58,31 @@ impl ScriptedUpstream {
     /// Begins to serve with the issuing CA of this folder.
     pub(crate) fn start(pki: &Pki, act: Act) -> Self {
         let read = |name: &str| std::fs::read(pki.path(name)).unwrap();
+        let key = pki::pem::private_key(&read("server.key")).unwrap().pkcs8().to_vec();
+        Self::shown(pki, act, ("server.pem", PrivatePkcs8KeyDer::from(key)))
+    }
+
+    /// The same, with this HTTPS certificate and its key.
+    pub(crate) fn shown(pki: &Pki, act: Act, identity: (&str, PrivatePkcs8KeyDer<'static>)) -> Self {
+        Self::below(pki, act, identity, &["factory.pem"])
+    }
+
+    fn below(pki: &Pki, act: Act, (chain, key): (&str, PrivatePkcs8KeyDer<'static>), clients: &[&str]) -> Self {
+        let read = |name: &str| std::fs::read(pki.path(name)).unwrap();
         let certificate = |name: &str| Certificate::parse(&pki::pem::certificates(&read(name)).unwrap()[0]).unwrap();
-        let server = certificate("server.pem");
+        let chain = pki::pem::certificates(&read(chain)).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(pki.root.der().to_vec())).unwrap();
-        roots.add(CertificateDer::from(certificate("factory.pem").der().to_vec())).unwrap();
+        for file in clients {
+            roots.add(CertificateDer::from(certificate(file).der().to_vec())).unwrap();
+        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-        let key = pki::pem::private_key(&read("server.key")).unwrap();
         let tls = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_client_cert_verifier(verifier.unwrap())
-            .with_single_cert(
-                vec![CertificateDer::from(server.der().to_vec())],
-                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8().to_vec())),
-            )
+            .with_single_cert(chain.into_iter().map(CertificateDer::from).collect(), PrivateKeyDer::Pkcs8(key))
             .unwrap();
         let shared = Arc::new(Shared {
             tls: Arc::new(tls),
