@@ -21,7 +21,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::RootCertStore;
+use rustls::{AlertDescription, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -178,7 +178,8 @@ impl HttpClient {
         let exchange = async {
             let response = self.client.request(http).await.map_err(|error| {
                 tracing::debug!(error = %Chain(&error), "a request to an upstream CA failed");
-                if error.is_connect() { UpstreamFailure::NotSent } else { UpstreamFailure::Unknown }
+                let is_sent = !error.is_connect() && !refuses_our_certificate(&error);
+                if is_sent { UpstreamFailure::Unknown } else { UpstreamFailure::NotSent }
             })?;
             read(response).await
         };
@@ -212,6 +213,30 @@ impl HttpClient {
         };
         http.ok()
     }
+}
+
+/// Whether the upstream has ended the handshake over the Registrar's certificate. In TLS 1.3 it says so after the client has begun to send (RFC 8446
+/// §4.4.2.4, appendix C.2), and has looked at nothing of that.
+fn refuses_our_certificate(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = cause.downcast_ref::<rustls::Error>().or_else(|| inner?.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::AlertReceived(alert)) = tls {
+            return matches!(
+                alert,
+                AlertDescription::BadCertificate
+                    | AlertDescription::UnsupportedCertificate
+                    | AlertDescription::CertificateRevoked
+                    | AlertDescription::CertificateExpired
+                    | AlertDescription::CertificateUnknown
+                    | AlertDescription::UnknownCA
+                    | AlertDescription::CertificateRequired
+            );
+        }
+        next = cause.source();
+    }
+    false
 }
 
 async fn read(response: Response<Incoming>) -> Result<HttpAnswer, UpstreamFailure> {

@@ -291,3 +291,15 @@ fn over_a_link_that_loses_a_fifth_each_device_gets_one_certificate() {
     let posts = upstream.posts();
     assert_eq!(posts.len(), usize::try_from(DEVICES).unwrap(), "duplicates and repeats reach no upstream");
 }
+
+/// In TLS 1.3 the request is on its way when the upstream says that it refuses the certificate: it has looked at nothing of it.
+#[test]
+fn an_upstream_that_refuses_the_registrars_certificate_was_sent_nothing_and_another_is_asked() {
+    let pki = Pki::new();
+    let (refusing, good) = (ScriptedUpstream::refusing(&pki), ScriptedUpstream::start(&pki, Act::Issue));
+    let server = pki.start(&configuration(&pki, &[refusing.url(), good.url()], ""));
+    let device = pki.device(1);
+    enrol(&mut ready(&pki, &server, &device), &device);
+    assert!(refusing.connections() > 0 && refusing.posts().is_empty());
+    assert_eq!(good.posts().len(), 1);
+}

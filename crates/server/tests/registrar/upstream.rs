@@ -62,6 +62,12 @@ impl ScriptedUpstream {
         Self::shown(pki, act, ("server.pem", PrivatePkcs8KeyDer::from(key)))
     }
 
+    /// One that does not accept the Registrar's certificate.
+    pub(crate) fn refusing(pki: &Pki) -> Self {
+        let key = pki::pem::private_key(&std::fs::read(pki.path("server.key")).unwrap()).unwrap().pkcs8().to_vec();
+        Self::below(pki, Act::Issue, ("server.pem", PrivatePkcs8KeyDer::from(key)), &[])
+    }
+
     /// The same, with this HTTPS certificate and its key.
     pub(crate) fn shown(pki: &Pki, act: Act, identity: (&str, PrivatePkcs8KeyDer<'static>)) -> Self {
         Self::below(pki, act, identity, &["factory.pem"])
@@ -102,8 +108,15 @@ impl ScriptedUpstream {
             while let Ok((stream, _)) = listener.accept() {
                 let shared = Arc::clone(&of_thread);
                 shared.connections.fetch_add(1, Ordering::SeqCst);
-                // A connection that ends early is part of the script.
-                std::thread::spawn(move || drop(shared.serve(stream)));
+                // A connection that ends early is part of the script. What is left unread would make the kernel reset it, and lose an alert.
+                std::thread::spawn(move || {
+                    let rest = stream.try_clone();
+                    drop(shared.serve(stream));
+                    if let Ok(mut rest) = rest {
+                        let _ = rest.shutdown(std::net::Shutdown::Write);
+                        let _ = std::io::copy(&mut rest, &mut std::io::sink());
+                    }
+                });
             }
         });
         Self { address, shared }
