@@ -147,13 +147,12 @@ impl Refresh {
     ) -> usize {
         let mut failures: BTreeMap<&str, String> = BTreeMap::new();
         for upstream in &registrar.upstreams {
-            let answer = self.fetch_from(upstream, label).await;
+            let answer = self.fetch_from(registrar, upstream, label).await;
             profiles.retain(|spec| {
                 let name = spec.profile.name.as_str();
-                let fits = answer.as_ref().map_err(String::clone).and_then(|facts| {
-                    let (facts, label, at) = (facts.clone(), label.map(str::to_owned), UnixTime::now());
-                    let answers = GoodAnswers { upstream: Arc::clone(upstream), label, facts, at };
-                    let served = answers.served_at(at).ok_or("every certificate of cacerts has expired")?;
+                let fits = answer.as_ref().map_err(String::clone).and_then(|answers| {
+                    let answers = answers.clone();
+                    let served = answers.served_at(answers.at).ok_or("every certificate in cacerts has expired")?;
                     RelayProfile::compile((*spec).clone(), served).map_err(|fault| fault.to_string())?;
                     Ok(answers)
                 });
@@ -189,49 +188,55 @@ impl Refresh {
         profiles.len()
     }
 
-    async fn fetch_from(&self, upstream: &Arc<str>, label: Option<&str>) -> Result<UpstreamFacts, String> {
+    /// What this upstream says now. Where it says nothing of its CSR attributes that can be used, what it said before stays.
+    async fn fetch_from(
+        &self,
+        registrar: &LoadedRegistrar,
+        upstream: &Arc<str>,
+        label: Option<&str>,
+    ) -> Result<GoodAnswers, String> {
         let answer = self.ask(upstream, label, UpstreamOperation::CaCertificates).await;
         let certificates = read_ca_certificates(&answer.map_err(|failure| failure.to_string())?);
         let ca_certificates =
             certificates.map_err(|flaw| format!("cacerts: {flaw}"))?.into_iter().map(Arc::new).collect();
-        let csr_attributes = match self.ask(upstream, label, UpstreamOperation::CsrAttributes).await {
+        let said = match self.ask(upstream, label, UpstreamOperation::CsrAttributes).await {
             Ok(answer) => read_csr_attributes(&answer).map_err(|flaw| format!("status {}: {flaw}", answer.status)),
             Err(UpstreamFailure::TooLong) => Err(UpstreamFailure::TooLong.to_string()),
             // Nobody knows what it would have said, and the next round asks again.
             Err(failure @ (UpstreamFailure::NotSent | UpstreamFailure::Crowded | UpstreamFailure::Unknown)) => {
-                return Err(failure.to_string());
+                return Err(format!("csrattrs: {failure}"));
             }
         };
-        let csr_attributes = self.without_useless(upstream, label, csr_attributes);
-        Ok(UpstreamFacts { ca_certificates, csr_attributes })
+        let at = UnixTime::now();
+        let before = registrar.said_before(upstream, label);
+        self.note_useless(upstream, label, (said.as_ref().err(), before.is_some()));
+        let (csr_attributes, attributes_at) = match (said, before) {
+            (Ok(attributes), _) => (attributes, at),
+            (Err(_), Some(before)) => (before.facts.csr_attributes, before.attributes_at),
+            (Err(_), None) => (None, at),
+        };
+        let facts = UpstreamFacts { ca_certificates, csr_attributes };
+        let (upstream, label) = (Arc::clone(upstream), label.map(str::to_owned));
+        Ok(GoodAnswers { upstream, label, facts, at, attributes_at })
     }
 
     /// RFC 7030 §4.5: the function is optional, so whatever an upstream answers there, also a failure of its own, keeps no device from the others. It
     /// is logged when it begins and when it changes.
-    fn without_useless(
-        &self,
-        upstream: &Arc<str>,
-        label: Option<&str>,
-        said: Result<Option<Vec<u8>>, String>,
-    ) -> Option<Vec<u8>> {
+    fn note_useless(&self, upstream: &Arc<str>, label: Option<&str>, (why, is_known): (Option<&String>, bool)) {
         let mut useless = self.useless_attributes.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (Arc::clone(upstream), label.map(str::to_owned));
-        match said {
-            Ok(attributes) => {
-                useless.remove(&place);
-                attributes
-            }
-            Err(why) => {
-                if useless.get(&place) != Some(&why) {
-                    tracing::warn!(
-                        upstream = %upstream,
-                        label,
-                        "csrattrs of the upstream CA: {why}; its profiles are served without CSR attributes"
-                    );
-                    useless.insert(place, why);
-                }
-                None
-            }
+        let Some(why) = why else {
+            useless.remove(&place);
+            return;
+        };
+        if useless.get(&place) != Some(why) {
+            let consequence = if is_known {
+                "what it said before stays"
+            } else {
+                "devices get no CSR attributes (/att) for its profiles"
+            };
+            tracing::warn!(upstream = %upstream, label, "csrattrs of the upstream CA cannot be used: {why}; {consequence}");
+            useless.insert(place, why.clone());
         }
     }
 
@@ -267,13 +272,14 @@ enum Learned {
 fn page(registrar: &LoadedRegistrar) -> String {
     let known = registrar.profiles.iter().filter_map(|spec| Some((spec, registrar.answers(spec)?)));
     let entries: Vec<serde_json::Value> = known
-        .map(|(spec, GoodAnswers { upstream, label, facts, at })| {
+        .map(|(spec, GoodAnswers { upstream, label, facts, at, attributes_at })| {
             let certificates: Vec<String> = facts.ca_certificates.iter().map(|it| hex::encode(it.der())).collect();
             serde_json::json!({
                 "profile": spec.profile.name,
                 "upstream": *upstream,
                 "label": label,
                 "confirmed_at": at.as_secs(),
+                "attributes_confirmed_at": attributes_at.as_secs(),
                 "ca_certificates": certificates,
                 "csr_attributes": facts.csr_attributes.map(hex::encode),
             })

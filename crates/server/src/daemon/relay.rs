@@ -143,7 +143,10 @@ fn remember(process: &Process, registrar: &LoadedRegistrar, file: &Path) {
         else {
             continue;
         };
-        let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
-        process.learn(name, GoodAnswers { upstream: upstream.into(), label: text(entry, "label"), facts, at });
+        // A file of an earlier release has one time for both.
+        let attributes_at = entry.get("attributes_confirmed_at").and_then(serde_json::Value::as_u64).unwrap_or(at);
+        let [at, attributes_at] = [at, attributes_at].map(|it| UnixTime::since_unix_epoch(Duration::from_secs(it)));
+        let label = text(entry, "label");
+        process.learn(name, GoodAnswers { upstream: upstream.into(), label, facts, at, attributes_at });
     }
 }

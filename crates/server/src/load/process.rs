@@ -40,6 +40,8 @@ pub(crate) struct GoodAnswers {
     pub(crate) facts: UpstreamFacts,
     /// When it said so last.
     pub(crate) at: UnixTime,
+    /// When it last said something of its CSR attributes that can be used: a failure of that function alone takes away no answer of before.
+    pub(crate) attributes_at: UnixTime,
 }
 
 /// What no upstream has confirmed for this long is not handed out any more: two of the longest `refresh_interval`, so that one refresh that fails takes
@@ -51,15 +53,20 @@ impl GoodAnswers {
     pub(crate) fn served_at(&self, now: UnixTime) -> Option<UpstreamFacts> {
         let mut facts = self.facts.clone();
         facts.ca_certificates.retain(|it| now <= it.validity().not_after);
-        let age = now.as_secs().saturating_sub(self.at.as_secs());
-        (age <= ANSWERS_AGE_MAX.as_secs() && !facts.ca_certificates.is_empty()).then_some(facts)
+        let is_fresh = |at: UnixTime| now.as_secs().saturating_sub(at.as_secs()) <= ANSWERS_AGE_MAX.as_secs();
+        facts.csr_attributes = facts.csr_attributes.filter(|_| is_fresh(self.attributes_at));
+        (is_fresh(self.at) && !facts.ca_certificates.is_empty()).then_some(facts)
     }
 
     /// The next second in which less is handed out than at this time.
     pub(crate) fn next_end(&self, now: UnixTime) -> Option<u64> {
-        let age = self.at.as_secs().saturating_add(ANSWERS_AGE_MAX.as_secs());
+        let too_old = |at: UnixTime| at.as_secs().saturating_add(ANSWERS_AGE_MAX.as_secs());
         let expiries = self.facts.ca_certificates.iter().map(|it| it.validity().not_after.as_secs());
-        expiries.chain([age]).map(|last| last.saturating_add(1)).filter(|end| *end > now.as_secs()).min()
+        expiries
+            .chain([too_old(self.at), too_old(self.attributes_at)])
+            .map(|last| last.saturating_add(1))
+            .filter(|end| *end > now.as_secs())
+            .min()
     }
 }
 
@@ -81,7 +88,7 @@ impl Process {
         let mut known = self.upstreams();
         let known = known.entry(profile.to_owned()).or_default();
         if known.failure.take().is_some() {
-            tracing::info!(profile, upstream = %answers.upstream, "the upstream CA's cacerts and csrattrs are up to date again");
+            tracing::info!(profile, upstream = %answers.upstream, "an upstream CA gives CA certificates (cacerts) that this profile can use again");
         }
         let is_news = known.good.as_ref().is_none_or(|before| {
             !before.facts.says_the_same_as(&answers.facts)
@@ -91,16 +98,20 @@ impl Process {
         is_news
     }
 
-    /// Keeps why an attempt brought nothing; what was good before stays. It is said when it begins, and when the reason changes.
+    /// Keeps why an attempt brought no answers that fit the profile; what was good before stays. It is logged when it begins, and when the reason
+    /// changes.
     pub(crate) fn learned_nothing(&self, profile: &str, why: String) {
         let mut known = self.upstreams();
         let known = known.entry(profile.to_owned()).or_default();
         if known.failure.as_ref() != Some(&why) {
             let consequence = match &known.good {
-                Some(_) => "the last good answers are handed out",
-                None => "devices are told to come again",
+                Some(_) => "devices go on getting the last answers that did",
+                None => "until one does, every request of its devices is answered with 5.03 (try again later)",
             };
-            tracing::warn!(profile, "cacerts and csrattrs of the upstream CA: {why}; {consequence}");
+            tracing::warn!(
+                profile,
+                "no upstream CA gives CA certificates (cacerts) that this profile can use: {why}; {consequence}"
+            );
             known.failure = Some(why);
         }
     }

@@ -100,6 +100,12 @@ impl LoadedRegistrar {
         (good.label == spec.upstream_label && self.upstreams.contains(&good.upstream)).then_some(good)
     }
 
+    /// What this upstream has said under this label, for whichever profile.
+    pub(crate) fn said_before(&self, upstream: &str, label: Option<&str>) -> Option<GoodAnswers> {
+        let of_label = self.profiles.iter().filter(|spec| spec.upstream_label.as_deref() == label);
+        of_label.filter_map(|spec| self.answers(spec)).find(|good| *good.upstream == *upstream)
+    }
+
     /// The CA certificates that are handed out at this time, by profile.
     pub(crate) fn served_at(&self, now: UnixTime) -> Vec<Vec<Digest>> {
         let digests = |facts: UpstreamFacts| facts.ca_certificates.iter().map(|it| it.digest()).collect();

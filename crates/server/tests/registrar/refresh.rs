@@ -141,6 +141,37 @@ fn whatever_the_upstream_says_of_attributes_the_other_functions_are_served() {
     }
 }
 
+/// A CA that has no time for one question has not changed its mind about what requests must hold.
+#[test]
+fn attributes_that_are_known_stay_while_the_upstream_fails_to_say_them() {
+    let pki = Pki::new();
+    let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+    let good = "200 OK\r\nContent-Type: application/csrattrs";
+    // A SEQUENCE of challengePassword, then of serialNumber.
+    let [first, second] = ["MAsGCSqGSIb3DQEJBw==", "MAUGA1UEBQ=="];
+    upstream.now_says_of_attributes(good, first.as_bytes());
+    let text = configuration(&pki, &[upstream.url()], "refresh_interval = \"1s\"");
+    let text = text.replace("memory:", "sqlite:ledger.db");
+    let server = pki.start(&text);
+    let device = pki.device(1);
+    let asks = |server: &Handle| ready(&pki, server, &device).ask(Operation::CsrAttributes, PATIENCE).unwrap();
+    let known = asks(&server);
+    for (head, body) in [("503 Service Unavailable\r\nRetry-After: 60", "no"), (good, "<html>")] {
+        upstream.now_says_of_attributes(head, body.as_bytes());
+        let asked = upstream.attributes_asked();
+        until("the refresh never came", || upstream.attributes_asked() > asked + 1);
+        assert_eq!(asks(&server), known, "{head}");
+    }
+    drop(server);
+    let server = pki.start(&text);
+    assert_eq!(asks(&server), known, "also after a restart");
+    upstream.now_says_of_attributes(good, second.as_bytes());
+    until("what it says now never came", || asks(&server) != known);
+    upstream.now_says_of_attributes("204 No Content", b"");
+    let nothing = |server: &Handle| ready(&pki, server, &device).ask(Operation::CsrAttributes, PATIENCE).is_err();
+    until("it is told that there are none", || nothing(&server));
+}
+
 /// A device would take them for what the upstream says now.
 #[test]
 fn answers_of_a_year_ago_are_not_handed_out_after_a_restart() {

@@ -52,6 +52,7 @@ struct Shared {
     /// Path and CSR of each POST.
     posts: Mutex<Vec<(String, Vec<u8>)>>,
     connections: AtomicUsize,
+    attributes_asked: AtomicUsize,
 }
 
 impl ScriptedUpstream {
@@ -100,6 +101,7 @@ impl ScriptedUpstream {
             attributes: Mutex::default(),
             posts: Mutex::default(),
             connections: AtomicUsize::new(0),
+            attributes_asked: AtomicUsize::new(0),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -153,6 +155,11 @@ impl ScriptedUpstream {
         self.shared.posts.lock().unwrap().clone()
     }
 
+    /// How often `/csrattrs` was asked.
+    pub(crate) fn attributes_asked(&self) -> usize {
+        self.shared.attributes_asked.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
@@ -173,6 +180,7 @@ impl Shared {
                 continue;
             }
             if path.ends_with("/csrattrs") {
+                self.attributes_asked.fetch_add(1, Ordering::SeqCst);
                 match self.attributes.lock().unwrap().clone() {
                     None => write!(stream, "HTTP/1.1 204 No Content\r\n\r\n")?,
                     Some((head, body)) => {
