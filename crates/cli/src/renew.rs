@@ -228,7 +228,7 @@ impl Arguments {
         let due = self.hook.as_deref().filter(|_| hook::is_due(&folder));
         let failed = due.and_then(|hook| hook::run(&folder, hook).err());
         // A hook that keeps failing does not keep the certificate from being renewed.
-        let looked = self.look(&folder, interrupt);
+        let looked = self.look(&folder, interrupt).map_err(|fault| pending::explain_interrupted(&folder, fault));
         match (failed, looked) {
             (Some(fault), Err(other)) => {
                 say!("muster: {fault}");

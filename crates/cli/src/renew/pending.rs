@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::folder::DeviceFolder;
 use super::schedule;
 use crate::files::{self, Access};
-use crate::outcome::{CommandResult, say};
+use crate::outcome::{CommandFault, CommandResult, Status, say};
 use crate::request::RequestPlan;
 
 /// The name of the file.
@@ -111,6 +111,23 @@ impl PendingRequest {
     pub(super) fn rest(&self, now: UnixTime) -> Option<Duration> {
         let rest = self.ask_at.as_secs().saturating_sub(now.as_secs());
         (rest > 0).then_some(Duration::from_secs(rest))
+    }
+}
+
+/// Says of a renewal that was interrupted what stays in the folder, and what the next run does.
+pub(super) fn explain_interrupted(folder: &DeviceFolder, fault: CommandFault) -> CommandFault {
+    if fault.status() != Status::Interrupted {
+        return fault;
+    }
+    let same = "interrupted; certificate and key are as they were";
+    let path = folder.path(PENDING);
+    if path.exists() {
+        let message =
+            format!("{same}, and the request that waits for its answer is in {} with its key", path.display());
+        CommandFault::new(Status::Interrupted, message)
+            .remedy("the next run sends the same request, not before the time that the server asked for")
+    } else {
+        CommandFault::new(Status::Interrupted, same).remedy("the next run begins anew")
     }
 }
 

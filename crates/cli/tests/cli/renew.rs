@@ -416,6 +416,38 @@ fn a_request_that_is_answered_later_is_sent_again_by_the_next_runs_and_not_befor
 }
 
 #[test]
+fn an_interrupted_renewal_says_what_stays_and_what_the_next_run_does() {
+    let pki = Pki::new();
+    let dir = pki.path("device");
+    let started = |uri: &str| {
+        let mut command = renew(&dir, uri);
+        command.arg("--trust").arg(pki.path("ca/root.pem")).arg("--wait");
+        crate::common::Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+    };
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let waiting = started(&format!("coaps://{}", silent.local_addr().unwrap()));
+    silent.recv_from(&mut [0; 2_000]).unwrap();
+    waiting.signal("INT");
+    let (status, said) = waiting.rest();
+    assert_eq!(status, Some(130), "{said}");
+    assert!(said.contains("as they were") && said.contains("the next run begins anew"), "{said}");
+
+    let server = full_server(&pki);
+    let pending = dir.join("renew.pending");
+    let waiting = started(server.uri());
+    let begun = std::time::Instant::now();
+    while !pending.exists() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "the server never said later");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    waiting.signal("INT");
+    let (status, said) = waiting.rest();
+    assert_eq!(status, Some(130), "{said}");
+    assert!(pending.exists() && said.contains("renew.pending with its key"), "{said}");
+    assert!(said.contains("the next run sends the same request") && !said.contains("nothing was kept"), "{said}");
+}
+
+#[test]
 fn a_service_waits_as_long_as_the_server_asks_for() {
     let pki = Pki::new();
     let server = full_server(&pki);
