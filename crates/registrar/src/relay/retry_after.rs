@@ -1,10 +1,8 @@
 //! Retry-After (RFC 9110 §10.2.3): seconds, or a date.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::UnixTime;
-use time::PrimitiveDateTime;
-use time::macros::format_description;
 
 /// Where the upstream says nothing that can be read: as long as a person takes to notice a request.
 const WAIT_DEFAULT: Duration = Duration::from_secs(300);
@@ -26,12 +24,11 @@ fn seconds(text: &str) -> Option<Duration> {
     digits.then(|| text.parse().map_or(Duration::MAX, Duration::from_secs))
 }
 
-/// IMF-fixdate, the only form that RFC 9110 §5.6.7 lets a sender generate.
+/// RFC 9110 §5.6.7: "A recipient that parses a timestamp value in an HTTP field MUST accept all three HTTP-date formats."
 fn until(text: &str, at: UnixTime) -> Option<Duration> {
-    let format =
-        format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
-    let date = PrimitiveDateTime::parse(text, &format).ok()?.assume_utc().unix_timestamp();
-    Some(Duration::from_secs(u64::try_from(date).unwrap_or(0).saturating_sub(at.as_secs())))
+    let date = httpdate::parse_http_date(text).ok()?;
+    let seconds = date.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Some(Duration::from_secs(seconds.saturating_sub(at.as_secs())))
 }
 
 #[cfg(test)]
@@ -47,6 +44,8 @@ mod tests {
             (Some("0"), 5),
             (Some("99999999999999999999999"), 7 * 86_400),
             (Some("Sun, 06 Nov 1994 08:51:37 GMT"), 120),
+            (Some("Sunday, 06-Nov-94 08:51:37 GMT"), 120),
+            (Some("Sun Nov  6 08:51:37 1994"), 120),
             (Some("Sun, 06 Nov 1994 08:00:00 GMT"), 5),
             (Some("Sun, 06 Nov 2094 08:00:00 GMT"), 7 * 86_400),
             (Some("-1"), 300),
