@@ -73,7 +73,13 @@ pub enum RelayedKeys {
 pub struct UpstreamFacts {
     /// The CA certificates; empty as long as none are known.
     pub ca_certificates: Vec<Arc<Certificate>>,
-    /// The CSR attributes, DER.
+    /// The CSR attributes, DER: handed out as they are.
+    ///
+    /// Of what they ask for, a Registrar enforces what its own profile says too: the kinds of key, and the link to the session, which only it can
+    /// compare. It does not enforce subject, names, extensions and other attributes. The upstream gets the CSR unchanged, so that it can; whether it
+    /// insists on them is not in the attributes (RFC 8951 §4 leaves it to the server what it refuses), and a Registrar that refused what its CA would
+    /// certify would keep out devices that never ask. A request for a key that the Registrar makes holds the names of the device's request, and
+    /// nothing else that the attributes ask for.
     pub csr_attributes: Option<Vec<u8>>,
 }
 
