@@ -42,7 +42,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use outcome::{CommandResult, Status, out, say};
+use outcome::{CommandResult, Status, out};
 
 /// Enrols fleets of constrained devices: EST over secure CoAP (RFC 9148)
 #[derive(Parser)]
@@ -142,7 +142,7 @@ fn main() -> ExitCode {
     match verb.run() {
         Ok(()) => Status::Done.into(),
         Err(fault) => {
-            say!("muster: {fault}");
+            fault.say();
             if json {
                 out!("{}", fault.json());
             }

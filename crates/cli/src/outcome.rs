@@ -85,6 +85,8 @@ pub(crate) struct CommandFault {
     remedy: Option<String>,
     /// The server does not take the identity that was shown to it.
     identity_refused: bool,
+    /// Its message is on stderr, or in the queue of lines for it.
+    said: bool,
     /// The server is not asked again before this time has passed.
     retry_after: Option<Duration>,
     /// Fields of the verb itself, for programs, in addition to the message.
@@ -102,6 +104,7 @@ impl CommandFault {
             message: message.into(),
             remedy: None,
             identity_refused: false,
+            said: false,
             retry_after: None,
             fields: serde_json::Map::new(),
         }
@@ -161,6 +164,19 @@ impl CommandFault {
         if let serde_json::Value::Object(fields) = object {
             self.fields.extend(fields);
         }
+        self
+    }
+
+    /// Prints the message on stderr, unless that has been done.
+    pub(crate) fn say(&self) {
+        if !self.said {
+            say!("muster: {self}");
+        }
+    }
+
+    /// Writes the message to `lines`, which lead to stderr.
+    pub(crate) fn said_to(mut self, mut lines: impl std::io::Write) -> Self {
+        self.said = lines.write_all(format!("muster: {self}\n").as_bytes()).is_ok();
         self
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use net::capture::{Addresses, KeyLog, OnlyPeer, Pcapng, Tee, TracePrinter};
 use server::config::{ConfigurationFaults, ExpiredServer, Sources};
 use server::daemon::ObserverFactory;
+use server::logging::{Format, LogGuard};
 use server::{Handle, StartOptions};
 
 use crate::arguments::endpoint;
@@ -75,16 +76,21 @@ enum Log {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    server::logging::init(match arguments.log {
-        Log::Human => server::logging::Format::Human,
-        Log::Json => server::logging::Format::Json,
+    let log = server::logging::init(match arguments.log {
+        Log::Human => Format::Human,
+        Log::Json => Format::Json,
     });
+    let log = log.map_err(|source| CommandFault::failed(format!("cannot write the log: {source}")))?;
+    // Why it ends goes the way of the log: nothing waits for a stuck stderr, and what is queued is written when the guard is dropped.
+    serve(arguments, &log).map_err(|fault| fault.said_to(log.lines()))
+}
+
+fn serve(arguments: &Arguments, log: &LogGuard) -> CommandResult {
     let read = sources(arguments);
     let loaded =
         read().and_then(|sources| server::load(&sources)).map_err(|faults| CommandFault::failed(faults.to_string()))?;
-    let printer = arguments
-        .trace
-        .map(|peer| (peer, Arc::new(TracePrinter::new(est::trace::Style::Text, Box::new(io::stderr())))));
+    let printer =
+        arguments.trace.map(|peer| (peer, Arc::new(TracePrinter::new(est::trace::Style::Text, Box::new(log.lines())))));
     let OpenedLedger { ledger, relayed } = ledger::open(loaded.config())?;
     let options = StartOptions { observer: observer(arguments, printer.clone()), relayed: Some(relayed) };
     let handle = server::start(loaded, ledger, options).map_err(|fault| CommandFault::failed(fault.to_string()))?;

@@ -3,20 +3,31 @@
 //! ```text
 //!   shard ──► Refusals (bounded) ──► muster-log     a line for each device, at most five a second for a reason; sums every ten seconds
 //!   pool  ──► Journal  (bounded) ──► muster-issued  a line for each certificate
-//!                                         └──► tracing ──► values quoted and escaped ──► stderr
+//!                                         └──► tracing ──► values quoted and escaped ──► LogLines (bounded) ──► muster-stderr ──► stderr
 //! ```
 //!
-//! There are two queues, so that a flood of refusals does not displace a line about a certificate. Neither a shard nor the pool ever waits for a terminal:
-//! a line that finds its queue full is counted instead.
+//! There are two queues of events, so that a flood of refusals does not displace a line about a certificate. No thread but `muster-stderr` ever waits for a
+//! terminal or a pipe: a line that finds its queue full is counted instead.
 
 mod escape;
 mod issued;
+mod lines;
 mod refusals;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::panic::PanicHookInfo;
+use std::sync::{Arc, OnceLock};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use lines::LogLines;
+
 pub(crate) use issued::{Issuance, Journal};
+pub use lines::LogGuard;
 pub(crate) use refusals::Refusals;
 
 /// How log lines are written.
@@ -32,24 +43,49 @@ pub enum Format {
 /// The environment variable of the filter: `MUSTER_LOG=debug`, `MUSTER_LOG=server=trace,info`.
 pub(crate) const FILTER_VARIABLE: &str = "MUSTER_LOG";
 
-/// Sends this process's log to stderr. Call once; a second call changes nothing.
-pub fn init(format: Format) {
+/// The lines of this process, once `init` was called: like the log, they belong to no server.
+static LINES: OnceLock<LogLines> = OnceLock::new();
+
+/// Sends this process's log to stderr, and its panics to the log. Call once, and drop the guard at the end: that writes the last lines.
+///
+/// # Errors
+/// The system refuses a thread, or another descriptor of stderr.
+pub fn init(format: Format) -> io::Result<LogGuard> {
     let asked = std::env::var(FILTER_VARIABLE).ok().map(EnvFilter::try_new).transpose();
     let (asked, senseless) = asked.map_or_else(|fault| (None, Some(fault)), |filter| (filter, None));
     let filter = asked.unwrap_or_else(|| EnvFilter::new("info"));
+    let ansi = net::Terminal::of_stderr().colours;
+    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let started = LogLines::start(stderr, format, ansi)?;
+    let lines = LINES.get_or_init(|| started);
     // An error means that a subscriber is already installed, such as a test's.
-    let _ = tracing::dispatcher::set_global_default(dispatch(
-        format,
-        filter,
-        net::Terminal::of_stderr().colours,
-        std::io::stderr,
-    ));
+    let _ = tracing::dispatcher::set_global_default(dispatch(format, filter, ansi, Arc::new(lines.clone())));
+    // The hook of std writes to stderr itself: a thread that panics while a pipe is stuck would never end.
+    std::panic::set_hook(Box::new(log_panic));
     if let Some(fault) = senseless {
         tracing::warn!(
             %fault,
             "{FILTER_VARIABLE} is not a valid filter; using `info`. Write `debug`, or a target and a level such as `server=trace,info`"
         );
     }
+    Ok(LogGuard::new(lines.clone()))
+}
+
+/// Lines of the log of this process that were dropped.
+pub(crate) fn dropped_lines() -> u64 {
+    LINES.get().map_or(0, LogLines::dropped)
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let backtrace = Backtrace::capture();
+    tracing::error!(
+        thread = thread.name(),
+        at = panic.location().map(tracing::field::display),
+        backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(&backtrace)),
+        "panicked: {}",
+        panic.payload_as_str().unwrap_or("no message")
+    );
 }
 
 /// The writer of this format; it escapes all values, see the module `escape`.

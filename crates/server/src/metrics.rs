@@ -29,11 +29,12 @@ use rustls_pki_types::UnixTime;
 
 use crate::crl::CrlStatus;
 use crate::load::{DatedCertificate, UpstreamReading};
+use crate::logging;
 use descriptions::{
     BUILD, CERTIFICATE_EXPIRY, CLOCK_AHEAD, CLOCK_BEHIND, CPU, DRAINING, HANDSHAKE_SECONDS, IN_FLIGHT_MAX,
     ISSUANCE_SECONDS, LEDGER, LEDGER_COMMITS, LEDGER_DISK_FREE, LEDGER_DISK_NEEDED, LEDGER_MAX, LEDGER_WAITING_ROWS,
-    LEDGER_WRITABLE, LEDGER_WRITE_FAULTS, MAX_FDS, MEMORY, OPEN_FDS, POOL_JOBS_MAX, READY, READY_TO_ISSUE,
-    RELOAD_SUCCESS, RELOAD_SUCCESSFUL, REQUEST_SECONDS, SESSIONS_MAX, START,
+    LEDGER_WRITABLE, LEDGER_WRITE_FAULTS, LOG_LINES_DROPPED, MAX_FDS, MEMORY, OPEN_FDS, POOL_JOBS_MAX, READY,
+    READY_TO_ISSUE, RELOAD_SUCCESS, RELOAD_SUCCESSFUL, REQUEST_SECONDS, SESSIONS_MAX, START,
 };
 use process::ProcessFacts;
 use registry::Registry;
@@ -241,6 +242,7 @@ impl MetricsPage {
             (LEDGER_DISK_NEEDED, float(disk.needed_bytes)),
             (CLOCK_BEHIND, float(clock.behind_ledger_seconds)),
             (CLOCK_AHEAD, float(clock.ahead_seconds)),
+            (LOG_LINES_DROPPED, float(logging::dropped_lines())),
             (CPU, process.cpu_seconds),
             (MEMORY, process.resident_bytes),
             (OPEN_FDS, process.open_descriptors),

@@ -13,6 +13,7 @@ mod keys;
 mod next_steps;
 mod reload;
 mod server_certificate;
+mod stuck_log;
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -34,9 +35,15 @@ struct Server {
 
 impl Server {
     fn start(pki: &Pki, listen: &str, arguments: &[&str], stdout: Stdio) -> Self {
+        Self::start_with(pki, listen, stdout, |command| _ = command.args(arguments))
+    }
+
+    /// The same with whatever else `change` does to its command.
+    fn start_with(pki: &Pki, listen: &str, stdout: Stdio, change: impl FnOnce(&mut Command)) -> Self {
         let mut command = muster();
-        command.args(["serve", "--config"]).arg(pki.path("muster.toml")).args(["--listen", listen]).args(arguments);
+        command.args(["serve", "--config"]).arg(pki.path("muster.toml")).args(["--listen", listen]);
         command.env("MUSTER_METRICS__LISTEN", listen).stdout(stdout).stderr(Stdio::piped());
+        change(&mut command);
         Self { running: Running(command.spawn().unwrap()) }
     }
 
@@ -48,17 +55,7 @@ impl Server {
 
     /// Its exit status, once it has ended; `None` if it does not end and is killed.
     fn ended(&mut self) -> Option<i32> {
-        let (ended, waiting) = mpsc::channel::<()>();
-        let pid = self.running.0.id().to_string();
-        let watch = thread::spawn(move || {
-            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                let _ = Command::new("kill").args(["-s", "KILL", &pid]).status();
-            }
-        });
-        let status = self.running.0.wait().unwrap();
-        drop(ended);
-        watch.join().unwrap();
-        status.code()
+        ended(&mut self.running)
     }
 
     /// Sends SIGTERM; returns its exit status and the rest of its stderr.
@@ -66,6 +63,21 @@ impl Server {
         self.running.signal("TERM");
         self.running.rest()
     }
+}
+
+/// The exit status of a program, once it has ended; `None` if it does not end and is killed.
+fn ended(running: &mut Running) -> Option<i32> {
+    let (ended, waiting) = mpsc::channel::<()>();
+    let pid = running.0.id().to_string();
+    let watch = thread::spawn(move || {
+        if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let _ = Command::new("kill").args(["-s", "KILL", &pid]).status();
+        }
+    });
+    let status = running.0.wait().unwrap();
+    drop(ended);
+    watch.join().unwrap();
+    status.code()
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub(super) const UPSTREAM_FACTS: &str = "muster_upstream_answers_timestamp_secon
 pub(super) const UPSTREAM_REFRESH_FAILED: &str = "muster_upstream_refresh_failed";
 pub(super) const UPSTREAM_RESTING: &str = "muster_upstream_resting";
 pub(super) const DROPS: &str = "muster_drops_total";
+pub(super) const LOG_LINES_DROPPED: &str = "muster_log_lines_dropped_total";
 pub(super) const FORGERY_ALARMS: &str = "muster_forgery_alarms_total";
 pub(super) const SESSIONS: &str = "muster_sessions";
 pub(super) const SESSIONS_MAX: &str = "muster_sessions_max";
@@ -336,6 +337,13 @@ pub const DESCRIPTIONS: &[Description] = &[
         &[],
         "Alarms about forged records: one for each thousand above ten a second in one session. The log names the address",
         TURN,
+    ),
+    counter(
+        LOG_LINES_DROPPED,
+        "lines",
+        &[],
+        "Lines of the log of this process that were dropped because stderr took them too slowly, or not at all",
+        "the log, read by each scrape",
     ),
     counter(RECEIVED, "datagrams", &[], "UDP datagrams received", TURN),
     counter(RECEIVED_BYTES, "bytes", &[], "UDP payload received", TURN),
