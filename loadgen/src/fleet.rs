@@ -67,7 +67,12 @@ impl fmt::Display for FleetFault {
         match self {
             Self::Bind(fault) => write!(f, "a device's socket cannot be opened: {fault}"),
             Self::Loop(source) => write!(f, "the event loop failed: {source}"),
-            Self::TooManyDevices { limit } => write!(f, "this machine can run at most {limit} devices"),
+            Self::TooManyDevices { limit } => {
+                write!(
+                    f,
+                    "loopback has addresses for {limit} devices, and this run needs more: play fewer, or shorter steps of a search"
+                )
+            }
             Self::Client(why) => f.write_str(why),
             Self::NoIdentity { device } => write!(f, "device {device} of the plan has no identity"),
         }

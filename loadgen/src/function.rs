@@ -150,13 +150,17 @@ impl FromStr for FunctionMix {
             })?;
             let at = function(name.trim())?.index();
             if shares[at] > 0 {
-                return Err(format!("`{}` is named twice", name.trim()));
+                return Err(format!("`{}` is named twice: add its shares up", name.trim()));
             }
             shares[at] = per_mille(share.trim())?;
         }
         let sum: u32 = shares.iter().map(|share| u32::from(*share)).sum();
         if sum != u32::from(WHOLE) {
-            return Err(format!("the shares add up to {}.{} %, not to 100 %", sum / 10, sum % 10));
+            return Err(format!(
+                "the shares add up to {}.{} %: change them so that they are 100 %",
+                sum / 10,
+                sum % 10
+            ));
         }
         Ok(Self(shares))
     }

@@ -180,23 +180,48 @@ pub enum PlanFault {
     TooManyArrivals {
         /// How many, on average.
         expected: f64,
+        /// The phase with the most of them.
+        phase: String,
     },
-    /// More new devices than [`DEVICES_MAX`].
+    /// More new devices than [`DEVICES_MAX`]. They are counted in the whole fleet, however many machines play it: each computes the one schedule.
     TooManyDevices {
         /// How many.
         devices: usize,
+        /// The phase that starts most of them.
+        phase: String,
+        /// How many that phase starts.
+        starts: usize,
     },
+}
+
+impl PlanFault {
+    /// What to write instead.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Endless { phase } => format!("give phase `{phase}` a `for` or a number of `devices`"),
+            Self::TooManyArrivals { phase, .. } => {
+                format!("lower `rate`, `for` or `devices` of phase `{phase}`, which has most of them")
+            }
+            Self::TooManyDevices { phase, starts, .. } => {
+                format!("lower `rate`, `for` or `devices` of phase `{phase}`, which starts {starts} of them")
+            }
+        }
+    }
 }
 
 impl fmt::Display for PlanFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Endless { phase } => write!(f, "phase `{phase}` never ends: give it a time or a number of devices"),
-            Self::TooManyArrivals { expected } => {
-                write!(f, "{expected:.0} arrivals are too many: the limit is {ARRIVALS_MAX:.0}")
+            Self::Endless { phase } => write!(f, "phase `{phase}` never ends"),
+            Self::TooManyArrivals { expected, .. } => {
+                write!(f, "{expected:.0} arrivals are too many: a run has at most {ARRIVALS_MAX:.0}")
             }
-            Self::TooManyDevices { devices } => {
-                write!(f, "{devices} devices are too many: the limit is {DEVICES_MAX} on one machine; use segments")
+            Self::TooManyDevices { devices, .. } => {
+                write!(
+                    f,
+                    "{devices} new devices are too many: a fleet has at most {DEVICES_MAX}, on one machine or in segments"
+                )
             }
         }
     }

@@ -86,19 +86,28 @@ pub fn read_scenario(text: &str, player: ScenarioPlayer) -> Result<Plan, Scenari
         return Err(missing());
     }
     if rows.len() > PHASES_MAX {
-        return Err(top.fault("phase", "too many phases", "at most 1000 in one scenario"));
+        let problem = format!("{} phases are too many", rows.len());
+        return Err(top.fault("phase", &problem, &format!("write at most {PHASES_MAX} in one scenario")));
     }
     top.end()?;
-    let phases = rows.into_iter().enumerate().map(|(number, section)| phase(section, number, player));
-    let phases: Vec<Phase> = phases.collect::<Result<_, _>>()?;
-    let enrolled_first = phases.first().is_some_and(|phase| phase.population == PhasePopulation::Enrolled);
-    if enrolled_first {
-        return Err(top.fault("who", "nobody is enrolled before the first phase", "let new devices enrol first"));
+    let mut phases = Vec::with_capacity(rows.len());
+    for section in rows {
+        let phase = phase(section, &phases, player)?;
+        phases.push(phase);
     }
     Ok(Plan { name: Some(name), phases })
 }
 
-fn phase(mut section: Section<'_>, number: usize, player: ScenarioPlayer) -> Result<Phase, ScenarioFault> {
+/// Whether devices leave this phase with a certificate.
+fn enrols(phase: &Phase) -> bool {
+    let mut functions = phase.functions.mix.functions();
+    phase.population == PhasePopulation::New
+        && phase.arrivals != Arrivals::Pause
+        && functions.any(|(function, _)| function.certifying_stage().is_some())
+}
+
+fn phase(mut section: Section<'_>, before: &[Phase], player: ScenarioPlayer) -> Result<Phase, ScenarioFault> {
+    let number = before.len();
     let name = section.text("name")?.unwrap_or_else(|| format!("phase-{}", number + 1));
     let mut phase = Phase { name, devices: None, ..Phase::enrolling(0, Arrivals::Pause) };
     (phase.arrivals, phase.lasts, phase.devices) = arrivals(&mut section)?;
@@ -116,6 +125,10 @@ fn phase(mut section: Section<'_>, number: usize, player: ScenarioPlayer) -> Res
     phase.population = section
         .word("who", &[("new", PhasePopulation::New), ("enrolled", PhasePopulation::Enrolled)])?
         .unwrap_or(PhasePopulation::New);
+    if phase.population == PhasePopulation::Enrolled && !before.iter().any(enrols) {
+        let remedy = "put a phase before it whose new devices get certificates, such as function = \"sen\"";
+        return Err(section.fault("who", "no device has a certificate when this phase begins", remedy));
+    }
     let mix = section.parsed("function", str::parse::<FunctionMix>)?;
     phase.functions = FleetFunctions {
         mix: mix.unwrap_or(FleetFunctions::ENROL.mix),
@@ -125,14 +138,15 @@ fn phase(mut section: Section<'_>, number: usize, player: ScenarioPlayer) -> Res
         return Err(section.fault(
             "function",
             "`ren` is a resource of CoAP: a Registrar cannot ask for it",
-            "leave it out",
+            "leave it out and give its share to another function, or play the devices: --server instead of --https",
         ));
     }
     phase.label = section.parsed("profile", label)?;
     if let Some(bytes) = section.number("block", 16.0..=1024.0)? {
         let sizes = [16, 32, 64, 128, 256, 512, 1024];
         let size = sizes.into_iter().find(|size| (f64::from(*size) - bytes).abs() < 0.5);
-        let wrong = || section.fault("block", "not a block size of RFC 7959", "16, 32, 64, 128, 256, 512 or 1024");
+        let wrong =
+            || section.fault("block", "it is not a block size of RFC 7959", "write 16, 32, 64, 128, 256, 512 or 1024");
         let size = size.and_then(|size| BlockSize::from_bytes(usize::try_from(size).ok()?)).ok_or_else(wrong)?;
         phase.block = size;
     }
@@ -156,23 +170,29 @@ fn phase(mut section: Section<'_>, number: usize, player: ScenarioPlayer) -> Res
 type ArrivalsOfPhase = (Arrivals, Option<Duration>, Option<usize>);
 
 fn arrivals(section: &mut Section<'_>) -> Result<ArrivalsOfPhase, ScenarioFault> {
+    const ZERO_RATE_REMEDY: &str = "write pause = \"5m\" alone, or leave the phase out";
     let rate = section.number("rate", 0.0..=RATE_MAX)?;
     let devices = section.number("devices", 1.0..=4_000_000.0)?;
     let lasts = section.duration("for", PHASE_TIME_MAX)?;
     let pause = section.duration("pause", PHASE_TIME_MAX)?;
     let ramp = section.section("ramp")?.map(ramp).transpose()?;
     let count = |devices: f64| usize::try_from(Duration::from_secs_f64(devices).as_secs()).ok();
+    if lasts.is_some_and(|lasts| lasts.is_zero()) {
+        return Err(section.fault(
+            "for",
+            "in a phase of no time nobody arrives",
+            "write for = \"1m\", or another time",
+        ));
+    }
     match (rate, ramp, devices, lasts, pause) {
         (None, None, None, None, Some(pause)) => Ok((Arrivals::Pause, Some(pause), None)),
-        (Some(0.0), ..) => Err(section.fault("rate", "a rate of 0 never ends", "write pause = \"5m\"")),
+        (Some(0.0), ..) => Err(section.fault("rate", "at a rate of 0 nobody arrives", ZERO_RATE_REMEDY)),
         (Some(rate), None, None, Some(lasts), None) => Ok((Arrivals::Rate(rate), Some(lasts), None)),
         (Some(rate), None, Some(devices), None, None) => Ok((Arrivals::Rate(rate), None, count(devices))),
-        (None, None, Some(devices), Some(lasts), None) if !lasts.is_zero() => {
+        (None, None, Some(devices), Some(lasts), None) => {
             Ok((Arrivals::Rate(devices / lasts.as_secs_f64()), None, count(devices)))
         }
-        (None, Some((from, to)), None, Some(lasts), None) if !lasts.is_zero() => {
-            Ok((Arrivals::Ramp { from, to }, Some(lasts), None))
-        }
+        (None, Some((from, to)), None, Some(lasts), None) => Ok((Arrivals::Ramp { from, to }, Some(lasts), None)),
         _ => Err(section.fault(
             "rate",
             "it is not clear how devices arrive",
@@ -194,16 +214,16 @@ fn ramp(mut section: Section<'_>) -> Result<(f64, f64), ScenarioFault> {
 fn storm(mut section: Section<'_>) -> Result<RetryStorm, ScenarioFault> {
     /// A device that restarts its handshake more often never ends it.
     const EVERY_MIN: Duration = Duration::from_millis(10);
+    const REMEDY: &str = "write retry_storm = { share = \"20%\", every = \"2s\" }";
     let share = section.parsed("share", per_mille)?;
-    let every = section.duration("every", PHASE_TIME_MAX)?.filter(|every| *every >= EVERY_MIN);
-    let storm = share.zip(every).map(|(per_mille, every)| RetryStorm { per_mille, every });
-    let missing = || {
-        let remedy = "write retry_storm = { share = \"20%\", every = \"2s\" }, with 10ms or more";
-        section.fault("every", "a storm has a share and an interval", remedy)
-    };
-    let storm = storm.ok_or_else(missing)?;
+    let every = section.duration("every", PHASE_TIME_MAX)?;
+    let per_mille = share.ok_or_else(|| section.fault("share", "it is missing", REMEDY))?;
+    let every = every.ok_or_else(|| section.fault("every", "it is missing", REMEDY))?;
+    if every < EVERY_MIN {
+        return Err(section.fault("every", "such a device never ends its handshake", "write 10ms or more"));
+    }
     section.end()?;
-    Ok(storm)
+    Ok(RetryStorm { per_mille, every })
 }
 
 fn link(mut section: Section<'_>) -> Result<LinkSpec, ScenarioFault> {

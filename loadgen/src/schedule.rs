@@ -93,9 +93,11 @@ impl Plan {
     pub fn arrivals(&self, seed: u64) -> Result<Vec<(&Phase, usize)>, PlanFault> {
         let counts = self.counted(seed, Part::ALL)?;
         let new = self.phases.iter().zip(&counts).filter(|(phase, _)| phase.population == PhasePopulation::New);
-        let devices: usize = new.map(|(_, count)| count).sum();
-        if devices > DEVICES_MAX {
-            return Err(PlanFault::TooManyDevices { devices });
+        let devices: usize = new.clone().map(|(_, count)| count).sum();
+        if devices > DEVICES_MAX
+            && let Some((phase, starts)) = new.max_by_key(|(_, count)| *count)
+        {
+            return Err(PlanFault::TooManyDevices { devices, phase: phase.name.clone(), starts: *starts });
         }
         Ok(self.phases.iter().zip(counts).collect())
     }
@@ -113,8 +115,11 @@ impl Plan {
         if let Some(phase) = self.phases.iter().find(|phase| phase.expected().is_infinite()) {
             return Err(PlanFault::Endless { phase: phase.name.clone() });
         }
-        if expected > ARRIVALS_MAX {
-            return Err(PlanFault::TooManyArrivals { expected });
+        let most = self.phases.iter().max_by(|a, b| a.expected().total_cmp(&b.expected()));
+        if expected > ARRIVALS_MAX
+            && let Some(phase) = most
+        {
+            return Err(PlanFault::TooManyArrivals { expected, phase: phase.name.clone() });
         }
         let mut counts = vec![0; self.phases.len()];
         match self.phases.as_slice() {
@@ -560,20 +565,46 @@ mod tests {
         assert_eq!(sum, counts);
     }
 
+    /// Each fault names the phase to change, and what it says to change makes the plan one that can be played, or at least cures this fault.
     #[test]
-    fn what_nobody_can_play_is_refused() {
-        let plan = |phase| Plan::of(phase).devices(1);
-        let endless = Phase { devices: None, ..Phase::enrolling(0, Arrivals::Rate(1.0)) };
-        assert!(matches!(plan(endless), Err(PlanFault::Endless { .. })));
-        let many = Phase {
-            lasts: Some(Duration::from_secs(86_400)),
-            devices: None,
-            ..Phase::enrolling(0, Arrivals::Rate(1e6))
+    fn what_nobody_can_play_is_refused_with_a_remedy_that_works() {
+        let plan = |phases: &[Phase]| Plan { name: None, phases: phases.to_vec() }.devices(1);
+        let of = |name: &str, lasts: Option<u64>, devices: Option<usize>, rate: f64| Phase {
+            name: name.to_owned(),
+            lasts: lasts.map(Duration::from_secs),
+            devices,
+            ..Phase::enrolling(0, Arrivals::Rate(rate))
         };
-        assert!(matches!(plan(many), Err(PlanFault::TooManyArrivals { .. })));
-        let many = Phase::enrolling(DEVICES_MAX + 1, Arrivals::Rate(1e6));
-        assert!(matches!(plan(many), Err(PlanFault::TooManyDevices { .. })));
-        assert_eq!(plan(Phase::enrolling(5, Arrivals::Concurrency(2))), Ok(5));
+        let little = of("little", Some(10), None, 1.0);
+        let refused = |phases: &[Phase], remedy: &str| {
+            let fault = plan(phases).unwrap_err();
+            assert_eq!(fault.remedy(), remedy, "{fault}");
+            fault
+        };
+
+        let endless = of("endless", None, None, 1.0);
+        let fault = refused(&[little.clone(), endless], "give phase `endless` a `for` or a number of `devices`");
+        assert_eq!(fault, PlanFault::Endless { phase: "endless".to_owned() });
+        assert!(plan(&[little.clone(), of("endless", Some(9), None, 1.0)]).is_ok());
+        assert!(plan(&[little.clone(), of("endless", None, Some(9), 1.0)]).is_ok());
+
+        let busy = |seconds, rate| of("busy", Some(seconds), None, rate);
+        let remedy = "lower `rate`, `for` or `devices` of phase `busy`, which has most of them";
+        let fault = refused(&[busy(86_400, 1e6), little.clone()], remedy);
+        assert_eq!(fault.to_string(), "86400000010 arrivals are too many: a run has at most 100000000");
+        assert!(plan(&[busy(86_400, 1.0), little.clone()]).is_ok() && plan(&[busy(1, 1e6), little.clone()]).is_ok());
+
+        // Two phases below the limit are together above it.
+        let crowd = |name, devices| of(name, None, Some(devices), 1e6);
+        let remedy = "lower `rate`, `for` or `devices` of phase `crowd`, which starts 2500000 of them";
+        let many = [crowd("first", 1_600_000), crowd("crowd", 2_500_000)];
+        let fault = refused(&many, remedy);
+        let said = "4100000 new devices are too many: a fleet has at most 4000000, on one machine or in segments";
+        assert_eq!(fault.to_string(), said);
+        assert!(plan(&[crowd("first", 1_600_000), crowd("crowd", 2_400_000)]).is_ok());
+        let returning = Phase { population: PhasePopulation::Enrolled, ..crowd("crowd", 2_500_000) };
+        assert!(plan(&[crowd("first", 1_600_000), returning]).is_ok(), "devices that come back are not new");
+        assert_eq!(plan(&[Phase::enrolling(5, Arrivals::Concurrency(2))]), Ok(5));
     }
 
     #[test]

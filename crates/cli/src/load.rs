@@ -191,7 +191,7 @@ impl RunArguments {
             files::require_absent_or_empty(dir)?;
         }
         self.outputs.require_writable()?;
-        let count = plan.devices(target.seed).map_err(|fault| CommandFault::usage(fault.to_string()))?;
+        let count = plan.devices(target.seed).map_err(scenario::unplayable)?;
         let range = loadgen::identities::IdentityRange::of_segment(0, count, self.segment);
         let devices = folder.fleet(range, target.seed, target.cache.as_ref(), &interrupt)?;
         let (samples, samples_file) = self.samples.as_deref().map(SamplesFile::begin).transpose()?.unzip();
@@ -207,7 +207,7 @@ impl RunArguments {
             registrar,
             samples,
         };
-        let arrivals = plan.arrivals(target.seed).map_err(|fault| CommandFault::usage(fault.to_string()))?;
+        let arrivals = plan.arrivals(target.seed).map_err(scenario::unplayable)?;
         let total: usize = arrivals.iter().map(|(_, count)| count).sum();
         let mut view = LiveView::new("enrolling", total / self.segment.of());
         let watch = |figures: &LiveFigures| match interrupt.is_set() {

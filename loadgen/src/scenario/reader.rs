@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::number::read_duration;
+use crate::number::{Spell, read_duration};
 
 /// What is wrong with a scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,9 +87,9 @@ impl<'t> Section<'t> {
         let read = match self.value(key).map(Spanned::get_ref) {
             None => return Ok(None),
             Some(DeValue::String(text)) => read(text),
-            Some(_) => Err("expected a text in quotation marks".to_owned()),
+            Some(_) => Err("write a text in quotation marks".to_owned()),
         };
-        read.map(Some).map_err(|why| self.fault(key, "it cannot be read", &why))
+        read.map(Some).map_err(|why| self.fault(key, "its value cannot be used", &why))
     }
 
     /// One of several words.
@@ -105,7 +105,7 @@ impl<'t> Section<'t> {
     pub(super) fn duration(&mut self, key: &'static str, most: Duration) -> Result<Option<Duration>, ScenarioFault> {
         self.parsed(key, |text| match read_duration(text)? {
             duration if duration <= most => Ok(duration),
-            _ => Err(format!("it is longer than {} s, the limit", most.as_secs())),
+            _ => Err(format!("`{text}` is too long: write at most {}", Spell(most))),
         })
     }
 
@@ -121,10 +121,9 @@ impl<'t> Section<'t> {
             Some(DeValue::Float(number)) => plain(number.as_str(), 10),
             Some(_) => None,
         };
-        let expected = || format!("expected a number from {} to {}", range.start(), range.end());
         match number.filter(|number| range.contains(number)) {
             Some(number) => Ok(Some(number)),
-            None => Err(self.fault(key, "it is not such a number", &expected())),
+            None => Err(self.fault(key, "it is not a number in its range", &written("a number", &range))),
         }
     }
 
@@ -139,10 +138,9 @@ impl<'t> Section<'t> {
             Some(DeValue::Integer(number)) if number.radix() == 10 => number.as_str().replace('_', "").parse().ok(),
             Some(_) => None,
         };
-        let expected = || format!("expected a whole number from {} to {}", range.start(), range.end());
         match number.filter(|number| range.contains(number)) {
             Some(number) => Ok(Some(number)),
-            None => Err(self.fault(key, "it is not such a number", &expected())),
+            None => Err(self.fault(key, "it is not a number in its range", &written("a whole number", &range))),
         }
     }
 
@@ -193,8 +191,12 @@ impl<'t> Section<'t> {
         let Some((name, _)) = stranger else { return Ok(()) };
         let key: &Cow<'_, str> = name.get_ref();
         let known: Vec<_> = self.known.iter().copied().collect();
-        Err(self.fault(key, "it has no meaning here", &format!("known are {}", known.join(", "))))
+        Err(self.fault(key, "it has no meaning here", &format!("leave it out; known are {}", known.join(", "))))
     }
+}
+
+fn written(what: &str, range: &RangeInclusive<impl fmt::Display>) -> String {
+    format!("write {what} from {} to {}, without quotation marks", range.start(), range.end())
 }
 
 /// An integer of any radix, or a float.

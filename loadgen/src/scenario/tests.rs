@@ -101,21 +101,25 @@ fn what_is_wrong_is_named_with_its_line_and_a_remedy() {
         (format!("{good}profile = \"a/b\""), 5, "phase.profile", "segment"),
         (format!("{good}link = {{ los = \"1%\" }}"), 5, "phase.link.los", "loss"),
         (format!("{good}link = {{ mtu = 10 }}"), 5, "phase.link.mtu", "65535"),
-        (format!("{good}link = {{ delay = \"1h\" }}"), 5, "phase.link.delay", "600 s"),
+        (format!("{good}link = {{ delay = \"1h\" }}"), 5, "phase.link.delay", "at most 10m"),
         (format!("{good}link = {{ duty_cycle = \"1%\" }}"), 5, "phase.link.duty_cycle", "bitrate"),
         (format!("{good}link = \"bad\""), 5, "phase.link", "link = {"),
         (format!("{good}retry_storm = {{ share = \"1%\" }}"), 5, "phase.retry_storm.every", "every = \"2s\""),
+        (format!("{good}retry_storm = {{ every = \"2s\" }}"), 5, "phase.retry_storm.share", "share = \"20%\""),
         (format!("{good}retry_storm = {{ share = \"1%\", every = \"1ms\" }}"), 5, "phase.retry_storm.every", "10ms"),
+        ("devices = 5\nfor = \"0s\"".to_owned(), 4, "phase.for", "1m"),
         ("rate = 5".to_owned(), 3, "phase.rate", "two of"),
         ("rate = 0\nfor = \"1m\"".to_owned(), 3, "phase.rate", "pause"),
         ("rate = -1\nfor = \"1m\"".to_owned(), 3, "phase.rate", "from 0"),
         ("rate = nan\nfor = \"1m\"".to_owned(), 3, "phase.rate", "from 0"),
         ("rate = 5\nfor = \"ten minutes\"".to_owned(), 4, "phase.for", "250ms"),
-        ("rate = 5\nfor = \"1000d\"".to_owned(), 4, "phase.for", "limit"),
+        ("rate = 5\nfor = \"1000d\"".to_owned(), 4, "phase.for", "at most 744h"),
         ("ramp = { from = 5 }\nfor = \"1m\"".to_owned(), 3, "phase.ramp.to", "from = 10"),
         ("ramp = { from = 5, to = 6 }\nrate = 5\nfor = \"1m\"".to_owned(), 4, "phase.rate", "two of"),
         ("pause = \"1m\"\nblock = 64".to_owned(), 4, "phase.block", "pause"),
-        (format!("{good}who = \"enrolled\""), 1, "who", "enrol first"),
+        (format!("{good}who = \"enrolled\""), 5, "phase.who", "new devices get certificates"),
+        (format!("pause = \"1m\"\n[[phase]]\n{good}who = \"enrolled\""), 7, "phase.who", "phase before it"),
+        (format!("{good}function = \"crts\"\n[[phase]]\n{good}who = \"enrolled\""), 9, "phase.who", "\"sen\""),
     ] {
         let fault = read(&format!("name = \"x\"\n[[phase]]\n{lines}\n")).unwrap_err();
         assert_eq!((fault.line, fault.key.as_str()), (line, key), "{lines}: {fault}");
@@ -159,6 +163,68 @@ fn a_registrar_refuses_what_it_cannot_play_by_key_and_line() {
         assert_eq!((fault.line, fault.key), (at, format!("phase.{key}")), "{text}");
         assert!(fault.problem.contains("Registrar") && fault.remedy.contains("leave it out"), "{text}");
     }
+}
+
+/// What each remedy says to write, written: the scenario is then a plan.
+#[test]
+fn the_remedies_work() {
+    let good = "rate = 5\nfor = \"1m\"\n";
+    for (wrong, remedy, right) in [
+        (format!("{good}block = 65"), "write 16, 32, 64,", format!("{good}block = 64")),
+        (format!("{good}block = \"64\""), "without quotation marks", format!("{good}block = 64")),
+        (format!("{good}vanish = 10"), "in quotation marks", format!("{good}vanish = \"10%\"")),
+        (format!("{good}vanish = \"10\""), "write 10%", format!("{good}vanish = \"10%\"")),
+        (
+            format!("{good}function = \"sen=70%,skg=20%\""),
+            "so that they are 100 %",
+            format!("{good}function = \"sen=80%,skg=20%\""),
+        ),
+        (
+            format!("{good}function = \"sen=70%,sen=30%\""),
+            "add its shares up",
+            format!("{good}function = \"sen=100%\""),
+        ),
+        (format!("{good}profile = \"\""), "leave `profile` out", good.to_owned()),
+        (format!("{good}blok = 64"), "leave it out", good.to_owned()),
+        ("pause = \"1m\"\nblock = 64".to_owned(), "leave it out", "pause = \"1m\"".to_owned()),
+        ("rate = 0\nfor = \"1m\"".to_owned(), "pause = \"5m\" alone", "pause = \"5m\"".to_owned()),
+        ("rate = 5".to_owned(), "two of `rate`", good.to_owned()),
+        (format!("{good}devices = 5"), "two of `rate`", "rate = 5\ndevices = 5".to_owned()),
+        ("rate = 5\nfor = \"0s\"".to_owned(), "for = \"1m\"", good.to_owned()),
+        ("rate = 5\nfor = \"1000d\"".to_owned(), "at most 744h", "rate = 0.1\nfor = \"744h\"".to_owned()),
+        (format!("{good}link = {{ delay = \"1h\" }}"), "at most 10m", format!("{good}link = {{ delay = \"10m\" }}")),
+        (
+            format!("{good}link = {{ duty_cycle = \"1%\" }}"),
+            "add `bitrate`",
+            format!("{good}link = {{ duty_cycle = \"1%\", bitrate = 50000 }}"),
+        ),
+        (
+            format!("{good}link = {{ duty_cycle = \"0%\", bitrate = 50000 }}"),
+            "0.1% or more",
+            format!("{good}link = {{ duty_cycle = \"0.1%\", bitrate = 50000 }}"),
+        ),
+        (
+            format!("{good}retry_storm = {{ share = \"1%\", every = \"1ms\" }}"),
+            "10ms or more",
+            format!("{good}retry_storm = {{ share = \"1%\", every = \"10ms\" }}"),
+        ),
+        (
+            format!("{good}who = \"enrolled\""),
+            "function = \"sen\"",
+            format!("{good}function = \"sen\"\n[[phase]]\n{good}who = \"enrolled\""),
+        ),
+    ] {
+        let fault = read(&format!("[[phase]]\n{wrong}\n")).unwrap_err();
+        assert!(fault.remedy.contains(remedy), "{wrong}: {fault}");
+        let plan = read(&format!("[[phase]]\n{right}\n")).unwrap_or_else(|fault| panic!("{right}: {fault}"));
+        assert!(plan.arrivals(1).is_ok_and(|arrivals| !arrivals.is_empty()), "{right}");
+    }
+    let many = read(&"[[phase]]\npause = \"1s\"\n".repeat(1_001)).unwrap_err();
+    assert_eq!(
+        (many.problem.as_str(), many.remedy.as_str()),
+        ("1001 phases are too many", "write at most 1000 in one scenario")
+    );
+    assert!(read(&"[[phase]]\npause = \"1s\"\n".repeat(1_000)).is_ok());
 }
 
 /// Damaged files are refused or read, and what is read can be planned or is refused by name.

@@ -39,7 +39,6 @@ pub(super) fn print(name: &str) -> CommandResult {
 
 /// Prints what a plan does, and which share of it this machine plays.
 pub(super) fn explain(plan: &Plan, seed: u64, segment: Segment) -> CommandResult {
-    let unplayable = |fault: PlanFault| CommandFault::usage(fault.to_string());
     let arrivals = plan.arrivals(seed).map_err(unplayable)?;
     for (phase, count) in &arrivals {
         out!("{phase}: {count} arrivals");
@@ -51,6 +50,12 @@ pub(super) fn explain(plan: &Plan, seed: u64, segment: Segment) -> CommandResult
         out!("this machine, segment {segment}: {all} arrivals of {devices} devices");
     }
     Ok(())
+}
+
+/// A plan that cannot be played.
+#[allow(clippy::needless_pass_by_value, reason = "it maps the error of a result")]
+pub(super) fn unplayable(fault: PlanFault) -> CommandFault {
+    CommandFault::usage(fault.to_string()).remedy(fault.remedy())
 }
 
 /// Arrivals, and the devices that arrive for the first time.
