@@ -76,7 +76,8 @@ pub fn play(run: &Run<'_>, mut watch: impl FnMut(&LiveFigures), stop: &AtomicBoo
 
 fn finished(run: &Run<'_>, devices: usize, remains: Vec<FleetRemains>) -> Finished {
     let mut stats = Stats::of_phases(run.plan.phases.len());
-    let (mut starts, mut cpu, mut busiest) = (LastStart::default(), Duration::ZERO, Duration::ZERO);
+    let (mut starts, mut cpu) = (LastStart::default(), Duration::ZERO);
+    let (mut busiest, mut waiting) = (Duration::ZERO, Duration::ZERO);
     let (mut interrupted, mut took) = (false, Duration::ZERO);
     let kept = if run.keep { devices } else { 0 };
     let (mut certificates, mut keys) = (vec![None; kept], vec![None; kept]);
@@ -84,8 +85,9 @@ fn finished(run: &Run<'_>, devices: usize, remains: Vec<FleetRemains>) -> Finish
         stats.add(&thread.stats);
         took = took.max(thread.took);
         starts = starts.later(thread.starts);
-        cpu += thread.cpu;
-        busiest = busiest.max(thread.cpu);
+        cpu += thread.time.cpu;
+        busiest = busiest.max(thread.time.cpu);
+        waiting = waiting.max(thread.time.waiting);
         interrupted |= thread.interrupted;
         if !run.keep {
             continue;
@@ -107,6 +109,7 @@ fn finished(run: &Run<'_>, devices: usize, remains: Vec<FleetRemains>) -> Finish
         took,
         cpu,
         busiest,
+        waiting,
         starts,
     };
     Finished { report: LoadReport::new(&facts, &stats), certificates, keys, interrupted }

@@ -25,6 +25,7 @@ use crate::addresses::LOOPBACK_DEVICES_MAX;
 use crate::device::{Beginning, DeviceEnd, FleetDevice, HeldCertificate, Measuring, RunScript};
 use crate::link::{Delivery, FleetLink, Heading, InFlight};
 use crate::live::{LiveBoard, LiveFigures, PUBLISH_EVERY};
+use crate::own_time::ThreadTime;
 use crate::part::Part;
 use crate::plan::PhasePopulation;
 use crate::run::Run;
@@ -114,7 +115,7 @@ pub(crate) struct FleetRemains {
     pub(crate) starts: LastStart,
     /// From the beginning of the run to the end of this thread.
     pub(crate) took: Duration,
-    pub(crate) cpu: Duration,
+    pub(crate) time: ThreadTime,
     pub(crate) part: Part,
     /// By slot, if certificates were kept.
     pub(crate) held: Vec<Option<HeldCertificate>>,
@@ -143,7 +144,7 @@ pub(crate) struct Fleet<'r> {
     /// The turn's receives were used up before the socket was empty: no event reports the rest.
     unread: bool,
     now: Now,
-    cpu: Duration,
+    time: ThreadTime,
     next_publication: Instant,
 }
 
@@ -186,21 +187,21 @@ impl<'r> Fleet<'r> {
             starting: Vec::new(),
             unread: false,
             now,
-            cpu: Duration::ZERO,
+            time: ThreadTime::default(),
             next_publication: now.mono,
         })
     }
 
     /// Plays the devices of this thread to their end, or until the run is stopped.
     pub(crate) fn play(mut self) -> Result<FleetRemains, FleetFault> {
-        let cpu_before = thread_cpu();
+        let before = ThreadTime::now();
         let mut batch = Batch::new();
         while !self.schedule.is_over() && !self.shared.stop.load(Ordering::Relaxed) {
             self.turn(&mut batch)?;
-            self.publish(cpu_before);
+            self.publish(before);
         }
         self.next_publication = self.now.mono;
-        self.publish(cpu_before);
+        self.publish(before);
         self.stats.counts.link_lost = self.in_flight.crowded_out;
         for link in self.links.iter().flatten() {
             self.stats.counts.link_lost += link.lost();
@@ -211,7 +212,7 @@ impl<'r> Fleet<'r> {
             took: self.shared.began.elapsed(),
             stats: self.stats,
             starts: self.starts,
-            cpu: self.cpu,
+            time: self.time,
             part: self.part,
             held: self.held,
         })
@@ -221,19 +222,19 @@ impl<'r> Fleet<'r> {
         self.now.mono.saturating_duration_since(self.shared.began)
     }
 
-    fn publish(&mut self, cpu_before: Duration) {
+    fn publish(&mut self, before: ThreadTime) {
         if self.now.mono < self.next_publication {
             return;
         }
         self.next_publication = self.now.mono + PUBLISH_EVERY;
-        let cpu = thread_cpu().saturating_sub(cpu_before);
+        let time = ThreadTime::now().since(before);
         let elapsed = self.elapsed();
         let slice = self.stats.timeline.slice(elapsed);
-        slice.cpu_us += crate::stats::micros(cpu.saturating_sub(self.cpu));
+        slice.cpu_us += crate::stats::micros(time.since(self.time).cpu);
         slice.in_flight = slice.in_flight.max(u64::try_from(self.schedule.at_work()).unwrap_or(u64::MAX));
-        self.cpu = cpu;
+        self.time = time;
         let asked = self.schedule.asked_at(elapsed);
-        self.shared.board.publish(self.thread, LiveFigures::of(&self.stats, elapsed, asked, cpu));
+        self.shared.board.publish(self.thread, LiveFigures::of(&self.stats, elapsed, asked, time.cpu));
     }
 
     fn turn(&mut self, batch: &mut Batch) -> Result<(), FleetFault> {
@@ -449,12 +450,6 @@ impl<'r> Fleet<'r> {
     fn flush(&mut self) -> Result<(), FleetFault> {
         if self.sockets.is_per_device() { Ok(()) } else { Ok(self.sockets.flush(0, self.poll.registry())?) }
     }
-}
-
-/// The CPU time that this thread has used.
-pub(crate) fn thread_cpu() -> Duration {
-    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(spent.tv_sec).unwrap_or(0), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]

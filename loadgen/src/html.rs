@@ -76,10 +76,11 @@ fn outcome(page: &mut String, report: &LoadReport) {
         (
             "Generator",
             format!(
-                "{:.2} s of CPU in {} threads, the busiest {:.0} % of a core; starts {} late (p99)",
+                "{:.2} s of CPU in {} threads, the busiest {:.0} % of a core, waiting {:.0} % of the run for one; starts {} late (p99)",
                 report.generator.cpu_seconds,
                 report.threads,
                 report.generator.busiest_thread_share * 100.0,
+                report.generator.waiting_thread_share * 100.0,
                 Micros(report.generator.send_lag.p99_us)
             ),
         ),

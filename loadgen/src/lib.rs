@@ -24,6 +24,7 @@ pub mod identities;
 mod link;
 mod live;
 mod number;
+mod own_time;
 mod part;
 mod plan;
 mod progress;
@@ -67,4 +68,5 @@ pub use terminal::LiveView;
 pub use timeline::{LatencySketch, SLICES_MAX, Slice, Timeline};
 pub use verdict::{
     CPU_RUN_MIN, CPU_SHARE_MAX, OFFERED_SHARE_MIN, SEND_LAG_FORGIVEN, SEND_LAG_SHARE_MAX, SEND_LAG_STARTS_MIN,
+    WAITING_SHARE_MAX,
 };

@@ -33,8 +33,8 @@
 //! timeline             {"width_ms", "slices": [{"scheduled", "started", "done", "failed", "in_flight", "send_lag_max_us", "cpu_us", "p50_us", "p99_us", "took"}]}:
 //!                      took is [[step, count], ..] with four steps an octave from 64 us; the percentiles are rounded up to a step
 //! traffic              {"datagrams_sent", "bytes_sent", "datagrams_received", "bytes_received"}
-//! generator            {"cpu_seconds", "busiest_thread_share", "send_lag": {"count", "p50_us", ..}, "stray_datagrams", "spoiled_by"}: user and system
-//!                      together; spoiled_by says why the run measured the generator, and is empty if it did not
+//! generator            {"cpu_seconds", "busiest_thread_share", "waiting_thread_share", "send_lag": {"count", "p50_us", ..}, "stray_datagrams",
+//!                      "spoiled_by"}: user and system together; a thread that could run waits while others have the core; spoiled_by says why the run measured the generator, and is empty if it did not
 //! link                 {"lost", "repeated"}, or null without a lossy link
 //! criteria             [{"criterion", "value", "met"}]: what --fail-if asked for; met if the run fails by it
 //! ```
@@ -282,6 +282,9 @@ pub struct GeneratorRow {
     pub cpu_seconds: f64,
     /// The CPU time of the busiest thread, divided by the time of the run.
     pub busiest_thread_share: f64,
+    /// The time for which one thread could run and waited for a core, divided by the time of the run; of the thread that waited most.
+    #[serde(default)]
+    pub waiting_thread_share: f64,
     /// How much later than scheduled the devices' first datagrams left.
     pub send_lag: PercentilesRow,
     /// Datagrams for devices that were done.

@@ -1,4 +1,5 @@
-//! Whether a run measured the server, or the generator: a generator that starts its devices late, or has no CPU left, adds its own time to every figure.
+//! Whether a run measured the server, or the generator: a generator that starts its devices late, has no CPU left, or does not get a core from others, adds
+//! its own time to every figure.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,6 +22,10 @@ pub const SEND_LAG_STARTS_MIN: u64 = 500;
 /// The largest share of one core that the busiest thread may use over the whole run: a thread without reserves delays what comes at the same time.
 pub const CPU_SHARE_MAX: f64 = 0.9;
 
+/// The largest share of the run for which a thread may wait for a core that other threads have. While devices are at work, this is the share of each
+/// latency that is the generator's own, as in [`SEND_LAG_SHARE_MAX`]; in closed loop no other figure shows it.
+pub const WAITING_SHARE_MAX: f64 = 0.1;
+
 /// In a shorter run the start of the process counts more than the load.
 pub const CPU_RUN_MIN: Duration = Duration::from_secs(1);
 
@@ -35,6 +40,8 @@ pub(crate) struct GeneratorFacts {
     pub(crate) total: Percentiles,
     /// The CPU time of the busiest thread, divided by the time of the run.
     pub(crate) busiest_share: f64,
+    /// How long one thread could run and waited for a core, divided by the time of the run.
+    pub(crate) waiting_share: f64,
     /// The time of the run.
     pub(crate) took: Duration,
 }
@@ -48,6 +55,8 @@ pub(crate) enum GeneratorFlaw {
     SendLag { percentile: &'static str, lag: Duration, total: Duration },
     /// One of its threads had no reserves.
     Cpu { share: f64 },
+    /// One of its threads waited for a core, because other threads or processes had it.
+    Waiting { share: f64 },
 }
 
 impl GeneratorFacts {
@@ -69,6 +78,9 @@ impl GeneratorFacts {
         if self.took >= CPU_RUN_MIN && self.busiest_share > CPU_SHARE_MAX {
             flaws.push(GeneratorFlaw::Cpu { share: self.busiest_share });
         }
+        if self.took >= CPU_RUN_MIN && self.waiting_share > WAITING_SHARE_MAX {
+            flaws.push(GeneratorFlaw::Waiting { share: self.waiting_share });
+        }
         flaws
     }
 }
@@ -88,6 +100,10 @@ impl fmt::Display for GeneratorFlaw {
             Self::Cpu { share } => {
                 let (share, most) = (share * 100.0, CPU_SHARE_MAX * 100.0);
                 write!(f, "its busiest thread used {share:.0} % of a core (at most {most:.0} %)")
+            }
+            Self::Waiting { share } => {
+                let (share, most) = (share * 100.0, WAITING_SHARE_MAX * 100.0);
+                write!(f, "a thread waited {share:.0} % of the run for a core that others had (at most {most:.0} %)")
             }
         }
     }
@@ -111,6 +127,7 @@ mod tests {
             send_lag: at(1),
             total: at(50),
             busiest_share: 0.5,
+            waiting_share: 0.05,
             took: Duration::from_secs(10),
         }
     }
@@ -150,6 +167,17 @@ mod tests {
         let closed = GeneratorFacts { offered_share: None, ..busy };
         assert_eq!(closed.flaws(), [GeneratorFlaw::Cpu { share: 0.91 }], "its rate and latency are the generator's");
         assert!(GeneratorFacts { busiest_share: 0.9, ..closed }.flaws().is_empty());
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_a_core_spoils_either_loop() {
+        let waiting = GeneratorFacts { waiting_share: 0.11, ..facts() };
+        let said = waiting.flaws()[0].to_string();
+        assert_eq!(said, "a thread waited 11 % of the run for a core that others had (at most 10 %)");
+        let closed = GeneratorFacts { offered_share: None, ..waiting };
+        assert_eq!(closed.flaws(), [GeneratorFlaw::Waiting { share: 0.11 }]);
+        assert!(GeneratorFacts { took: Duration::from_millis(900), ..closed }.flaws().is_empty());
+        assert!(GeneratorFacts { waiting_share: 0.1, ..closed }.flaws().is_empty());
     }
 
     #[test]

@@ -26,10 +26,11 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
 use crate::device::HeldCertificate;
-use crate::fleet::{FleetFault, FleetRemains, FleetShared, thread_cpu};
+use crate::fleet::{FleetFault, FleetRemains, FleetShared};
 use crate::function::FleetFunction;
 use crate::identities;
 use crate::live::{LiveFigures, PUBLISH_EVERY};
+use crate::own_time::ThreadTime;
 use crate::part::Part;
 use crate::plan::PhasePopulation;
 use crate::run::RegistrarIdentity;
@@ -54,7 +55,7 @@ pub(crate) struct Vouching<'r> {
     samples: SampleBuffer,
     starts: LastStart,
     now: Instant,
-    cpu: Duration,
+    time: ThreadTime,
     next_publication: Instant,
     upstream: Arc<str>,
 }
@@ -106,7 +107,7 @@ impl<'r> Vouching<'r> {
             samples: SampleBuffer::new(run.samples.clone()),
             starts: LastStart::default(),
             now,
-            cpu: Duration::ZERO,
+            time: ThreadTime::default(),
             next_publication: now,
             upstream: Arc::from(run.server.uri.as_str()),
             shared,
@@ -133,7 +134,7 @@ impl<'r> Vouching<'r> {
     }
 
     async fn vouch(mut self, upstream: &HttpUpstream) -> FleetRemains {
-        let cpu_before = thread_cpu();
+        let before = ThreadTime::now();
         // As many replies as requests are under way.
         let (sender, mut replies) = mpsc::unbounded_channel::<SlotReply>();
         while !self.schedule.is_over() && !self.shared.stop.load(Ordering::Relaxed) {
@@ -142,7 +143,7 @@ impl<'r> Vouching<'r> {
             while let Some(slot) = self.timers.pop(self.now) {
                 self.send(slot, upstream, &sender);
             }
-            self.publish(cpu_before);
+            self.publish(before);
             let first = tokio::time::timeout(self.wait(), replies.recv()).await;
             self.now = Clock.now().mono;
             let mut next = first.ok().flatten();
@@ -152,13 +153,13 @@ impl<'r> Vouching<'r> {
             }
         }
         self.next_publication = self.now;
-        self.publish(cpu_before);
+        self.publish(before);
         FleetRemains {
             interrupted: !self.schedule.is_over(),
             took: self.shared.began.elapsed(),
             stats: self.stats,
             starts: self.starts,
-            cpu: self.cpu,
+            time: self.time,
             part: self.part,
             held: self.held,
         }
@@ -174,18 +175,18 @@ impl<'r> Vouching<'r> {
         [timer, start].into_iter().flatten().fold(TICK, Duration::min)
     }
 
-    fn publish(&mut self, cpu_before: Duration) {
+    fn publish(&mut self, before: ThreadTime) {
         if self.now < self.next_publication {
             return;
         }
         self.next_publication = self.now + PUBLISH_EVERY;
-        let (cpu, elapsed) = (thread_cpu().saturating_sub(cpu_before), self.elapsed());
+        let (time, elapsed) = (ThreadTime::now().since(before), self.elapsed());
         let slice = self.stats.timeline.slice(elapsed);
-        slice.cpu_us += micros(cpu.saturating_sub(self.cpu));
+        slice.cpu_us += micros(time.since(self.time).cpu);
         slice.in_flight = slice.in_flight.max(u64::try_from(self.schedule.at_work()).unwrap_or(u64::MAX));
-        self.cpu = cpu;
+        self.time = time;
         let asked = self.schedule.asked_at(elapsed);
-        self.shared.board.publish(self.thread, LiveFigures::of(&self.stats, elapsed, asked, cpu));
+        self.shared.board.publish(self.thread, LiveFigures::of(&self.stats, elapsed, asked, time.cpu));
     }
 
     fn start_due(&mut self, upstream: &HttpUpstream, sender: &mpsc::UnboundedSender<SlotReply>) {

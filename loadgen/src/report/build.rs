@@ -31,6 +31,8 @@ pub(crate) struct RunFacts<'r> {
     pub(crate) cpu: Duration,
     /// CPU of the busiest one.
     pub(crate) busiest: Duration,
+    /// How long the thread that waited most for a core waited.
+    pub(crate) waiting: Duration,
     /// The last start.
     pub(crate) starts: LastStart,
 }
@@ -43,6 +45,7 @@ impl LoadReport {
     pub(crate) fn new(facts: &RunFacts<'_>, stats: &Stats) -> Self {
         let plan = facts.plan;
         let seconds = facts.took.as_secs_f64();
+        let share = |time: Duration| if seconds > 0.0 { time.as_secs_f64() / seconds } else { 0.0 };
         let schedule = plan.is_open_loop().then(|| ScheduleRow::new(facts, stats));
         let first = plan.phases.first();
         let has_link = plan.phases.iter().any(|phase| phase.link.is_some());
@@ -80,7 +83,8 @@ impl LoadReport {
             traffic: TrafficRow { datagrams_sent: 0, bytes_sent: 0, datagrams_received: 0, bytes_received: 0 },
             generator: GeneratorRow {
                 cpu_seconds: facts.cpu.as_secs_f64(),
-                busiest_thread_share: if seconds > 0.0 { facts.busiest.as_secs_f64() / seconds } else { 0.0 },
+                busiest_thread_share: share(facts.busiest),
+                waiting_thread_share: share(facts.waiting),
                 send_lag: Percentiles::default().into(),
                 stray_datagrams: 0,
                 spoiled_by: Vec::new(),
@@ -138,6 +142,7 @@ impl LoadReport {
             send_lag: stats.send_lag().percentiles(),
             total: stats.stage(MeasuredStage::Total),
             busiest_share: self.generator.busiest_thread_share,
+            waiting_share: self.generator.waiting_thread_share,
             took: Duration::from_secs_f64(self.seconds.clamp(0.0, 1e9)),
         };
         self.generator.spoiled_by = judged.flaws().iter().map(ToString::to_string).collect();

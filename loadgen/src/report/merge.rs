@@ -73,6 +73,8 @@ pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
     sum.generator.cpu_seconds = reports.iter().map(|report| report.generator.cpu_seconds).sum();
     let shares = reports.iter().map(|report| report.generator.busiest_thread_share);
     sum.generator.busiest_thread_share = shares.fold(0.0, f64::max);
+    let shares = reports.iter().map(|report| report.generator.waiting_thread_share);
+    sum.generator.waiting_thread_share = shares.fold(0.0, f64::max);
     sum.schedule = schedule(reports);
     sum.take(&stats);
     // A machine that was spoiled spoils the sum, although its figures may drown in those of the others.

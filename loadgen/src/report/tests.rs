@@ -20,6 +20,7 @@ fn facts(plan: &Plan, segment: Segment) -> RunFacts<'_> {
         took: Duration::from_secs(2),
         cpu: Duration::from_millis(250),
         busiest: Duration::from_millis(250),
+        waiting: Duration::from_millis(20),
         starts: LastStart { scheduled: Duration::from_secs(5), actual: Duration::from_secs(5) },
     }
 }

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
 use crate::common::{Pki, Serving, expect_status, muster, run, stderr, stdout};
@@ -402,4 +406,66 @@ fn a_registrar_vouches_for_a_fleet_over_https() {
     let mut nobody = muster();
     nobody.args(["load", "--https", &url, "--pki"]).arg(pki.dir());
     expect_status(&nobody.output().unwrap(), 2);
+}
+
+/// Threads that compute on one core until they are dropped.
+struct BusyCore {
+    over: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl BusyCore {
+    /// More than one, so that a fair share of the core is less than a fleet without pauses needs.
+    const THREADS: usize = 3;
+
+    fn new(core: &CpuSet) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let threads = (0..Self::THREADS).map(|_| {
+            let (over, core) = (Arc::clone(&over), *core);
+            thread::spawn(move || {
+                sched_setaffinity(None, &core).unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        });
+        Self { threads: threads.collect(), over }
+    }
+}
+
+impl Drop for BusyCore {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+    }
+}
+
+/// In closed loop no start is late, and a generator that does not get its core uses little CPU: only its waiting shows that the figures are its own.
+#[test]
+fn a_closed_loop_whose_core_others_have_is_void() {
+    let pki = Pki::new();
+    let server = one_address(&pki);
+    let allowed = sched_getaffinity(None).unwrap();
+    let core = (0..CpuSet::MAX_CPU).rev().find(|core| allowed.is_set(*core)).unwrap();
+    let mut only = CpuSet::new();
+    only.set(core);
+    let busy = BusyCore::new(&only);
+    let arguments = ["--devices", "1500", "--concurrency", "32", "--json", "-"];
+    // A child inherits what the thread that starts it may use.
+    let starved = thread::scope(|scope| {
+        let pinned = scope.spawn(|| {
+            sched_setaffinity(None, &only).unwrap();
+            load(&pki, &server, &arguments)
+        });
+        pinned.join().unwrap()
+    });
+    drop(busy);
+    expect_status(&starved, 7);
+    let figures = report(&starved);
+    assert_eq!((&figures["schedule"], &figures["failed"]), (&Value::Null, &0.into()), "{figures}");
+    assert!(figures["seconds"].as_f64().unwrap() >= 1.0, "too short to be judged: {}", figures["seconds"]);
+    assert!(figures["generator"]["waiting_thread_share"].as_f64().unwrap() > 0.1, "{}", figures["generator"]);
+    let said = stderr(&starved);
+    assert!(said.contains("THIS RUN MEASURED THE GENERATOR"), "{said}");
+    assert!(said.contains("of the run for a core that others had"), "{said}");
 }
