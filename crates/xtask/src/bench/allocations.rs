@@ -79,19 +79,18 @@ fn by_function(profile: &Profile) -> Result<Blocks> {
     Ok(found)
 }
 
-/// `reassembly.rs, Reassembly::insert` for a frame such as `0x4A: dtls::handshake::reassembly::Reassembly::insert (reassembly.rs:72)`; `None` for one of the standard
-/// library or of another package, whose files are named with their folders.
+/// `reassembly.rs, insert` for a frame such as `0x4A: dtls::handshake::reassembly::Reassembly::insert (reassembly.rs:72)`; `None` for one of the standard
+/// library or of another package, whose files are named with their folders, and for one whose name is lost or is a closure's: its caller is named then.
 fn of_ours(frame: &str) -> Option<String> {
     let (_, frame) = frame.split_once(": ")?;
     let (function, place) = frame.rsplit_once(" (")?;
     let (file, _) = place.trim_end_matches(')').rsplit_once(':')?;
-    if file.contains('/') || file.starts_with("in ") {
-        return None;
-    }
-    Some(format!("{file}, {}", short(function)))
+    let name = short(function);
+    let is_ours = !file.contains('/') && !file.starts_with("in ");
+    (is_ours && !name.is_empty() && name != "UnknownInlinedFun").then(|| format!("{file}, {name}"))
 }
 
-/// The last two names of a path, without what is between angle brackets.
+/// The last name of a path, without what is between angle brackets. Inlined functions have no path.
 fn short(function: &str) -> String {
     let mut plain = String::new();
     let mut depth = 0_u32;
@@ -103,8 +102,8 @@ fn short(function: &str) -> String {
             _ => {}
         }
     }
-    let names: Vec<&str> = plain.split("::").filter(|name| !name.is_empty() && !name.starts_with('{')).collect();
-    names[names.len().saturating_sub(2)..].join("::")
+    let mut names = plain.split("::").filter(|name| !name.is_empty() && !name.starts_with('{'));
+    names.next_back().unwrap_or_default().to_owned()
 }
 
 /// What one enrolment adds.
@@ -162,6 +161,7 @@ mod tests {
         let [few, many] = [20, 60].map(|blocks| by_function(&profile(blocks)).unwrap());
         let each = each(&few, &many, 40.0);
         assert_eq!(each, Blocks::from([("finished.rs, handle".to_owned(), (1.0, 10.0))]));
-        assert_eq!(short("pki::extension::Extensions::remember::{{closure}}"), "Extensions::remember");
+        assert_eq!(short("pki::extension::Extensions::remember::{{closure}}"), "remember");
+        assert_eq!(of_ours("0x6: UnknownInlinedFun (flight.rs:47)"), None);
     }
 }

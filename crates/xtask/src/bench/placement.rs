@@ -36,7 +36,7 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 /// Devices at the same time.
 const CONCURRENCIES: [u32; 2] = [64, 16];
 /// Values of `dtls.public_key_steps`.
-const STEPS: [&str; 2] = ["inline", "pool"];
+const STEPS: [&str; 2] = ["shard", "pool"];
 const POOL_THREADS: [u32; 2] = [1, 2];
 
 /// One line of the table.
@@ -64,7 +64,7 @@ struct PlacementRun {
     enrolled_per_second: f64,
 }
 
-/// What a placement costs, and its ratio to inline steps and one thread in the same repetition.
+/// What a placement costs, and its ratio to steps on the shard and one thread in the same repetition.
 #[derive(Serialize)]
 struct PlacementCost {
     #[serde(flatten)]
@@ -170,7 +170,7 @@ fn cost(runs: &[PlacementRun], placement: Placement) -> PlacementCost {
 /// Prints Markdown.
 fn print_table(costs: &[PlacementCost]) {
     println!(
-        "\n| cores | at once | steps | pool threads | CPU, us | over inline, 1 thread | enrolments/s | over inline, 1 thread |"
+        "\n| cores | at once | steps | pool threads | CPU, us | over shard, 1 thread | enrolments/s | over shard, 1 thread |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     for cost in costs {
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_placement_is_compared_with_inline_steps_and_one_thread_of_the_same_repetition() {
+    fn a_placement_is_compared_with_steps_on_the_shard_and_one_thread_of_the_same_repetition() {
         let placements = Placement::all();
         assert_eq!(placements.len(), 16);
         let dearer = Placement { public_key_steps: "pool", pool_threads: 2, ..placements[0] };

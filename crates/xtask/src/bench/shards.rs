@@ -7,7 +7,7 @@
 //! - **Wakes.** strace counts the system calls of a server with one shard and with two under the same load: none that wakes a thread comes on top. It
 //!   also says which threads wake another one: a shard wakes threads of the pool, and no shard. The exception, which this load does not have, is a
 //!   repetition of a request in flight that comes to another shard: it waits for the same outcome, and the thread that has it wakes that shard, if it
-//!   sleeps, by one `write` of eight bytes, which ends one `epoll_wait`.
+//!   sleeps, by one `write` of eight bytes.
 
 mod atomics;
 mod trace;
@@ -32,8 +32,11 @@ pub(crate) struct ShardsOptions {
     json: Option<PathBuf>,
 }
 
-/// System calls that wake a thread, or wait to be woken.
-const WAKES: &[&str] = &["futex", "write", "epoll_wait"];
+/// System calls that wake a thread, a futex's wait too.
+const WAKES: &[&str] = &["futex", "write"];
+/// The call in which a shard sleeps. How often it does depends on how datagrams meet, and on what else the machine does: it is reported, not compared. What
+/// ends it too early is a wake, which is one of the calls above.
+const SLEEP: &str = "epoll_wait";
 /// How many more of them for an enrolment count as more: how datagrams meet in time differs a little from run to run.
 const WAKES_TOLERANCE: f64 = 0.5;
 
@@ -66,8 +69,10 @@ struct ShardCosts {
     /// Wakes by a shard for each datagram of devices that enrol one after the other: of a poll, which is how shards sleep, and of a thread of the pool.
     wakes_of_a_poll_per_datagram: f64,
     wakes_of_the_pool_per_datagram: f64,
-    /// System calls for each of these datagrams that wake a thread or wait to be woken.
+    /// System calls for each of these datagrams that wake a thread, a futex's wait too.
     waking_calls_per_datagram: BTreeMap<String, f64>,
+    /// How often a shard sleeps.
+    sleeps_per_datagram: f64,
     /// Datagrams from the device in such an enrolment.
     datagrams_per_enrolment: f64,
 }
@@ -127,6 +132,7 @@ fn costs(traced: &[TracedShard], shards: u32) -> Result<ShardCosts> {
             .iter()
             .map(|(name, calls)| (name.clone(), calls / woken.datagrams))
             .collect(),
+        sleeps_per_datagram: woken.sleeps / woken.datagrams,
         datagrams_per_enrolment: woken.datagrams,
     })
 }
@@ -140,14 +146,16 @@ fn writes_touched_by(by: &TracedShard, other: &TracedShard) -> usize {
 struct Woken {
     by_shards: Wakes,
     calls: BTreeMap<String, f64>,
+    sleeps: f64,
     datagrams: f64,
 }
 
 fn woken(shards: u32) -> Result<Woken> {
     let counted = syscalls::count(shards)?;
-    let of = |name: &&str| counted.calls.iter().find(|(it, _)| it == name).map_or(0.0, |(_, count)| *count);
+    let of = |name: &str| counted.calls.iter().find(|(it, _)| it == name).map_or(0.0, |(_, count)| *count);
     let calls = WAKES.iter().map(|name| ((*name).to_owned(), of(name))).collect();
-    Ok(Woken { by_shards: syscalls::wakes_by_shards(shards)?, calls, datagrams: counted.datagrams_each })
+    let by_shards = syscalls::wakes_by_shards(shards)?;
+    Ok(Woken { by_shards, calls, sleeps: of(SLEEP), datagrams: counted.datagrams_each })
 }
 
 /// What is more with two shards than with one, in words.
@@ -192,6 +200,7 @@ mod tests {
             wakes_of_a_poll_per_datagram: 0.0,
             wakes_of_the_pool_per_datagram: 0.1,
             waking_calls_per_datagram: BTreeMap::from([("futex".to_owned(), futex)]),
+            sleeps_per_datagram: 0.9,
             datagrams_per_enrolment: 10.0,
         }
     }
