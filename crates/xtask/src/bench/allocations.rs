@@ -102,8 +102,8 @@ fn short(function: &str) -> String {
             _ => {}
         }
     }
-    let mut names = plain.split("::").filter(|name| !name.is_empty() && !name.starts_with('{'));
-    names.next_back().unwrap_or_default().to_owned()
+    let names = plain.split("::").filter(|name| !name.is_empty() && !name.starts_with('{'));
+    names.last().unwrap_or_default().to_owned()
 }
 
 /// What one enrolment adds.
