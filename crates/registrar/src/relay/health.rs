@@ -150,7 +150,7 @@ impl UpstreamPool {
         };
         match answer {
             Ok(answer) => {
-                self.failed(upstream, began, at, (cause, &format_args!("cacerts: it answers {}", answer.status)))
+                self.failed(upstream, began, at, (cause, &format_args!("cacerts: it answers {}", answer.status)));
             }
             Err(failure) => self.failed(upstream, began, at, (cause, failure)),
         }
