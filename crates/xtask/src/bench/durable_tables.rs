@@ -30,7 +30,7 @@ pub(super) fn durable() -> Result<String> {
     }
     if let Some((_, cost)) = newest.values().next() {
         let bytes = number(cost, "ledger_bytes_per_enrolment")? + number(cost, "journal_bytes_per_enrolment")?;
-        writeln!(text, "\nA device that enrols once a year takes {:.1} KB a year.\n", bytes / 1e3)?;
+        writeln!(text, "\nA device that enrols once a year takes {:.1} KB of disk a year.\n", bytes / 1e3)?;
     }
     Ok(text)
 }
