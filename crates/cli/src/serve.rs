@@ -1,6 +1,6 @@
 //! `muster serve`: starts the server of a configuration file and runs until the server has drained.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use server::{Handle, StartOptions};
 
 use crate::arguments::endpoint;
 use crate::ledger::{self, OpenedLedger};
-use crate::outcome::{self, CommandFault, CommandResult, say};
+use crate::outcome::{self, CommandFault, CommandResult};
 
 /// Run the server
 #[derive(clap::Args)]
@@ -96,7 +96,7 @@ fn serve(arguments: &Arguments, log: &LogGuard) -> CommandResult {
     let handle = server::start(loaded, ledger, options).map_err(|fault| CommandFault::failed(fault.to_string()))?;
     let _obeying = server::signals::obey(&handle, read)
         .map_err(|source| CommandFault::failed(format!("cannot handle signals: {source}")))?;
-    announce(&handle);
+    announce(&handle, log.lines())?;
     let ended = handle.join();
     if let Some((_, printer)) = printer {
         printer.finish();
@@ -118,16 +118,22 @@ fn sources(arguments: &Arguments) -> impl Fn() -> Result<Sources, ConfigurationF
     }
 }
 
-/// Written in one call, so that a reader of the first line also gets the rest. A closed or full standard output does not stop the server.
-fn announce(handle: &Handle) {
+/// Written in one call, so that a reader of the first line also gets the rest. A standard output that is closed, full or stuck does not stop the server: a
+/// thread of its own waits for it, and nothing waits for that thread.
+fn announce(handle: &Handle, mut log: impl Write + Send + 'static) -> CommandResult {
     let listening = handle.addresses().iter().map(|address| format!("listening on coaps://{address}"));
     let metrics = handle.metrics_address().map(|address| format!("metrics on http://{address}/metrics"));
     let crls = handle.crl_address().map(|address| format!("revocation lists on http://{address}"));
     let https = handle.https_address().map(|address| format!("https on https://{address}"));
     let lines: Vec<String> = listening.chain(https).chain(metrics).chain(crls).collect();
-    if let Err(error) = outcome::try_stdout(format_args!("{}", lines.join("\n"))) {
-        say!("muster: cannot write to standard output ({error}); {}", lines.join(", "));
-    }
+    let announcing = std::thread::Builder::new().name("muster-announce".into()).spawn(move || {
+        if let Err(error) = outcome::try_stdout(format_args!("{}", lines.join("\n"))) {
+            let said = format!("muster: cannot write to standard output ({error}); {}\n", lines.join(", "));
+            // The log takes every line, or counts it.
+            let _ = log.write_all(said.as_bytes());
+        }
+    });
+    announcing.map(drop).map_err(|source| CommandFault::failed(format!("cannot start a thread: {source}")))
 }
 
 fn observer(arguments: &Arguments, printer: Option<(IpAddr, Arc<TracePrinter>)>) -> Option<ObserverFactory> {

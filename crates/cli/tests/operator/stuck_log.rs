@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::common::{Pki, Running, expect_status, loopbacks, muster};
+use crate::common::{Pki, Running, expect_status, loopbacks, muster, stderr};
 use crate::{PATIENCE, Server, ended};
 
 /// A pipe, filled by us: the next line of anybody else blocks.
@@ -92,6 +92,31 @@ fn a_server_whose_log_is_stuck_answers_devices_operators_and_signals() {
         assert_eq!(server.ended(), Some(0), "it does not end while its log is stuck");
         assert!(!stuck.rest().contains("certificate issued"), "the pipe had room");
     }
+}
+
+/// `muster serve 2>&1 | collector`, started again by its supervisor while the collector hangs.
+#[test]
+fn a_server_whose_two_outputs_are_one_stuck_pipe_serves_and_ends() {
+    let pki = Pki::new();
+    let stuck = StuckPipe::new();
+    stuck.fill();
+    // Nobody can read the port that it would choose itself.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut server = Server::start_with(&pki, &free.to_string(), stuck.stderr(), |command| {
+        command.env("MUSTER_METRICS__LISTEN", "127.0.0.1:0").stderr(stuck.stderr());
+    });
+    // Nothing says when it listens.
+    let began = Instant::now();
+    loop {
+        let asked = pki.device("crts", &format!("coaps://{free}")).output().unwrap();
+        if asked.status.success() {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{}", stderr(&asked));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server.running.signal("TERM");
+    assert_eq!(server.ended(), Some(0));
 }
 
 /// The last words of a server that cannot start go the same way as its log.
