@@ -22,9 +22,10 @@ pub const SEND_LAG_STARTS_MIN: u64 = 500;
 /// The largest share of one core that the busiest thread may use over the whole run: a thread without reserves delays what comes at the same time.
 pub const CPU_SHARE_MAX: f64 = 0.9;
 
-/// The largest share of the run for which a thread may wait for a core that other threads have. While devices are at work, this is the share of each
-/// latency that is the generator's own, as in [`SEND_LAG_SHARE_MAX`]; in closed loop no other figure shows it.
-pub const WAITING_SHARE_MAX: f64 = 0.1;
+/// The largest share of a closed loop for which a thread may wait for a core that other threads have. With a core of its own it waits 3 to 5 % of the run,
+/// because a core needs some microseconds to wake up; where it shares two cores with the server, 30 to 40 %, which is what such a machine does. Above half,
+/// others decided rate and latency, and no other figure shows it. In open loop the same waiting delays the starts, and [`SEND_LAG_SHARE_MAX`] judges it.
+pub const WAITING_SHARE_MAX: f64 = 0.5;
 
 /// In a shorter run the start of the process counts more than the load.
 pub const CPU_RUN_MIN: Duration = Duration::from_secs(1);
@@ -78,7 +79,7 @@ impl GeneratorFacts {
         if self.took >= CPU_RUN_MIN && self.busiest_share > CPU_SHARE_MAX {
             flaws.push(GeneratorFlaw::Cpu { share: self.busiest_share });
         }
-        if self.took >= CPU_RUN_MIN && self.waiting_share > WAITING_SHARE_MAX {
+        if self.offered_share.is_none() && self.took >= CPU_RUN_MIN && self.waiting_share > WAITING_SHARE_MAX {
             flaws.push(GeneratorFlaw::Waiting { share: self.waiting_share });
         }
         flaws
@@ -170,14 +171,15 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_waits_for_a_core_spoils_either_loop() {
-        let waiting = GeneratorFacts { waiting_share: 0.11, ..facts() };
-        let said = waiting.flaws()[0].to_string();
-        assert_eq!(said, "a thread waited 11 % of the run for a core that others had (at most 10 %)");
-        let closed = GeneratorFacts { offered_share: None, ..waiting };
-        assert_eq!(closed.flaws(), [GeneratorFlaw::Waiting { share: 0.11 }]);
+    fn a_thread_that_waits_for_a_core_spoils_a_closed_loop() {
+        let closed = GeneratorFacts { offered_share: None, waiting_share: 0.51, ..facts() };
+        assert_eq!(closed.flaws(), [GeneratorFlaw::Waiting { share: 0.51 }]);
+        let said = closed.flaws()[0].to_string();
+        assert_eq!(said, "a thread waited 51 % of the run for a core that others had (at most 50 %)");
         assert!(GeneratorFacts { took: Duration::from_millis(900), ..closed }.flaws().is_empty());
-        assert!(GeneratorFacts { waiting_share: 0.1, ..closed }.flaws().is_empty());
+        assert!(GeneratorFacts { waiting_share: 0.5, ..closed }.flaws().is_empty());
+        let open = GeneratorFacts { offered_share: Some(1.0), ..closed };
+        assert!(open.flaws().is_empty(), "late starts show it there");
     }
 
     #[test]

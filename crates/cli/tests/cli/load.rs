@@ -464,7 +464,7 @@ fn a_closed_loop_whose_core_others_have_is_void() {
     let figures = report(&starved);
     assert_eq!((&figures["schedule"], &figures["failed"]), (&Value::Null, &0.into()), "{figures}");
     assert!(figures["seconds"].as_f64().unwrap() >= 1.0, "too short to be judged: {}", figures["seconds"]);
-    assert!(figures["generator"]["waiting_thread_share"].as_f64().unwrap() > 0.1, "{}", figures["generator"]);
+    assert!(figures["generator"]["waiting_thread_share"].as_f64().unwrap() > 0.5, "{}", figures["generator"]);
     let said = stderr(&starved);
     assert!(said.contains("THIS RUN MEASURED THE GENERATOR"), "{said}");
     assert!(said.contains("of the run for a core that others had"), "{said}");
