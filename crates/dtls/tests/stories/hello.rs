@@ -244,6 +244,39 @@ fn what_we_offer_names_sha_256_and_is_dtls_1_2() {
     assert!(pair.client_refusal() == HandshakeRefusal::AlertReceived(AlertDescription::PROTOCOL_VERSION));
 }
 
+/// RFC 7925 §4.4 and RFC 9148 §3 make one suite mandatory: a client whose settings say nothing of suites offers it, and first. With an AEAD there is nothing
+/// for encrypt_then_mac (22) and truncated_hmac (4) to do (RFC 7925 §13).
+#[test]
+fn a_client_offers_the_mandatory_suite_first_and_no_extension_about_a_mac() {
+    let mut pair = Pair::new(&World::new());
+    pair.run();
+    let hellos = sent(&pair, Way::ToServer, CLIENT_HELLO);
+    assert_eq!(hellos.len(), 2, "with and without the cookie");
+    for hello in hellos {
+        // Behind client_version, random and an empty session_id.
+        let mut rest = &hello[35..];
+        let [_cookie, suites, _compression, mut extensions] = [1, 2, 1, 2].map(|octets| vector(&mut rest, octets));
+        assert_eq!(suites[..2], [0xC0, 0xAE]);
+        let mut kinds = Vec::new();
+        while let [high, low, behind @ ..] = extensions {
+            kinds.push(u16::from_be_bytes([*high, *low]));
+            extensions = behind;
+            vector(&mut extensions, 2);
+        }
+        assert!(kinds.contains(&23), "extended_master_secret is found: {kinds:?}");
+        assert!(!kinds.contains(&22) && !kinds.contains(&4), "{kinds:?}");
+    }
+}
+
+/// The contents of the next vector, whose length has so many octets.
+fn vector<'b>(rest: &mut &'b [u8], octets: usize) -> &'b [u8] {
+    let (length, behind) = rest.split_at(octets);
+    let length = length.iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet));
+    let (found, behind) = behind.split_at(length);
+    *rest = behind;
+    found
+}
+
 #[test]
 fn every_handshake_has_an_ephemeral_key_of_its_own() {
     let world = World::new();

@@ -45,7 +45,11 @@ fn delivered(body: &[u8], packing: Packing) -> Certificate {
     certificate
 }
 
+/// RFC 7030 §4.4.2: "If the content-type is not set, the response data MUST be a plaintext human-readable error message." The table of reasons says the
+/// code, so that it is an error is asked apart from that.
 fn assert_refused(said: &Said, reason: Reason) {
+    assert!(said.code.is_error(), "{reason}: {:?}", said.code);
+    assert_eq!(said.content_format, None, "{reason}");
     assert_eq!((Some(said.code), said.diagnostic()), (reason.response_code(), reason.code()));
 }
 

@@ -173,8 +173,14 @@ fn openssl_verifies_our_requests() {
         let der = csr(&spec, &key(curve), &random()).unwrap();
         openssl.write("device.csr", pem::encode(Label::CertificateRequest, &der));
         let text = openssl.run("req -in device.csr -noout -verify -text");
-        let parts =
-            ["verify OK", "CN = meter 7", "challengePassword        :dGxzLXVuaXF1ZQ==", "DNS:meter-7.example.net"];
+        // RFC 2986 §4.1: the version "shall be 0 for this version of the standard".
+        let parts = [
+            "verify OK",
+            "Version: 1 (0x0)",
+            "CN = meter 7",
+            "challengePassword        :dGxzLXVuaXF1ZQ==",
+            "DNS:meter-7.example.net",
+        ];
         assert_contains(&text, &parts);
     }
 }
