@@ -126,6 +126,11 @@ const WAITING: &[Story] = &[
     story("coap-client-gnutls loses a tenth", LIBCOAP, libcoap::gnutls_loses),
     story("coap-client-openssl enrols through muster link", LIBCOAP, libcoap::openssl_on_a_bad_link),
     story("coap-client-gnutls enrols through muster link", LIBCOAP, libcoap::gnutls_on_a_bad_link),
+    story(
+        "coap-client-openssl plays every function through a Registrar on a lossy link",
+        LIBCOAP,
+        functions::every_function_through_a_registrar,
+    ),
     story("a Registrar, a lossy link, one certificate in two ledgers", LIBCOAP, chain::one_certificate_for_each_device),
     story("a Registrar whose upstream is slow, fails and lies", LIBCOAP, scripted::what_an_upstream_does_wrong),
     story(

@@ -17,9 +17,9 @@ use serde_json::Value;
 use super::libcoap;
 use super::link::BadLink;
 use super::openssl;
-use super::registrar::{RegistrarFolder, upstream_configuration};
+use super::registrar::{self, RegistrarPair};
 use super::run::StoryRun;
-use super::server::{InteropServer, ServePlan};
+use super::server::InteropServer;
 use super::world::{InteropDevice, InteropWorld};
 use crate::process::Program;
 
@@ -67,12 +67,7 @@ struct Chain<'a> {
 
 impl<'a> Chain<'a> {
     fn start(world: &'a InteropWorld) -> Result<Self> {
-        let folder = RegistrarFolder::new(world, STORY)?;
-        // The upstream is the world's server, whose profile lists the Registrar.
-        let config = upstream_configuration(&world.folder.join("pki"), &folder.authority(), "127.0.0.1:0")?;
-        let upstream = InteropServer::start_with(world, ServePlan::new("chain-upstream", config))?;
-        let url = format!("https://{}/.well-known/est", upstream.https()?);
-        let registrar = folder.serve(world, "chain-registrar", &[url], "10s")?;
+        let RegistrarPair { registrar, upstream } = RegistrarPair::start(world, STORY, "here", &[])?;
         let devices = |kind: &str, count: usize| -> Result<Vec<InteropDevice>> {
             (0..count).map(|number| world.device(&format!("{STORY}-{kind}-{number}"))).collect()
         };
@@ -252,9 +247,7 @@ fn same(held: &Held, rows: &[Value]) -> Result<()> {
 
 /// The lines of JSON that a command prints; each is of one of these types.
 fn lines(command: Program, types: &[&str]) -> Result<Vec<Value>> {
-    let text = command.expect_success()?.stdout;
-    let lines: Vec<Value> =
-        text.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("lines of JSON")?;
+    let lines = registrar::lines(command)?;
     let other = lines.iter().find(|line| !types.iter().any(|kind| line["type"] == *kind));
     ensure!(other.is_none(), "a line of another type: {other:?}");
     Ok(lines)
