@@ -5,7 +5,7 @@
 //! of a capture: the suite, the device's certificate, the largest datagram. A peer that is not installed counts as a failure with its name: no story
 //! passes because it could not run.
 //!
-//! Stories that are conversations of many sessions (`functions`, `strongswan`) are played fewer times. Those of the Registrar (`chain`, `scripted`) and of
+//! Stories that are conversations of many sessions (`functions`, `enveloped`, `strongswan`) are played fewer times. Those of the Registrar (`chain`, `scripted`) and of
 //! Resource Directories (`directory`) are played once: they are about what several programs hold in the end.
 
 mod built;
@@ -13,6 +13,7 @@ mod capture;
 mod cbor;
 mod chain;
 mod directory;
+mod enveloped;
 mod functions;
 mod gnutls;
 mod libcoap;
@@ -57,6 +58,9 @@ const OPENSSL: &[&str] = &["openssl", "tshark"];
 const GNUTLS: &[&str] = &["gnutls-cli", "openssl", "tshark"];
 const LIBCOAP: &[&str] = &["coap-client-openssl", "coap-client-gnutls", "openssl", "tshark"];
 
+/// Python is that of the peers.
+const OPENSSL_CMS: &[&str] = &["coap-client-openssl", "openssl"];
+
 const STRONGSWAN: &[&str] = &["pki", "coap-client-openssl", "openssl"];
 const RESOURCE_DIRECTORY: &[&str] = &["coap-client-openssl", "openssl"];
 
@@ -99,6 +103,12 @@ const BUSY: &[Story] = &[
     story("coap-client-gnutls sends unknown options", LIBCOAP, libcoap::gnutls_raw_options),
     story("a CSR for another device is refused to coap-client-openssl", LIBCOAP, libcoap::stranger_is_refused),
     story("coap-client-openssl plays every function of EST-coaps", LIBCOAP, functions::every_function),
+    story("coap-client-openssl gets keys that the server encrypts", OPENSSL_CMS, enveloped::from_the_server),
+    story(
+        "coap-client-openssl gets keys that a Registrar's upstream encrypts",
+        OPENSSL_CMS,
+        enveloped::through_a_registrar,
+    ),
     story(
         "strongSwan's pki fetches the CA certificates and renews over HTTPS",
         STRONGSWAN,

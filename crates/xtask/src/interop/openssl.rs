@@ -1,5 +1,6 @@
 //! OpenSSL as an independent check of keys, requests, certificates and CMS.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -83,6 +84,27 @@ pub(super) fn certificate_pem(der: &Path, file: &Path) -> Result<()> {
 /// Writes a private key in DER (PKCS#8) as PEM.
 pub(super) fn key_pem(der: &Path, file: &Path) -> Result<()> {
     openssl("pkey -inform DER -in").arg(der).arg("-out").arg(file).expect_success()?;
+    Ok(())
+}
+
+/// The subjectKeyIdentifier of a certificate, as lower-case hex.
+pub(super) fn subject_key_id(pem: &Path) -> Result<String> {
+    let shown = openssl("x509 -noout -ext subjectKeyIdentifier -in").arg(pem).expect_success()?.stdout;
+    let id = shown.lines().nth(1).with_context(|| format!("{} has no subjectKeyIdentifier", pem.display()))?;
+    Ok(id.trim().replace(':', "").to_lowercase())
+}
+
+/// Decrypts an EnvelopedData in DER with `key`, which is a list of options, into `content`.
+pub(super) fn decrypt(envelope: &Path, key: &[OsString], content: &Path) -> Result<()> {
+    let decrypt = openssl("cms -decrypt -binary -inform DER -in").arg(envelope).args(key).arg("-out").arg(content);
+    decrypt.expect_success()?;
+    Ok(())
+}
+
+/// Verifies a SignedData in DER whose signer chains to this root, and writes what it holds.
+pub(super) fn verify_signed(message: &Path, root: &Path, content: &Path) -> Result<()> {
+    let verify = openssl("cms -verify -binary -inform DER -purpose any -in").arg(message).arg("-CAfile").arg(root);
+    verify.arg("-out").arg(content).expect_success()?;
     Ok(())
 }
 

@@ -83,11 +83,15 @@ impl InteropWorld {
 
     /// Makes a device with an IDevID of this world's manufacturer, with OpenSSL.
     pub(super) fn device(&self, name: &str) -> Result<InteropDevice> {
+        self.device_with(name, "keyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n")
+    }
+
+    /// The same with other extensions.
+    pub(super) fn device_with(&self, name: &str, extensions: &str) -> Result<InteropDevice> {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder)?;
         let device = InteropDevice { name: name.to_owned(), folder };
         openssl::key(&device.file("idevid.key"))?;
-        let extensions = "keyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n";
         let issuer =
             openssl::IssuerFiles { certificate: self.pki("manufacturer/ca.pem"), key: self.pki("manufacturer/ca.key") };
         openssl::certificate(&device.file("idevid"), &device.subject(), &issuer, extensions)?;
