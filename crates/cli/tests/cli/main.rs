@@ -27,3 +27,4 @@ mod server_keys;
 mod sockets;
 mod strangers;
 mod usage;
+mod waiting;
