@@ -236,6 +236,34 @@ fn a_key_that_the_server_makes_comes_with_its_certificate_in_one_multipart() {
     post(&pki, &server, "simplereenroll", &identity(&certificate, &key_file), &csr).certificate(&pki, "after");
 }
 
+/// RFC 7030 §3.2.2: "the EST server MAY provide services under an additional label". Each operation is that of the label's profile.
+#[test]
+fn curl_plays_every_operation_under_a_label() {
+    let (pki, _) = with_registrar();
+    let file = pki.path("muster.toml");
+    // The profile `other` is the last section.
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + "server_keys = true\n").unwrap();
+    let server = serve(&pki);
+    let who = idevid(&pki);
+    for operation in ["cacerts", "csrattrs"] {
+        let (plain, labelled) =
+            (curl(&pki, &server, operation, &[]), curl(&pki, &server, &format!("other/{operation}"), &[]));
+        assert_eq!((labelled.status, &labelled.body), (200, &plain.body), "one CA, one kind of key: {operation}");
+    }
+    let (key, csr) = request(&pki, "labelled", DEVICE, &[]);
+    let certificate = post(&pki, &server, "other/simpleenroll", &who, &csr).certificate(&pki, "labelled");
+    verify_with_openssl(&pki, &certificate);
+    same_key(&certificate, &key);
+    let (_, csr) = request(&pki, "renewal", DEVICE, &[]);
+    let holder = identity(&certificate, &key);
+    post(&pki, &server, "other/simplereenroll", &holder, &csr).certificate(&pki, "renewal");
+    post(&pki, &server, "simplereenroll", &holder, &csr).refuses(403, "est.client.of_another_profile");
+    let made = post(&pki, &server, "other/serverkeygen", &who, &csr);
+    assert!(made.status == 200 && made.text().contains("application/pkcs8"), "{}{}", made.status, made.text());
+    let profiles: Vec<String> = rows(&pki).iter().map(|row| row["profile"].to_string()).collect();
+    assert_eq!(profiles, ["\"other\""; 3]);
+}
+
 #[test]
 fn what_is_refused_says_why() {
     let pki = Pki::new();
