@@ -10,11 +10,14 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use authority::{
-    Completion, Ledger, LedgerFault, LedgerOver, ListQuery, MemoryLedger, Record, Recorded, RowFilter, RowState,
+    Completion, Finding, Inquiry, Ledger, LedgerFault, LedgerOver, ListQuery, MemoryLedger, Record, Recorded,
+    Registration, RowFilter, RowState,
 };
 use registrar::{decode_body, encode_body};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -248,4 +251,64 @@ fn draining_finishes_the_requests_that_have_begun_and_accepts_no_other() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert!(answer.head.contains("connection: close"), "{}", answer.head);
     joined.join().unwrap();
+}
+
+/// A ledger whose devices wait for an operator.
+struct PendingLedger {
+    inner: MemoryLedger,
+    are_approved: AtomicBool,
+}
+
+impl LedgerOver for PendingLedger {
+    fn inner(&self) -> &dyn Ledger {
+        &self.inner
+    }
+
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
+        let are_approved = self.are_approved.load(Ordering::SeqCst);
+        let wait = move |finding| Finding { registration: Registration::Pending, ..finding };
+        let answer = move |found: Vec<Finding>| -> Vec<Finding> {
+            if are_approved { found } else { found.into_iter().map(wait).collect() }
+        };
+        self.inner.standing(of, Box::new(move |found| done(found.map(answer))));
+    }
+}
+
+/// RFC 7030 §4.2.3: "The server MUST include a Retry-After header", and the client repeats its request.
+#[test]
+fn curl_is_told_202_and_when_to_come_back_until_its_device_is_approved() {
+    let pki = Pki::new();
+    let inner = Arc::into_inner(memory_ledger()).unwrap();
+    let ledger = Arc::new(PendingLedger { inner, are_approved: AtomicBool::new(false) });
+    let loaded = server::load(&pki.sources(&configuration(&pki))).unwrap();
+    let server = server::start(loaded, Arc::clone(&ledger) as Arc<dyn Ledger>, StartOptions::default()).unwrap();
+    let device = pki.device(1);
+    pki.write_certificates("device.pem", &[&device.certificate]);
+    pki.write_key("device.key", &device.key);
+    std::fs::write(pki.path("csr.b64"), request(&device)).unwrap();
+    let port = front(&server).port();
+    let ask = || {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-i", "--max-time", "60", "--resolve", &format!("localhost:{port}:127.0.0.1"), "--cacert"]);
+        curl.arg(pki.path("root.pem")).arg("--cert").arg(pki.path("device.pem")).arg("--key");
+        curl.arg(pki.path("device.key")).args(["-H", "Content-Type: application/pkcs10", "--data-binary"]);
+        curl.arg(format!("@{}", pki.path("csr.b64").display()));
+        curl.arg(format!("https://localhost:{port}/.well-known/est/simpleenroll"));
+        let output = curl.output().expect("curl is missing: `cargo xtask setup` installs it");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = ask();
+    assert!(told.starts_with("HTTP/1.1 202 ") && told.ends_with("\r\n\r\nest.device.pending\n"), "{told}");
+    let retry_after = told.lines().find_map(|line| line.to_lowercase().strip_prefix("retry-after: ")?.parse().ok());
+    assert!(retry_after.is_some_and(|seconds: u32| seconds >= 300), "{told}");
+    assert_eq!(server.issued(), 0);
+
+    ledger.are_approved.store(true, Ordering::SeqCst);
+    let told = ask();
+    assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
+    let (_, body) = told.split_once("\r\n\r\n").unwrap();
+    let certs_only = decode_body(body.as_bytes()).unwrap();
+    assert_eq!(pki::cms::parse_certs_only(&certs_only).unwrap().len(), 1);
+    assert_eq!(server.issued(), 1);
 }

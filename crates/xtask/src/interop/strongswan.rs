@@ -1,7 +1,9 @@
 //! strongSwan's `pki`, a client of EST over HTTPS (RFC 7030) that others wrote, against our HTTPS front.
 //!
 //! With a client certificate it asks for /simplereenroll alone: a device enrols over CoAP, and renews over HTTPS. Without one it would show a user name
-//! and a password, which Muster does not accept.
+//! and a password, which Muster does not accept. So it plays two operations, and Debian and PyPI have no other client of EST over HTTPS: no client that
+//! others wrote plays simpleenroll with a certificate, serverkeygen, csrattrs, a label or 202. curl and OpenSSL play these as somebody who has the RFC
+//! alone would: `crates/cli/tests/cli/https.rs`, and for 202 `crates/server/tests/https.rs`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
