@@ -257,8 +257,9 @@ impl Server {
     /// is dropped and counted: the certificate is in the ledger, and the same request yields it again.
     pub fn complete(&mut self, now: Now, job: JobId, outcome: Outcome) {
         let waited = self.sessions.take_waiting(job);
-        if !matches!(outcome, Outcome::Later { .. }) {
-            self.throughput.note_decided(now.mono, self.sessions.pending());
+        match outcome {
+            Outcome::Later { .. } => self.throughput.note_sent_away(self.sessions.pending()),
+            _ => self.throughput.note_decided(now.mono, self.sessions.pending()),
         }
         if let (Some(waited), Outcome::Issued { private_key, .. }) = (&waited, &outcome) {
             let Asker { certificate, request, .. } = waited.asker();

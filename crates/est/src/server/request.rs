@@ -212,6 +212,7 @@ impl Server {
         let asker = Asker { owner, place, certificate: client.certificate.digest(), request };
         self.sessions
             .wait(job_id, PendingRequest { exchange: id, function, packing, profile, client, asker, since: now.mono });
+        self.throughput.note_submitted(now.mono);
         self.counters.submitted += 1;
         self.outputs.push_back(Output::Submit(job_id, job));
     }

@@ -2,7 +2,8 @@
 //!
 //! A device that is sent away is told to come back when the queue before it can have been served: the queue over this rate (Little's law). A request
 //! that would wait for too long is not accepted in the first place. The rate is measured only while requests wait without a break: an authority that
-//! has nothing to do is not slow.
+//! has nothing to do is not slow. One that has answered many without a break, in whatever time, is at least that fast: so an estimate of a bad hour does
+//! not outlive it, although a healthy authority never has requests waiting for a whole second.
 
 use std::time::{Duration, Instant};
 
@@ -15,30 +16,58 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 /// So many requests may wait whatever the rate is, so that an authority that was slow once gets the chance to show that it is not.
 const WAITING_MIN: usize = 64;
 
+/// A queue is not taken to be answered in less time than this: a clock that has not moved says nothing.
+const INSTANT: Duration = Duration::from_millis(1);
+
+/// A queue that is empty before a window is over shows how fast the authority is, if at least so many were answered: few may only say how long each takes.
+const DRAINED_MIN: u32 = 32;
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Throughput {
-    /// The present window, and what was answered in it.
-    window: Option<(Instant, u32)>,
+    busy: Option<Busy>,
     per_second: Option<f64>,
 }
 
+/// Requests wait without a break.
+struct Busy {
+    since: Instant,
+    /// The first decision of the present window: what the authority does without a break begins here. How long one request takes alone does not count.
+    first: Option<Instant>,
+    /// Decisions of the window, the first included.
+    decided: u32,
+}
+
 impl Throughput {
-    /// The authority has decided about one request; `waiting` others still wait. An answer that sends a device away decides nothing.
+    /// A request begins to wait.
+    pub(super) fn note_submitted(&mut self, now: Instant) {
+        self.busy.get_or_insert(Busy { since: now, first: None, decided: 0 });
+    }
+
+    /// The authority has sent a device away, which decides nothing; `waiting` others still wait.
+    pub(super) fn note_sent_away(&mut self, waiting: usize) {
+        if waiting == 0 {
+            self.busy = None;
+        }
+    }
+
+    /// The authority has decided about one request; `waiting` others still wait.
     pub(super) fn note_decided(&mut self, now: Instant, waiting: usize) {
-        let Some((began, decided)) = &mut self.window else {
-            self.window = (waiting > 0).then_some((now, 0));
-            return;
-        };
-        *decided += 1;
-        let passed = now.saturating_duration_since(*began);
+        let busy = self.busy.get_or_insert(Busy { since: now, first: None, decided: 0 });
+        busy.decided += 1;
+        let first = *busy.first.get_or_insert(now);
+        let passed = now.saturating_duration_since(first);
         if passed >= WINDOW {
-            let sample = f64::from(*decided) / passed.as_secs_f64();
+            let sample = f64::from(busy.decided - 1) / passed.as_secs_f64();
             self.per_second = Some(self.per_second.map_or(sample, |before| f64::midpoint(before, sample)));
-            self.window = Some((now, 0));
+            *busy = Busy { since: now, first: Some(now), decided: 1 };
+        } else if waiting == 0 && busy.decided >= DRAINED_MIN {
+            let passed = now.saturating_duration_since(busy.since).max(INSTANT);
+            let sample = f64::from(busy.decided) / passed.as_secs_f64();
+            self.per_second = self.per_second.map(|before| f64::midpoint(before, sample.max(before)));
         }
         if waiting == 0 {
-            self.window = None;
+            self.busy = None;
         }
     }
 
@@ -85,5 +114,40 @@ mod tests {
         let (start, mut throughput) = (start(), Throughput::default());
         (0..10).for_each(|n| throughput.note_decided(start + Duration::from_secs(n * 60), 9));
         assert!(!throughput.is_too_long(WAITING_MIN - 1) && throughput.is_too_long(WAITING_MIN));
+    }
+
+    #[test]
+    fn c49_an_estimate_of_a_bad_hour_does_not_outlive_it() {
+        let (start, mut throughput) = (start(), Throughput::default());
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        // A disk that hangs: two requests a second for half a minute.
+        (0..=60).for_each(|n| throughput.note_decided(at(n * 500), 500));
+        throughput.note_decided(at(30_500), 0);
+        assert!(throughput.is_too_long(WAITING_MIN));
+        // Well again: as many as may wait then come together, and are answered within 21 ms. Nothing waits for a whole second any more.
+        for burst in 1..=10 {
+            let began = 40_000 + burst * 100;
+            (0..64).for_each(|_| throughput.note_submitted(at(began)));
+            (0..64_usize).for_each(|n| throughput.note_decided(at(began + 21), 63 - n));
+        }
+        assert!(!throughput.is_too_long(1_000));
+        assert!(throughput.time_for(1_000) < Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn how_long_a_few_take_is_no_rate() {
+        let (start, mut throughput) = (start(), Throughput::default());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // An upstream that needs five seconds for each, and answers many at a time.
+        for n in 0..10 {
+            throughput.note_submitted(at(n * 60));
+            throughput.note_decided(at(n * 60 + 5), 0);
+        }
+        // One that is approved by hand says so at once, and is asked again after an hour.
+        throughput.note_submitted(at(1_000));
+        throughput.note_sent_away(0);
+        throughput.note_submitted(at(4_600));
+        throughput.note_decided(at(4_601), 0);
+        assert_eq!(throughput.time_for(100), None);
     }
 }
