@@ -27,7 +27,7 @@ impl ThreadTime {
     }
 }
 
-/// The second of the three numbers: nanoseconds on a run queue (Documentation/scheduler/sched-stats.rst of Linux).
+/// The second of the three numbers: nanoseconds on a run queue (the scheduler statistics of Linux).
 fn run_delay(schedstat: &str) -> Option<Duration> {
     schedstat.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }
