@@ -152,10 +152,14 @@ fn engine(root: &Path, turns: f64) -> Result<DraggedEngine> {
     Ok(DraggedEngine { file: ENGINE_FILE, benchmark: ENGINE_STEP, turns, gate_without, gate_with, said })
 }
 
-/// The whole gate, as `check` runs it. What is built for this tree is used where it is the same.
+/// The whole gate, as `check` runs it. It builds in a folder of its own: cargo names what it builds by paths below the root of a work tree, so that a folder
+/// that two work trees share gives the programs of one to the other.
 fn gate(root: &Path) -> Result<Ended> {
     let gate = Program::line("cargo run --quiet --locked --package xtask -- bench gate").directory(root);
-    gate.env("CARGO_TARGET_DIR", tree::target()).timeout(GATE_TIMEOUT).output()
+    let mut path = tree::tools().join("bin").into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    gate.env("CARGO_TARGET_DIR", tree::target().join("dragged")).env("PATH", path).timeout(GATE_TIMEOUT).output()
 }
 
 fn with_loop(text: &str, turns: f64) -> Result<String> {
