@@ -223,4 +223,17 @@ mod tests {
         assert!(names.contains(&"ccm8_512.sqlite_1000000.closing".to_owned()));
         assert_eq!(names.len(), 10);
     }
+
+    #[test]
+    fn no_two_runs_on_one_ledger_have_the_same_devices() {
+        let configurations = configurations(&[10_000]);
+        let durable: Vec<_> = configurations.iter().filter(|it| it.ledger != LedgerKind::Memory).collect();
+        let mut seeds: Vec<u32> =
+            (0..3).flat_map(|repetition| durable.iter().map(move |it| it.seed(repetition))).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!(seeds.len(), 3 * durable.len());
+        // Those who come one after the other have the next repetition's.
+        assert!(!seeds.contains(&BenchConfiguration::compared(LedgerKind::Sqlite { rows: 10_000 }).seed(3)));
+    }
 }

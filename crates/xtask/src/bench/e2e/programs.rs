@@ -74,6 +74,8 @@ impl Bench {
         ensure!(status.success(), "muster serve ended with {status}:\n{words}");
         let run = measured(configuration, &report, &cpu, server_rss_kib, floor)?;
         let [ledger_bytes, journal_bytes] = files.growth(sizes).map(|bytes| bytes / run.enrolled);
+        let is_new = configuration.ledger == LedgerKind::Memory || journal_bytes > 0.0;
+        ensure!(is_new, "{}: the ledger wrote nothing: it knew the devices", configuration.name());
         Ok(MeasuredRun { commits: commits / run.enrolled, ledger_bytes, journal_bytes, listening_ms, ..run })
     }
 
@@ -110,7 +112,7 @@ impl Bench {
         let load = load.args(["--suite", configuration.suite, "--block"]).arg(configuration.block.to_string());
         let load = load
             .args(["--vanish", configuration.leaving.vanish(), "--seed"])
-            .arg((repetition + 1).to_string())
+            .arg(configuration.seed(repetition).to_string())
             .arg("--json")
             .arg(&file)
             .timeout(LOAD_TIMEOUT);

@@ -90,6 +90,13 @@ impl BenchConfiguration {
         format!("{}_{}.{ledger}.{}{pace}", self.suite, self.block, self.leaving.name())
     }
 
+    /// The seed of the fleet in a repetition. Configurations that share a ledger have fleets of their own: it would answer a repetition of a request
+    /// without issuing.
+    pub(super) fn seed(&self, repetition: u32) -> u32 {
+        let fleet = 2 * u32::from(self.block == 64) + u32::from(self.leaving == Leaving::Vanishing);
+        4 * (repetition + 1) + fleet
+    }
+
     pub(super) fn is_compared(&self) -> bool {
         *self == Self::compared(self.ledger)
     }
