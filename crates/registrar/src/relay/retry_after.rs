@@ -47,7 +47,7 @@ mod tests {
             (Some("Sunday, 06-Nov-94 08:51:37 GMT"), 120),
             (Some("Sun Nov  6 08:51:37 1994"), 120),
             (Some("Sun, 06 Nov 1994 08:00:00 GMT"), 5),
-            (Some("Sun, 06 Nov 2094 08:00:00 GMT"), 7 * 86_400),
+            (Some("Sat, 06 Nov 2094 08:00:00 GMT"), 7 * 86_400),
             (Some("-1"), 300),
             (Some("soon"), 300),
             (Some(""), 300),
