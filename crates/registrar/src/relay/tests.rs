@@ -168,6 +168,19 @@ impl Scene {
         parts(ledger, &self.relayed, &self.upstream)
     }
 
+    /// The Registrar of the next process, over the same ledger.
+    fn restarted(self) -> Self {
+        let parts = self.parts(Arc::new(MemoryLedger::default()));
+        Self { registrar: Arc::new(RelayAuthority::new(parts)), ..self }
+    }
+
+    /// Has the first upstream fail at `now`, so that the second one is the healthy one.
+    fn fail_first(&self, now: u64) {
+        let pool = &self.registrar.parts.pool;
+        let began = pool.claim(0, at(now)).unwrap();
+        pool.ended(0, began, at(now), &Err(UpstreamFailure::NotSent));
+    }
+
     fn csr(&self, key: &SigningKey, challenge_password: Option<&str>) -> Vec<u8> {
         let san = GeneralNames::empty();
         let spec = CsrSpec { subject: self.client.subject(), san: &san, challenge_password };

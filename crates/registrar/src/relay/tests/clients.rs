@@ -288,16 +288,7 @@ fn key_and_signature_of_a_request_for_a_key_are_ignored_and_its_names_are_kept()
 fn the_device_gets_the_key_that_the_registrar_has_made() {
     let scene = Scene::with(|spec| spec.server_keys = RelayedKeys::Here);
     scene.submit(NOW, scene.job(Function::ServerKeygen, scene.csr(&scene.key, None)));
-    let sent = pki::Csr::parse(scene.sent().remove(0).2).and_then(pki::Csr::verify).unwrap();
-    let spec = DeviceCertificateSpec {
-        common_name: "device",
-        serial_number: "000001",
-        organization: None,
-        serial: serial(),
-        validity: years(),
-    };
-    let parent = Parent { certificate: &scene.issuing.certificate, key: &scene.issuing.key };
-    let certificate = Arc::new(with_random(|random| make::idevid(&spec, sent.public_key(), parent, random)).unwrap());
+    let certificate = keys::issue(&scene, &scene.sent().remove(0).2);
     scene.reply(NOW, Ok(answer(200, CERTS_ONLY, certs_only(&[&certificate]))));
     let Outcome::Issued { issued, private_key: Some(key) } = scene.outcome() else { panic!("no key") };
     let MadeKey::Plain(key) = &*key else { panic!("nobody asked for encryption") };

@@ -141,7 +141,7 @@ fn making() -> (Scene, impl Fn(&Scene) -> Job) {
 }
 
 /// The certificate for this CSR.
-fn issue(scene: &Scene, csr: &[u8]) -> Arc<Certificate> {
+pub(super) fn issue(scene: &Scene, csr: &[u8]) -> Arc<Certificate> {
     let csr = pki::Csr::parse(csr.to_vec()).and_then(pki::Csr::verify).unwrap();
     let spec = DeviceCertificateSpec {
         common_name: "device",
@@ -226,12 +226,8 @@ fn after_a_restart_an_unresolved_request_for_a_key_goes_to_its_upstream_with_ano
     let lost = scene.sent().remove(0).2;
     scene.reply(NOW, Err(UpstreamFailure::Unknown));
     drop(scene.outcome());
-    let parts = scene.parts(Arc::new(MemoryLedger::default()));
-    let scene = Scene { registrar: Arc::new(RelayAuthority::new(parts)), ..scene };
-    // The second one is the healthy one.
-    let pool = &scene.registrar.parts.pool;
-    let began = pool.claim(0, at(NOW)).unwrap();
-    pool.ended(0, began, at(NOW), &Err(UpstreamFailure::NotSent));
+    let scene = scene.restarted();
+    scene.fail_first(NOW);
     for round in 0..2 {
         scene.submit(NOW + round, job(&scene));
         let (upstream, _, csr) = scene.sent().remove(0);

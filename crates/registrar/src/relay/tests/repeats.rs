@@ -51,9 +51,7 @@ fn e42_a_device_that_comes_back_when_it_was_told_to_finds_its_row_whatever_the_r
         drop(scene.outcome());
         // Max-Age is up to half as long again, and the device is late.
         let back = NOW + 3 * DAY + DAY - 1;
-        let pool = &scene.registrar.parts.pool;
-        let began = pool.claim(0, at(back)).unwrap();
-        pool.ended(0, began, at(back), &Err(UpstreamFailure::NotSent));
+        scene.fail_first(back);
         scene.submit(back, scene.job(Function::SimpleEnroll, csr.clone()));
         assert_eq!(scene.sent()[0].0, "a", "the request is not a new one");
         assert_eq!(scene.rows()[0].attempts, 2);
@@ -190,11 +188,8 @@ fn an_unknown_end_keeps_its_row_without_a_repeat_window_also_over_a_crash() {
             None => drop(scene.upstream.0.lock().unwrap().remove(0)),
         }
         drop(scene.outcome());
-        let parts = scene.parts(Arc::new(MemoryLedger::default()));
-        let scene = Scene { registrar: Arc::new(RelayAuthority::new(parts)), ..scene };
-        let pool = &scene.registrar.parts.pool;
-        let began = pool.claim(0, at(NOW)).unwrap();
-        pool.ended(0, began, at(NOW), &Err(UpstreamFailure::NotSent));
+        let scene = scene.restarted();
+        scene.fail_first(NOW);
         // Each repeat may be the one that is answered with a certificate, so the row holds from there on.
         for back in [NOW + 80, NOW + 86_400, NOW + 2 * 86_400] {
             scene.submit(back, scene.job(Function::SimpleEnroll, csr.clone()));
