@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::{Certificate, UnixTime};
+use pki::csr_attributes::{CsrAttributes, CsrAttributesForm, KeyRequirement, SignatureRequirement};
+use pki::{Certificate, UnixTime, oid};
 
 use crate::ca_profile::{CERTIFICATES_PER_DEVICE, KeyTypes};
 use crate::profile::{IssuedNames, Profile, ProfileFault, ProfileSpec, Published};
@@ -73,13 +74,16 @@ pub enum RelayedKeys {
 pub struct UpstreamFacts {
     /// The CA certificates; empty as long as none are known.
     pub ca_certificates: Vec<Arc<Certificate>>,
-    /// The CSR attributes, DER: handed out as they are.
+    /// The CSR attributes, DER.
     ///
-    /// Of what they ask for, a Registrar enforces what its own profile says too: the kinds of key, and the link to the session, which only it can
-    /// compare. It does not enforce subject, names, extensions and other attributes. The upstream gets the CSR unchanged, so that it can; whether it
-    /// insists on them is not in the attributes (RFC 8951 §4 leaves it to the server what it refuses), and a Registrar that refused what its CA would
-    /// certify would keep out devices that never ask. A request for a key that the Registrar makes holds the names of the device's request, and
-    /// nothing else that the attributes ask for.
+    /// Subject and alternative names are not handed out, as a CA of ours asks for none: they are those of the client's certificate, whatever its
+    /// upstream names ([`RelayPermit`](crate::RelayPermit)), and a device that filled a template would be refused. The rest is handed out.
+    ///
+    /// Of the rest, a Registrar enforces what its own profile says too: the kinds of key, and the link to the session, which only it can compare. It
+    /// does not enforce extensions and other attributes. The upstream gets the CSR unchanged, so that it can; whether it insists on them is not in
+    /// the attributes (RFC 8951 §4 leaves it to the server what it refuses), and a Registrar that refused what its CA would certify would keep out
+    /// devices that never ask. A request for a key that the Registrar makes holds the names of the device's request, and nothing else that the
+    /// attributes ask for.
     pub csr_attributes: Option<Vec<u8>>,
 }
 
@@ -123,7 +127,7 @@ impl RelayProfile {
             ca_certificates: facts.ca_certificates,
             issuers: spec.issuers.clone(),
             names: IssuedNames::Other,
-            csr_attributes: facts.csr_attributes,
+            csr_attributes: facts.csr_attributes.and_then(without_names),
             server_keys: spec.server_keys != RelayedKeys::NotServed,
         };
         let version = ProfileVersion::of(&format!("{spec:?}"));
@@ -173,6 +177,27 @@ impl RelayProfile {
         }
         Ok(())
     }
+}
+
+/// The attributes without what the profile decides: the subject and the alternative names. Where they have neither, they stay as they are, byte for
+/// byte; else a key or a signature algorithm that nothing here could make is left out as well. `None` if nothing can be handed out.
+fn without_names(der: Vec<u8>) -> Option<Vec<u8>> {
+    let mut asked = CsrAttributes::parse(&der).ok()?;
+    let forms = [&asked, &CsrAttributes::parse_unstructured(&der).ok()?].map(names_any);
+    if forms == [false, false] {
+        return Some(der);
+    }
+    asked.subject.clear();
+    asked.extensions.retain(|extension| extension.id != oid::SUBJECT_ALT_NAME);
+    asked.key = asked.key.filter(|key| matches!(key, KeyRequirement::Ec(_)));
+    asked.signature = asked.signature.filter(|it| matches!(it, SignatureRequirement::Supported(_)));
+    // A template has no place for a signature algorithm, and displaces the list that has one (RFC 9908 §4).
+    let form = if asked.signature.is_some() { CsrAttributesForm::Unstructured } else { CsrAttributesForm::Both };
+    asked.encode(form).ok()
+}
+
+fn names_any(asked: &CsrAttributes<'_>) -> bool {
+    !asked.subject.is_empty() || asked.extensions.iter().any(|extension| extension.id == oid::SUBJECT_ALT_NAME)
 }
 
 /// Why a profile cannot be compiled for a Registrar.

@@ -2,10 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use est::{Answer, Operation};
+use pki::csr_attributes::{CsrAttributes, CsrAttributesForm, KeyRequirement, RequiredAttribute, RequiredExtension};
+use pki::make::{self, CsrSpec};
+use pki::{Curve, NameBuilder, PrivateKey, oid};
 use server::Handle;
 
-use crate::support::{PATIENCE, Pki, days, http};
+use crate::support::{Identity, PATIENCE, Pki, days, http, new_key, ring, signing};
 use crate::upstream::{Act, ScriptedUpstream};
 use crate::{configuration, ready};
 
@@ -170,6 +175,52 @@ fn attributes_that_are_known_stay_while_the_upstream_fails_to_say_them() {
     upstream.now_says_of_attributes("204 No Content", b"");
     let nothing = |server: &Handle| ready(&pki, server, &device).ask(Operation::CsrAttributes, PATIENCE).is_err();
     until("it is told that there are none", || nothing(&server));
+}
+
+/// RFC 9908 §3.4: a client puts into the subject what the attributes name. The Registrar takes the subject of the client's certificate, so a device
+/// that obeys is served only if no other one is published.
+#[test]
+fn e04_a_device_that_obeys_the_attributes_of_an_upstream_that_names_a_subject_is_served() {
+    for form in [CsrAttributesForm::Unstructured, CsrAttributesForm::Template, CsrAttributesForm::Both] {
+        let pki = Pki::new();
+        let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+        let named = CsrAttributes {
+            key: Some(KeyRequirement::Ec(Some(Curve::P256))),
+            subject: vec![
+                RequiredAttribute { kind: oid::SERIAL_NUMBER, value: None },
+                RequiredAttribute { kind: oid::ORGANIZATION, value: Some("Works") },
+            ],
+            extensions: vec![RequiredExtension { id: oid::SUBJECT_ALT_NAME, critical: false, value: None }],
+            ..CsrAttributes::default()
+        };
+        let body = STANDARD.encode(named.encode(form).unwrap());
+        upstream.now_says_of_attributes("200 OK\r\nContent-Type: application/csrattrs", body.as_bytes());
+        let server = pki.start(&configuration(&pki, &[upstream.url()], ""));
+        let device = pki.device(1);
+        let mut client = ready(&pki, &server, &device);
+        let Answer::CsrAttributes(asked) = client.ask(Operation::CsrAttributes, PATIENCE).unwrap() else { panic!() };
+        let asked = CsrAttributes::parse(&asked).unwrap();
+        assert_eq!(asked.key, named.key, "what the upstream enforces is passed on");
+        let key = new_key();
+        let csr = obeying(&asked, &device, &key);
+        client.ask(Operation::Enroll { csr }, PATIENCE).unwrap_or_else(|fault| panic!("{form:?}: {fault}"));
+    }
+}
+
+/// The request of a device that puts into subject and alternative names what it is asked for, and its own names where it is asked for none.
+fn obeying(asked: &CsrAttributes<'_>, device: &Identity, key: &PrivateKey) -> Vec<u8> {
+    let own = device.certificate.subject();
+    let mut subject = NameBuilder::new();
+    for wanted in &asked.subject {
+        let value = wanted.value.or_else(|| own.attribute(wanted.kind)).unwrap_or("none");
+        subject = subject.push(wanted.kind, value).unwrap();
+    }
+    let subject = if asked.subject.is_empty() { own.clone() } else { subject.finish().unwrap() };
+    let names = asked.extensions.iter().find(|extension| extension.id == oid::SUBJECT_ALT_NAME);
+    let san =
+        names.map_or_else(pki::GeneralNames::empty, |it| it.alternative_names(device.certificate.san(), own).unwrap());
+    let spec = CsrSpec { subject: &subject, san: &san, challenge_password: None };
+    make::csr(&spec, &signing(key), &ring()).unwrap()
 }
 
 /// A device would take them for what the upstream says now.

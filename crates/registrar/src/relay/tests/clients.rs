@@ -388,3 +388,46 @@ fn a_profile_publishes_what_its_upstream_says_and_asks_below_its_label() {
         assert_eq!(request.label.as_deref(), Some("plant"));
     }
 }
+
+/// RFC 7030 §4.5.2 and RFC 9908 §3.4: a device that does what the published attributes ask for is relayed. Names are those of its certificate, so none
+/// are published, in either form.
+#[test]
+fn the_names_that_an_upstream_asks_for_are_not_published_and_the_rest_is() {
+    use pki::csr_attributes::{
+        CsrAttributes, CsrAttributesForm, KeyRequirement, LinkingAttribute, RequiredAttribute, RequiredExtension,
+    };
+    let scene = Scene::new();
+    let published = |csr_attributes: Vec<u8>| {
+        let profile = ProfileSpec::new("meters", vec![Arc::clone(&scene.factory.certificate)]);
+        let spec = RelayProfileSpec::new(profile, vec![Arc::clone(&scene.issuing.certificate)]);
+        let facts = UpstreamFacts { ca_certificates: Vec::new(), csr_attributes: Some(csr_attributes) };
+        RelayProfile::compile(spec, facts).unwrap().csr_attributes().map(<[u8]>::to_vec)
+    };
+    let rest = CsrAttributes {
+        key: Some(KeyRequirement::Ec(Some(Curve::P256))),
+        extensions: vec![RequiredExtension { id: pki::oid::EXTENDED_KEY_USAGE, critical: false, value: None }],
+        linking: Some(LinkingAttribute::ChallengePassword),
+        ..CsrAttributes::default()
+    };
+    let mut named = rest.clone();
+    named.subject.push(RequiredAttribute { kind: pki::oid::SERIAL_NUMBER, value: None });
+    named.subject.push(RequiredAttribute { kind: pki::oid::ORGANIZATION, value: Some("Works") });
+    named.extensions.push(RequiredExtension { id: pki::oid::SUBJECT_ALT_NAME, critical: false, value: None });
+    for form in [CsrAttributesForm::Unstructured, CsrAttributesForm::Template, CsrAttributesForm::Both] {
+        let der = published(named.encode(form).unwrap()).unwrap();
+        assert_eq!(CsrAttributes::parse(&der).unwrap(), rest, "{form:?}");
+        // A client that knows no template finds the same, or nothing that it could not do.
+        assert_eq!(CsrAttributes::parse_unstructured(&der).unwrap(), rest, "{form:?}");
+        let as_is = rest.encode(form).unwrap();
+        assert_eq!(published(as_is.clone()), Some(as_is), "without names it is handed out as it is");
+    }
+    // serialNumber alone.
+    let der = published(vec![0x30, 0x05, 0x06, 0x03, 0x55, 0x04, 0x05]).unwrap();
+    assert!(CsrAttributes::parse(&der).unwrap().is_empty());
+    // serialNumber, and the key of RSA that no device of ours has: `rsaEncryption` as an attribute without its size.
+    let rsa = [
+        0x30, 0x14, 0x06, 0x03, 0x55, 0x04, 0x05, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1,
+        0x31, 0x00,
+    ];
+    assert_eq!(published(rsa.to_vec()), Some(vec![0x30, 0x00]));
+}
