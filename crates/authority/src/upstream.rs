@@ -16,6 +16,16 @@ pub enum UpstreamRefusal {
     Forbidden,
     /// 404: it has no such function or label.
     NotFound,
+    /// 405: it does not take the method there.
+    MethodNotAllowed,
+    /// 406: it has no answer of a type that the Registrar takes.
+    NotAcceptable,
+    /// 412: a condition of the request does not hold.
+    PreconditionFailed,
+    /// 413: the request is too large for it.
+    TooLarge,
+    /// 415: it does not take the type of the request.
+    UnsupportedType,
     /// 500: it failed.
     Failed,
     /// 501: it does not implement the function.
@@ -59,7 +69,12 @@ pub enum UpstreamBusy {
     Silent,
     /// The upstream asks to come again (202 or 503 with Retry-After).
     Later {
-        /// When; already within its bounds.
+        /// When.
+        wait: Duration,
+    },
+    /// The upstream is asked too often (429 with Retry-After).
+    TooMany {
+        /// When to come again.
         wait: Duration,
     },
     /// Every upstream failed a moment ago, and rests: nothing was tried for this request.
@@ -79,6 +94,11 @@ impl UpstreamRefusal {
             Self::Unauthorized => "est.upstream.unauthorized",
             Self::Forbidden => "est.upstream.forbidden",
             Self::NotFound => "est.upstream.not_found",
+            Self::MethodNotAllowed => "est.upstream.method_not_allowed",
+            Self::NotAcceptable => "est.upstream.not_acceptable",
+            Self::PreconditionFailed => "est.upstream.precondition_failed",
+            Self::TooLarge => "est.upstream.too_large",
+            Self::UnsupportedType => "est.upstream.unsupported_type",
             Self::Failed => "est.upstream.failed",
             Self::NotImplemented => "est.upstream.not_implemented",
             Self::TimedOut => "est.upstream.timed_out",
@@ -110,7 +130,7 @@ impl UpstreamBusy {
     #[must_use]
     pub const fn max_age(self) -> Duration {
         match self {
-            Self::Later { wait } => wait,
+            Self::Later { wait } | Self::TooMany { wait } => wait,
             Self::Full => Duration::from_secs(5),
             Self::Unreachable | Self::Resting | Self::Silent | Self::NotReady => Duration::from_secs(15),
         }
@@ -124,6 +144,11 @@ impl fmt::Display for UpstreamRefusal {
             Self::Unauthorized => "the upstream CA does not accept this Registrar (401)",
             Self::Forbidden => "the upstream CA refuses the certificate (403)",
             Self::NotFound => "the upstream CA does not have this function or label (404)",
+            Self::MethodNotAllowed => "the upstream CA does not take the method of this function (405)",
+            Self::NotAcceptable => "the upstream CA has no answer that this Registrar takes (406)",
+            Self::PreconditionFailed => "a condition of the upstream CA does not hold (412)",
+            Self::TooLarge => "the request is too large for the upstream CA (413)",
+            Self::UnsupportedType => "the upstream CA does not take the type of the request (415)",
             Self::Failed => "the upstream CA failed (500)",
             Self::NotImplemented => "the upstream CA does not implement this function (501)",
             Self::TimedOut => "a proxy in front of the upstream CA got no answer (504)",
@@ -157,6 +182,9 @@ impl fmt::Display for UpstreamBusy {
             Self::Resting => f.write_str("every upstream CA failed a moment ago and rests"),
             Self::Silent => f.write_str("the upstream CA did not answer, and may have issued the certificate"),
             Self::Later { wait } => write!(f, "the upstream CA asks to come again in {} s", wait.as_secs()),
+            Self::TooMany { wait } => {
+                write!(f, "the upstream CA is asked too often, and asks to come again in {} s", wait.as_secs())
+            }
             Self::Full => f.write_str("too many requests to upstream CAs in flight"),
             Self::NotReady => f.write_str("the CA certificates of the upstream are not known yet"),
         }

@@ -10,7 +10,7 @@ pub struct HttpStatus(u16);
 ///
 /// RFC 9148 §4.5: 200 becomes 2.05 for a GET and 2.04 for a POST; 202 and 503 become 5.03, because CoAP has no "accepted": the client repeats its
 /// request after Max-Age. The other rows are those of RFC 8075 §7, table 2.
-const TABLE: &[(u16, Code)] = &[
+pub(crate) const TABLE: &[(u16, Code)] = &[
     (200, Code::CHANGED),
     (200, Code::CONTENT),
     (400, Code::BAD_REQUEST),

@@ -182,11 +182,16 @@ fn decisions() -> Vec<authority::Refusal> {
     all
 }
 
-const UPSTREAM_REFUSALS: [UpstreamRefusal; 7] = [
+const UPSTREAM_REFUSALS: [UpstreamRefusal; 12] = [
     UpstreamRefusal::BadRequest,
     UpstreamRefusal::Unauthorized,
     UpstreamRefusal::Forbidden,
     UpstreamRefusal::NotFound,
+    UpstreamRefusal::MethodNotAllowed,
+    UpstreamRefusal::NotAcceptable,
+    UpstreamRefusal::PreconditionFailed,
+    UpstreamRefusal::TooLarge,
+    UpstreamRefusal::UnsupportedType,
     UpstreamRefusal::Failed,
     UpstreamRefusal::NotImplemented,
     UpstreamRefusal::TimedOut,
@@ -248,6 +253,7 @@ fn busy() -> Vec<Busy> {
         Busy::Upstream(UpstreamBusy::Resting),
         Busy::Upstream(UpstreamBusy::Silent),
         Busy::Upstream(UpstreamBusy::Later { wait: Duration::from_secs(9) }),
+        Busy::Upstream(UpstreamBusy::TooMany { wait: Duration::from_secs(9) }),
         Busy::Upstream(UpstreamBusy::Full),
         Busy::Upstream(UpstreamBusy::NotReady),
     ]
@@ -383,8 +389,9 @@ fn the_table_says_what_the_wire_says() {
         assert_eq!(reason.response_code(), Some(code));
     }
     for reason in busy().iter().map(Reason::from) {
-        // RFC 8516: 4.29 where it is the client that asks too often.
-        let code = if reason == Reason::DeviceOverLimit { Code::TOO_MANY_REQUESTS } else { Code::SERVICE_UNAVAILABLE };
+        // RFC 8516: 4.29 where it is the client that asks too often, of this server or of its upstream.
+        let is_often = [Reason::DeviceOverLimit, Reason::UpstreamTooMany].contains(&reason);
+        let code = if is_often { Code::TOO_MANY_REQUESTS } else { Code::SERVICE_UNAVAILABLE };
         assert_eq!(reason.response_code(), Some(code), "{reason}");
     }
     assert_eq!(Reason::DeviceDenied.response_code(), Some(Code::FORBIDDEN));

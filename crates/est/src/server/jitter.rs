@@ -38,7 +38,8 @@ impl Jitter {
     #[must_use]
     pub fn max_age_of(&self, least: Duration, why: &Busy) -> u32 {
         match why {
-            Busy::DeviceOverLimit { .. } | Busy::Upstream(UpstreamBusy::Later { .. }) => {
+            Busy::DeviceOverLimit { .. }
+            | Busy::Upstream(UpstreamBusy::Later { .. } | UpstreamBusy::TooMany { .. }) => {
                 self.within(least, LIMIT_SECONDS_MAX)
             }
             _ => self.max_age(least),

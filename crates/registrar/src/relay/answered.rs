@@ -1,6 +1,7 @@
 //! What an upstream's answer means for the device that waits, and for the row of its request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use authority::{MadeKey, Random, RelayEnd, RelayPermit, UpstreamAnswerFlaw, UpstreamBusy, UpstreamRefusal};
 use coap::Code;
@@ -23,7 +24,7 @@ pub(super) enum Answered {
 
 impl Answered {
     pub(super) fn read(answer: &HttpAnswer, permit: &RelayPermit, at: UnixTime, random: &dyn Random) -> Self {
-        let later = || UpstreamBusy::Later { wait: retry_after(answer.retry_after.as_deref(), at) };
+        let wait = retry_after(answer.retry_after.as_deref(), at);
         match answer.status {
             200 => match certificate(answer, permit, at, random) {
                 Ok((certificate, made)) => Self::Certificate(Box::new(certificate), made),
@@ -31,20 +32,26 @@ impl Answered {
             },
             // RFC 7030 §4.2.3: "The client MUST wait at least the specified 'Retry-After' time before repeating the same request": the
             // upstream has it, and no other does.
-            202 => Self::Later(later(), RelayEnd::Unknown),
-            // The Registrar asks too often, not this device.
-            429 | 503 => Self::Later(later(), RelayEnd::Refused),
-            status => Self::refused(status),
+            202 => Self::Later(UpstreamBusy::Later { wait }, RelayEnd::Unknown),
+            status => Self::by_table(status, wait),
         }
     }
 
     /// By the one table of status codes. A failure inside the upstream or in front of it may come after the certificate was issued.
-    fn refused(status: u16) -> Self {
+    fn by_table(status: u16, wait: Duration) -> Self {
         let refusal = match HttpStatus::new(status).to_coap() {
             Code::UNAUTHORIZED => UpstreamRefusal::Unauthorized,
             Code::FORBIDDEN => UpstreamRefusal::Forbidden,
             Code::NOT_FOUND => UpstreamRefusal::NotFound,
             Code::BAD_REQUEST => UpstreamRefusal::BadRequest,
+            Code::METHOD_NOT_ALLOWED => UpstreamRefusal::MethodNotAllowed,
+            Code::NOT_ACCEPTABLE => UpstreamRefusal::NotAcceptable,
+            Code::PRECONDITION_FAILED => UpstreamRefusal::PreconditionFailed,
+            Code::REQUEST_ENTITY_TOO_LARGE => UpstreamRefusal::TooLarge,
+            Code::UNSUPPORTED_CONTENT_FORMAT => UpstreamRefusal::UnsupportedType,
+            // RFC 6585 §4 and RFC 8516: who asks too often is told when to ask again.
+            Code::TOO_MANY_REQUESTS => return Self::Later(UpstreamBusy::TooMany { wait }, RelayEnd::Refused),
+            Code::SERVICE_UNAVAILABLE => return Self::Later(UpstreamBusy::Later { wait }, RelayEnd::Refused),
             Code::INTERNAL_SERVER_ERROR => return Self::Refused(UpstreamRefusal::Failed, RelayEnd::Unknown),
             Code::GATEWAY_TIMEOUT => return Self::Refused(UpstreamRefusal::TimedOut, RelayEnd::Unknown),
             Code::NOT_IMPLEMENTED => UpstreamRefusal::NotImplemented,

@@ -25,7 +25,7 @@ use pki::{Curve, Deviations, GeneralNames, PrivateKey, SigningKey, Validity};
 
 use super::*;
 use crate::body::encode_body;
-use crate::status::HttpStatus;
+use crate::status::{HttpStatus, TABLE};
 
 const NOW: u64 = 1_800_000_000;
 const CERTS_ONLY: &str = "application/pkcs7-mime; smime-type=certs-only";
