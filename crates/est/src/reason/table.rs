@@ -8,6 +8,8 @@
 mod handshake;
 #[macro_use]
 mod request;
+#[macro_use]
+mod upstream;
 
 use coap::Code;
 use dtls::AlertDescription as Alert;
