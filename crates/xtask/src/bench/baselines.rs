@@ -1,6 +1,9 @@
 //! The committed baselines: what `bless` moves with each commit that says why, and the line of the last release, which it cannot move.
+//!
+//! The line of a version is the one that was drawn first in the history of the repository: another one under the same version, or a line that was
+//! deleted, fails the gate, also when it came in several commits.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::counts::{self, Counts, Enrolments};
@@ -12,6 +15,9 @@ use crate::tree;
 const INSTRUCTIONS: &str = "benches/baselines/instructions.json";
 const ENROLMENTS: &str = "benches/baselines/enrolments.json";
 const RELEASE: &str = "benches/baselines/release.json";
+/// Lines that do not count, by version and the commit that they were drawn at. That of 0.1.0 was drawn again before it was used, an hour after the first:
+/// 655932a3 made a client's enrolment a quarter dearer because it had not verified the signatures of the answer to /crts.
+const NEVER_USED: &[(&str, &str)] = &[("0.1.0", "09fb4941dd70")];
 
 /// The baselines of one tree.
 pub(super) struct Baselines {
@@ -92,34 +98,68 @@ impl Release {
         figures::counted(&self.instructions, &self.enrolments)
     }
 
-    /// Fails if the line of the same version is another one at `commit`: only a new version may have a new line.
-    pub(super) fn ensure_unmoved_since(&self, commit: &str) -> Result<()> {
-        let Some(text) = file_at(commit, RELEASE)? else { return Ok(()) };
-        let before: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{RELEASE} of {commit} is not the line of a release"))?;
-        self.ensure_follows(&before)
+    /// Fails if the line was moved or deleted since it was drawn: only a new version may have a new line.
+    pub(super) fn ensure_unmoved() -> Result<()> {
+        let now = if tree::read(RELEASE).is_ok() { Some(Self::committed()?) } else { None };
+        ensure_stays(now.as_ref(), &DrawnLine::of_history()?, &workspace_version(&tree::read("Cargo.toml")?)?)
+    }
+}
+
+/// A line of the history, and the commit that has it.
+struct DrawnLine {
+    commit: String,
+    line: Release,
+}
+
+impl DrawnLine {
+    /// All that were committed, the oldest first. A shallow clone has fewer.
+    fn of_history() -> Result<Vec<Self>> {
+        let log = git("log --reverse --full-history --no-renames --diff-filter=AM --format=%h --").arg(RELEASE);
+        let mut drawn = Vec::new();
+        for commit in log.expect_success()?.stdout.lines() {
+            let Some(text) = file_at(commit, RELEASE)? else { continue };
+            let line: Release = serde_json::from_str(&text)
+                .with_context(|| format!("{RELEASE} of {commit} is not the line of a release"))?;
+            let is_used = !NEVER_USED.contains(&(&line.version, &line.commit));
+            if is_used {
+                drawn.push(Self { commit: commit.to_owned(), line });
+            }
+        }
+        Ok(drawn)
     }
 
-    fn ensure_follows(&self, before: &Self) -> Result<()> {
-        ensure!(
-            self == before || self.version != before.version,
-            "{RELEASE} differs from that of the parent, and both are of version {}: the line of a release stays",
-            before.version
-        );
-        Ok(())
+    /// The first of a version.
+    fn of_version<'d>(drawn: &'d [Self], version: &str) -> Option<&'d Self> {
+        drawn.iter().find(|it| it.line.version == version)
     }
+}
+
+/// Compares the line of this tree with those that were drawn before.
+fn ensure_stays(now: Option<&Release>, drawn: &[DrawnLine], workspace: &str) -> Result<()> {
+    let Some(now) = now else {
+        let Some(last) = drawn.last() else { bail!("no line of a release: run `cargo xtask bench release`") };
+        bail!("{RELEASE} was deleted, and the line of a release stays: `git checkout {} -- {RELEASE}`", last.commit);
+    };
+    match DrawnLine::of_version(drawn, &now.version) {
+        Some(first) => ensure!(
+            *now == first.line,
+            "{RELEASE} differs from that of {}, and both are of version {}: the line of a release stays",
+            first.commit,
+            now.version
+        ),
+        None => ensure!(
+            now.version == workspace,
+            "{RELEASE} is of version {}, which is neither that of the workspace nor of an earlier line",
+            now.version
+        ),
+    }
+    Ok(())
 }
 
 /// Draws the line of a new version at the committed baselines.
 pub(super) fn release() -> Result<()> {
     let version = workspace_version(&tree::read("Cargo.toml")?)?;
-    if tree::read(RELEASE).is_ok() {
-        let drawn = Release::committed()?.version;
-        ensure!(
-            drawn != version,
-            "the line of version {version} is drawn already; it stays until the workspace has another version"
-        );
-    }
+    ensure_undrawn(&version, &DrawnLine::of_history()?)?;
     let is_clean = git("status --porcelain --untracked-files=no").expect_success()?.stdout.is_empty();
     ensure!(is_clean, "commit the baselines first: the line names the commit that it was drawn at");
     let Baselines { facts, instructions, enrolments } = Baselines::committed()?;
@@ -127,6 +167,16 @@ pub(super) fn release() -> Result<()> {
     let line = Release { version, commit, facts, instructions, enrolments };
     write_json(RELEASE, &line)?;
     println!("   the line of version {} is drawn at {}: {RELEASE}", line.version, line.commit);
+    Ok(())
+}
+
+/// Fails if a version has a line already, whether or not this tree still has its file.
+fn ensure_undrawn(version: &str, drawn: &[DrawnLine]) -> Result<()> {
+    if let Some(DrawnLine { commit, .. }) = DrawnLine::of_version(drawn, version) {
+        bail!(
+            "the line of version {version} is drawn already, in {commit}; it stays until the workspace has another version"
+        );
+    }
     Ok(())
 }
 
@@ -161,12 +211,42 @@ mod tests {
         Release { version: text(version), commit: text("c"), facts, instructions: Counts::new(), enrolments }
     }
 
+    fn drawn(lines: &[(&str, u64)]) -> Vec<DrawnLine> {
+        let drawn = |(version, datagrams): &(&str, u64)| DrawnLine {
+            commit: format!("at{datagrams}"),
+            line: line(version, *datagrams),
+        };
+        lines.iter().map(drawn).collect()
+    }
+
     #[test]
     fn the_line_of_a_version_stays_and_another_version_may_have_another() {
-        assert!(line("0.1.0", 29).ensure_follows(&line("0.1.0", 29)).is_ok());
-        assert!(line("0.2.0", 30).ensure_follows(&line("0.1.0", 29)).is_ok());
-        let moved = line("0.1.0", 30).ensure_follows(&line("0.1.0", 29)).unwrap_err().to_string();
-        assert!(moved.contains("version 0.1.0"), "{moved}");
+        let before = drawn(&[("0.1.0", 29)]);
+        let stays = |version, datagrams| ensure_stays(Some(&line(version, datagrams)), &before, "0.2.0");
+        assert!(stays("0.1.0", 29).is_ok() && stays("0.2.0", 30).is_ok());
+        let moved = stays("0.1.0", 30).unwrap_err().to_string();
+        assert!(moved.contains("differs from that of at29") && moved.contains("version 0.1.0"), "{moved}");
+        assert!(stays("0.1.0-b", 30).is_err(), "a version that the workspace does not have");
+    }
+
+    #[test]
+    fn a_line_that_was_deleted_and_drawn_again_over_commits_is_moved() {
+        // Deleted in one commit.
+        let before = drawn(&[("0.1.0", 29)]);
+        let deleted = ensure_stays(None, &before, "0.1.0").unwrap_err().to_string();
+        assert!(deleted.contains("deleted") && deleted.contains("git checkout at29"), "{deleted}");
+        // In the next, `bench release` does not draw it again, although there is no file.
+        assert!(ensure_undrawn("0.1.0", &before).is_err() && ensure_undrawn("0.2.0", &before).is_ok());
+        // Where somebody wrote and committed it nevertheless, the first of the version is the line, not the last.
+        let redrawn = drawn(&[("0.1.0", 29), ("0.2.0", 30), ("0.1.0", 40)]);
+        assert!(ensure_stays(Some(&line("0.1.0", 40)), &redrawn, "0.1.0").is_err());
+    }
+
+    #[test]
+    fn the_committed_line_is_the_first_of_its_version() {
+        Release::ensure_unmoved().unwrap();
+        let drawn = DrawnLine::of_history().unwrap();
+        assert!(drawn.iter().all(|it| it.line.commit != NEVER_USED[0].1));
     }
 
     #[test]
