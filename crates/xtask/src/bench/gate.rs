@@ -30,10 +30,10 @@ pub(super) fn gate() -> Result<()> {
     print_table(&since_parent, &released);
     let grown = grown(&since_parent, Line::Parent);
     let cumulative = self::grown(&since_release, Line::Release);
-    if !grown.is_empty() || !cumulative.is_empty() {
-        // Which functions moved is worth a build of the parent; that it cannot be built is not the fault to report.
-        if let Err(error) = movers::print(parent()?, &[grown.clone(), cumulative.clone()].concat()) {
-            println!("   the functions that moved are not known: {error:#}");
+    for (commit, moved) in origins((parent()?, &grown), (&release.commit, &cumulative)) {
+        // Which functions moved is worth a build of that commit; that it cannot be built is not the fault to report.
+        if let Err(error) = movers::print(commit, &moved) {
+            println!("   the functions that moved since {commit} are not known: {error:#}");
         }
     }
     print_lines(&reference, &now)?;
@@ -138,6 +138,17 @@ fn grown(compared: &[Compared], line: Line) -> Vec<Compared> {
     compared.iter().filter(|it| it.has_grown(line)).cloned().collect()
 }
 
+/// The commits to count for the functions that moved: the parent for what grew since it, the release for what crossed its line alone. There, the parent
+/// may have grown by nothing.
+fn origins<'c>(
+    (parent, grown): (&'c str, &[Compared]),
+    (release, cumulative): (&'c str, &[Compared]),
+) -> Vec<(&'c str, Vec<Compared>)> {
+    let alone = cumulative.iter().filter(|it| grown.iter().all(|other| other.name != it.name)).cloned().collect();
+    let origins = [(parent, grown.to_vec()), (release, alone)];
+    origins.into_iter().filter(|(_, moved)| !moved.is_empty()).collect()
+}
+
 fn named(compared: &[Compared]) -> String {
     compared.iter().map(|it| format!("{} {}", it.name, change(it))).collect::<Vec<_>>().join(", ")
 }
@@ -215,6 +226,24 @@ mod tests {
         assert!(instructions.contains("1001 (+0.10 %)"), "{instructions}");
         assert!(allocations.contains("none moved; allocations/server.ccm8_512 15 (+0)"), "{allocations}");
         assert!(datagrams.contains("datagrams/up.ccm8_512 +1"), "{datagrams}");
+    }
+
+    #[test]
+    fn what_crossed_the_line_of_the_release_alone_is_counted_against_the_release() {
+        let it = |name: &str| Compared { name: name.to_owned(), then: None, now: Figure::default() };
+        let (both, slow) = (it("instructions/both"), it("instructions/slow"));
+        let origins = |grown: &[Compared], cumulative: &[Compared]| {
+            let origins = origins(("HEAD^", grown), ("c0ffee", cumulative));
+            origins
+                .into_iter()
+                .map(|(commit, moved)| (commit.to_owned(), moved.into_iter().map(|it| it.name).collect()))
+                .collect::<Vec<(String, Vec<String>)>>()
+        };
+        let of = |commit: &str, name: &str| (commit.to_owned(), vec![name.to_owned()]);
+        assert_eq!(origins(&[], &[slow.clone()]), [of("c0ffee", "instructions/slow")]);
+        let expected = [of("HEAD^", "instructions/both"), of("c0ffee", "instructions/slow")];
+        assert_eq!(origins(&[both.clone()], &[both.clone(), slow]), expected);
+        assert!(origins(&[], &[]).is_empty());
     }
 
     #[test]
