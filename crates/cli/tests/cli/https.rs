@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use base64::Engine as _;
+
 use crate::common::{Pki, Serving, expect_status, muster, openssl, stderr, stdout};
 use crate::enrolment::{same_key, verify_with_openssl};
 
@@ -262,6 +264,36 @@ fn curl_plays_every_operation_under_a_label() {
     assert!(made.status == 200 && made.text().contains("application/pkcs8"), "{}{}", made.status, made.text());
     let profiles: Vec<String> = rows(&pki).iter().map(|row| row["profile"].to_string()).collect();
     assert_eq!(profiles, ["\"other\""; 3]);
+}
+
+/// RFC 7030 §4.4.1: "the server MUST ignore the public key values and signature in the CSR". An RSA key is one that this server certifies for nobody;
+/// in the second request it has an unassigned algorithm and junk for its bits.
+#[test]
+fn a_request_for_a_key_may_have_a_key_of_any_kind() {
+    let pki = Pki::new();
+    let server = serve(&pki);
+    let file = pki.beside("rsa.der");
+    let key = pki.beside("rsa.key");
+    let arguments = ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-outform", "DER", "-subj", DEVICE, "-keyout"];
+    let made = openssl(arguments.into_iter().chain([key.to_str().unwrap(), "-out", file.to_str().unwrap()]));
+    assert!(made.status.success(), "{}", stderr(&made));
+    let rsa = std::fs::read(&file).unwrap();
+    // rsaEncryption (RFC 3279 §2.3.1), its NULL, and the head of the BIT STRING of a key of 2,048 bits.
+    let head = hex::decode("2a864886f70d010101050003").unwrap();
+    let at = rsa.windows(head.len()).position(|window| window == head).unwrap();
+    let mut junk = rsa.clone();
+    junk[at + 8] = 0x7f;
+    // Behind the head: two octets of length, the count of unused bits, then the key.
+    junk[at + head.len() + 4..at + head.len() + 200].fill(0xa5);
+    for der in [&rsa, &junk] {
+        let body = pki.beside("foreign.b64");
+        std::fs::write(&body, base64::engine::general_purpose::STANDARD.encode(der)).unwrap();
+        let body = format!("@{}", body.display());
+        let made = post(&pki, &server, "serverkeygen", &idevid(&pki), &body);
+        assert_eq!(made.status, 200, "{}", made.text());
+        assert!(made.text().contains("Content-Type: application/pkcs8\r\n"), "{}", made.text());
+        post(&pki, &server, "simpleenroll", &idevid(&pki), &body).refuses(400, "est.csr.algorithm");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use authority::{Actor, CaProfile, Locator};
 use coap::{Block, BlockSize, Code, ContentFormat, EXCHANGE_LIFETIME, Kind};
 use est::{DeliveredKey, KeyDelivery, Packing, Reason};
+use pki::der::{Reader, Tag, Writer};
 use pki::make::{self, CsrAdditions, CsrSpec};
 use pki::{Certificate, GeneralNames, KeyProtection, PrivateKey, SigningKey};
 
@@ -217,6 +218,52 @@ fn key_and_signature_of_the_request_are_ignored_and_nothing_else_is() {
     assert_refused(&raw.ask(&mut world, &ask("est/skc", &other)), Reason::SkgSubjectMismatch);
     forged.push(0);
     assert_refused(&raw.ask(&mut world, &ask("est/skc", &forged)), Reason::CsrMalformed);
+}
+
+/// The key half of the same sentence: nobody reads the key, so that it may be of an algorithm that the server does not certify, or of none.
+#[test]
+fn a_request_for_a_key_may_have_a_key_of_any_kind_or_junk_in_its_place() {
+    // 1.2.840.113549.1.1.1 is rsaEncryption (RFC 3279 §2.3.1); 1.2.840.10045.2.127 is not assigned.
+    let rsa = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01][..];
+    let unknown = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x7f][..];
+    let mut modulus_and_exponent = Writer::default();
+    modulus_and_exponent.sequence(|key| {
+        key.unsigned(&[0xc5; 256]);
+        key.unsigned(&[1, 0, 1]);
+    });
+    let (mut world, holder, mut raw, request) = connected();
+    for (kind, bits) in [(rsa, modulus_and_exponent.into_vec()), (unknown, vec![0xa5; 33]), (unknown, Vec::new())] {
+        let foreign = with_key(&request, kind, &bits);
+        for (path, packing) in [("est/skg", Packing::CertsOnly), ("est/skc", Packing::Single)] {
+            let said = raw.ask(&mut world, &ask(path, &foreign));
+            assert_eq!(said.code, Code::CHANGED, "{path} {kind:02x?}: {:?}", String::from_utf8_lossy(&said.payload));
+            let certificate = delivered(&said.payload, packing);
+            assert!(certificate.subject().matches(holder.certificate.subject()));
+        }
+        assert_refused(&raw.ask(&mut world, &ask("est/sen", &foreign)), Reason::CsrAlgorithm);
+    }
+}
+
+/// The request with another SubjectPublicKeyInfo; all else is as it was.
+fn with_key(request: &[u8], kind: &[u8], bits: &[u8]) -> Vec<u8> {
+    let mut whole = Reader::sequence(request).unwrap();
+    let mut info = whole.nested(Tag::SEQUENCE).unwrap();
+    let (version, subject) = (info.element().unwrap().whole, info.element().unwrap().whole);
+    info.expect(Tag::SEQUENCE).unwrap();
+    let mut out = Writer::default();
+    out.sequence(|out| {
+        out.sequence(|out| {
+            out.raw(version);
+            out.raw(subject);
+            out.sequence(|key| {
+                key.sequence(|algorithm| algorithm.element(Tag::OID, kind));
+                key.bit_string(bits);
+            });
+            out.raw(info.rest());
+        });
+        out.raw(whole.rest());
+    });
+    out.into_vec()
 }
 
 #[test]
