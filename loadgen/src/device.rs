@@ -543,7 +543,7 @@ impl FleetDevice {
     fn give_up(&mut self, now: Now, reason: &str, into: &mut Measuring<'_>) -> DeviceEnd {
         let at = self.since(into.began, now);
         into.stats.record_failure(self.stage, reason);
-        into.stats.gave_up(self.phase, at);
+        into.stats.gave_up(self.phase, self.stage, at);
         into.samples.push(self.sample(self.stage, true, at, self.since(self.stage_began, now)));
         self.client.close(now);
         DeviceEnd::GaveUp

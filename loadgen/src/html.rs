@@ -176,9 +176,9 @@ fn cells(row: &PercentilesRow) -> String {
 const HEADS: &str = "<th>count<th>p50<th>p90<th>p99<th>p99.9<th>max\n";
 
 fn stages(page: &mut String, report: &LoadReport) {
-    let _ = write!(page, "<h2>Stages</h2>\n<table><tr><th>stage{HEADS}");
-    for row in report.stages.iter().filter(|row| row.took.count > 0) {
-        let _ = writeln!(page, "<tr><td>{}{}", escape(&row.stage), cells(&row.took));
+    let _ = write!(page, "<h2>Stages</h2>\n<table><tr><th>stage<th>failed{HEADS}");
+    for row in report.stages.iter().filter(|row| row.took.count + row.failed > 0) {
+        let _ = writeln!(page, "<tr><td>{}<td>{}{}", escape(&row.stage), row.failed, cells(&row.took));
     }
     page.push_str("</table>\n");
 }

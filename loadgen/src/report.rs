@@ -25,8 +25,9 @@
 //! block, suite, seed   block size in bytes, IANA name of the suite, seed
 //! segment, segments    number of this machine and how many play the fleet; a merged report has its segments' sum, and segment 0
 //! threads              threads of all machines
-//! stages               [{"stage", "count", "p50_us", "p90_us", "p99_us", "max_us", "p999_us", "mean_us"}]: handshake, crts, att, enrol, skg, skc, renew, ren,
-//!                      total; handshake counts the sessions of renewals too
+//! stages               [{"stage", "failed", "count", "p50_us", "p90_us", "p99_us", "max_us", "p999_us", "mean_us"}]: handshake, crts, att, enrol, skg, skc, renew, ren,
+//!                      total; handshake counts the sessions of renewals too. failed are the devices that gave up in the stage: the
+//!                      percentiles are those of the others, and criteria rank the failed above every limit
 //! errors               [{"stage", "reason", "count"}]: failed attempts, repeated ones included
 //! phases               [{"name", "plan", "scheduled", "started", "done", "failed", "total": {"count", "p50_us", ..}, "buckets"}]
 //! histograms           [{"stage", "buckets": [[highest duration, count], ..]}]: the stages and send_lag; buckets of several machines add up
@@ -163,6 +164,9 @@ pub struct ScheduleRow {
 pub struct StageRow {
     /// Its name.
     pub stage: String,
+    /// Devices that gave up in it: no duration is theirs. Those of `total` gave up in any stage.
+    #[serde(default)]
+    pub failed: u64,
     /// Its percentiles.
     #[serde(flatten)]
     pub took: PercentilesRow,

@@ -297,6 +297,8 @@ impl FleetCounts {
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
     stages: [DurationHistogram; STAGES],
+    /// Devices that gave up, by stage.
+    gave_up: [u64; STAGES],
     send_lag: DurationHistogram,
     failures: BTreeMap<(MeasuredStage, String), u64>,
     phases: Vec<PhaseStats>,
@@ -354,9 +356,10 @@ impl Stats {
         }
     }
 
-    /// Notes that a device gave up.
-    pub fn gave_up(&mut self, phase: usize, at: Duration) {
+    /// Notes that a device gave up in `stage`.
+    pub fn gave_up(&mut self, phase: usize, stage: MeasuredStage, at: Duration) {
         self.counts.failed += 1;
+        self.gave_up[stage.index()] += 1;
         self.timeline.slice(at).failed += 1;
         if let Some(phase) = self.phases.get_mut(phase) {
             phase.failed += 1;
@@ -385,6 +388,9 @@ impl Stats {
     pub fn add(&mut self, other: &Self) {
         for (sum, more) in self.stages.iter_mut().zip(&other.stages) {
             sum.add(more);
+        }
+        for (sum, more) in self.gave_up.iter_mut().zip(&other.gave_up) {
+            *sum += more;
         }
         self.send_lag.add(&other.send_lag);
         for ((stage, reason), count) in &other.failures {
@@ -418,6 +424,17 @@ impl Stats {
     /// The same, to be filled.
     pub(crate) fn histogram_mut(&mut self, stage: MeasuredStage) -> &mut DurationHistogram {
         &mut self.stages[stage.index()]
+    }
+
+    /// Devices that gave up in this stage; those of `total` gave up in any.
+    #[must_use]
+    pub fn failed_in(&self, stage: MeasuredStage) -> u64 {
+        if stage == MeasuredStage::Total { self.counts.failed } else { self.gave_up[stage.index()] }
+    }
+
+    /// The same, to be filled.
+    pub(crate) fn failed_in_mut(&mut self, stage: MeasuredStage) -> &mut u64 {
+        &mut self.gave_up[stage.index()]
     }
 
     /// The generator's delay.
@@ -527,7 +544,7 @@ mod tests {
                 stats.started(phase, at, Duration::from_micros(n));
                 if n % 10 == 0 {
                     stats.record_failure(MeasuredStage::Enrol, "no answer");
-                    stats.gave_up(phase, at + took);
+                    stats.gave_up(phase, MeasuredStage::Enrol, at + took);
                 } else {
                     stats.done(phase, at + took, took);
                 }
@@ -538,6 +555,9 @@ mod tests {
         sum.add(&other);
         assert_eq!((sum.counts, sum.traffic), (whole.counts, whole.traffic));
         assert_eq!(sum.histogram(MeasuredStage::Total).buckets(), whole.histogram(MeasuredStage::Total).buckets());
+        let failed = |stats: &Stats| MeasuredStage::ALL.map(|stage| stats.failed_in(stage));
+        assert_eq!(failed(&sum), failed(&whole));
+        assert_eq!(failed(&sum), [0, 0, 0, 200, 0, 0, 0, 0, 200]);
         assert_eq!(sum.send_lag().buckets(), whole.send_lag().buckets());
         assert_eq!(sum.timeline, whole.timeline);
         for (sum, whole) in sum.phases().iter().zip(whole.phases()) {

@@ -381,7 +381,7 @@ impl<'r> Vouching<'r> {
 
     fn give_up(&mut self, slot: usize, device: &Vouched, why: &str) {
         self.stats.record_failure(device.stage, why);
-        self.stats.gave_up(device.phase, self.elapsed());
+        self.stats.gave_up(device.phase, device.stage, self.elapsed());
         let took = self.now.saturating_duration_since(device.stage_began);
         self.samples.push(self.sample(slot, device, device.stage, true, took));
         self.schedule.finished();

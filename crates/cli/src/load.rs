@@ -41,7 +41,7 @@ Several machines: the same command on each, with --segment 1/3, 2/3, 3/3 and --j
 schedule; start them together.
 
 --json writes one object: schema, server, devices, enrolled, renewed, failed, vanished, later_answers, repeated_attempts, seconds, enrolled_per_second, \
-arrivals, schedule {asked_per_second, offered_per_second, offered_share, void}, block, suite, seed, stages [{stage, count, p50_us, p90_us, p99_us, max_us}], errors [{stage, reason, count}], \
+arrivals, schedule {asked_per_second, offered_per_second, offered_share, void}, block, suite, seed, stages [{stage, failed, count, p50_us, p90_us, p99_us, max_us}], errors [{stage, reason, count}], \
 phases, histograms, timeline, traffic, generator, link and more: loadgen/schema/muster-load-1.json describes it. With `--json -` it \
 goes to standard output with the fields outcome, exit, message and remedy, and the table to standard error.
 
@@ -52,7 +52,8 @@ if one of its threads could run and waited for a core for more than half of such
 
 --scenario plays phases of rates and ramps with functions, links and faults; --print-scenario power-restore shows how one is written, and --check what it \
 would do. --fail-if makes a run a test: [STAGE.]p50, p90, p99, p999, max or mean against a duration; failed, later or repeated against a share or a number; \
-rate against devices done per second. With criteria, failed devices fail the run only if a criterion says so.
+rate against devices done per second. Percentiles rank the devices that gave up in the stage (without a stage: in any) above every limit; of those in the \
+table, failed devices are no part. With criteria, failed devices fail the run only if a criterion says so.
 
 Exit status: 0 every device has a certificate, 1 some have none, 7 the run is void because it measured the generator, regardless \
 of the devices: it measured this machine, not the server; 9 a criterion of --fail-if is met; 130 interrupted.

@@ -108,7 +108,11 @@ impl LoadReport {
         let stages = MeasuredStage::ALL.into_iter();
         self.stages = stages
             .clone()
-            .map(|stage| StageRow { stage: stage.name().to_owned(), took: stats.stage(stage).into() })
+            .map(|stage| StageRow {
+                stage: stage.name().to_owned(),
+                failed: stats.failed_in(stage),
+                took: stats.stage(stage).into(),
+            })
             .collect();
         let failures = stats.failures();
         self.errors = failures

@@ -116,6 +116,11 @@ fn measured(report: &LoadReport) -> Stats {
             *stats.histogram_mut(stage) = histogram;
         }
     }
+    for row in &report.stages {
+        if let Some(stage) = MeasuredStage::named(&row.stage) {
+            *stats.failed_in_mut(stage) = row.failed;
+        }
+    }
     for row in &report.errors {
         if let Some(stage) = MeasuredStage::named(&row.stage) {
             stats.add_failures(stage, &row.reason, row.count);

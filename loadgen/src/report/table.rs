@@ -84,17 +84,21 @@ impl LoadReport {
     }
 
     fn write_stages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<10} {:>9} {:>10} {:>10} {:>10} {:>10}", "stage", "count", "p50", "p90", "p99", "max")?;
-        for StageRow { stage, took } in &self.stages {
+        writeln!(
+            f,
+            "{:<10} {:>9} {:>9} {:>10} {:>10} {:>10} {:>10}",
+            "stage", "count", "failed", "p50", "p90", "p99", "max"
+        )?;
+        for StageRow { stage, failed, took } in &self.stages {
             // A function that the run did not ask for.
-            if took.count == 0 && !MeasuredStage::named(stage).is_some_and(MeasuredStage::is_common) {
+            if took.count + failed == 0 && !MeasuredStage::named(stage).is_some_and(MeasuredStage::is_common) {
                 continue;
             }
             let cells = [took.p50_us, took.p90_us, took.p99_us, took.max_us];
             // A stage that no device completed has no percentiles.
             let [p50, p90, p99, max] =
                 cells.map(|us| if took.count == 0 { "-".to_owned() } else { Micros(us).to_string() });
-            writeln!(f, "{stage:<10} {:>9} {p50:>10} {p90:>10} {p99:>10} {max:>10}", took.count)?;
+            writeln!(f, "{stage:<10} {:>9} {failed:>9} {p50:>10} {p90:>10} {p99:>10} {max:>10}", took.count)?;
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ fn stats() -> Stats {
     (0..3).for_each(|n| stats.done(0, millis(2600 + n), millis(2500)));
     stats.counts.enrolled = 3;
     stats.record_failure(MeasuredStage::Enrol, "est.sen.subject_mismatch");
-    stats.gave_up(0, millis(20));
+    stats.gave_up(0, MeasuredStage::Enrol, millis(20));
     stats.traffic.sent(100);
     (stats.counts.link_lost, stats.counts.link_repeated) = (5, 6);
     stats
@@ -142,7 +142,7 @@ fn the_table_names_failures_and_units() {
     );
     assert!(text.contains("900 us") && text.contains("2.5 s"), "{text}");
     let crts = text.lines().find(|line| line.starts_with("crts")).unwrap();
-    assert_eq!(crts.split_whitespace().collect::<Vec<_>>(), ["crts", "0", "-", "-", "-", "-"]);
+    assert_eq!(crts.split_whitespace().collect::<Vec<_>>(), ["crts", "0", "0", "-", "-", "-", "-"]);
     assert!(!text.contains("skg"), "a function that nobody asked for");
     assert!(text.contains("est.sen.subject_mismatch"), "{text}");
     assert!(text.contains("lost 5 datagrams and repeated 6 answers"), "{text}");
@@ -184,6 +184,8 @@ fn reports_of_segments_add_up() {
     assert!((299.0..301.0).contains(&schedule.asked_per_second) && !schedule.void, "{schedule:?}");
     let total = sum.stages.iter().find(|row| row.stage == "total").unwrap();
     assert_eq!((total.took.count, total.took.p99_us), (9, micros(whole.stage(MeasuredStage::Total).p99)));
+    let failed: Vec<_> = sum.stages.iter().map(|row| row.failed).collect();
+    assert_eq!(failed, [0, 0, 0, 3, 0, 0, 0, 0, 3]);
     assert_eq!(sum.phases[0].buckets, whole.phases()[0].total.buckets());
     assert_eq!(sum.timeline.slices.iter().map(|slice| slice.done).sum::<u64>(), 9);
     assert!(!sum.is_spoiled());

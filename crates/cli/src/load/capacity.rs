@@ -24,6 +24,8 @@ Each try is an open-loop run with devices of its own. The rate is doubled until 
 between those two rates give an estimate each, and these the mean and its 95 % interval. A try in which the generator was measured is repeated once; if \
 it is again, the generator is the limit, and that is said. Ctrl-C ends the search and writes what is known.
 
+The promise ranks devices that failed above every limit, as --fail-if does; p50 and p99 of the curve are those of the devices that were done.
+
 A server with a durable ledger remembers devices: take another --seed for each search. Overload lasts as long as its devices have patience: --timeout.
 
 The JSON: schema muster-load-capacity/1, server, slo, seed, capacity {per_second, interval {level, low, high}, estimates, limited_by, complete}, trials \

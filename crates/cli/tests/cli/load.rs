@@ -279,6 +279,31 @@ fn criteria_make_a_run_a_test() {
     assert!(stderr(&unread).contains("p50, p90, p99"), "{}", stderr(&unread));
 }
 
+/// A server that serves `/crts` fast and refuses each enrolment: no percentile of those that are done says so.
+#[test]
+fn a_device_that_failed_is_above_every_limit() {
+    let pki = Pki::new();
+    let file = pki.path("muster.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("require_linking = false", "require_linking = true")).unwrap();
+    let server = one_address(&pki);
+    let half = ["--function", "crts=50%,sen=50%", "--timeout", "20s"];
+    let run = |more: &[&str]| load(&pki, &server, &[&half, more].concat());
+    let failed = run(&["--devices", "20", "--fail-if", "p99 > 100s"]);
+    expect_status(&failed, 9);
+    let said = [stdout(&failed), stderr(&failed)].concat();
+    assert!(said.contains("p99 > 100s (measured: a device that failed)"), "{said}");
+    let most =
+        run(&["--devices", "20", "--seed", "2", "--fail-if", "handshake.p99 > 100s", "--fail-if", "crts.p99 > 100s"]);
+    expect_status(&most, 0);
+    let mut command = muster();
+    command.args(["load", "capacity", "--server", server.uri(), "--pki"]).arg(pki.dir()).args(half);
+    command.args(["--slo", "p99 < 100s", "--from", "20", "--trial", "500ms", "--seed", "3"]);
+    let never = command.output().unwrap();
+    expect_status(&never, 1);
+    assert!(stderr(&never).contains("p99 < 100s (measured: a device that failed)"), "{}", stderr(&never));
+}
+
 #[test]
 fn a_search_ends_with_a_rate_and_its_curve() {
     let pki = Pki::new();
