@@ -20,8 +20,8 @@ use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
 /// Search for the highest rate at which the server keeps a promise
 #[derive(clap::Args)]
 #[command(after_help = "\
-Each try is an open-loop run with devices of its own. The rate is doubled until the promise does not hold (or halved until it does); several bisections \
-between those two rates give an estimate each, and these the mean and its 95 % interval. A try in which the generator was measured is repeated once; if \
+Each try is an open-loop run with devices of its own. The rate is doubled until the promise does not hold (or halved until it does). Several \
+bisections, each in a bracket that it tries anew and with arrivals of its own, give an estimate each, and these the mean and its 95 % interval. A try in which the generator was measured is repeated once; if \
 it is again, the generator is the limit, and that is said. Ctrl-C ends the search and writes what is known.
 
 The promise ranks devices that failed above every limit, as --fail-if does; p50 and p99 of the curve are those of the devices that were done.
@@ -125,7 +125,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let ended = loop {
         let Some(rate) = search.next_rate() else { break Ok(()) };
         let said = search.describe();
-        match stage.try_rate(rate) {
+        match stage.try_rate(rate, search.seed(arguments.target.seed)) {
             Ok(Some(row)) => {
                 say!("{said}: {}", tell(&row));
                 search.record(row.verdict);
@@ -150,7 +150,7 @@ fn json_file(arguments: &Arguments) -> Option<&Path> {
 
 impl Stage<'_> {
     /// Plays one try; `None` if it was interrupted.
-    fn try_rate(&mut self, rate: f64) -> CommandResult<Option<TrialRow>> {
+    fn try_rate(&mut self, rate: f64, seed: u64) -> CommandResult<Option<TrialRow>> {
         let target = &self.arguments.target;
         let plan = Plan::of(Phase {
             lasts: Some(self.arguments.trial),
@@ -161,8 +161,7 @@ impl Stage<'_> {
             suite: target.suite.suite(),
             ..Phase::enrolling(0, Arrivals::Rate(rate))
         });
-        // Each try has devices of its own. All have the same gaps between arrivals, scaled: they differ by what the server does.
-        let seed = target.seed;
+        // Each try has devices of its own. Those of one bisection have the same gaps between arrivals, scaled: they differ by what the server does.
         let count = plan.devices(seed).map_err(|fault| CommandFault::usage(fault.to_string()))?;
         let range = IdentityRange::of_segment(self.used, count, Segment::WHOLE);
         self.used += count;

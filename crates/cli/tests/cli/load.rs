@@ -351,13 +351,15 @@ fn a_search_bisects_to_an_interval() {
     let rows = report["trials"].as_array().unwrap();
     let of =
         |verdict| rows.iter().filter(move |row| row["verdict"] == verdict).map(|row| number(&row["asked_per_second"]));
-    let (held, missed) = (of("held").fold(0.0, f64::max), of("missed").fold(f64::INFINITY, f64::min));
-    // One seed has the same gaps at every rate, so both bisections end at the same one.
-    let estimates = capacity["estimates"].as_array().unwrap();
-    assert_eq!((estimates.len(), &estimates[0], number(&estimates[0])), (2, &estimates[1], held), "{report}");
-    assert!(held < missed && missed <= 1.2 * held, "{held} held and {missed} did not");
+    let (lowest, highest) = (of("held").fold(f64::INFINITY, f64::min), of("missed").fold(0.0, f64::max));
+    // Each bisection has arrivals of its own, and how many come in half a second differs: so do the estimates, and the interval says by how much.
+    let estimates: Vec<f64> = capacity["estimates"].as_array().unwrap().iter().map(number).collect();
+    assert!(estimates.len() == 2 && (estimates[0] - estimates[1]).abs() > 1e-6, "{report}");
     let interval = &capacity["interval"];
-    assert!(number(&interval["low"]) <= held && number(&interval["high"]) >= missed, "{report}");
+    for estimate in estimates {
+        assert!(lowest < estimate && estimate < highest, "{report}");
+        assert!(number(&interval["low"]) < estimate && estimate < number(&interval["high"]), "{report}");
+    }
     assert!(
         stderr(&output).contains("bisection 2 of 2") && stderr(&output).contains("95 % interval"),
         "{}",
