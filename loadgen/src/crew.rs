@@ -10,7 +10,8 @@ use pki::PrivateKey;
 use crate::device::RunScript;
 use crate::fleet::{Fleet, FleetFault, FleetRemains, FleetShared};
 use crate::live::{LiveBoard, LiveFigures};
-use crate::report::{LoadReport, RunFacts};
+use crate::plan::PhasePopulation;
+use crate::report::{ConductRow, LoadReport, RunFacts};
 use crate::run::Run;
 use crate::schedule::LastStart;
 use crate::stats::Stats;
@@ -37,7 +38,10 @@ pub struct Finished {
 /// # Errors
 /// [`FleetFault`]; what happens to single devices is in the report instead.
 pub fn play(run: &Run<'_>, mut watch: impl FnMut(&LiveFigures), stop: &AtomicBool) -> Result<Finished, FleetFault> {
-    let devices = run.plan.devices(run.seed).map_err(|fault| FleetFault::Client(fault.to_string()))?;
+    let arrivals = run.plan.arrivals(run.seed).map_err(|fault| FleetFault::Client(fault.to_string()))?;
+    let new = arrivals.iter().filter(|(phase, _)| phase.population == PhasePopulation::New);
+    let devices = new.map(|(_, count)| count).sum();
+    let planned = arrivals.iter().map(|(_, count)| *count).collect();
     // The range of a segment begins with its own first device.
     let first = run.devices.range().first - run.segment.part().index;
     let script = RunScript::new(&run.server, run.plan, run.patience, run.seed, first).map_err(FleetFault::Client)?;
@@ -71,10 +75,10 @@ pub fn play(run: &Run<'_>, mut watch: impl FnMut(&LiveFigures), stop: &AtomicBoo
         threads.into_iter().map(|thread| thread.join().expect("a fleet does not panic")).collect::<Result<Vec<_>, _>>()
     })?;
     watch(&board.sum());
-    Ok(finished(run, devices, remains))
+    Ok(finished(run, (devices, planned), remains))
 }
 
-fn finished(run: &Run<'_>, devices: usize, remains: Vec<FleetRemains>) -> Finished {
+fn finished(run: &Run<'_>, (devices, planned): (usize, Vec<usize>), remains: Vec<FleetRemains>) -> Finished {
     let mut stats = Stats::of_phases(run.plan.phases.len());
     let (mut starts, mut cpu) = (LastStart::default(), Duration::ZERO);
     let (mut busiest, mut waiting) = (Duration::ZERO, Duration::ZERO);
@@ -102,6 +106,10 @@ fn finished(run: &Run<'_>, devices: usize, remains: Vec<FleetRemains>) -> Finish
     let facts = RunFacts {
         server: run.server.uri.clone(),
         devices: run.segment.part().count(devices),
+        fleet: devices,
+        planned,
+        conduct: ConductRow::of(&run.server, &run.patience),
+        interrupted,
         plan: run.plan,
         seed: run.seed,
         segment: run.segment,

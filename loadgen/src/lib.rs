@@ -57,8 +57,9 @@ pub use part::Segment;
 pub use plan::{Arrivals, DEVICES_MAX, FleetBehaviour, Phase, PhasePopulation, Plan, PlanFault, RetryStorm};
 pub use progress::ProgressDisplay;
 pub use report::{
-    ArrivalsRow, CriterionRow, ErrorRow, GeneratorRow, HistogramRow, LinkRow, LoadReport, MEASURED_THE_GENERATOR,
-    MergeFault, PercentilesRow, PhaseRow, ScheduleRow, SliceRow, StageRow, TimelineRow, TrafficRow, merge,
+    ArrivalsRow, ConductRow, CriterionRow, ErrorRow, GeneratorRow, HistogramRow, LinkRow, LoadReport,
+    MEASURED_THE_GENERATOR, MergeFault, PercentilesRow, PhaseRow, ScheduleRow, SliceRow, StageRow, TimelineRow,
+    TrafficRow, merge,
 };
 pub use run::{LoadedServer, Patience, RegistrarIdentity, Run};
 pub use samples::{SAMPLES_HEADER, Sample, SampleSender, SampleWriter, samples};

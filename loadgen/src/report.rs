@@ -6,7 +6,9 @@
 //! ```text
 //! schema               "muster-load/1"
 //! server               "coaps://127.0.0.1:5684"
-//! devices              devices of the run
+//! devices              devices of this machine; in a merged report, of all
+//! fleet                devices of the whole fleet, on all machines
+//! interrupted          the run was stopped before its end
 //! scheduled, started   devices whose time came; devices whose first datagram left
 //! done                 devices that got all that they asked for; those of every phase count
 //! enrolled, failed     devices that got a certificate; devices that gave up
@@ -23,13 +25,16 @@
 //! schedule             {"asked_per_second", "offered_per_second", "offered_share", "void"}, or null in closed loop: void if less than
 //!                      98 % of the rate was offered: no figure of such a run describes the server at that rate
 //! block, suite, seed   block size in bytes, IANA name of the suite, seed
+//! conduct              {"path", "linked", "ca_certificates", "timeout_ms", "attempts", "ack_timeout_ms", "handshake_timeout_ms"}: what the flags say of a device:
+//!                      the path above label and function, whether requests are linked to their session, whether it asks for /crts, and its patience
 //! segment, segments    number of this machine and how many play the fleet; a merged report has its segments' sum, and segment 0
 //! threads              threads of all machines
 //! stages               [{"stage", "failed", "count", "p50_us", "p90_us", "p99_us", "max_us", "p999_us", "mean_us"}]: handshake, crts, att, enrol, skg, skc, renew, ren,
 //!                      total; handshake counts the sessions of renewals too. failed are the devices that gave up in the stage: the
 //!                      percentiles are those of the others, and criteria rank the failed above every limit
 //! errors               [{"stage", "reason", "count"}]: failed attempts, repeated ones included
-//! phases               [{"name", "plan", "scheduled", "started", "done", "failed", "total": {"count", "p50_us", ..}, "buckets"}]
+//! phases               [{"name", "plan", "suite", "planned", "scheduled", "started", "done", "failed", "total": {"count", "p50_us", ..}, "buckets"}]; planned are the
+//!                      arrivals on all machines
 //! histograms           [{"stage", "buckets": [[highest duration, count], ..]}]: the stages and send_lag; buckets of several machines add up
 //! timeline             {"width_ms", "slices": [{"scheduled", "started", "done", "failed", "in_flight", "send_lag_max_us", "cpu_us", "p50_us", "p99_us", "took"}]}:
 //!                      took is [[step, count], ..] with four steps an octave from 64 us; the percentiles are rounded up to a step
@@ -59,8 +64,12 @@ pub struct LoadReport {
     pub schema: String,
     /// The server's URI.
     pub server: String,
-    /// Devices of the run.
+    /// Devices of this machine; in a merged report, of all.
     pub devices: u64,
+    /// Devices of the whole fleet.
+    pub fleet: u64,
+    /// The run was stopped before its end.
+    pub interrupted: bool,
     /// Devices whose time came.
     pub scheduled: u64,
     /// Devices whose first datagram left.
@@ -97,6 +106,8 @@ pub struct LoadReport {
     pub block: u16,
     /// IANA name of the suite offered, in the first phase.
     pub suite: String,
+    /// What the flags say of a device.
+    pub conduct: ConductRow,
     /// The seed that replays the fleet.
     pub seed: u64,
     /// The number of this machine, from 1; 0 in a merged report.
@@ -123,6 +134,25 @@ pub struct LoadReport {
     pub link: Option<LinkRow>,
     /// The criteria of the run.
     pub criteria: Vec<CriterionRow>,
+}
+
+/// What every device of a run does, whatever its phase says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConductRow {
+    /// The path above label and function.
+    pub path: String,
+    /// Requests are linked to their session.
+    pub linked: bool,
+    /// A device asks for `/crts` before it enrols.
+    pub ca_certificates: bool,
+    /// When a device without a certificate gives up.
+    pub timeout_ms: u64,
+    /// Sessions that it opens.
+    pub attempts: u32,
+    /// CoAP's ACK_TIMEOUT.
+    pub ack_timeout_ms: u64,
+    /// DTLS's first retransmission timeout.
+    pub handshake_timeout_ms: u64,
 }
 
 /// How the devices arrived.
@@ -165,7 +195,6 @@ pub struct StageRow {
     /// Its name.
     pub stage: String,
     /// Devices that gave up in it: no duration is theirs. Those of `total` gave up in any stage.
-    #[serde(default)]
     pub failed: u64,
     /// Its percentiles.
     #[serde(flatten)]
@@ -209,6 +238,10 @@ pub struct PhaseRow {
     pub name: String,
     /// What it does, in words.
     pub plan: String,
+    /// IANA name of the suite offered.
+    pub suite: String,
+    /// Arrivals on all machines.
+    pub planned: u64,
     /// Devices whose time came.
     pub scheduled: u64,
     /// Devices that started.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    ArrivalsRow, ErrorRow, GeneratorRow, HistogramRow, LinkRow, LoadReport, PercentilesRow, PhaseRow, REPORT_SCHEMA,
-    ScheduleRow, SliceRow, StageRow, TimelineRow, TrafficRow,
+    ArrivalsRow, ConductRow, ErrorRow, GeneratorRow, HistogramRow, LinkRow, LoadReport, PercentilesRow, PhaseRow,
+    REPORT_SCHEMA, ScheduleRow, SliceRow, StageRow, TimelineRow, TrafficRow,
 };
 use crate::number::float;
 use crate::part::Segment;
-use crate::plan::{Arrivals, Plan};
+use crate::plan::{Arrivals, Phase, Plan};
+use crate::run::{LoadedServer, Patience};
 use crate::schedule::LastStart;
 use crate::stats::{MeasuredStage, Percentiles, Stats, micros};
 use crate::timeline::{Slice, Timeline};
@@ -21,6 +22,12 @@ pub(crate) struct RunFacts<'r> {
     pub(crate) server: String,
     /// Devices of this machine.
     pub(crate) devices: usize,
+    /// Devices of all machines.
+    pub(crate) fleet: usize,
+    /// Arrivals of each phase on all machines.
+    pub(crate) planned: Vec<usize>,
+    pub(crate) conduct: ConductRow,
+    pub(crate) interrupted: bool,
     pub(crate) plan: &'r Plan,
     pub(crate) seed: u64,
     pub(crate) segment: Segment,
@@ -53,6 +60,8 @@ impl LoadReport {
             schema: REPORT_SCHEMA.to_owned(),
             server: facts.server.clone(),
             devices: count(facts.devices),
+            fleet: count(facts.fleet),
+            interrupted: facts.interrupted,
             scheduled: 0,
             started: 0,
             done: 0,
@@ -71,13 +80,14 @@ impl LoadReport {
             schedule,
             block: first.and_then(|phase| u16::try_from(phase.block.bytes()).ok()).unwrap_or(0),
             suite: first.map_or("", |phase| phase.suite.name()).to_owned(),
+            conduct: facts.conduct.clone(),
             seed: facts.seed,
             segment: count(facts.segment.number()),
             segments: count(facts.segment.of()),
             threads: count(facts.threads),
             stages: Vec::new(),
             errors: Vec::new(),
-            phases: plan.phases.iter().map(|phase| PhaseRow::unmeasured(&phase.name, &phase.to_string())).collect(),
+            phases: plan.phases.iter().zip(&facts.planned).map(PhaseRow::unmeasured).collect(),
             histograms: Vec::new(),
             timeline: TimelineRow { width_ms: 0, slices: Vec::new() },
             traffic: TrafficRow { datagrams_sent: 0, bytes_sent: 0, datagrams_received: 0, bytes_received: 0 },
@@ -153,6 +163,21 @@ impl LoadReport {
     }
 }
 
+impl ConductRow {
+    pub(crate) fn of(server: &LoadedServer, patience: &Patience) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            path: server.root.join("/"),
+            linked: server.linked_requests,
+            ca_certificates: !server.without_ca_certificates,
+            timeout_ms: millis(patience.timeout),
+            attempts: patience.attempts,
+            ack_timeout_ms: millis(patience.ack_timeout),
+            handshake_timeout_ms: millis(patience.handshake_timeout),
+        }
+    }
+}
+
 impl ArrivalsRow {
     fn of(plan: &Plan) -> Self {
         match (&plan.name, plan.phases.first().map(|phase| phase.arrivals)) {
@@ -194,10 +219,21 @@ impl ScheduleRow {
 }
 
 impl PhaseRow {
-    fn unmeasured(name: &str, plan: &str) -> Self {
+    fn unmeasured((phase, planned): (&Phase, &usize)) -> Self {
         let total = Percentiles::default().into();
-        let (name, plan) = (name.to_owned(), plan.to_owned());
-        Self { name, plan, scheduled: 0, started: 0, done: 0, failed: 0, total, buckets: Vec::new() }
+        let (name, plan, suite) = (phase.name.clone(), phase.to_string(), phase.suite.name().to_owned());
+        Self {
+            name,
+            plan,
+            suite,
+            planned: count(*planned),
+            scheduled: 0,
+            started: 0,
+            done: 0,
+            failed: 0,
+            total,
+            buckets: Vec::new(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::build::SEND_LAG;
-use super::{LoadReport, REPORT_SCHEMA, ScheduleRow, SliceRow};
+use super::{LoadReport, PhaseRow, REPORT_SCHEMA, ScheduleRow, SliceRow};
 use crate::stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, PhaseStats, Stats};
 use crate::timeline::{LatencySketch, Slice, Timeline};
 
@@ -68,6 +68,8 @@ pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
     sum.segment = 0;
     sum.criteria.clear();
     sum.devices = reports.iter().map(|report| report.devices).sum();
+    // The figures are of what was done so far, on that machine.
+    sum.interrupted = reports.iter().any(|report| report.interrupted);
     sum.threads = reports.iter().map(|report| report.threads).sum();
     sum.seconds = reports.iter().map(|report| report.seconds).fold(0.0, f64::max);
     sum.generator.cpu_seconds = reports.iter().map(|report| report.generator.cpu_seconds).sum();
@@ -86,13 +88,25 @@ pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
 }
 
 fn same_run(a: &LoadReport, b: &LoadReport) -> Result<(), MergeFault> {
-    let plan = |report: &LoadReport| report.phases.iter().map(|phase| phase.plan.clone()).collect::<Vec<_>>();
+    let each = |same: fn(&PhaseRow, &PhaseRow) -> bool| {
+        a.phases.len() == b.phases.len() && a.phases.iter().zip(&b.phases).all(|(a, b)| same(a, b))
+    };
+    let (one, other) = (&a.conduct, &b.conduct);
     let same = [
+        ("server", a.server == b.server),
         ("seed", a.seed == b.seed),
         ("segments", a.segments == b.segments),
         ("arrivals", a.arrivals == b.arrivals),
-        ("phases", plan(a) == plan(b)),
-        ("suite", a.suite == b.suite),
+        ("phases", each(|a, b| (&a.name, &a.plan) == (&b.name, &b.plan))),
+        ("fleet", a.fleet == b.fleet),
+        ("planned", each(|a, b| a.planned == b.planned)),
+        ("suite", each(|a, b| a.suite == b.suite)),
+        ("path", one.path == other.path),
+        ("linked", one.linked == other.linked),
+        ("ca_certificates", one.ca_certificates == other.ca_certificates),
+        ("timeout_ms", one.timeout_ms == other.timeout_ms),
+        // What is left of it.
+        ("conduct", one == other),
     ];
     same.into_iter().find(|(_, same)| !same).map_or(Ok(()), |(what, _)| Err(MergeFault::Differ(what)))
 }

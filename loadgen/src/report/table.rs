@@ -29,6 +29,9 @@ impl fmt::Display for LoadReport {
         for why in &self.generator.spoiled_by {
             writeln!(f, "  {why}")?;
         }
+        if self.interrupted {
+            writeln!(f, "interrupted: the figures are of what was done so far")?;
+        }
         self.write_outcome(f)?;
         writeln!(f)?;
         self.write_stages(f)?;

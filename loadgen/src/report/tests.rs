@@ -13,6 +13,18 @@ fn facts(plan: &Plan, segment: Segment) -> RunFacts<'_> {
     RunFacts {
         server: "coaps://127.0.0.1:5684".to_owned(),
         devices: 4,
+        fleet: 4 * segment.of(),
+        planned: plan.phases.iter().map(|_| 4 * segment.of()).collect(),
+        conduct: ConductRow {
+            path: ".well-known/est".to_owned(),
+            linked: false,
+            ca_certificates: true,
+            timeout_ms: 120_000,
+            attempts: 3,
+            ack_timeout_ms: 2_000,
+            handshake_timeout_ms: 1_000,
+        },
+        interrupted: false,
         plan,
         seed: 7,
         segment,
@@ -206,7 +218,25 @@ fn what_does_not_belong_together_is_not_merged() {
     assert_eq!(changed(|report| report.seed = 8), MergeFault::Differ("seed"));
     assert_eq!(changed(|report| report.segments = 4), MergeFault::Differ("segments"));
     assert_eq!(changed(|report| report.phases[0].plan.push('x')), MergeFault::Differ("phases"));
+    assert_eq!(changed(|report| report.server.push('1')), MergeFault::Differ("server"));
+    assert_eq!(changed(|report| report.fleet += 1), MergeFault::Differ("fleet"));
+    assert_eq!(changed(|report| report.phases[0].planned += 1), MergeFault::Differ("planned"));
+    assert_eq!(changed(|report| report.phases[0].suite.push('8')), MergeFault::Differ("suite"));
+    assert_eq!(changed(|report| report.conduct.path.push('x')), MergeFault::Differ("path"));
+    assert_eq!(changed(|report| report.conduct.linked = true), MergeFault::Differ("linked"));
+    assert_eq!(changed(|report| report.conduct.ca_certificates = false), MergeFault::Differ("ca_certificates"));
+    assert_eq!(changed(|report| report.conduct.timeout_ms += 1), MergeFault::Differ("timeout_ms"));
+    assert_eq!(changed(|report| report.conduct.attempts += 1), MergeFault::Differ("conduct"));
     assert_eq!(changed(|report| report.schema = "x/1".to_owned()), MergeFault::Schema("x/1".to_owned()));
+}
+
+#[test]
+fn what_one_machine_did_not_finish_the_sum_does_not_have() {
+    let mut reports = segments();
+    assert!(!merge(&reports).unwrap().interrupted);
+    reports[1].interrupted = true;
+    let sum = merge(&reports).unwrap();
+    assert!(sum.interrupted && sum.to_string().contains("interrupted: the figures are of what was done so far"));
 }
 
 #[test]

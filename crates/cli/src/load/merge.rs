@@ -11,7 +11,8 @@ use crate::outcome::{CommandFault, CommandResult};
 /// Merge the reports that several machines wrote with --segment and --json
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Histograms add up, so the percentiles of the sum are those of one large run. All segments of one run have to be there. The exit status is that of \
+Histograms add up, so the percentiles of the sum are those of one large run. All segments of one run have to be there, and they have to be of one run: the \
+same server, fleet, phases, suites, path, link and patience. If one of them was interrupted, so is the sum. The exit status is that of \
 `muster load`.
 
 Example:
@@ -35,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let mut sum = loadgen::merge(&reports)
         .map_err(|fault| CommandFault::failed(format!("these reports cannot be merged: {fault}")))?;
     arguments.outputs.judge(&mut sum);
-    arguments.outputs.publish(&sum, || Ok(()), || verdict(&sum, false))
+    arguments.outputs.publish(&sum, || Ok(()), || verdict(&sum, sum.interrupted))
 }
 
 fn read(path: &Path) -> CommandResult<LoadReport> {
