@@ -162,7 +162,7 @@ impl Front {
         client: Option<&FrontClient>,
     ) -> Result<HeadVerdict, Box<FrontRefusal>> {
         let (label, operation) = FrontOperation::find(path).map_err(|reason| self.refused(reason, None))?;
-        let found = self.by_label.get(label).ok_or_else(|| self.refused(Reason::EstUnknownLabel, None))?;
+        let found = self.by_label.get(&label).ok_or_else(|| self.refused(Reason::EstUnknownLabel, None))?;
         let profile = &found.profile;
         let refused = |reason| self.refused(reason, Some(profile));
         if !profile.is_ready() {
@@ -287,10 +287,11 @@ impl FrontEnrolment {
 /// For a fuzz target: a path that is found is read to its end, and its operation does not depend on its label.
 pub(crate) fn read_path(path: &str) {
     let Ok((label, operation)) = FrontOperation::find(path) else { return };
-    let segment = path.rsplit('/').next().unwrap_or_default();
+    let plain = operation::without_escapes(path).expect("it was found");
+    let segment = plain.rsplit('/').next().unwrap_or_default();
     let whole = if label.is_empty() { format!("{ROOT}{segment}") } else { format!("{ROOT}{label}/{segment}") };
-    assert!(!label.contains('/') && path == whole, "{path:?} is taken for {operation:?} of {label:?}");
-    assert_eq!(FrontOperation::find(&format!("{ROOT}x/{segment}")), Ok(("x", operation)), "{path:?}");
+    assert!(!label.contains('/') && plain == whole, "{path:?} is taken for {operation:?} of {label:?}");
+    assert_eq!(FrontOperation::find(&format!("{ROOT}x/{segment}")), Ok(("x".to_owned(), operation)), "{path:?}");
 }
 
 /// For a fuzz target: whatever the bytes of a key are, its answer has two parts.

@@ -1,5 +1,7 @@
 //! The operations of EST over HTTPS and their paths (RFC 7030 §3.2.2).
 
+use std::borrow::Cow;
+
 use authority::Function;
 use est::{Reason, Resource};
 use hyper::Method;
@@ -33,11 +35,12 @@ impl FrontOperation {
     }
 
     /// The operation and the label of a path; "" is the path without a label.
-    pub(super) fn find(path: &str) -> Result<(&str, Self), Reason> {
+    pub(super) fn find(path: &str) -> Result<(String, Self), Reason> {
+        let path = without_escapes(path).ok_or(Reason::HttpNoSuchResource)?;
         let below = path.strip_prefix(ROOT).ok_or(Reason::HttpNoSuchResource)?;
         match below.split_once('/') {
-            None => Ok(("", Self::of(below)?)),
-            Some((label, segment)) if !label.is_empty() => Ok((label, Self::of(segment)?)),
+            None => Ok((String::new(), Self::of(below)?)),
+            Some((label, segment)) if !label.is_empty() => Ok((label.to_owned(), Self::of(segment)?)),
             Some(_) => Err(Reason::HttpNoSuchResource),
         }
     }
@@ -72,15 +75,40 @@ impl FrontOperation {
     }
 }
 
+/// RFC 9110 §4.2.3 and RFC 3986 §6.2.2.2: an escaped octet that "corresponds to an unreserved character" is that character. They are decoded once. No
+/// segment or label of ours has another character, so nothing is found below any other escape: `%2F` parts no segments, `%00` ends no text.
+pub(super) fn without_escapes(path: &str) -> Option<Cow<'_, str>> {
+    if !path.contains('%') {
+        return Some(Cow::Borrowed(path));
+    }
+    let mut parts = path.split('%');
+    let mut plain = String::with_capacity(path.len());
+    plain.push_str(parts.next()?);
+    for part in parts {
+        let (digits, rest) =
+            part.split_at_checked(2).filter(|(digits, _)| digits.bytes().all(|it| it.is_ascii_hexdigit()))?;
+        let octet = u8::from_str_radix(digits, 16).ok()?;
+        if !octet.is_ascii_alphanumeric() && !b"-._~".contains(&octet) {
+            return None;
+        }
+        plain.push(octet.into());
+        plain.push_str(rest);
+    }
+    Some(Cow::Owned(plain))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn paths_that_are_none_of_rfc_7030_are_not_found() {
-        assert_eq!(FrontOperation::find("/.well-known/est/cacerts"), Ok(("", FrontOperation::CaCertificates)));
+        assert_eq!(
+            FrontOperation::find("/.well-known/est/cacerts"),
+            Ok((String::new(), FrontOperation::CaCertificates))
+        );
         let enrol = FrontOperation::Enrolment(Function::SimpleEnroll);
-        assert_eq!(FrontOperation::find("/.well-known/est/meters/simpleenroll"), Ok(("meters", enrol)));
+        assert_eq!(FrontOperation::find("/.well-known/est/meters/simpleenroll"), Ok(("meters".to_owned(), enrol)));
         assert_eq!(FrontOperation::find("/.well-known/est/fullcmc"), Err(Reason::EstFunctionNotServed));
         for path in [
             "",
@@ -96,6 +124,35 @@ mod tests {
             "cacerts",
         ] {
             assert_eq!(FrontOperation::find(path), Err(Reason::HttpNoSuchResource), "{path:?}");
+        }
+    }
+
+    /// RFC 3986 §6.2.2.2: URIs that differ in the escapes of unreserved characters "are equivalent".
+    #[test]
+    fn an_escaped_letter_of_a_path_is_that_letter_and_no_escape_parts_segments() {
+        let root = "/.well-known/est";
+        for (path, label) in [
+            ("/.well-known/est/%63acerts", ""),
+            ("/%2ewell%2Dknown/e%73t/cacert%73", ""),
+            ("/.well-known/est/a%7Eb/cacerts", "a~b"),
+            ("/.well-known/est/a%7eb/%63%61certs", "a~b"),
+        ] {
+            let found = FrontOperation::find(path);
+            assert_eq!(found, Ok((label.to_owned(), FrontOperation::CaCertificates)), "{path}");
+        }
+        for below in [
+            "%2Fcacerts",
+            "meters%2fcacerts",
+            "cacerts%00",
+            "%2563acerts",
+            "cacerts%",
+            "cacert%7",
+            "%+63acerts",
+            "%c3%a9/cacerts",
+            "%6é/cacerts",
+        ] {
+            let path = format!("{root}/{below}");
+            assert_eq!(FrontOperation::find(&path), Err(Reason::HttpNoSuchResource), "{path}");
         }
     }
 
