@@ -253,34 +253,88 @@ fn e06_e07_names_are_those_of_the_client_before_anything_is_sent() {
 /// RFC 9148 §4.8: "the server MUST ignore the public key values and signature in the CSR", and so must a Registrar that makes the key.
 #[test]
 fn key_and_signature_of_a_request_for_a_key_are_ignored_and_its_names_are_kept() {
-    let scene = Scene::with(|spec| {
-        spec.profile.device_id = "idevid:subject.CN".parse().unwrap();
-        (spec.server_keys, spec.san) = (RelayedKeys::Here, vec![authority::SanKind::Dns]);
-    });
-    let client = scene.factory.named(&["a.example"], &scene.key);
-    let mut csr = scene.csr_of(client.subject(), client.san(), &scene.key);
-    *csr.last_mut().unwrap() ^= 1;
-    let job = || Job { client: Arc::clone(&client), ..scene.job(Function::ServerKeygen, csr.clone()) };
-    let mut requests = Vec::new();
-    for _ in 0..2 {
-        scene.submit(NOW, job());
-        requests.extend(scene.sent().into_iter().map(|(_, operation, csr)| (operation, csr)));
-        // Its twin would be another request for the same key.
-        scene.submit(NOW, job());
-        assert!(matches!(scene.outcome(), Outcome::Later { why: Busy::InFlight, .. }));
-        scene.reply(NOW, Ok(answer(403, "text/plain", "")));
-        drop(scene.outcome());
+    for (what, spki) in [("its own", None), ("RSA", Some(rsa_key())), ("of no kind", Some(unknown_key()))] {
+        let scene = Scene::with(|spec| {
+            spec.profile.device_id = "idevid:subject.CN".parse().unwrap();
+            (spec.server_keys, spec.san) = (RelayedKeys::Here, vec![authority::SanKind::Dns]);
+        });
+        let client = scene.factory.named(&["a.example"], &scene.key);
+        let mut csr = scene.csr_of(client.subject(), client.san(), &scene.key);
+        if let Some(spki) = spki {
+            csr = with_spki(&csr, scene.key.spki(), &spki);
+            assert!(pki::Csr::parse(csr.clone()).is_err(), "{what}: no key that could be certified");
+        }
+        *csr.last_mut().unwrap() ^= 1;
+        let job = || Job { client: Arc::clone(&client), ..scene.job(Function::ServerKeygen, csr.clone()) };
+        let mut requests = Vec::new();
+        for _ in 0..2 {
+            scene.submit(NOW, job());
+            requests.extend(scene.sent().into_iter().map(|(_, operation, csr)| (operation, csr)));
+            // Its twin would be another request for the same key.
+            scene.submit(NOW, job());
+            assert!(matches!(scene.outcome(), Outcome::Later { why: Busy::InFlight, .. }));
+            scene.reply(NOW, Ok(answer(403, "text/plain", "")));
+            drop(scene.outcome());
+        }
+        assert_eq!(requests.len(), 2, "{what}: a request that has its answer is not repeated");
+        let mut keys = Vec::new();
+        for (operation, sent) in requests {
+            assert_eq!(operation, UpstreamOperation::Enrol(Function::SimpleEnroll));
+            let sent = pki::Csr::parse(sent).and_then(pki::Csr::verify).expect("signed with the key that was made");
+            assert!(
+                sent.subject().matches(client.subject()) && sent.san().matches(client.san()),
+                "{what}: its names are kept"
+            );
+            assert_ne!(sent.spki(), client.spki());
+            keys.push(sent.spki().to_vec());
+        }
+        assert_ne!(keys[0], keys[1], "each has a key of its own");
     }
-    assert_eq!(requests.len(), 2, "a request that has its answer is not repeated");
-    let mut keys = Vec::new();
-    for (operation, sent) in requests {
-        assert_eq!(operation, UpstreamOperation::Enrol(Function::SimpleEnroll));
-        let sent = pki::Csr::parse(sent).and_then(pki::Csr::verify).expect("signed with the key that was made");
-        assert!(sent.subject().matches(client.subject()) && sent.san().matches(client.san()), "its names are kept");
-        assert_ne!(sent.spki(), client.spki());
-        keys.push(sent.spki().to_vec());
+}
+
+/// An RSA key of 2,048 bits (RFC 3279 §2.3.1), whose modulus is any odd number.
+fn rsa_key() -> Vec<u8> {
+    let mut key = vec![0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00];
+    key.extend([0xc3; 256]);
+    key.extend([0x02, 0x03, 0x01, 0x00, 0x01]);
+    let algorithm = [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+    let bits = [&[0x03, 0x82, 0x01, 0x0f, 0x00], &key[..]].concat();
+    [&[0x30, 0x82, 0x01, 0x22], &algorithm[..], &bits].concat()
+}
+
+/// Bits that mean nothing, as a key of an algorithm that nobody knows (1.3.6.1.4.1.99999.1).
+fn unknown_key() -> Vec<u8> {
+    let algorithm = [0x30, 0x0b, 0x06, 0x09, 0x2b, 0x06, 0x01, 0x04, 0x01, 0x86, 0x8d, 0x1f, 0x01];
+    [&[0x30, 0x14], &algorithm[..], &[0x03, 0x05, 0x03, 0xde, 0xad, 0xbe, 0xe8]].concat()
+}
+
+/// The request with this key in place of its own.
+fn with_spki(csr: &[u8], own: &[u8], spki: &[u8]) -> Vec<u8> {
+    let place = csr.windows(own.len()).position(|it| it == own).unwrap();
+    let (info, _) = sequence(csr);
+    let (fields, length) = sequence(&csr[info..]);
+    let (fields, end) = (info + fields, info + fields + length);
+    let info = sequence_of(&[&csr[fields..place], spki, &csr[place + own.len()..end]].concat());
+    sequence_of(&[&info, &csr[end..]].concat())
+}
+
+/// Where the contents of this SEQUENCE begin, and their length.
+fn sequence(der: &[u8]) -> (usize, usize) {
+    let octets = usize::from(der[1] & 0x7f);
+    match der[1] {
+        short @ ..0x80 => (2, short.into()),
+        _ => (2 + octets, der[2..2 + octets].iter().fold(0, |length, octet| length << 8 | usize::from(*octet))),
     }
-    assert_ne!(keys[0], keys[1], "each has a key of its own");
+}
+
+fn sequence_of(contents: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(contents.len()).unwrap().to_be_bytes();
+    let header: &[u8] = match (high, low) {
+        (0, ..0x80) => &[0x30, low],
+        (0, _) => &[0x30, 0x81, low],
+        _ => &[0x30, 0x82, high, low],
+    };
+    [header, contents].concat()
 }
 
 /// RFC 9148 §4.8 and §5: the key that comes with the certificate is the one that was made and certified.
