@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::counts::{Counts, EnrolmentCounts, Enrolments};
+use super::interval::Interval;
 
 /// Against the parent a count of instructions may grow by this many per mille, or by its noise if that is more.
 const PARENT_PER_MILLE: f64 = 2.0;
@@ -54,6 +55,12 @@ pub(super) struct Figure {
 }
 
 pub(super) type Figures = BTreeMap<String, Figure>;
+
+/// What rounds measured: their mean, with half of its 95 % interval as noise. A single round has no interval, and is no figure.
+pub(super) fn measured(samples: &[f64]) -> Option<Figure> {
+    let interval = Interval::of(samples);
+    (interval.high < f64::MAX).then(|| Figure { value: interval.mean, noise: interval.half() })
+}
 
 /// The figures of counted instructions and of counted enrolments.
 pub(super) fn counted(instructions: &Counts, enrolments: &Enrolments) -> Figures {
@@ -175,6 +182,14 @@ mod tests {
     fn a_protocol_two_per_cent_dearer_is_seen_although_the_sum_hides_it() {
         assert!(!compared("instructions/x", 3_500_000.0, 0.0, 3_502_000.0).has_grown(Line::Parent));
         assert!(compared("outside_cryptography/x", 100_000.0, 0.0, 102_000.0).has_grown(Line::Parent));
+    }
+
+    #[test]
+    fn the_noise_of_what_rounds_measured_is_that_of_the_rounds() {
+        let figure = measured(&[1.0, 1.2, 1.1]).unwrap();
+        // Student's quantile for two degrees of freedom, standard deviation 0.1.
+        assert!((figure.value - 1.1).abs() < 1e-9 && (figure.noise - 4.303 * 0.1 / 3.0_f64.sqrt()).abs() < 1e-9);
+        assert!(measured(&[1.0]).is_none() && measured(&[]).is_none());
     }
 
     #[test]
