@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::e2e::{CpuTime, pinned};
 use super::facts::TimingFacts;
+use super::figures::{Figures, measured};
 use super::median::median;
 use super::released::{ReleasedServer, Threads, in_memory};
 use super::run_file::RunFile;
@@ -73,6 +74,9 @@ struct OverloadRecord {
     schema: &'static str,
     facts: TimingFacts,
     target: String,
+    command: String,
+    /// For `bench record`.
+    figures: Figures,
     seconds: u32,
     rounds: Vec<Round>,
     /// Medians over the rounds of what a round's peak and loads say.
@@ -93,14 +97,14 @@ pub(super) struct Overloaded {
     offered_per_second: f64,
     /// The part of the schedules that was offered.
     offered_share: f64,
-    void: bool,
+    pub(super) void: bool,
     /// Enrolments in each second, by the server's counter.
     enrolled_each_second: Vec<f64>,
     goodput_per_second: f64,
-    of_peak: f64,
+    pub(super) of_peak: f64,
     /// Enrolments for each second of the server's CPU time, and that of the peak; the part of the core that the server had.
     per_cpu_second: f64,
-    of_peak_by_cpu: f64,
+    pub(super) of_peak_by_cpu: f64,
     core_share: f64,
     honest: u64,
     enrolled: u64,
@@ -129,6 +133,7 @@ struct Summary {
 }
 
 pub(super) fn run(options: &OverloadOptions) -> Result<()> {
+    let facts = TimingFacts::here();
     let stage = OverloadStage::build(options.target.as_ref(), options.fleet.as_ref())?;
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
@@ -148,10 +153,15 @@ pub(super) fn run(options: &OverloadOptions) -> Result<()> {
         rounds.push(Round { peak_per_second, peak_per_cpu_second, loads });
     }
     let summary = summary(&options.multiples, &rounds);
-    let facts = TimingFacts::here();
     let target = options.target.as_ref().map_or_else(|| facts.commit.clone(), |path| path.display().to_string());
-    let record =
-        OverloadRecord { schema: "muster-overload/1", target, seconds: options.seconds, rounds, summary, facts };
+    let command = format!(
+        "cargo xtask bench overload --multiples {} --rounds {} --seconds {}",
+        options.multiples.iter().map(f64::to_string).collect::<Vec<_>>().join(","),
+        options.rounds,
+        options.seconds
+    );
+    let (schema, seconds, figures) = ("muster-overload/1", options.seconds, figures(&options.multiples, &rounds));
+    let record = OverloadRecord { schema, target, command, figures, seconds, rounds, summary, facts };
     print_summary(&record.summary);
     RunFile::write("overload", &record.facts.at, options.json.as_deref(), &record)
 }
@@ -440,6 +450,17 @@ fn cut_off(report: &Value) -> u64 {
     errors.filter(|error| error["stage"] != "handshake").filter_map(|error| error["count"].as_u64()).sum()
 }
 
+/// Less is better for each: what is lost of the peak, and the CPU of an enrolment at the peak. A load that was not offered is no sample.
+fn figures(multiples: &[f64], rounds: &[Round]) -> Figures {
+    let lost = multiples.iter().enumerate().map(|(at, multiple)| {
+        let loads = rounds.iter().filter_map(|round| round.loads.get(at)).filter(|load| !load.void);
+        (format!("goodput_lost/at_{multiple}x"), loads.map(|load| 1.0 - load.of_peak).collect::<Vec<_>>())
+    });
+    let peak = rounds.iter().map(|round| 1e6 / round.peak_per_cpu_second).collect();
+    let samples = lost.chain([("enrolment_cpu_us/at_the_peak".to_owned(), peak)]);
+    samples.filter_map(|(name, samples)| Some((name, measured(&samples)?))).collect()
+}
+
 fn summary(multiples: &[f64], rounds: &[Round]) -> Vec<Summary> {
     let of = |at: usize| rounds.iter().filter_map(move |round| round.loads.get(at));
     let summarise = |(at, multiple): (usize, &f64)| {
@@ -479,6 +500,31 @@ fn print_summary(all: &[Summary]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Overloaded {
+        /// A load that finished this part of the peak.
+        pub(in super::super) fn example(of_peak: f64) -> Self {
+            let peak = Peak { per_second: 1_000.0, per_cpu_second: 1_000.0 };
+            let second = || Second { enrolled: of_peak * 1_000.0, core_share: 1.0 };
+            let report = serde_json::json!({ "schedule": { "offered_share": 1.0 } });
+            let (junk, page, probe) = (None, String::new(), Value::Null);
+            let each_second = std::iter::repeat_with(second).take(6).collect();
+            Self::of(&Run { peak, hellos: 0.0, seconds: 6, each_second, report, junk, page, probe })
+        }
+    }
+
+    #[test]
+    fn what_is_lost_of_the_peak_is_a_figure_with_the_noise_of_the_rounds() {
+        let round = |of_peak| Round {
+            peak_per_second: 1_000.0,
+            peak_per_cpu_second: 1_000.0,
+            loads: vec![Overloaded::example(of_peak)],
+        };
+        let figures = figures(&[2.0], &[round(0.9), round(0.8), round(0.85)]);
+        let lost = figures["goodput_lost/at_2x"];
+        assert!((lost.value - 0.15).abs() < 1e-9 && lost.noise > 0.1, "{lost:?}");
+        assert!((figures["enrolment_cpu_us/at_the_peak"].value - 1_000.0).abs() < 1e-9);
+    }
 
     #[test]
     fn a_metric_is_summed_over_its_series() {

@@ -14,6 +14,8 @@ use serde::Serialize;
 
 use super::e2e::{CpuTime, resident_kib};
 use super::facts::TimingFacts;
+use super::figures::{Figures, measured};
+use super::median::median;
 use super::overload::{Hellos, OverloadStage, Overloaded, Server};
 use super::run_file::RunFile;
 use crate::tree;
@@ -26,6 +28,9 @@ pub(crate) struct ServiceOptions {
     /// The program that plays honest devices; it must support `load --cache` [default: this tree, built now]
     #[arg(long, value_name = "MUSTER")]
     fleet: Option<PathBuf>,
+    /// Rounds; each measures every time once. Fewer than three decide no promise
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
     /// Seconds for which honest devices enrol beside hellos that take a quarter of the core
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(6..=120))]
     seconds: u32,
@@ -49,7 +54,7 @@ const CONCURRENCY: u32 = 64;
 const JUNK_PART: f64 = 0.25;
 
 /// Microseconds of one core.
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 struct ServiceTimes {
     /// A hello without a cookie, received and answered.
     cookieless_us: f64,
@@ -68,6 +73,16 @@ struct ServiceRecord {
     schema: &'static str,
     facts: TimingFacts,
     target: String,
+    command: String,
+    /// For `bench record`.
+    figures: Figures,
+    /// Medians over the rounds.
+    times: ServiceTimes,
+    rounds: Vec<ServiceRound>,
+}
+
+#[derive(Serialize)]
+struct ServiceRound {
     times: ServiceTimes,
     cookieless_hellos: u64,
     cookieless_memory_growth_kib: f64,
@@ -77,23 +92,22 @@ struct ServiceRecord {
 }
 
 pub(super) fn run(options: &ServiceOptions) -> Result<()> {
-    let stage = OverloadStage::build(options.target.as_ref(), options.fleet.as_ref())?;
-    let cookieless = cookieless(&stage)?;
-    let times = times(&stage, cookieless.each_us)?;
-    println!("{}", serde_json::to_string_pretty(&times)?);
-    let peak = stage.peak()?;
-    let junk_per_second = JUNK_PART * 1e6 / times.cookieless_us;
-    let junk = stage.load(peak, Hellos::Cookieless { per_second: junk_per_second }, options.seconds)?;
-    println!("{}", junk.line());
     let facts = TimingFacts::here();
+    let stage = OverloadStage::build(options.target.as_ref(), options.fleet.as_ref())?;
+    let mut rounds = Vec::new();
+    for number in 1..=options.rounds {
+        println!("round {number} of {}", options.rounds);
+        rounds.push(ServiceRound::measure(&stage, options.seconds)?);
+    }
+    let times = ServiceTimes::median(&rounds);
+    println!("{}", serde_json::to_string_pretty(&times)?);
     let record = ServiceRecord {
-        schema: "muster-service/1",
+        schema: "muster-service/2",
         target: options.target.as_ref().map_or_else(|| facts.commit.clone(), |path| path.display().to_string()),
+        command: format!("cargo xtask bench service --rounds {} --seconds {}", options.rounds, options.seconds),
+        figures: figures(&rounds),
         times,
-        cookieless_hellos: cookieless.hellos,
-        cookieless_memory_growth_kib: cookieless.growth_kib,
-        peak_per_second: peak.per_second,
-        junk,
+        rounds,
         facts,
     };
     RunFile::write("service", &record.facts.at, options.json.as_deref(), &record)?;
@@ -101,6 +115,57 @@ pub(super) fn run(options: &ServiceOptions) -> Result<()> {
         tree::write(&tree::root().join("crates/sim/results/service_times.txt"), &for_the_simulator(&record))?;
     }
     Ok(())
+}
+
+impl ServiceRound {
+    fn measure(stage: &OverloadStage, seconds: u32) -> Result<Self> {
+        let cookieless = cookieless(stage)?;
+        let times = times(stage, cookieless.each_us)?;
+        let peak = stage.peak()?;
+        let junk_per_second = JUNK_PART * 1e6 / times.cookieless_us;
+        let junk = stage.load(peak, Hellos::Cookieless { per_second: junk_per_second }, seconds)?;
+        println!("{}", junk.line());
+        Ok(Self {
+            times,
+            cookieless_hellos: cookieless.hellos,
+            cookieless_memory_growth_kib: cookieless.growth_kib,
+            peak_per_second: peak.per_second,
+            junk,
+        })
+    }
+}
+
+impl ServiceTimes {
+    fn median(rounds: &[ServiceRound]) -> Self {
+        let of = |time: fn(&Self) -> f64| median(rounds.iter().map(|round| time(&round.times)));
+        Self {
+            cookieless_us: of(|times| times.cookieless_us),
+            turned_away_us: of(|times| times.turned_away_us),
+            begin_us: of(|times| times.begin_us),
+            authenticate_us: of(|times| times.authenticate_us),
+            issue_us: of(|times| times.issue_us),
+        }
+    }
+}
+
+/// Less is better for each. A round whose hellos were not all sent says nothing about what they cost honest devices.
+fn figures(rounds: &[ServiceRound]) -> Figures {
+    let of = |value: fn(&ServiceRound) -> f64| rounds.iter().map(value).collect::<Vec<_>>();
+    let lost = |kept: fn(&Overloaded) -> f64| {
+        let sent = rounds.iter().filter(|round| !round.junk.void);
+        sent.map(|round| 1.0 - kept(&round.junk)).collect::<Vec<_>>()
+    };
+    let samples = [
+        ("step_cpu_us/cookieless", of(|round| round.times.cookieless_us)),
+        ("step_cpu_us/turned_away", of(|round| round.times.turned_away_us)),
+        ("step_cpu_us/begin", of(|round| round.times.begin_us)),
+        ("step_cpu_us/authenticate", of(|round| round.times.authenticate_us)),
+        ("step_cpu_us/issue", of(|round| round.times.issue_us)),
+        ("memory_kib/a_million_cookieless_hellos", of(|round| round.cookieless_memory_growth_kib)),
+        ("goodput_lost/beside_junk", lost(|junk| junk.of_peak)),
+        ("goodput_lost/beside_junk_by_cpu", lost(|junk| junk.of_peak_by_cpu)),
+    ];
+    samples.into_iter().filter_map(|(name, samples)| Some((name.to_owned(), measured(&samples)?))).collect()
 }
 
 /// One line for each time, in nanoseconds.
@@ -188,4 +253,28 @@ fn spent<T>(server: &Server, act: impl FnOnce() -> Result<T>) -> Result<(f64, f6
     #[allow(clippy::cast_precision_loss, reason = "nanoseconds of a run, far below 2^53")]
     let microseconds = after.since(&before).nanoseconds() as f64 / 1e3;
     Ok((now - received, microseconds, done))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(cookieless_us: f64, of_peak: f64) -> ServiceRound {
+        let times =
+            ServiceTimes { cookieless_us, turned_away_us: 2.0, begin_us: 76.0, authenticate_us: 150.0, issue_us: 99.0 };
+        let junk = Overloaded::example(of_peak);
+        let (cookieless_hellos, cookieless_memory_growth_kib, peak_per_second) = (1_000_000, 800.0, 3_000.0);
+        ServiceRound { times, cookieless_hellos, cookieless_memory_growth_kib, peak_per_second, junk }
+    }
+
+    #[test]
+    fn rounds_become_medians_and_figures_whose_noise_is_that_of_the_rounds() {
+        let rounds = [round(4.0, 0.7), round(5.0, 0.8), round(3.5, 0.75)];
+        assert!((ServiceTimes::median(&rounds).cookieless_us - 4.0).abs() < 1e-9);
+        let several = figures(&rounds);
+        let lost = several["goodput_lost/beside_junk"];
+        assert!((lost.value - 0.25).abs() < 1e-9 && lost.noise > 0.05, "{lost:?}");
+        assert!(several["step_cpu_us/cookieless"].noise > 0.5);
+        assert!(figures(&rounds[..1]).is_empty(), "one round has no noise");
+    }
 }
