@@ -70,7 +70,7 @@ impl TimingFacts {
             .map_or("unknown", |(_, model)| model);
         let timing: Vec<String> =
             cpu_flags().into_iter().filter(|flag| TIMING_FEATURES.contains(&flag.as_str())).collect();
-        let dirty = if say("git status --porcelain --untracked-files=no").is_empty() { "" } else { " with changes" };
+        let dirty = if is_committed() { "" } else { " with changes" };
         Self {
             cpu: model.to_owned(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
@@ -81,6 +81,20 @@ impl TimingFacts {
             at: say("date -u +%Y-%m-%dT%H:%M:%SZ"),
         }
     }
+}
+
+/// Whether what is measured is what the last commit has. Results that a measurement has just written are not measured by the next one.
+pub(super) fn is_committed() -> bool {
+    let measured = [
+        ".",
+        ":(exclude)crates/sim/results",
+        ":(exclude)benches/runs",
+        ":(exclude)benches/history.jsonl",
+        ":(exclude)README.md",
+    ];
+    let changed =
+        Program::line("git status --porcelain --untracked-files=no --").args(measured).directory(&tree::root());
+    changed.output().is_ok_and(|ended| ended.status.success() && ended.stdout.trim().is_empty())
 }
 
 /// The CPU features that determine the speed of P-256, AES and SHA-2.

@@ -15,7 +15,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::baselines::Baselines;
-use super::facts::{CountingFacts, TimingFacts};
+use super::facts::{CountingFacts, TimingFacts, is_committed};
 use super::figures::{self, Compared, Figure, FigureKind, Figures};
 use super::profiles::{BenchTree, git};
 use crate::tree;
@@ -32,7 +32,7 @@ pub(crate) struct RecordOptions {
     /// Take the committed baselines of every commit that changed them, instead of counting this tree
     #[arg(long)]
     from_baselines: bool,
-    /// A result of `bench e2e` or `bench scale` of this commit, whose ratios are recorded too
+    /// A result of `bench e2e`, `scale`, `service` or `overload` of this commit, whose figures are recorded too
     #[arg(long, value_name = "JSON")]
     measured: Vec<std::path::PathBuf>,
 }
@@ -56,8 +56,7 @@ pub(super) fn record(options: &RecordOptions) -> Result<()> {
 }
 
 fn counted(options: &RecordOptions) -> Result<RecordedCommit> {
-    let is_clean = git("status --porcelain --untracked-files=no").expect_success()?.stdout.is_empty();
-    ensure!(is_clean, "files have changed since the last commit: the figures would not be those of a commit");
+    ensure!(is_committed(), "files have changed since the last commit: the figures would not be those of a commit");
     let mut line = RecordedCommit::of("HEAD", &CountingFacts::here(), Figures::new())?;
     line.facts.insert("cpu".to_owned(), TimingFacts::here().cpu);
     for file in &options.measured {
@@ -71,7 +70,7 @@ fn counted(options: &RecordOptions) -> Result<RecordedCommit> {
     Ok(line)
 }
 
-/// The figures that a record of `bench e2e` or `bench scale` offers: `figures`, by name.
+/// The figures that a record of `bench e2e`, `scale`, `service` or `overload` offers: `figures`, by name.
 fn measured(record: &serde_json::Value) -> Result<Figures> {
     serde_json::from_value(record["figures"].clone()).context("its `figures` are not figures by name")
 }
