@@ -62,7 +62,7 @@ pub(crate) struct E2eOptions {
     json: Option<PathBuf>,
 }
 
-/// What is measured: the ledger in memory, then the durable one with so many rows each, then devices that vanish and those that leave the server idle, then the other suites and blocks.
+/// What is measured: the ledger in memory, then the durable one with so many rows each, then devices that vanish and those that do not saturate the server, then the other suites and blocks.
 ///
 /// Blocks of 64 bytes and devices that vanish are measured with the first of the durable ledgers too: more datagrams pass between its two steps, and a
 /// session stays. GCM is not: the ledger gets the same rows after the same requests, so that a suite and a ledger add up. Neither is a device that vanishes
@@ -74,12 +74,18 @@ fn configurations(rows: &[u64]) -> Vec<BenchConfiguration> {
     let vanishing = BenchConfiguration { leaving: Leaving::Vanishing, ..memory };
     let others = [("gcm", 512), ("ccm8", 64), ("gcm", 64)];
     let others = others.map(|(suite, block)| BenchConfiguration { suite, block, ..memory });
-    let unhurried = BenchConfiguration { pace: Pace::Unhurried, ..memory };
+    let unsaturated = [Pace::Sixteen, Pace::Unhurried].map(|pace| BenchConfiguration { pace, ..memory });
     let first = rows.iter().take(1).map(|rows| LedgerKind::Sqlite { rows: *rows });
     let combined = first.flat_map(|ledger| {
         [BenchConfiguration { block: 64, ..compared(ledger) }, BenchConfiguration { ledger, ..vanishing }]
     });
-    std::iter::once(memory).chain(durable).chain([vanishing, unhurried]).chain(others).chain(combined).collect()
+    let plain = std::iter::once(memory).chain(durable).chain([vanishing]).chain(unsaturated);
+    plain.chain(others).chain(combined).collect()
+}
+
+/// What is promised to a ratio, by its name in a run.
+pub(super) fn promised(ratio: &str) -> Option<f64> {
+    pairs::promised(ratio, &configurations(&[10_000, 1_000_000]))
 }
 
 /// Devices that enrol one after the other, for the latency of a lone enrolment.
@@ -221,7 +227,8 @@ mod tests {
             }
         }
         assert!(names.contains(&"ccm8_512.sqlite_1000000.closing".to_owned()));
-        assert_eq!(names.len(), 10);
+        assert!(names.contains(&"ccm8_512.memory.closing.sixteen".to_owned()));
+        assert_eq!(names.len(), 11);
     }
 
     #[test]

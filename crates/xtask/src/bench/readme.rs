@@ -154,17 +154,20 @@ fn name_of(run: &Value) -> Result<String> {
         Value::Null => "memory".to_owned(),
         rows => format!("sqlite_{rows}"),
     };
-    let pace = if word(run, "pace")? == "unhurried" { ".unhurried" } else { "" };
+    let pace = match word(run, "pace")? {
+        "saturating" => String::new(),
+        pace => format!(".{pace}"),
+    };
     Ok(format!("{}_{}.{ledger}.{}{pace}", word(run, "suite")?, run["block"], word(run, "leaving")?))
 }
 
 /// How they come and leave.
 fn devices(run: &Value) -> Result<String> {
     let leaving = word(run, "leaving")?;
-    Ok(if word(run, "pace")? == "unhurried" {
-        format!("{leaving}, {:.0} a second", number(run, "enrolled_per_second")?)
-    } else {
-        leaving.to_owned()
+    Ok(match word(run, "pace")? {
+        "unhurried" => format!("{leaving}, {:.0} a second", number(run, "enrolled_per_second")?),
+        "sixteen" => format!("{leaving}, 16 at once"),
+        _ => leaving.to_owned(),
     })
 }
 
@@ -209,6 +212,18 @@ mod tests {
         let row = "| CCM_8 | 512 | SQLite, 10000 rows | closing | 175 | 190 | 194 | 232 | **1.33 (1.31 to 1.35)** |";
         assert!(text.contains(row), "{text}");
         assert!(text.contains("| muster | 300 | 1.0 |"), "{text}");
+    }
+
+    #[test]
+    fn devices_that_come_sixteen_at_once_have_a_row_of_their_own() {
+        let mut sixteen = record();
+        sixteen["medians"][0]["pace"] = "sixteen".into();
+        assert!(rendered("x", &sixteen).unwrap_err().to_string().contains("sqlite_10000.closing.sixteen"));
+        for number in 0..2 {
+            let name = sixteen["ratios"][number]["name"].as_str().unwrap().to_owned() + ".sixteen";
+            sixteen["ratios"][number]["name"] = name.into();
+        }
+        assert!(rendered("x", &sixteen).unwrap().contains("| closing, 16 at once |"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::bench::interval::{Decision, Interval};
 /// The promises to a configuration with the ledger in memory and devices that close: against the floor, and against the floor and as many bare datagrams.
 const PROMISES: &[(&str, u16, Option<f64>, Option<f64>)] =
     &[("ccm8", 512, Some(1.20), Some(1.08)), ("ccm8", 64, None, Some(1.12))];
-/// The promise to a server that is far from saturated, against the floor.
+/// The promise to a server that is not saturated, by sixteen devices at the same time and at the rate that leaves it idle mostly, against the floor.
 const UNHURRIED_PROMISE: f64 = 1.40;
 /// The durable ledger may cost as many times the CPU of the one in memory.
 const DURABLE_PROMISE: f64 = 1.25;
@@ -39,6 +39,21 @@ impl PairedRatio {
     }
 }
 
+/// What is promised to a ratio of these configurations.
+pub(super) fn promised(name: &str, configurations: &[BenchConfiguration]) -> Option<f64> {
+    configurations.iter().find_map(|configuration| {
+        let (kind, of) = name.split_once('/')?;
+        let [floor, bare] = promise(configuration);
+        match kind {
+            _ if of != configuration.name() => None,
+            "ratio_to_floor" => floor,
+            "ratio_to_floor_and_datagrams" => bare,
+            "ratio_to_memory" if configuration.ledger != LedgerKind::Memory => Some(DURABLE_PROMISE),
+            _ => None,
+        }
+    })
+}
+
 /// All ratios of the runs.
 pub(super) fn ratios(runs: &[MeasuredRun], configurations: &[BenchConfiguration]) -> Vec<PairedRatio> {
     let mut ratios = Vec::new();
@@ -65,7 +80,8 @@ pub(super) fn ratios(runs: &[MeasuredRun], configurations: &[BenchConfiguration]
 
 fn promise(configuration: &BenchConfiguration) -> [Option<f64>; 2] {
     let compared = BenchConfiguration::compared(LedgerKind::Memory);
-    if *configuration == (BenchConfiguration { pace: Pace::Unhurried, ..compared }) {
+    let is_unsaturated = |pace| *configuration == BenchConfiguration { pace, ..compared };
+    if is_unsaturated(Pace::Sixteen) || is_unsaturated(Pace::Unhurried) {
         return [Some(UNHURRIED_PROMISE), None];
     }
     let plain = BenchConfiguration { suite: configuration.suite, block: configuration.block, ..compared };
@@ -108,7 +124,13 @@ mod tests {
         assert_eq!(promise(&compared), [Some(1.20), Some(1.08)]);
         assert_eq!(promise(&BenchConfiguration { leaving: Leaving::Vanishing, ..compared }), [None, None]);
         assert_eq!(promise(&BenchConfiguration { suite: "gcm", ..compared }), [None, None]);
-        assert_eq!(promise(&BenchConfiguration { pace: Pace::Unhurried, ..compared }), [Some(1.40), None]);
+        for pace in [Pace::Sixteen, Pace::Unhurried] {
+            assert_eq!(promise(&BenchConfiguration { pace, ..compared }), [Some(1.40), None]);
+        }
+        let promised = |name| promised(name, &[compared, BenchConfiguration { pace: Pace::Sixteen, ..compared }]);
+        assert_eq!(promised("ratio_to_floor/ccm8_512.memory.closing.sixteen"), Some(1.40));
+        assert_eq!(promised("ratio_to_floor_and_datagrams/ccm8_512.memory.closing"), Some(1.08));
+        assert_eq!(promised("ratio_to_memory/ccm8_512.memory.closing"), None);
     }
 
     #[test]

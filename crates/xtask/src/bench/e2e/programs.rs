@@ -10,7 +10,7 @@ use super::super::released::{ReleasedServer, Threads};
 use super::cpu::{CpuTime, pinned, resident_kib};
 use super::floor::{BareDatagrams, Floor};
 use super::ledgers::{LedgerFiles, filled};
-use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, Pace, UNHURRIED_RATE, measured};
+use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, Pace, SIXTEEN, UNHURRIED_RATE, measured};
 use crate::dashboards::http;
 use crate::process::{MEASURED_THE_GENERATOR, Program};
 use crate::{cargo, tree};
@@ -106,6 +106,7 @@ impl Bench {
         let load = pinned(1, &self.muster).args(["load", "--server", uri, "--pki"]).arg(self.folder.join("pki"));
         let pace = match configuration.pace {
             Pace::Saturating => ["--concurrency".to_owned(), fleet.concurrency.to_string()],
+            Pace::Sixteen => ["--concurrency".to_owned(), SIXTEEN.to_string()],
             Pace::Unhurried => ["--rate".to_owned(), UNHURRIED_RATE.to_string()],
         };
         let load = load.arg("--devices").arg(fleet.devices.to_string()).args(pace);
@@ -119,7 +120,7 @@ impl Bench {
         // The ratios are of the server's CPU time, which a fleet without reserves leaves as it is; a schedule that was not kept changes how often the
         // server wakes. `measured` refuses a run with failed devices.
         let accepted: &[i32] = match configuration.pace {
-            Pace::Saturating => &[0, MEASURED_THE_GENERATOR],
+            Pace::Saturating | Pace::Sixteen => &[0, MEASURED_THE_GENERATOR],
             Pace::Unhurried => &[0],
         };
         load.expect_status(accepted)?;

@@ -29,9 +29,25 @@ pub(super) struct BenchConfiguration {
 pub(super) enum Pace {
     /// As many at the same time as the options say: the server is never idle.
     Saturating,
-    /// [`UNHURRIED_RATE`]: the server sleeps between most datagrams, and pays for waking.
+    /// [`SIXTEEN`] at the same time, one after another: the server often finds one datagram alone, and pays for waking.
+    Sixteen,
+    /// [`UNHURRIED_RATE`]: the server sleeps between most datagrams.
     Unhurried,
 }
+
+impl Pace {
+    /// What stands behind the name of a configuration.
+    pub(super) const fn suffix(self) -> &'static str {
+        match self {
+            Self::Saturating => "",
+            Self::Sixteen => ".sixteen",
+            Self::Unhurried => ".unhurried",
+        }
+    }
+}
+
+/// Devices at the same time in a closed loop; far fewer than it takes to fill the server's batches.
+pub(super) const SIXTEEN: u32 = 16;
 
 /// Devices a second, in an open loop; about a tenth of what one core serves.
 pub(super) const UNHURRIED_RATE: u32 = 300;
@@ -80,14 +96,13 @@ impl BenchConfiguration {
         Self { suite: "ccm8", block: 512, ledger, leaving: Leaving::Closing, pace: Pace::Saturating }
     }
 
-    /// As figures are named: `ccm8_512.memory.closing`, with `.unhurried` behind it at that pace.
+    /// As figures are named: `ccm8_512.memory.closing`, with `.sixteen` or `.unhurried` behind it at that pace.
     pub(super) fn name(&self) -> String {
         let ledger = match self.ledger {
             LedgerKind::Memory => "memory".to_owned(),
             LedgerKind::Sqlite { rows } => format!("sqlite_{rows}"),
         };
-        let pace = if self.pace == Pace::Unhurried { ".unhurried" } else { "" };
-        format!("{}_{}.{ledger}.{}{pace}", self.suite, self.block, self.leaving.name())
+        format!("{}_{}.{ledger}.{}{}", self.suite, self.block, self.leaving.name(), self.pace.suffix())
     }
 
     /// The seed of the fleet in a repetition. Configurations that share a ledger have fleets of their own: it would answer a repetition of a request
