@@ -253,10 +253,12 @@ impl ServerConfig {
         let tree = Tree::new(spec.short_root.as_deref(), labels).map_err(ConfigFault::Tree)?;
         let profiles: Vec<ServedProfile> = spec.profiles.iter().map(|profile| prepare(Arc::clone(profile))).collect();
         let served = tree.paths().filter(|(_, resource, profile)| profiles[*profile].serves(*resource).is_ok());
-        let links = served.map(|(href, resource, _)| ResourceLink {
+        let served =
+            served.map(|(href, resource, profile)| (href, resource, profiles[profile].answer_formats(resource)));
+        let links = served.map(|(href, resource, content_formats)| ResourceLink {
             href,
             resource_type: resource.resource_type(),
-            content_formats: resource.answer_formats(),
+            content_formats,
         });
         let directory = Directory::new(links.collect());
         let anchors = spec.profiles.iter().flat_map(|profile| profile.anchors().cloned());
@@ -451,6 +453,15 @@ impl ServedProfile {
             Resource::ServerKeygen | Resource::ServerKeygenBare | Resource::RenewalInfo => {
                 Err(Reason::EstFunctionNotServed)
             }
+        }
+    }
+
+    /// The Content-Formats of a function's answers, as discovery lists them: "the values that would be sent in the client request with an Accept Option"
+    /// (RFC 9148 §4.1). Several CA certificates cannot be sent bare.
+    fn answer_formats(&self, resource: Resource) -> &'static str {
+        match resource {
+            Resource::CaCertificates if self.single.is_none() => "281",
+            other => other.answer_formats(),
         }
     }
 

@@ -120,8 +120,7 @@ impl Resource {
         }
     }
 
-    /// The Content-Formats of its answers, as discovery lists them: "the values that would be sent in the client request
-    /// with an Accept Option" (RFC 9148 §4.1).
+    /// The Content-Formats that its answers can have (RFC 9148 §4.3). Which of them a profile can send is the profile's affair.
     #[must_use]
     pub const fn answer_formats(self) -> &'static str {
         match self {

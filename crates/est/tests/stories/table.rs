@@ -129,7 +129,17 @@ fn c18_ca_certificates_come_bare_only_where_there_is_one() {
     let said = raw.ask(&mut world, &Ask { accept: Some(287), ..ask(GET, "est/crts") });
     assert_refused(&said, Reason::EstManyCertificates);
 
-    // An issuing CA that is also the root.
+    let mut world = of_one_ca();
+    let holder = world.pki.device(1);
+    let mut raw = Raw::connect(&mut world, 1, &holder);
+    let said = raw.ask(&mut world, &Ask { accept: Some(287), ..ask(GET, "est/crts") });
+    assert_eq!(said.code, Code::CONTENT);
+    assert_eq!(said.content_format, Some(ContentFormat::PKIX_CERT));
+    assert_eq!(said.payload, world.pki.root.certificate.der());
+}
+
+/// An issuing CA that is also the root.
+fn of_one_ca() -> World {
     let pki = Pki::new();
     let chain = vec![std::sync::Arc::clone(&pki.root.certificate)];
     let urls = authority::Urls::default();
@@ -137,13 +147,38 @@ fn c18_ca_certificates_come_bare_only_where_there_is_one() {
     let mut profile = pki.profile_spec("meters");
     profile.ca = std::sync::Arc::new(ca);
     let profile = std::sync::Arc::new(authority::CaProfile::compile(profile).unwrap());
-    let (issuing, holder) = (pki.root.key.again(), pki.device(1));
-    let mut world = World::signing(pki, vec![profile], issuing, |_, _| {});
-    let mut raw = Raw::connect(&mut world, 1, &holder);
-    let said = raw.ask(&mut world, &Ask { accept: Some(287), ..ask(GET, "est/crts") });
-    assert_eq!(said.code, Code::CONTENT);
-    assert_eq!(said.content_format, Some(ContentFormat::PKIX_CERT));
-    assert_eq!(said.payload, world.pki.root.certificate.der());
+    let issuing = pki.root.key.again();
+    World::signing(pki, vec![profile], issuing, |_, _| {})
+}
+
+/// RFC 9148 §4.1: the Content-Formats of a link "are the values that would be sent in the client request with an Accept Option".
+#[test]
+fn every_content_format_that_discovery_lists_is_answered() {
+    for (mut world, of_crts) in [(World::new(), "281"), (of_one_ca(), "281 287")] {
+        let (enrolled, idevid) = (enrolled(&mut world), world.pki.device(2));
+        let mut device = Raw::connect(&mut world, 2, &idevid);
+        let mut renewing = Raw::connect(&mut world, 3, &enrolled);
+        let said = device.ask(&mut world, &ask(GET, ".well-known/core"));
+        let list = String::from_utf8(said.payload).unwrap();
+        for link in est::discovery::parse_links(&list) {
+            let path = link.target.trim_start_matches('/');
+            for format in link.content_formats.split(' ').map(|format| format.parse().unwrap()) {
+                let (raw, holder) =
+                    if path == "est/sren" { (&mut renewing, &enrolled) } else { (&mut device, &idevid) };
+                let request = csr(holder.certificate.subject(), &Key::new());
+                let asked = match path {
+                    "est/sen" | "est/sren" => Ask { content_format: Some(286), payload: &request, ..ask(POST, path) },
+                    _ => ask(GET, path),
+                };
+                let said = raw.ask(&mut world, &Ask { accept: Some(format), ..asked });
+                assert!(said.code.is_success(), "{path} with Accept {format}: {said:?}");
+                assert_eq!(said.content_format, Some(ContentFormat(format)), "{path}");
+            }
+            if path == "est/crts" {
+                assert_eq!(link.content_formats, of_crts);
+            }
+        }
+    }
 }
 
 #[test]
@@ -302,7 +337,7 @@ fn discovery_over_the_wire() {
     let said = raw.ask(&mut world, &Ask { queries: &["rt=ace.est*"], ..ask(GET, ".well-known/core") });
     assert_eq!((said.code, said.content_format), (Code::CONTENT, Some(ContentFormat::LINK_FORMAT)));
     let expected = concat!(
-        r#"</est/crts>;rt="ace.est.crts";ct="281 287",</est/sen>;rt="ace.est.sen";ct="281 287","#,
+        r#"</est/crts>;rt="ace.est.crts";ct=281,</est/sen>;rt="ace.est.sen";ct="281 287","#,
         r#"</est/sren>;rt="ace.est.sren";ct="281 287",</est/att>;rt="ace.est.att";ct=285"#
     );
     assert_eq!(links(&said), expected, "the resource types of RFC 9148 §8.2");
