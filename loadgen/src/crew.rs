@@ -15,6 +15,7 @@ use crate::report::{ConductRow, LoadReport, RunFacts};
 use crate::run::Run;
 use crate::schedule::LastStart;
 use crate::stats::Stats;
+use crate::strain::Strain;
 use crate::vouching::Vouching;
 
 /// How often the caller sees the figures.
@@ -82,6 +83,7 @@ fn finished(run: &Run<'_>, (devices, planned): (usize, Vec<usize>), remains: Vec
     let mut stats = Stats::of_phases(run.plan.phases.len());
     let (mut starts, mut cpu) = (LastStart::default(), Duration::ZERO);
     let (mut busiest, mut waiting) = (Duration::ZERO, Duration::ZERO);
+    let mut strain = Strain::default();
     let (mut interrupted, mut took) = (false, Duration::ZERO);
     let kept = if run.keep { devices } else { 0 };
     let (mut certificates, mut keys) = (vec![None; kept], vec![None; kept]);
@@ -92,6 +94,7 @@ fn finished(run: &Run<'_>, (devices, planned): (usize, Vec<usize>), remains: Vec
         cpu += thread.time.cpu;
         busiest = busiest.max(thread.time.cpu);
         waiting = waiting.max(thread.time.waiting);
+        strain = strain.max(thread.strain);
         interrupted |= thread.interrupted;
         if !run.keep {
             continue;
@@ -118,6 +121,7 @@ fn finished(run: &Run<'_>, (devices, planned): (usize, Vec<usize>), remains: Vec
         cpu,
         busiest,
         waiting,
+        strain,
         starts,
     };
     Finished { report: LoadReport::new(&facts, &stats), certificates, keys, interrupted }

@@ -33,6 +33,7 @@ use crate::samples::SampleBuffer;
 use crate::schedule::{LastStart, Schedule, Start};
 use crate::sockets::FleetSockets;
 use crate::stats::Stats;
+use crate::strain::{Strain, StrainMeter};
 use crate::timers::Timers;
 
 /// Devices started in one turn: a burst of arrivals must not keep the answers to other devices waiting in the socket.
@@ -116,6 +117,7 @@ pub(crate) struct FleetRemains {
     /// From the beginning of the run to the end of this thread.
     pub(crate) took: Duration,
     pub(crate) time: ThreadTime,
+    pub(crate) strain: Strain,
     pub(crate) part: Part,
     /// By slot, if certificates were kept.
     pub(crate) held: Vec<Option<HeldCertificate>>,
@@ -145,6 +147,7 @@ pub(crate) struct Fleet<'r> {
     unread: bool,
     now: Now,
     time: ThreadTime,
+    strain: StrainMeter,
     next_publication: Instant,
 }
 
@@ -188,6 +191,7 @@ impl<'r> Fleet<'r> {
             unread: false,
             now,
             time: ThreadTime::default(),
+            strain: StrainMeter::default(),
             next_publication: now.mono,
         })
     }
@@ -213,6 +217,7 @@ impl<'r> Fleet<'r> {
             stats: self.stats,
             starts: self.starts,
             time: self.time,
+            strain: self.strain.end(),
             part: self.part,
             held: self.held,
         })
@@ -233,6 +238,7 @@ impl<'r> Fleet<'r> {
         slice.cpu_us += crate::stats::micros(time.since(self.time).cpu);
         slice.in_flight = slice.in_flight.max(u64::try_from(self.schedule.at_work()).unwrap_or(u64::MAX));
         self.time = time;
+        self.strain.note(elapsed, time, self.schedule.arrives(elapsed));
         let asked = self.schedule.asked_at(elapsed);
         self.shared.board.publish(self.thread, LiveFigures::of(&self.stats, elapsed, asked, time.cpu));
     }

@@ -36,6 +36,7 @@ mod schedule;
 mod seed;
 mod sockets;
 mod stats;
+mod strain;
 mod terminal;
 mod timeline;
 mod timers;
@@ -68,6 +69,5 @@ pub use stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, P
 pub use terminal::LiveView;
 pub use timeline::{LatencySketch, SLICES_MAX, Slice, Timeline};
 pub use verdict::{
-    CPU_RUN_MIN, CPU_SHARE_MAX, OFFERED_SHARE_MIN, SEND_LAG_FORGIVEN, SEND_LAG_SHARE_MAX, SEND_LAG_STARTS_MIN,
-    WAITING_SHARE_MAX,
+    CPU_SHARE_MAX, OFFERED_SHARE_MIN, SEND_LAG_FORGIVEN, SEND_LAG_SHARE_MAX, SEND_LAG_STARTS_MIN, WAITING_SHARE_MAX,
 };

@@ -33,13 +33,13 @@
 //!                      total; handshake counts the sessions of renewals too. failed are the devices that gave up in the stage: the
 //!                      percentiles are those of the others, and criteria rank the failed above every limit
 //! errors               [{"stage", "reason", "count"}]: failed attempts, repeated ones included
-//! phases               [{"name", "plan", "suite", "planned", "scheduled", "started", "done", "failed", "total": {"count", "p50_us", ..}, "buckets"}]; planned are the
-//!                      arrivals on all machines
+//! phases               [{"name", "plan", "suite", "planned", "scheduled", "started", "done", "failed", "total": {"count", "p50_us", ..}, "buckets", "offered_share", "send_lag",
+//!                      "lag_buckets"}]; planned are the arrivals on all machines
 //! histograms           [{"stage", "buckets": [[highest duration, count], ..]}]: the stages and send_lag; buckets of several machines add up
 //! timeline             {"width_ms", "slices": [{"scheduled", "started", "done", "failed", "in_flight", "send_lag_max_us", "cpu_us", "p50_us", "p99_us", "took"}]}:
 //!                      took is [[step, count], ..] with four steps an octave from 64 us; the percentiles are rounded up to a step
 //! traffic              {"datagrams_sent", "bytes_sent", "datagrams_received", "bytes_received"}
-//! generator            {"cpu_seconds", "busiest_thread_share", "waiting_thread_share", "send_lag": {"count", "p50_us", ..}, "stray_datagrams",
+//! generator            {"cpu_seconds", "busiest_thread_share", "waiting_thread_share", "busiest_window_share", "waiting_window_share", "send_lag": {"count", "p50_us", ..}, "stray_datagrams",
 //!                      "spoiled_by"}: user and system together; a thread that could run waits while others have the core; spoiled_by says why the run measured the generator, and is empty if it did not
 //! link                 {"lost", "repeated"}, or null without a lossy link
 //! criteria             [{"criterion", "value", "met"}]: what --fail-if asked for; met if the run fails by it
@@ -254,6 +254,12 @@ pub struct PhaseRow {
     pub total: PercentilesRow,
     /// The same as a histogram.
     pub buckets: Vec<(u64, u64)>,
+    /// The share of the requested rate at which its devices started, of the machine that was latest; `None` in closed loop.
+    pub offered_share: Option<f64>,
+    /// How much later than scheduled they started.
+    pub send_lag: PercentilesRow,
+    /// The same as a histogram.
+    pub lag_buckets: Vec<(u64, u64)>,
 }
 
 /// Every duration of one stage.
@@ -322,6 +328,10 @@ pub struct GeneratorRow {
     /// The time for which one thread could run and waited for a core, divided by the time of the run; of the thread that waited most.
     #[serde(default)]
     pub waiting_thread_share: f64,
+    /// The largest share of a core that a thread used in a window of five seconds, or of one second or more where devices begin or cease to arrive.
+    pub busiest_window_share: f64,
+    /// The largest share of such a window for which a thread waited for a core.
+    pub waiting_window_share: f64,
     /// How much later than scheduled the devices' first datagrams left.
     pub send_lag: PercentilesRow,
     /// Datagrams for devices that were done.

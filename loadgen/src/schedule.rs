@@ -27,8 +27,14 @@ pub(crate) struct LastStart {
 impl LastStart {
     /// The share of the requested rate at which the devices started: 1 if the last one was in time.
     pub(crate) fn offered_share(self) -> f64 {
-        let actual = self.actual.saturating_sub(LATENESS_FORGIVEN);
-        if actual <= self.scheduled { 1.0 } else { self.scheduled.as_secs_f64() / actual.as_secs_f64() }
+        self.offered_share_since(Duration::ZERO)
+    }
+
+    /// The same of the starts since that moment, the first one of a phase.
+    pub(crate) fn offered_share_since(self, first: Duration) -> f64 {
+        let actual = self.actual.saturating_sub(LATENESS_FORGIVEN).saturating_sub(first);
+        let scheduled = self.scheduled.saturating_sub(first);
+        if actual <= scheduled { 1.0 } else { scheduled.as_secs_f64() / actual.as_secs_f64() }
     }
 
     /// The later start of two threads.
@@ -194,6 +200,16 @@ impl Schedule {
         match &self.mode {
             Mode::Open { next, .. } => next.map(|start| start.scheduled),
             Mode::Closed { .. } => None,
+        }
+    }
+
+    /// Whether devices arrive: one has to start within the next second.
+    pub(crate) fn arrives(&self, elapsed: Duration) -> bool {
+        match &self.mode {
+            Mode::Open { next, .. } => {
+                next.is_some_and(|start| start.scheduled <= elapsed.saturating_add(Duration::from_secs(1)))
+            }
+            Mode::Closed { devices, next_slot, .. } => next_slot < devices,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::schedule::LastStart;
 use crate::timeline::Timeline;
 
 /// The stages of one device's work.
@@ -224,6 +225,20 @@ pub struct PhaseStats {
     pub failed: u64,
     /// From the scheduled start to the last answer.
     pub total: DurationHistogram,
+    /// The generator's own delay.
+    pub send_lag: DurationHistogram,
+    /// The first scheduled start.
+    pub(crate) first: Option<Duration>,
+    /// The last start.
+    pub(crate) last: LastStart,
+}
+
+impl PhaseStats {
+    /// The share of the requested rate at which the devices started.
+    #[must_use]
+    pub fn offered_share(&self) -> f64 {
+        self.last.offered_share_since(self.first.unwrap_or_default())
+    }
 }
 
 /// Counts of a run; the sum of its threads' and machines' counts.
@@ -337,6 +352,9 @@ impl Stats {
         self.send_lag.record(lag);
         if let Some(phase) = self.phases.get_mut(phase) {
             phase.started += 1;
+            phase.send_lag.record(lag);
+            phase.first = Some(phase.first.map_or(scheduled, |first| first.min(scheduled)));
+            phase.last = phase.last.later(LastStart { scheduled, actual: scheduled + lag });
         }
         let slice = self.timeline.slice(scheduled + lag);
         slice.started += 1;
@@ -403,6 +421,9 @@ impl Stats {
             sum.done += more.done;
             sum.failed += more.failed;
             sum.total.add(&more.total);
+            sum.send_lag.add(&more.send_lag);
+            sum.first = [sum.first, more.first].into_iter().flatten().min();
+            sum.last = sum.last.later(more.last);
         }
         self.counts.add(&other.counts);
         self.traffic.add(&other.traffic);
@@ -562,6 +583,10 @@ mod tests {
         assert_eq!(sum.timeline, whole.timeline);
         for (sum, whole) in sum.phases().iter().zip(whole.phases()) {
             assert_eq!((sum.done, sum.failed, sum.total.buckets()), (whole.done, whole.failed, whole.total.buckets()));
+            assert_eq!(
+                (sum.first, sum.last, sum.send_lag.buckets()),
+                (whole.first, whole.last, whole.send_lag.buckets())
+            );
         }
         assert_eq!(sum.counts.in_flight(), 0);
     }

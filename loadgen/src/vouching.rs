@@ -37,6 +37,7 @@ use crate::run::RegistrarIdentity;
 use crate::samples::{Sample, SampleBuffer};
 use crate::schedule::{LastStart, Schedule, Start};
 use crate::stats::{MeasuredStage, Stats, micros};
+use crate::strain::StrainMeter;
 use crate::timers::Timers;
 
 /// The loop publishes its figures and looks at Ctrl-C at least this often.
@@ -56,6 +57,7 @@ pub(crate) struct Vouching<'r> {
     starts: LastStart,
     now: Instant,
     time: ThreadTime,
+    strain: StrainMeter,
     next_publication: Instant,
     upstream: Arc<str>,
 }
@@ -108,6 +110,7 @@ impl<'r> Vouching<'r> {
             starts: LastStart::default(),
             now,
             time: ThreadTime::default(),
+            strain: StrainMeter::default(),
             next_publication: now,
             upstream: Arc::from(run.server.uri.as_str()),
             shared,
@@ -160,6 +163,7 @@ impl<'r> Vouching<'r> {
             stats: self.stats,
             starts: self.starts,
             time: self.time,
+            strain: self.strain.end(),
             part: self.part,
             held: self.held,
         }
@@ -185,6 +189,7 @@ impl<'r> Vouching<'r> {
         slice.cpu_us += micros(time.since(self.time).cpu);
         slice.in_flight = slice.in_flight.max(u64::try_from(self.schedule.at_work()).unwrap_or(u64::MAX));
         self.time = time;
+        self.strain.note(elapsed, time, self.schedule.arrives(elapsed));
         let asked = self.schedule.asked_at(elapsed);
         self.shared.board.publish(self.thread, LiveFigures::of(&self.stats, elapsed, asked, time.cpu));
     }

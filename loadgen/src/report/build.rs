@@ -12,6 +12,7 @@ use crate::plan::{Arrivals, Phase, Plan};
 use crate::run::{LoadedServer, Patience};
 use crate::schedule::LastStart;
 use crate::stats::{MeasuredStage, Percentiles, Stats, micros};
+use crate::strain::Strain;
 use crate::timeline::{Slice, Timeline};
 use crate::verdict::{GeneratorFacts, OFFERED_SHARE_MIN};
 
@@ -40,6 +41,8 @@ pub(crate) struct RunFacts<'r> {
     pub(crate) busiest: Duration,
     /// How long the thread that waited most for a core waited.
     pub(crate) waiting: Duration,
+    /// The shares of a core in the window in which they were largest.
+    pub(crate) strain: Strain,
     /// The last start.
     pub(crate) starts: LastStart,
 }
@@ -95,6 +98,8 @@ impl LoadReport {
                 cpu_seconds: facts.cpu.as_secs_f64(),
                 busiest_thread_share: share(facts.busiest),
                 waiting_thread_share: share(facts.waiting),
+                busiest_window_share: facts.strain.busy,
+                waiting_window_share: facts.strain.waiting,
                 send_lag: Percentiles::default().into(),
                 stray_datagrams: 0,
                 spoiled_by: Vec::new(),
@@ -102,6 +107,11 @@ impl LoadReport {
             link: has_link.then_some(LinkRow { lost: 0, repeated: 0 }),
             criteria: Vec::new(),
         };
+        if plan.is_open_loop() {
+            for (row, phase) in report.phases.iter_mut().zip(stats.phases()) {
+                row.offered_share = Some(phase.offered_share());
+            }
+        }
         report.take(stats);
         report
     }
@@ -132,6 +142,7 @@ impl LoadReport {
             (row.scheduled, row.started, row.done, row.failed) =
                 (phase.scheduled, phase.started, phase.done, phase.failed);
             (row.total, row.buckets) = (phase.total.percentiles().into(), phase.total.buckets());
+            (row.send_lag, row.lag_buckets) = (phase.send_lag.percentiles().into(), phase.send_lag.buckets());
         }
         let all = stages.map(|stage| (stage.name(), stats.histogram(stage))).chain([(SEND_LAG, stats.send_lag())]);
         self.histograms = all
@@ -151,15 +162,31 @@ impl LoadReport {
         if let Some(link) = &mut self.link {
             (link.lost, link.repeated) = (counts.link_lost, counts.link_repeated);
         }
-        let judged = GeneratorFacts {
+        self.generator.spoiled_by = self.flaws(stats);
+    }
+
+    /// Why the run measured the generator: as a whole, and in each of several phases.
+    fn flaws(&self, stats: &Stats) -> Vec<String> {
+        let whole = GeneratorFacts {
             offered_share: self.schedule.map(|schedule| schedule.offered_share),
             send_lag: stats.send_lag().percentiles(),
             total: stats.stage(MeasuredStage::Total),
-            busiest_share: self.generator.busiest_thread_share,
-            waiting_share: self.generator.waiting_thread_share,
-            took: Duration::from_secs_f64(self.seconds.clamp(0.0, 1e9)),
+            busiest_share: self.generator.busiest_window_share,
+            waiting_share: self.generator.waiting_window_share,
         };
-        self.generator.spoiled_by = judged.flaws().iter().map(ToString::to_string).collect();
+        let mut flaws: Vec<_> = whole.flaws().iter().map(ToString::to_string).collect();
+        for (row, phase) in self.phases.iter().zip(stats.phases()).filter(|_| self.phases.len() > 1) {
+            let facts = GeneratorFacts {
+                offered_share: row.offered_share,
+                send_lag: phase.send_lag.percentiles(),
+                total: phase.total.percentiles(),
+                // Of the threads, the worst window of the run is known.
+                busiest_share: 0.0,
+                waiting_share: 0.0,
+            };
+            flaws.extend(facts.flaws().iter().map(|flaw| format!("phase `{}`: {flaw}", row.name)));
+        }
+        flaws
     }
 }
 
@@ -220,7 +247,7 @@ impl ScheduleRow {
 
 impl PhaseRow {
     fn unmeasured((phase, planned): (&Phase, &usize)) -> Self {
-        let total = Percentiles::default().into();
+        let none = PercentilesRow::from(Percentiles::default());
         let (name, plan, suite) = (phase.name.clone(), phase.to_string(), phase.suite.name().to_owned());
         Self {
             name,
@@ -231,8 +258,11 @@ impl PhaseRow {
             started: 0,
             done: 0,
             failed: 0,
-            total,
+            total: none,
             buckets: Vec::new(),
+            offered_share: None,
+            send_lag: none,
+            lag_buckets: Vec::new(),
         }
     }
 }

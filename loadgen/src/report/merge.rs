@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::build::SEND_LAG;
 use super::{LoadReport, PhaseRow, REPORT_SCHEMA, ScheduleRow, SliceRow};
+use crate::schedule::LastStart;
 use crate::stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, PhaseStats, Stats};
 use crate::timeline::{LatencySketch, Slice, Timeline};
 
@@ -77,6 +78,14 @@ pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
     sum.generator.busiest_thread_share = shares.fold(0.0, f64::max);
     let shares = reports.iter().map(|report| report.generator.waiting_thread_share);
     sum.generator.waiting_thread_share = shares.fold(0.0, f64::max);
+    let shares = reports.iter().map(|report| report.generator.busiest_window_share);
+    sum.generator.busiest_window_share = shares.fold(0.0, f64::max);
+    let shares = reports.iter().map(|report| report.generator.waiting_window_share);
+    sum.generator.waiting_window_share = shares.fold(0.0, f64::max);
+    for (place, row) in sum.phases.iter_mut().enumerate() {
+        let shares = reports.iter().filter_map(|report| report.phases.get(place)?.offered_share);
+        row.offered_share = shares.reduce(f64::min);
+    }
     sum.schedule = schedule(reports);
     sum.take(&stats);
     // A machine that was spoiled spoils the sum, although its figures may drown in those of the others.
@@ -147,6 +156,10 @@ fn measured(report: &LoadReport) -> Stats {
             done: row.done,
             failed: row.failed,
             total: DurationHistogram::from_buckets(&row.buckets),
+            send_lag: DurationHistogram::from_buckets(&row.lag_buckets),
+            // The share that was offered is in the report.
+            first: None,
+            last: LastStart::default(),
         };
     }
     stats.counts = FleetCounts {

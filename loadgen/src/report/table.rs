@@ -150,10 +150,12 @@ impl LoadReport {
         let generator = &self.generator;
         writeln!(
             f,
-            "the generator used {:.2} s of CPU, its busiest thread {:.0} % of a core, and waited {:.0} % of the run for one; devices started {} late (p99), {} at most",
+            "the generator used {:.2} s of CPU, its busiest thread {:.0} % of a core ({:.0} % at most for seconds), and waited {:.0} % of the run for one ({:.0} %); devices started {} late (p99), {} at most",
             generator.cpu_seconds,
             generator.busiest_thread_share * 100.0,
+            generator.busiest_window_share * 100.0,
             generator.waiting_thread_share * 100.0,
+            generator.waiting_window_share * 100.0,
             Micros(generator.send_lag.p99_us),
             Micros(generator.send_lag.max_us)
         )?;

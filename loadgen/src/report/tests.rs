@@ -8,6 +8,7 @@ use crate::part::Segment;
 use crate::plan::{Arrivals, Phase, Plan};
 use crate::schedule::LastStart;
 use crate::stats::{MeasuredStage, Stats};
+use crate::strain::Strain;
 
 fn facts(plan: &Plan, segment: Segment) -> RunFacts<'_> {
     RunFacts {
@@ -33,6 +34,7 @@ fn facts(plan: &Plan, segment: Segment) -> RunFacts<'_> {
         cpu: Duration::from_millis(250),
         busiest: Duration::from_millis(250),
         waiting: Duration::from_millis(20),
+        strain: Strain { busy: 0.125, waiting: 0.01 },
         starts: LastStart { scheduled: Duration::from_secs(5), actual: Duration::from_secs(5) },
     }
 }
@@ -164,14 +166,50 @@ fn the_table_names_failures_and_units() {
 #[test]
 fn a_closed_loop_of_a_busy_generator_says_so_first() {
     let plan = Plan::of(Phase::enrolling(4, Arrivals::Concurrency(2)));
-    let report = |busiest| LoadReport::new(&RunFacts { busiest, ..facts(&plan, Segment::WHOLE) }, &stats());
-    assert!(!report(Duration::from_millis(1_790)).is_spoiled());
-    let spoiled = report(Duration::from_millis(1_990));
-    let first = "THIS RUN MEASURED THE GENERATOR\n  its busiest thread used 100 % of a core (at most 90 %)\n";
+    let report = |busy| {
+        let strain = Strain { busy, waiting: 0.0 };
+        LoadReport::new(&RunFacts { strain, ..facts(&plan, Segment::WHOLE) }, &stats())
+    };
+    assert!(!report(0.895).is_spoiled());
+    let spoiled = report(0.995);
+    let first =
+        "THIS RUN MEASURED THE GENERATOR\n  its busiest thread used 100 % of a core for seconds (at most 90 %)\n";
     assert!(spoiled.is_spoiled() && spoiled.to_string().starts_with(first), "{spoiled}");
     // A merged report judges again, and names the machine too.
     let merged = merge(&[spoiled]).unwrap();
     assert_eq!(merged.generator.spoiled_by.len(), 1, "{:?}", merged.generator.spoiled_by);
+}
+
+/// A phase in which the generator fell behind spoils the run, although the other phases are larger and the last device started in time.
+#[test]
+fn each_phase_is_judged() {
+    let mut plan = Plan::of(Phase::enrolling(5_000, Arrivals::Rate(100.0)));
+    plan.phases.push(Phase { name: "late".to_owned(), ..plan.phases[0].clone() });
+    plan.phases.push(Phase { name: "slow".to_owned(), ..plan.phases[0].clone() });
+    let millis = Duration::from_millis;
+    let run = |lag: fn(usize, u64) -> u64| {
+        let mut stats = Stats::of_phases(3);
+        for (phase, devices) in [5_000, 600, 600].into_iter().enumerate() {
+            for n in 0..devices {
+                let at = millis(100_000 * u64::try_from(phase).unwrap() + n * 10);
+                stats.scheduled(phase, at);
+                stats.started(phase, at, millis(lag(phase, n)));
+                stats.done(phase, at + millis(200), millis(200));
+            }
+        }
+        let starts = LastStart { scheduled: millis(205_990), actual: millis(205_991) };
+        let report = LoadReport::new(&RunFacts { starts, ..facts(&plan, Segment::WHOLE) }, &stats);
+        // A merged report judges again.
+        assert_eq!(merge(&[report.clone()]).unwrap().generator.spoiled_by, report.generator.spoiled_by);
+        report.generator.spoiled_by
+    };
+    assert!(run(|_, _| 5).is_empty());
+    // Each start of one phase a little later than the one before: 3 s at its end.
+    let late = run(|phase, n| if phase == 1 { n * 5 } else { 1 });
+    let words = "phase `late`: it offered 67.4 % of the requested rate (at least 98 %)";
+    assert!(late.iter().any(|why| why == words), "{late:?}");
+    let slow = run(|phase, n| if phase == 2 && n > 580 { 50 } else { 1 });
+    assert_eq!(slow, ["phase `slow`: devices started 50ms late at p99, where all took 200ms (at most 10 %)"]);
 }
 
 fn segments() -> Vec<LoadReport> {

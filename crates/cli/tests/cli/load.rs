@@ -494,5 +494,5 @@ fn a_closed_loop_whose_core_others_have_is_void() {
     assert!(figures["generator"]["waiting_thread_share"].as_f64().unwrap() > 0.5, "{}", figures["generator"]);
     let said = stderr(&starved);
     assert!(said.contains("THIS RUN MEASURED THE GENERATOR"), "{said}");
-    assert!(said.contains("of the run for a core that others had"), "{said}");
+    assert!(said.contains("a thread waited for a core that others had"), "{said}");
 }
