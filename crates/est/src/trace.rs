@@ -19,7 +19,7 @@ mod totals;
 use std::fmt::{self, Write as _};
 use std::time::Instant;
 
-use coap::{Block, Code, Message, Method, Number};
+use coap::{Block, Code, ContentFormat, Message, Method, Number};
 use dtls::{AlertDescription, AlertLevel, Direction, Now, Path, TraceEvent};
 
 pub use totals::{IPV4_UDP_HEADER_BYTES, IPV6_UDP_HEADER_BYTES, Totals, Traffic};
@@ -36,7 +36,7 @@ pub enum Style {
     /// One line per message.
     #[default]
     Text,
-    /// The text, with the wire bytes under each datagram and the bytes of each plaintext under it.
+    /// The text, with the wire bytes under each datagram and the bytes of each plaintext under it, but for private keys.
     Hex,
     /// One JSON object per message.
     Json,
@@ -48,13 +48,15 @@ pub struct Formatter {
     style: Style,
     start: Option<Instant>,
     totals: Totals,
+    /// Whether a private key has been among the payloads: later blocks that do not name their format may belong to it.
+    key_seen: bool,
 }
 
 impl Formatter {
     /// A formatter whose clock starts with the first event.
     #[must_use]
     pub fn new(style: Style) -> Self {
-        Self { style, start: None, totals: Totals::default() }
+        Self { style, start: None, totals: Totals::default(), key_seen: false }
     }
 
     /// Writes `event`: whole lines or nothing.
@@ -76,7 +78,7 @@ impl Formatter {
             Style::Text => line.text(out),
             Style::Hex => {
                 line.text(out)?;
-                line.hex(out)
+                line.hex(&mut self.key_seen, out)
             }
         }
     }
@@ -171,17 +173,39 @@ impl Line<'_, '_> {
         }
     }
 
-    fn hex(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+    fn hex(&self, key_seen: &mut bool, out: &mut dyn fmt::Write) -> fmt::Result {
         match self.event {
             TraceEvent::Datagram { direction, bytes } => {
                 self.head(out, Some(*direction))?;
                 writeln!(out, "datagram {} B", bytes.len())?;
                 dump(bytes, out)
             }
-            TraceEvent::ApplicationData { plaintext, .. } => dump(plaintext, out),
+            TraceEvent::ApplicationData { plaintext, .. } => {
+                let withheld = private_key_bytes(plaintext, key_seen);
+                dump(&plaintext[..plaintext.len() - withheld], out)?;
+                if withheld > 0 {
+                    writeln!(out, "          {withheld} octets withheld: private key")?;
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// The length of a payload that is, or may be, a part of a private key (RFC 9148 §4.8); 0 for any other. A trace is pasted into reports, and a key of a
+/// device must not be in one. RFC 7959 does not say that the later blocks of a body repeat its Content-Format.
+fn private_key_bytes(plaintext: &[u8], key_seen: &mut bool) -> usize {
+    let Ok(message) = Message::parse(plaintext) else { return 0 };
+    let is_later_block = || matches!(message.block(Number::BLOCK2), Ok(Some(block)) if block.num > 0);
+    let format = message.uint(Number::CONTENT_FORMAT).and_then(|number| u16::try_from(number).ok());
+    let is_key = match format.map(ContentFormat) {
+        Some(ContentFormat::MULTIPART_CORE | ContentFormat::PKCS7_SERVER_GENERATED_KEY | ContentFormat::PKCS8) => true,
+        Some(_) => false,
+        None => *key_seen && is_later_block(),
+    };
+    *key_seen |= is_key;
+    if is_key { message.payload().len() } else { 0 }
 }
 
 /// Sixteen bytes per line after their offset, in the format of `xxd` and `text2pcap`.

@@ -106,6 +106,37 @@ fn e39_a_key_that_the_server_makes_is_in_no_file_of_the_server_and_not_in_its_lo
     assert!(!finds(&std::fs::read(pki.path("ledger.db")).unwrap()));
 }
 
+/// What `--trace=hex` shows of the messages: the octets of each dump without their offsets, in one text.
+fn dumped(trace: &str) -> String {
+    let rows = trace.lines().filter_map(|line| line.strip_prefix("          "));
+    let octets = rows.filter(|row| row.get(4..6) == Some("  ")).flat_map(|row| row[6..].split(' '));
+    octets.collect()
+}
+
+/// A trace is pasted into a report: it shows the headers of the answer, and none of the key in it, whatever the size of the blocks.
+#[test]
+fn e39_a_trace_in_hexadecimal_withholds_the_key() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    for block in ["64", "1024"] {
+        let out = pki.beside(block);
+        let made =
+            device_of(pki.device("skg", server.uri()).args(["--trace=hex", "--block", block, "--out"]).arg(&out));
+        expect_status(&made, 0);
+        let said = stderr(&made);
+        let octets = dumped(&said);
+        assert!(octets.contains("736b67"), "the path of the request is in the dump: {said}");
+        // A block may end inside the scalar: any eight octets of it give it away.
+        for spelling in spellings_of_key(&out.join("device.key")) {
+            for part in spelling.windows(16) {
+                let finds = |text: &[u8]| text.windows(part.len()).any(|window| window == part);
+                assert!(!finds(octets.as_bytes()) && !finds(said.as_bytes()), "--block {block}: {said}");
+            }
+        }
+        assert!(said.contains("octets withheld: private key"), "{said}");
+    }
+}
+
 /// The key is opened and installed, and OpenSSL finds that it belongs to its certificate.
 #[test]
 fn e39_a_key_that_the_server_encrypts_is_opened_and_written() {

@@ -139,3 +139,47 @@ fn a_failure_is_one_line_whatever_the_peer_wrote() {
     );
     assert_eq!(json, expected);
 }
+
+/// 2.04 with these options, and a payload that shows itself in hexadecimal.
+fn answer(content_format: Option<u16>, block2: Option<u8>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let token = coap::Token::new(&[7]).unwrap();
+    let id = coap::MessageId(1);
+    let mut encoder = coap::Encoder::new(&mut bytes, coap::Kind::Acknowledgement, Code::CHANGED, id, token);
+    if let Some(format) = content_format {
+        let octets = format.to_be_bytes();
+        encoder = encoder.option(Number::CONTENT_FORMAT, if format < 256 { &octets[1..] } else { &octets });
+    }
+    if let Some(block) = block2 {
+        encoder = encoder.option(Number::BLOCK2, &[block]);
+    }
+    encoder.payload(&[0xc0, 0xde]);
+    bytes
+}
+
+#[test]
+fn a_private_key_is_never_dumped_and_nor_are_its_later_blocks() {
+    let shown = |messages: &[Vec<u8>]| {
+        let (now, mut formatter, mut text) = (start(), Formatter::new(Style::Hex), String::new());
+        for message in messages {
+            text.clear();
+            let event = TraceEvent::ApplicationData { direction: Direction::Received, plaintext: message };
+            formatter.event(now, None, &event, &mut text).unwrap();
+        }
+        text
+    };
+    for format in [62, 280, 284] {
+        let first = answer(Some(format), Some(0x0a));
+        let text = shown(std::slice::from_ref(&first));
+        assert!(text.contains("          0000  61 44 00 01 07 c"), "header and options are shown: {text}");
+        assert!(text.ends_with("          2 octets withheld: private key\n"), "{text}");
+        assert!(!text.contains("c0 de"), "{text}");
+        // A later block names the format again, or does not.
+        for later in [answer(Some(format), Some(0x12)), answer(None, Some(0x12))] {
+            let text = shown(&[first.clone(), answer(Some(281), None), later]);
+            assert!(text.ends_with("          2 octets withheld: private key\n") && !text.contains("c0 de"), "{text}");
+        }
+        assert!(shown(&[first, answer(Some(281), Some(0x12))]).contains("c0 de"));
+    }
+    assert!(shown(&[answer(Some(281), Some(0x0a)), answer(None, Some(0x12))]).contains("c0 de"));
+}
