@@ -1,6 +1,6 @@
 //! CoAP messages, block-wise transfer and exchanges (RFC 7252, 7959, 9175), sans-I/O.
 //!
-//! What it is: the codec ([`Message`] as a checked view, [`Encoder`] into a caller's buffer, [`multipart`]), the server side of one
+//! What it is: the codec ([`Message`] as a checked view, [`Encoder`] into a caller's buffer, [`multipart`], [`uri`]), the server side of one
 //! association ([`server::Peer`]) and the client side of one request ([`client::Exchange`]).
 //!
 //! What it is not: a transport. It knows no DTLS, no EST, no socket, no clock and no randomness; the caller hands in
@@ -45,6 +45,7 @@ mod number;
 mod outbox;
 pub mod server;
 mod time;
+pub mod uri;
 
 pub use block::{Block, BlockError, BlockSize};
 pub use code::{Code, Method};

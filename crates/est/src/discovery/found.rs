@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use coap::uri::{UriSegment, decode_segment};
+
 use super::{LinkBase, parse_links};
 use crate::resources::Resource;
 
@@ -112,7 +114,11 @@ impl FoundResources {
 
 impl fmt::Display for FoundResources {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.base.as_ref().map_or("", LinkBase::as_str), self.root.join("/"))
+        out.write_str(self.base.as_ref().map_or("", LinkBase::as_str))?;
+        if self.root.is_empty() {
+            return out.write_str("/");
+        }
+        self.root.iter().try_for_each(|segment| write!(out, "/{}", UriSegment(segment)))
     }
 }
 
@@ -130,8 +136,9 @@ fn target(target: &str, at: &LinkBase) -> Option<(Option<LinkBase>, Vec<String>)
 
 fn segments(path: &str) -> Option<Vec<String>> {
     let plain =
-        path.len() <= PATH_BYTES_MAX && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#%".contains(&byte));
-    let segments: Vec<_> = path.split('/').map(str::to_owned).take(SEGMENTS_MAX + 1).collect();
+        path.len() <= PATH_BYTES_MAX && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
+    let segments = path.split('/').take(SEGMENTS_MAX + 1).map(|segment| decode_segment(segment).ok());
+    let segments: Vec<String> = segments.collect::<Option<_>>()?;
     let usable = segments.iter().all(|segment| !matches!(segment.as_str(), "" | "." | ".."));
     (plain && usable && segments.len() <= SEGMENTS_MAX).then_some(segments)
 }
@@ -146,7 +153,9 @@ pub(super) fn fuzz_found_resources(text: &str) {
         for resource in Resource::ALL {
             let path = found.path(resource);
             assert!((1..=SEGMENTS_MAX).contains(&path.len()));
-            assert!(path.iter().all(|segment| !segment.is_empty() && segment != ".." && !segment.contains(['/', '%'])));
+            assert!(
+                path.iter().all(|segment| !segment.is_empty() && segment != ".." && !segment.contains(['/', '\0']))
+            );
             assert!(path.iter().map(|segment| segment.len() + 1).sum::<usize>() <= PATH_BYTES_MAX + 5);
         }
     }
@@ -205,6 +214,25 @@ mod tests {
             (Some("coaps://est.example.net:61617".to_owned()), "est/sen".to_owned())
         );
         assert_eq!(choose(&format!("{elsewhere},{here}"), None).unwrap(), (None, "e/sen".to_owned()));
+    }
+
+    /// RFC 7252 §6.4: a Uri-Path option has the segment "after converting each percent-encoding" to its octet.
+    #[test]
+    fn the_escapes_of_a_link_are_decoded() {
+        for (target, path) in [
+            ("/%65st/s%65n", "est/sen"),
+            ("/est/m%20%c3%a9/sen", "est/m \u{e9}/sen"),
+            ("/est/50%25/sen", "est/50%/sen"),
+        ] {
+            assert_eq!(choose(&sen(target), None).map(|(_, path)| path), Ok(path.to_owned()), "{target}");
+        }
+        assert_eq!(choose(&sen("/est/m%65ters/sen"), Some("meters")).unwrap().1, "est/meters/sen");
+        for wrong in ["/est%2fx/sen", "/est/%00/sen", "/est/%/sen", "/est/%6/sen", "/est/%zz/sen", "/est/%ff/sen"] {
+            assert_eq!(choose(&sen(wrong), None), Err(DiscoveryFailure::Nothing { label: None }), "{wrong}");
+        }
+        let several = [sen("/est/a%20b/sen"), sen("/est/c/sen")].join(",");
+        let roots = vec!["/est/a%20b".to_owned(), "/est/c".to_owned()];
+        assert_eq!(choose(&several, None), Err(DiscoveryFailure::Several { roots }), "a root is written as in a URI");
     }
 
     #[test]
