@@ -3,17 +3,22 @@
 //! RFC 8710 §3 defines it as a CBOR array of pairs: `multipart-core = [* multipart-part]`, `multipart-part = (type: uint .size 2, part: bytes /
 //! null)`. EST-coaps answers with a private key and its certificate in one such payload (RFC 9148 §4.8).
 //!
-//! This is a codec for small collections, not a CBOR library: it reads exactly this structure and copies nothing. A general crate would not
-//! save code, because it accepts what is refused here, and the licence of `minicbor` (BlueOak-1.0.0) is not on the list in deny.toml.
+//! This is a codec for small collections, not a CBOR library: it reads exactly this structure. A general crate would not save code, because it accepts
+//! what is refused here, and the licence of `minicbor` (BlueOak-1.0.0) is not on the list in deny.toml.
 //!
-//! # What is accepted
+//! # What is written, and what is read
 //!
-//! - Numbers and lengths only in their shortest form (RFC 8949 §4.1), so that a value has one encoding and no two parsers can disagree.
-//! - An array of definite or of indefinite length: encoders that stream write the second, and it is as unambiguous.
-//! - A byte string only of definite length: one in chunks would have to be copied to be read.
-//! - No `null`, which stands for an optional part that is absent: what EST-coaps defines has no optional parts.
+//! [`encode`] writes the preferred form (RFC 8949 §4.1). Every well-formed encoding of the structure is read, because RFC 8710 does not ask for the
+//! preferred one, and a key that the server has made is lost if its answer is not read:
+//!
+//! - Numbers and lengths with longer heads than they need.
+//! - An array of definite or of indefinite length, as encoders write that stream.
+//! - A byte string in chunks (RFC 8949 §3.2.3). Its octets have to be copied to be read in one piece: [`joined`] does that, for those who need it.
+//! - `null` for "an optional part that is absent" (RFC 8710 §3): it is passed over.
 
 use std::fmt;
+
+use zeroize::Zeroizing;
 
 use crate::format::ContentFormat;
 
@@ -49,11 +54,69 @@ pub fn encode(parts: &[MultipartPart<'_>]) -> Result<Vec<u8>, MultipartError> {
     Ok(out)
 }
 
-/// Decodes a whole payload. The parts borrow from it.
+/// Decodes a whole payload. The parts borrow from it; absent ones are left out.
 ///
 /// # Errors
-/// [`MultipartError`] says what is wrong with it.
+/// [`MultipartError`] says what is wrong with it: [`MultipartError::Chunks`] if the payload has to be [`joined`] first.
 pub fn decode(payload: &[u8]) -> Result<Vec<MultipartPart<'_>>, MultipartError> {
+    let mut parts = Vec::with_capacity(2);
+    for (format, body) in read(payload)? {
+        match body {
+            EncodedBody::Whole(body) => parts.push(MultipartPart { format, body }),
+            EncodedBody::Chunks { .. } => return Err(MultipartError::Chunks),
+            EncodedBody::Absent => {}
+        }
+    }
+    Ok(parts)
+}
+
+/// The same collection with every byte string in one piece, for [`decode`]; `None` if it is so already. The copy is wiped when it is dropped, because a
+/// part may be a private key. It is not longer than the payload.
+///
+/// # Errors
+/// As [`decode`], but for chunks.
+pub fn joined(payload: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, MultipartError> {
+    let parts = read(payload)?;
+    if !parts.iter().any(|(_, body)| matches!(body, EncodedBody::Chunks { .. })) {
+        return Ok(None);
+    }
+    // The vector never moves: the head of a whole string is not longer than the heads of its chunks and the two octets around them.
+    let mut out = Zeroizing::new(Vec::with_capacity(payload.len()));
+    let present = || parts.iter().filter(|(_, body)| !matches!(body, EncodedBody::Absent));
+    head(&mut out, MajorType::Array, 2 * present().count());
+    for (format, body) in present() {
+        head(&mut out, MajorType::Unsigned, usize::from(format.0));
+        match body {
+            EncodedBody::Whole(body) => {
+                head(&mut out, MajorType::Bytes, body.len());
+                out.extend_from_slice(body);
+            }
+            EncodedBody::Chunks { encoded, length } => {
+                head(&mut out, MajorType::Bytes, *length);
+                let mut encoded = *encoded;
+                while let Some(chunk) = read_chunk(&mut encoded)? {
+                    out.extend_from_slice(chunk);
+                }
+            }
+            EncodedBody::Absent => {}
+        }
+    }
+    debug_assert!(out.len() <= payload.len(), "the vector was large enough");
+    Ok(Some(out))
+}
+
+/// The second element of a pair.
+enum EncodedBody<'a> {
+    Whole(&'a [u8]),
+    /// The chunks with their heads and the end; the bytes in all of them.
+    Chunks {
+        encoded: &'a [u8],
+        length: usize,
+    },
+    Absent,
+}
+
+fn read(payload: &[u8]) -> Result<Vec<(ContentFormat, EncodedBody<'_>)>, MultipartError> {
     let mut rest = payload;
     let count = match read_head(&mut rest)? {
         (MajorType::Array, Some(elements)) if !elements.is_multiple_of(2) => return Err(MultipartError::OddElements),
@@ -85,26 +148,49 @@ fn encoded_len(parts: &[MultipartPart<'_>]) -> usize {
 }
 const _: () = assert!(2 * PARTS_MAX < 24, "the array's head has one octet");
 
-fn read_part<'a>(rest: &mut &'a [u8]) -> Result<MultipartPart<'a>, MultipartError> {
+fn read_part<'a>(rest: &mut &'a [u8]) -> Result<(ContentFormat, EncodedBody<'a>), MultipartError> {
     let format = match read_head(rest)? {
         (MajorType::Unsigned, Some(number)) => u16::try_from(number).map_err(|_| MultipartError::ContentFormat)?,
         _ => return Err(MultipartError::ContentFormat),
     };
+    let format = ContentFormat(format);
     if rest.first() == Some(&NULL) {
-        return Err(MultipartError::AbsentPart);
+        *rest = &rest[1..];
+        return Ok((format, EncodedBody::Absent));
     }
     match read_head(rest)? {
-        (MajorType::Bytes, Some(length)) => {
-            let (body, after) = rest.split_at_checked(length).ok_or(MultipartError::Truncated)?;
-            *rest = after;
-            Ok(MultipartPart { format: ContentFormat(format), body })
+        (MajorType::Bytes, Some(length)) => Ok((format, EncodedBody::Whole(read_bytes(rest, length)?))),
+        (MajorType::Bytes, None) => {
+            let (encoded, mut length) = (*rest, 0);
+            while let Some(chunk) = read_chunk(rest)? {
+                length += chunk.len();
+            }
+            Ok((format, EncodedBody::Chunks { encoded, length }))
         }
-        (MajorType::Bytes, None) => Err(MultipartError::Chunks),
         _ => Err(MultipartError::NotBytes),
     }
 }
 
-/// The end of an array of indefinite length (RFC 8949 §3.2.1).
+/// The next chunk of a byte string, up to its end: "The contents [...] are made up of zero or more definite-length strings of the same major type"
+/// (RFC 8949 §3.2.3).
+fn read_chunk<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, MultipartError> {
+    if rest.first() == Some(&BREAK) {
+        *rest = &rest[1..];
+        return Ok(None);
+    }
+    match read_head(rest)? {
+        (MajorType::Bytes, Some(length)) => read_bytes(rest, length).map(Some),
+        _ => Err(MultipartError::NotBytes),
+    }
+}
+
+fn read_bytes<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], MultipartError> {
+    let (bytes, after) = rest.split_at_checked(length).ok_or(MultipartError::Truncated)?;
+    *rest = after;
+    Ok(bytes)
+}
+
+/// The end of an array or a byte string of indefinite length (RFC 8949 §3.2.1).
 const BREAK: u8 = 0xff;
 /// The simple value null (RFC 8949 §3.3).
 const NULL: u8 = 0xf6;
@@ -140,16 +226,6 @@ fn read_head(rest: &mut &[u8]) -> Result<(MajorType, Option<usize>), MultipartEr
     };
     let (argument, after) = after.split_at_checked(octets).ok_or(MultipartError::Truncated)?;
     let argument = argument.iter().fold(0u64, |number, &octet| number << 8 | u64::from(octet));
-    // RFC 8949 §4.1: "The head [...] is as short as possible".
-    let shorter_would_do = match octets {
-        1 => argument < 24,
-        2 => argument <= 0xff,
-        4 => argument <= 0xffff,
-        _ => argument <= 0xffff_ffff,
-    };
-    if shorter_would_do {
-        return Err(MultipartError::NotShortest);
-    }
     *rest = after;
     Ok((major, Some(usize::try_from(argument).map_err(|_| MultipartError::Truncated)?)))
 }
@@ -194,12 +270,8 @@ pub enum MultipartError {
     ContentFormat,
     /// The second element of a pair is not a byte string.
     NotBytes,
-    /// A byte string in chunks.
+    /// A byte string in chunks, which has to be [`joined`] first.
     Chunks,
-    /// `null` in place of a part.
-    AbsentPart,
-    /// A number or length is not in its shortest form.
-    NotShortest,
     /// An item of a type that no collection contains, or a reserved encoding.
     OtherType,
 }
@@ -215,8 +287,6 @@ impl fmt::Display for MultipartError {
             Self::ContentFormat => "a part does not begin with a Content-Format (RFC 8710 §3)",
             Self::NotBytes => "a part is not a byte string (RFC 8710 §3)",
             Self::Chunks => "a byte string of indefinite length",
-            Self::AbsentPart => "an absent part",
-            Self::NotShortest => "a CBOR number or length is not in its shortest form (RFC 8949 §4.1)",
             Self::OtherType => "a CBOR item of another type",
         })
     }
@@ -275,8 +345,13 @@ mod tests {
             (&[0x82, 0x00, 0x00], MultipartError::NotBytes),
             (&[0x82, 0x00, 0x80], MultipartError::NotBytes),
             (&[0x82, 0x00, 0x60], MultipartError::OtherType),
-            (&[0x82, 0x00, 0xf6], MultipartError::AbsentPart),
             (&[0x82, 0x00, 0x5f, 0x41, 0x01, 0xff], MultipartError::Chunks),
+            (&[0x82, 0x00, 0x5f, 0x41, 0x01], MultipartError::Truncated),
+            (&[0x82, 0x00, 0x5f, 0x42, 0x01, 0xff], MultipartError::Truncated),
+            // A chunk has the type of the string, and a definite length (RFC 8949 §3.2.3).
+            (&[0x82, 0x00, 0x5f, 0x01, 0xff], MultipartError::NotBytes),
+            (&[0x82, 0x00, 0x5f, 0x5f, 0x41, 0x01, 0xff, 0xff], MultipartError::NotBytes),
+            (&[0x82, 0xf6, 0x40], MultipartError::OtherType),
             (&[0x82, 0x1f, 0x40], MultipartError::OtherType),
             (&[0x82, 0x1c, 0x40], MultipartError::OtherType),
             (&[0x92], MultipartError::TooManyParts),
@@ -291,19 +366,37 @@ mod tests {
         assert_eq!(encode(&[part; PARTS_MAX + 1]), Err(MultipartError::TooManyParts));
     }
 
+    /// RFC 8710 §3 does not ask for the preferred form: the same collection in longer words has the same parts.
     #[test]
-    fn numbers_that_are_not_in_their_shortest_form_are_refused() {
-        for payload in [
-            &[0x98, 0x02, 0x00, 0x40][..],
-            &[0x82, 0x18, 0x17, 0x40],
-            &[0x82, 0x19, 0x00, 0x3e, 0x40],
-            &[0x82, 0x1a, 0, 0, 0x01, 0x1c, 0x40],
-            &[0x82, 0x1b, 0, 0, 0, 0, 0, 0, 0x01, 0x1c, 0x40],
-            &[0x82, 0x00, 0x58, 0x01, 0x07],
-            &[0x82, 0x00, 0x59, 0x00, 0x01, 0x07],
+    fn every_well_formed_encoding_is_read() {
+        let pair = |format, body| vec![MultipartPart { format: ContentFormat(format), body }];
+        for (payload, parts) in [
+            (&[0x98, 0x02, 0x00, 0x40][..], pair(0, &[][..])),
+            (&[0x9b, 0, 0, 0, 0, 0, 0, 0, 2, 0x00, 0x40], pair(0, &[])),
+            (&[0x82, 0x18, 0x17, 0x40], pair(23, &[])),
+            (&[0x82, 0x19, 0x00, 0x3e, 0x40], pair(62, &[])),
+            (&[0x82, 0x1a, 0, 0, 0x01, 0x1c, 0x40], pair(284, &[])),
+            (&[0x82, 0x1b, 0, 0, 0, 0, 0, 0, 0x01, 0x1c, 0x40], pair(284, &[])),
+            (&[0x82, 0x00, 0x58, 0x01, 0x07], pair(0, &[7])),
+            (&[0x82, 0x00, 0x59, 0x00, 0x01, 0x07], pair(0, &[7])),
+            (&[0x84, 0x01, 0xf6, 0x00, 0x41, 0x07], pair(0, &[7])),
+            (&[0x9f, 0x00, 0x41, 0x07, 0x01, 0xf6, 0xff], pair(0, &[7])),
+            (&[0x82, 0x01, 0xf6], Vec::new()),
         ] {
-            assert_eq!(decode(payload), Err(MultipartError::NotShortest), "{payload:02x?}");
+            assert_eq!(decode(payload), Ok(parts), "{payload:02x?}");
+            assert_eq!(joined(payload), Ok(None), "{payload:02x?}");
         }
+        // RFC 8949 §3.2.3, and a part of the ordinary kind beside it.
+        let chunks = [0x86, 0x01, 0xf6, 0x00, 0x5f, 0x42, 1, 2, 0x40, 0x58, 0x01, 3, 0xff, 0x02, 0x41, 4];
+        let whole = joined(&chunks).unwrap().unwrap();
+        let parts = [
+            MultipartPart { format: ContentFormat(0), body: &[1, 2, 3][..] },
+            MultipartPart { format: ContentFormat(2), body: &[4] },
+        ];
+        assert_eq!(decode(&whole).as_deref(), Ok(&parts[..]));
+        assert_eq!(encode(&parts).unwrap(), *whole, "the preferred form");
+        let empty = joined(&[0x82, 0x00, 0x5f, 0xff]).unwrap().unwrap();
+        assert_eq!(decode(&empty), Ok(pair(0, &[])));
     }
 
     proptest! {
@@ -314,6 +407,22 @@ mod tests {
             let payload = encode(&parts).unwrap();
             prop_assert_eq!(payload.len(), encoded_len(&parts));
             prop_assert_eq!(decode(&payload), Ok(parts));
+            prop_assert_eq!(joined(&payload), Ok(None));
+        }
+
+        #[test]
+        fn what_comes_in_chunks_of_any_size_is_joined(body in proptest::collection::vec(any::<u8>(), 0..600), size in 1usize..300) {
+            let mut payload = vec![0x82, 0x19, 0x01, 0x1c, 0x5f];
+            for chunk in body.chunks(size) {
+                head(&mut payload, MajorType::Bytes, chunk.len());
+                payload.extend_from_slice(chunk);
+            }
+            payload.push(BREAK);
+            let whole = joined(&payload).unwrap().unwrap();
+            prop_assert_eq!(decode(&whole), Ok(vec![MultipartPart { format: KEY, body: &body }]));
+            for end in 0..payload.len() {
+                prop_assert_eq!(joined(&payload[..end]), Err(MultipartError::Truncated));
+            }
         }
 
         #[test]

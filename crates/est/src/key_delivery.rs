@@ -48,7 +48,7 @@ impl<'a> KeyDelivery<'a> {
         Zeroizing::new(multipart::encode(&parts).expect("two parts are not too many"))
     }
 
-    /// Reads a payload.
+    /// Reads a payload. One that has its byte strings in chunks is [`coap::multipart::joined`] first.
     ///
     /// # Errors
     /// It is not a collection of exactly one key and one certificate, in the formats of RFC 9148 §4.8.

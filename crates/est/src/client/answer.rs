@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use coap::client::Reply;
-use coap::{Code, ContentFormat};
+use coap::{Code, ContentFormat, multipart};
 use pki::chain::{AnchorSet, Listed, PassedOver};
 use pki::csr_attributes::CsrAttributes;
 use pki::der::{Reader, Tag};
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::failure::{AnswerFault, ErrorResponse, Failure, UnreadableAnswer};
 use super::operation::{Operation, StartFault};
-use crate::key_delivery::{DeliveredKey, KeyDelivery};
+use crate::key_delivery::{DeliveredKey, KeyDelivery, KeyDeliveryFlaw};
 use crate::renewal_info::RenewalInfo;
 use crate::resources::Packing;
 
@@ -220,7 +220,8 @@ fn key(reply: Reply, packing: Packing, encrypted: bool) -> Result<Answer, Answer
     }
     let body = Zeroizing::new(reply.body);
     let malformed = |flaw| AnswerFault::Malformed(UnreadableAnswer::KeyDelivery(flaw));
-    let delivery = KeyDelivery::decode(&body).map_err(malformed)?;
+    let joined = multipart::joined(&body).map_err(|error| malformed(KeyDeliveryFlaw::Multipart(error)))?;
+    let delivery = KeyDelivery::decode(joined.as_ref().unwrap_or(&body)).map_err(malformed)?;
     if delivery.packing != packing {
         return Err(AnswerFault::Format(Some(delivery.packing.content_format())));
     }
@@ -636,6 +637,34 @@ mod tests {
         for end in 0..payload.len() {
             assert!(check(Packing::CertsOnly, false, &payload[..end]).is_err());
         }
+    }
+
+    /// RFC 8710 §3 does not ask for the preferred encoding of CBOR (RFC 8949 §4.1), and nobody makes the key a second time.
+    #[test]
+    fn e39_a_key_is_taken_in_whatever_encoding_its_collection_comes() {
+        let preferred = vector(include_str!("../../../coap/tests/vectors/rfc9148/skg-response-62.hex"));
+        let parts = multipart::decode(&preferred).unwrap();
+        // An array of indefinite length with an absent part; each format in four octets, each body in chunks of 60 octets and an empty one.
+        let mut payload = vec![0x9f, 0x18, 0x00, 0xf6];
+        for part in parts {
+            payload.extend_from_slice(&[0x1a, 0, 0]);
+            payload.extend_from_slice(&part.format.0.to_be_bytes());
+            payload.push(0x5f);
+            for chunk in part.body.chunks(60) {
+                payload.extend_from_slice(&[0x59, 0, u8::try_from(chunk.len()).unwrap()]);
+                payload.extend_from_slice(chunk);
+            }
+            payload.extend_from_slice(&[0x40, 0xff]);
+        }
+        payload.push(0xff);
+        let key = |payload: Vec<u8>| {
+            let expected = Expected::Key { packing: Packing::CertsOnly, encrypted: false };
+            match expected.check(reply(Code::CHANGED, ContentFormat::MULTIPART_CORE, payload)) {
+                Ok(Answer::Key(received)) => received.private_key.pkcs8().to_vec(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(key(payload), key(preferred));
     }
 
     /// libest's server makes RSA keys: that is its choice, and not an answer that cannot be read.
