@@ -147,8 +147,8 @@ impl Peer {
         if let Some(fault) = fault {
             return Err(RequestRefusal::BadBlock(fault).into());
         }
-        let content_format = checked.head.content_format();
-        let piece = UploadBlock { key: checked.key, block, content_format, payload };
+        let (content_format, accept) = (checked.head.content_format(), checked.head.accept());
+        let piece = UploadBlock { key: checked.key, block, content_format, accept, payload };
         if block.num == 0 {
             return self.first_block(turn, checked, &piece, table);
         }
@@ -174,10 +174,12 @@ impl Peer {
                 self.write_continue(turn, message, block);
                 Ok(Done::Continued.into())
             }
-            Taken::Complete(Complete { body, admit }) => {
+            Taken::Complete(Complete { body, accept, admit }) => {
+                // The request is all of its blocks: an Accept that came with the first one alone counts.
+                let checked = Checked { head: checked.head.accepting(accept), ..*checked };
                 let target = table.find(&checked.head);
                 let whole = Whole { body: Body::Gathered(body), target, last_block: Some(last) };
-                self.open(turn, checked, admit, whole)
+                self.open(turn, &checked, admit, whole)
             }
         }
     }

@@ -108,15 +108,19 @@ pub struct Head<'d> {
     method: Method,
     /// The values of the options that have a [`place`].
     values: [Option<&'d [u8]>; PLACES],
+    /// Accept: that of the message or, for an upload, the latest of its blocks.
+    accept: Option<ContentFormat>,
 }
 
 /// Options that are looked up for each request: [`Head::check`] finds them all in one pass.
 const PLACES: usize = 6;
+/// The place of Accept.
+const ACCEPT: usize = 1;
 
 const fn place(number: Number) -> Option<usize> {
     match number {
         Number::CONTENT_FORMAT => Some(0),
-        Number::ACCEPT => Some(1),
+        Number::ACCEPT => Some(ACCEPT),
         Number::BLOCK2 => Some(2),
         Number::BLOCK1 => Some(3),
         Number::SIZE2 => Some(4),
@@ -163,7 +167,8 @@ impl<'d> Head<'d> {
             return Err(RequestRefusal::Proxy);
         }
         let method = Method::from_code(message.code()).ok_or(RequestRefusal::UnknownMethod)?;
-        Ok(Head { message, method, values })
+        let accept = values[ACCEPT].and_then(ContentFormat::from_value);
+        Ok(Head { message, method, values, accept })
     }
 
     /// The method.
@@ -209,10 +214,15 @@ impl<'d> Head<'d> {
         self.format(Number::CONTENT_FORMAT)
     }
 
-    /// Accept.
+    /// Accept; of an upload, the latest that came with one of its blocks.
     #[must_use]
     pub fn accept(&self) -> Option<ContentFormat> {
-        self.format(Number::ACCEPT)
+        self.accept
+    }
+
+    /// The head of an upload with this Accept.
+    pub(super) const fn accepting(self, accept: Option<ContentFormat>) -> Self {
+        Self { accept, ..self }
     }
 
     /// Size1: the size of the body as the client announces it.

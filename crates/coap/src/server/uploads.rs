@@ -37,6 +37,8 @@ struct Upload {
     next: Option<Box<Self>>,
     key: RequestKey,
     content_format: Option<ContentFormat>,
+    /// The latest Accept that came with a block.
+    accept: Option<ContentFormat>,
     admit: Admit,
     body: Vec<u8>,
     began: Instant,
@@ -51,6 +53,7 @@ pub(super) struct UploadBlock<'d> {
     pub(super) key: RequestKey,
     pub(super) block: Block,
     pub(super) content_format: Option<ContentFormat>,
+    pub(super) accept: Option<ContentFormat>,
     pub(super) payload: &'d [u8],
 }
 
@@ -65,6 +68,8 @@ pub(super) enum Taken {
 /// A complete body.
 pub(super) struct Complete {
     pub(super) body: Vec<u8>,
+    /// The latest Accept that came with a block.
+    pub(super) accept: Option<ContentFormat>,
     pub(super) admit: Admit,
 }
 
@@ -114,6 +119,7 @@ impl Uploads {
             next: self.0.take(),
             key: piece.key,
             content_format: piece.content_format,
+            accept: piece.accept,
             admit,
             body: Vec::with_capacity(reserve),
             began: now,
@@ -156,8 +162,8 @@ impl Uploads {
             Ok(()) if piece.block.more => Ok(Taken::Continue),
             Ok(()) => {
                 let whole = self.remove(|upload| upload.key == piece.key).ok_or(RequestRefusal::BlockMissing)?;
-                let Upload { body, admit, .. } = *whole;
-                Ok(Taken::Complete(Complete { body, admit }))
+                let Upload { body, accept, admit, .. } = *whole;
+                Ok(Taken::Complete(Complete { body, accept: piece.accept.or(accept), admit }))
             }
         }
     }
@@ -261,6 +267,7 @@ impl Upload {
 
     fn append(&mut self, now: Instant, piece: &UploadBlock<'_>, config: &Config) {
         self.body.extend_from_slice(piece.payload);
+        self.accept = piece.accept.or(self.accept);
         self.touched = now;
         self.expires = (now + config.upload_idle_max).min(self.began + UPLOAD_LIFETIME_MAX);
         self.charge.set(self.body.capacity());

@@ -181,6 +181,36 @@ fn every_content_format_that_discovery_lists_is_answered() {
     }
 }
 
+/// RFC 7959 does not say which blocks of a request carry its Accept: a client that sends it with the first one alone means the whole.
+#[test]
+fn accept_of_an_upload_may_come_with_any_of_its_blocks() {
+    let size = BlockSize::B64;
+    let enrol = |accepts: &dyn Fn(u32, u32) -> Option<u16>| {
+        let (mut world, mut raw, request) = connected();
+        let last = u32::try_from(request.len().div_ceil(size.bytes())).unwrap() - 1;
+        let mut said = None;
+        for (num, payload) in (0..).zip(request.chunks(size.bytes())) {
+            let block1 = Some(Block { num, more: num < last, size });
+            let part = Ask { block1, payload, content_format: Some(286), ..ask(POST, "est/sen") };
+            said = Some(raw.ask(&mut world, &Ask { accept: accepts(num, last), ..part }));
+        }
+        said.unwrap()
+    };
+    let bare = Some(ContentFormat::PKIX_CERT);
+    for said in [
+        enrol(&|num, _| (num == 0).then_some(287)),
+        enrol(&|num, _| (num == 1).then_some(287)),
+        enrol(&|num, last| (num == last).then_some(287)),
+        enrol(&|_, _| Some(287)),
+    ] {
+        assert_eq!((said.code, said.content_format), (Code::CHANGED, bare));
+    }
+    // The last one counts, where they differ.
+    let said = enrol(&|num, _| Some(if num == 0 { 287 } else { 281 }));
+    assert_eq!((said.code, said.content_format), (Code::CHANGED, Some(ContentFormat::PKCS7_CERTS_ONLY)));
+    assert_refused(&enrol(&|num, _| (num == 1).then_some(285)), Reason::CoapNotAcceptable);
+}
+
 #[test]
 fn a_success_has_the_code_of_its_method() {
     let (mut world, mut raw, request) = connected();
