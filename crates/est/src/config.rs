@@ -218,6 +218,11 @@ impl fmt::Display for ConfigFault {
                     "`{root}` is not a valid root for paths: it needs one to four plain segments, such as `est`"
                 )
             }
+            Self::Tree(TreeFault::RootOverlaps(root)) => write!(
+                out,
+                "the root `{root}` overlaps .well-known/est, which is always served: a segment of the one would be a label of the other. \
+                 Choose another root, such as `est`"
+            ),
             Self::Tree(TreeFault::Label(label)) => write!(
                 out,
                 "`{label}` is not a valid label: use letters, digits and -._~ only, at most 64 bytes, and not the name of a function"

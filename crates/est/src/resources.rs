@@ -211,6 +211,8 @@ pub struct Tree {
 pub enum TreeFault {
     /// A root is empty, has an empty segment, more than [`ROOT_SEGMENTS_MAX`], or is the path of discovery.
     Root(String),
+    /// A root lies below `.well-known/est`, or above it: a path would have two meanings.
+    RootOverlaps(String),
     /// A label has a `/`, is longer than [`LABEL_BYTES_MAX`], or is the name of a function.
     Label(String),
     /// Two profiles claim one label.
@@ -230,6 +232,10 @@ impl Tree {
             let plausible = segments.len() <= ROOT_SEGMENTS_MAX && segments.iter().all(|segment| is_plain(segment));
             if !plausible || segments == DISCOVERY_PATH {
                 return Err(TreeFault::Root(root.to_owned()));
+            }
+            // `find` takes the first root that a path is below.
+            if segments != roots[0] && (segments.starts_with(&roots[0]) || roots[0].starts_with(&segments)) {
+                return Err(TreeFault::RootOverlaps(root.to_owned()));
             }
             if segments != roots[0] {
                 roots.push(segments);
@@ -366,6 +372,12 @@ mod tests {
         assert_eq!(labels(&["a/b"]), Some(TreeFault::Label("a/b".into())));
         assert_eq!(labels(&["m", "m"]), Some(TreeFault::LabelTwice("m".into())));
         assert_eq!(Tree::new(Some(".well-known/core"), []).err(), Some(TreeFault::Root(".well-known/core".into())));
+        // Its functions would be read as those of a label, or the other way round.
+        for overlapping in [".well-known/est/x", "/.well-known/est/x/y", ".well-known"] {
+            let fault = Tree::new(Some(overlapping), []).err();
+            assert_eq!(fault, Some(TreeFault::RootOverlaps(overlapping.into())));
+        }
+        assert!(Tree::new(Some(".well-known/est"), []).is_ok(), "it is the same root");
         assert!(Tree::new(Some(""), []).is_err());
         assert!(Tree::new(Some("a/b/c/d/e"), []).is_err());
     }

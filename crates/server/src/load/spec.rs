@@ -47,7 +47,9 @@ pub(super) fn server_spec(
 pub(super) fn place_of(fault: &ConfigFault, config: &Configuration) -> ConfigurationFault {
     let value = |found: &str| Problem::Value { found: found.to_owned(), wanted: fault.to_string() };
     match fault {
-        ConfigFault::Tree(TreeFault::Root(root)) => config.est.short_root.fault(value(root)),
+        ConfigFault::Tree(TreeFault::Root(root) | TreeFault::RootOverlaps(root)) => {
+            config.est.short_root.fault(value(root))
+        }
         ConfigFault::Tree(TreeFault::Label(label) | TreeFault::LabelTwice(label)) => {
             let with = config.profiles.iter().find(|profile| profile.spec.profile.labels.contains(label));
             match with {
