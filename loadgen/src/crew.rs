@@ -39,6 +39,9 @@ pub struct Finished {
 /// # Errors
 /// [`FleetFault`]; what happens to single devices is in the report instead.
 pub fn play(run: &Run<'_>, mut watch: impl FnMut(&LiveFigures), stop: &AtomicBool) -> Result<Finished, FleetFault> {
+    run.plan
+        .require_work_for(run.threads, run.segment)
+        .map_err(|fault| FleetFault::Client(format!("{fault}: {}", fault.remedy())))?;
     let arrivals = run.plan.arrivals(run.seed).map_err(|fault| FleetFault::Client(fault.to_string()))?;
     let new = arrivals.iter().filter(|(phase, _)| phase.population == PhasePopulation::New);
     let devices = new.map(|(_, count)| count).sum();

@@ -29,10 +29,10 @@ use crate::own_time::ThreadTime;
 use crate::part::Part;
 use crate::plan::PhasePopulation;
 use crate::run::Run;
-use crate::samples::SampleBuffer;
+use crate::samples::{Sample, SampleBuffer};
 use crate::schedule::{LastStart, Schedule, Start};
 use crate::sockets::FleetSockets;
-use crate::stats::Stats;
+use crate::stats::{MeasuredStage, Stats};
 use crate::strain::{Strain, StrainMeter};
 use crate::timers::Timers;
 
@@ -293,12 +293,30 @@ impl<'r> Fleet<'r> {
                 }
             },
         };
+        match self.sockets.open(slot, self.poll.registry()) {
+            // The figures of the others stand.
+            Err(fault) if is_exhaustion(&fault.source) => {
+                let why = format!("the generator has no socket for it: {}", fault.source);
+                self.give_up_unopened(start, &why);
+                return Ok(());
+            }
+            opened => opened?,
+        }
         let due = self.shared.began + scheduled;
         let device = FleetDevice::start(self.shared.script, (index, phase), beginning, due, self.now);
-        self.sockets.open(slot, self.poll.registry())?;
         self.devices[slot] = Some(Box::new(device.map_err(FleetFault::Client)?));
         self.starting.push(start);
         self.after(slot, None)
+    }
+
+    /// A device for which the generator has no socket fails in its handshake.
+    fn give_up_unopened(&mut self, start: Start, why: &str) {
+        let (stage, ended) = (MeasuredStage::Handshake, self.elapsed());
+        self.stats.record_failure(stage, why);
+        self.stats.gave_up(start.phase, stage, ended);
+        let device = self.shared.first + start.device;
+        self.samples.push(Sample { device, phase: start.phase, stage, failed: true, ended, took: Duration::ZERO });
+        self.schedule.finished();
     }
 
     /// The first datagrams of the devices that started in this turn have left.
@@ -456,6 +474,13 @@ impl<'r> Fleet<'r> {
     fn flush(&mut self) -> Result<(), FleetFault> {
         if self.sockets.is_per_device() { Ok(()) } else { Ok(self.sockets.flush(0, self.poll.registry())?) }
     }
+}
+
+/// Whether a socket is missing because there are too many: descriptors, ports (EADDRNOTAVAIL, EAGAIN) or memory. Any other fault is that of each device.
+fn is_exhaustion(fault: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let all = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(fault).is_some_and(|errno| all.contains(&errno))
 }
 
 #[cfg(test)]

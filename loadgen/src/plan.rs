@@ -9,6 +9,7 @@ use dtls::Suite;
 use crate::function::{FleetFunction, FleetFunctions, PerMille};
 use crate::link::LinkSpec;
 use crate::number::Spell;
+use crate::part::Segment;
 
 /// Devices of one run, as many as anybody has memory for.
 pub const DEVICES_MAX: usize = 4_000_000;
@@ -162,6 +163,19 @@ impl Plan {
         !self.phases.iter().any(|phase| matches!(phase.arrivals, Arrivals::Concurrency(_)))
     }
 
+    /// Refuses more threads than devices at a time: each thread keeps at least one at work.
+    ///
+    /// # Errors
+    /// [`PlanFault::TooManyThreads`].
+    pub fn require_work_for(&self, threads: usize, segment: Segment) -> Result<(), PlanFault> {
+        let machines = segment.of();
+        let few = self.phases.iter().find_map(|phase| match phase.arrivals {
+            Arrivals::Concurrency(devices) if devices < threads.saturating_mul(machines) => Some(devices),
+            _ => None,
+        });
+        few.map_or(Ok(()), |devices| Err(PlanFault::TooManyThreads { devices, threads, machines }))
+    }
+
     /// Whether devices come back in a later phase, so that their certificates are kept.
     pub(crate) fn has_returning_devices(&self) -> bool {
         self.phases.iter().any(|phase| phase.population == PhasePopulation::Enrolled)
@@ -192,6 +206,15 @@ pub enum PlanFault {
         /// How many that phase starts.
         starts: usize,
     },
+    /// In closed loop, a thread would have no device at work.
+    TooManyThreads {
+        /// Devices at a time.
+        devices: usize,
+        /// Threads of each machine.
+        threads: usize,
+        /// Machines.
+        machines: usize,
+    },
 }
 
 impl PlanFault {
@@ -206,6 +229,7 @@ impl PlanFault {
             Self::TooManyDevices { phase, starts, .. } => {
                 format!("lower `rate`, `for` or `devices` of phase `{phase}`, which starts {starts} of them")
             }
+            Self::TooManyThreads { .. } => "raise --concurrency, or lower --threads".to_owned(),
         }
     }
 }
@@ -216,6 +240,10 @@ impl fmt::Display for PlanFault {
             Self::Endless { phase } => write!(f, "phase `{phase}` never ends"),
             Self::TooManyArrivals { expected, .. } => {
                 write!(f, "{expected:.0} arrivals are too many: a run has at most {ARRIVALS_MAX:.0}")
+            }
+            Self::TooManyThreads { devices, threads, machines } => {
+                write!(f, "{devices} devices at a time are too few for {threads} threads")?;
+                if *machines > 1 { write!(f, " on each of {machines} machines") } else { Ok(()) }
             }
             Self::TooManyDevices { devices, .. } => {
                 write!(

@@ -157,7 +157,7 @@ impl Schedule {
         let rows: Arc<[_]> = rows.collect();
         let mode = match &*rows {
             [PhaseArrivals { arrivals: Arrivals::Concurrency(limit), devices, .. }] => {
-                Mode::Closed { devices: part.count(*devices), next_slot: 0, limit: part.count(*limit).max(1) }
+                Mode::Closed { devices: part.count(*devices), next_slot: 0, limit: part.count(*limit) }
             }
             _ => {
                 let mut clock = OpenLoop::new(Arc::clone(&rows), seed);
@@ -229,8 +229,14 @@ impl Schedule {
 
     /// The rate of the whole fleet at a moment; `None` in closed loop.
     pub(crate) fn asked_at(&self, elapsed: Duration) -> Option<f64> {
-        let mut begins = Duration::ZERO;
-        for phase in &*self.phases {
+        // A phase without a duration ends with its last arrival, which the clock knows once it has come that far: it is always one start ahead.
+        let begun = match &self.mode {
+            Mode::Open { clock, .. } => clock.begun.as_slice(),
+            Mode::Closed { .. } => &[Duration::ZERO],
+        };
+        let present = begun.iter().rposition(|begins| *begins <= elapsed).unwrap_or(0);
+        let mut begins = begun.get(present).copied().unwrap_or_default();
+        for phase in self.phases.iter().skip(present) {
             let ends = begins.saturating_add(phase.lasts.unwrap_or(Duration::MAX));
             if elapsed < ends {
                 return match phase.arrivals {
@@ -253,6 +259,8 @@ struct OpenLoop {
     phase: usize,
     /// When the phase began.
     begins: Duration,
+    /// When each phase so far began.
+    begun: Vec<Duration>,
     /// When its next device is due, counted from then.
     due: Duration,
     /// Arrivals of the phase so far.
@@ -270,6 +278,7 @@ impl OpenLoop {
             stream: Stream::new(seed, Purpose::Arrivals(0)),
             phase: 0,
             begins: Duration::ZERO,
+            begun: vec![Duration::ZERO],
             due: Duration::ZERO,
             arrived: 0,
             new: 0,
@@ -283,6 +292,7 @@ impl OpenLoop {
     fn enter_next(&mut self, lasts: Option<Duration>) {
         self.begins += lasts.unwrap_or(self.due);
         self.phase += 1;
+        self.begun.push(self.begins);
         self.arrived = 0;
         let phase = u32::try_from(self.phase).unwrap_or(u32::MAX);
         self.stream = Stream::new(self.seed, Purpose::Arrivals(phase));
@@ -621,6 +631,48 @@ mod tests {
         let returning = Phase { population: PhasePopulation::Enrolled, ..crowd("crowd", 2_500_000) };
         assert!(plan(&[crowd("first", 1_600_000), returning]).is_ok(), "devices that come back are not new");
         assert_eq!(plan(&[Phase::enrolling(5, Arrivals::Concurrency(2))]), Ok(5));
+    }
+
+    #[test]
+    fn what_is_asked_goes_on_after_a_phase_that_ends_with_its_devices() {
+        let mut plan = Plan::of(Phase::enrolling(100, Arrivals::Rate(10.0)));
+        plan.phases.push(Phase { lasts: Some(Duration::from_secs(10)), ..Phase::enrolling(500, Arrivals::Rate(50.0)) });
+        let mut schedule = of_all(&plan, 4);
+        assert_eq!(schedule.asked_at(Duration::from_secs(1)), Some(10.0));
+        let mut second = None;
+        while let Some(start) = schedule.due(ALL_TIME) {
+            if start.phase == 1 {
+                let asked = schedule.asked_at(start.scheduled);
+                assert_eq!(asked, Some(50.0), "{start:?}");
+                second.get_or_insert(start.scheduled);
+            }
+        }
+        let second = second.unwrap();
+        assert_eq!(schedule.asked_at(second.checked_sub(Duration::from_secs(1)).unwrap()), Some(10.0));
+        assert_eq!(schedule.asked_at(second + Duration::from_secs(11)), Some(0.0));
+    }
+
+    /// A thread without a device at work would play one all the same, and the report would say another number.
+    #[test]
+    fn more_threads_than_devices_at_a_time_are_refused() {
+        let plan = Plan::of(Phase::enrolling(100, Arrivals::Concurrency(6)));
+        let two: Segment = "1/2".parse().unwrap();
+        assert_eq!((plan.require_work_for(6, Segment::WHOLE), plan.require_work_for(3, two)), (Ok(()), Ok(())));
+        for (threads, segment) in [(7, Segment::WHOLE), (4, two)] {
+            let fault = plan.require_work_for(threads, segment).unwrap_err();
+            let said = format!("{fault}; {}", fault.remedy());
+            assert!(said.contains("6 devices at a time") && said.contains(&format!("{threads} threads")), "{said}");
+            assert!(said.contains("--concurrency") && said.contains("--threads"), "{said}");
+        }
+        let at_work: usize = (0..3)
+            .map(|thread| {
+                let mut schedule = Schedule::new(&plan.phases, two.thread(thread, 3), 1);
+                while schedule.due(Duration::ZERO).is_some() {}
+                schedule.at_work()
+            })
+            .sum();
+        assert_eq!(at_work, 3, "half of them are on the other machine");
+        assert_eq!(Plan::of(Phase::enrolling(1, Arrivals::Rate(1.0))).require_work_for(64, Segment::WHOLE), Ok(()));
     }
 
     #[test]
