@@ -15,7 +15,7 @@ Reports every fault at once, with its line and what to do; for an unknown key it
 with its origin, and the size of each handshake message that the server sends: device stacks reassemble into buffers of 768, 900 \
 or 1,024 bytes.
 
-Warnings are about problems that do not keep the server from starting: certificates that expire within 30 days, CAs and manufacturers that have expired. --strict \
+Warnings are about problems that do not keep the server from starting: certificates that expire within 30 days, CAs and manufacturers that have expired, no profile with the label \"\". --strict \
 makes them fail the check. Devices of an expired CA are told to retry later (5.03); the others enrol.
 
 Examples:

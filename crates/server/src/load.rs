@@ -153,6 +153,7 @@ fn load_into(process: &Arc<Process>, config: Configuration) -> Result<Loaded, Co
         warnings: Vec::new(),
         certificates: Vec::new(),
     };
+    loading.warn_of_labels_alone(&config.profiles);
     let loaded = loading.all(config, process);
     match loaded {
         Some(loaded) if loading.faults.is_empty() => {

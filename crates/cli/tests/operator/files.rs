@@ -126,6 +126,26 @@ fn e61_check_strict_fails_on_a_warning_and_serve_starts_all_the_same() {
     expect_status(&pki.device("enroll", server.uri()).arg("--out").arg(pki.beside("out")).output().unwrap(), 0);
 }
 
+/// RFC 7030 §3.2.2: "The EST server MUST provide services regardless of whether the additional path segment is present."
+#[test]
+fn check_warns_of_a_configuration_without_an_unlabelled_profile() {
+    let pki = Pki::new();
+    let file = pki.path("muster.toml");
+    let check = |more: &[&str]| muster().arg("check").arg(&file).args(more).output().unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    for (labels, warned) in [(r#"["meters"]"#, true), (r#"["meters", ""]"#, false)] {
+        let changed = text.replace("labels = [\"\"]", &format!("labels = {labels}"));
+        assert_ne!(changed, text);
+        fs::write(&file, changed).unwrap();
+        let lenient = check(&[]);
+        expect_status(&lenient, 0);
+        assert_eq!(stderr(&lenient).contains("no profile has the label \"\""), warned, "{}", stderr(&lenient));
+        let strict = check(&["--strict"]);
+        expect_status(&strict, if warned { 1 } else { 0 });
+        assert_eq!(stderr(&strict).contains("add \"\" to the `labels`"), warned, "{}", stderr(&strict));
+    }
+}
+
 #[test]
 fn e49_e86_check_names_the_certificate_of_another_root_without_the_key_of_the_ca() {
     let (pki, other) = (Pki::new(), Pki::new());

@@ -108,6 +108,20 @@ impl Loading {
         Unrecorded::Refused
     }
 
+    /// RFC 7030 §3.2.2: "The EST server MUST provide services regardless of whether the additional path segment is present." Whoever gives every device a
+    /// label may do without the path that has none: then the configuration is not what the RFC asks for, and the operator is told.
+    pub(super) fn warn_of_labels_alone(&mut self, profiles: &[ProfileSection]) {
+        let serves_without = |profile: &ProfileSection| profile.spec.profile.labels.iter().any(String::is_empty);
+        let Some(first) = profiles.first().filter(|_| !profiles.iter().any(serves_without)) else { return };
+        self.warnings.push(Warning {
+            key: first.labels.key.clone(),
+            what: "no profile has the label \"\": a device that asks without a label, as at /.well-known/est/sen, gets 4.04, \
+                   where RFC 7030 §3.2.2 has a server answer it"
+                .into(),
+            remedy: "add \"\" to the `labels` of the profile for devices without a label, unless every device has one",
+        });
+    }
+
     fn warn_of_cut_validity(&mut self, section: &ProfileSection, authority: &LoadedCa) {
         let left = authority.ca.validity().not_after.as_secs().saturating_sub(self.utc.as_secs());
         if left < section.spec.validity.as_secs() {
