@@ -1,11 +1,12 @@
 //! Recognises DER and the representations of EST-coaps, by their bytes or by their Content-Format.
 
 use coap::ContentFormat;
-use coap::multipart;
+use coap::multipart::{self, MultipartError};
 use est::Reason;
 use pki::cms::{self, CmsError};
 use pki::csr_attributes::CsrAttributes;
 use pki::der::{DerError, Reader};
+use pki::enveloped_key::{self, EnvelopedKeyError};
 use pki::pem::{self, DerKind, Found, PemError};
 use pki::{Digest, SigningKey, UnixTime};
 use ring::rand::SystemRandom;
@@ -29,8 +30,7 @@ pub(super) fn of_der(der: &[u8], utc: UnixTime) -> Inspection {
             Some(only) => only,
             None => unknown(der),
         },
-        Ok(_) => of_cms(der, utc),
-        Err(PemError::Cms(error)) => malformed_cms(der, &error),
+        Ok(_) | Err(PemError::Cms(_)) => of_any_cms(der, utc),
         Err(PemError::Other { found: Found::Der(kind), .. }) => of_kind(kind, der),
         Err(PemError::Der { error, .. }) => not_der(der, &error),
         Err(_) => unknown(der),
@@ -62,6 +62,28 @@ fn of_kind(kind: DerKind, der: &[u8]) -> Inspection {
     }
 }
 
+/// CMS of whichever kind EST-coaps has: certs-only, or an encrypted key.
+fn of_any_cms(der: &[u8], utc: UnixTime) -> Inspection {
+    match enveloped_key::check_enveloped(der) {
+        Ok(()) => encrypted_key(der),
+        Err(EnvelopedKeyError::NotEnveloped) => of_cms(der, utc),
+        // Damaged, and of the content type that an encrypted key has.
+        Err(error) if content_type(der).as_deref() == Some(ENVELOPED_DATA) => encrypted_key(der).refused(
+            error.to_string(),
+            Reason::from_code("device.answer.malformed"),
+            "the server has to send an EnvelopedData in DER (RFC 7030 §4.4.2)",
+        ),
+        Err(_) => of_cms(der, utc),
+    }
+}
+
+/// A key that the server has made and encrypted; it is not decrypted here.
+fn encrypted_key(der: &[u8]) -> Inspection {
+    Inspection::new("encrypted private key in CMS (280)")
+        .field_if("contentType", content_type(der))
+        .field("bytes", der.len())
+}
+
 /// Certs-only CMS.
 pub(super) fn of_cms(der: &[u8], utc: UnixTime) -> Inspection {
     match cms::parse_certs_only(der) {
@@ -84,7 +106,10 @@ fn malformed_cms(der: &[u8], error: &CmsError) -> Inspection {
     shown.refused(error.to_string(), Reason::from_code("device.answer.malformed"), remedy)
 }
 
-/// The content type of a CMS message: `1.2.840.113549.1.7.3` is EnvelopedData.
+/// The content type of an encrypted key (RFC 5652 §6.1).
+const ENVELOPED_DATA: &str = "1.2.840.113549.1.7.3";
+
+/// The content type of a CMS message.
 fn content_type(der: &[u8]) -> Option<String> {
     let mut fields = match Reader::sequence(der) {
         Ok(fields) => fields,
@@ -138,9 +163,7 @@ fn of_format_at(format: ContentFormat, bytes: &[u8], utc: UnixTime, depth: usize
         ContentFormat::TEXT_PLAIN | ContentFormat::LINK_FORMAT => text(bytes),
         ContentFormat::MULTIPART_CORE if depth < DEPTH_MAX => collection(bytes, utc, depth),
         ContentFormat::PKCS7_CERTS_ONLY => of_cms(bytes, utc),
-        ContentFormat::PKCS7_SERVER_GENERATED_KEY => Inspection::new("encrypted private key in CMS (280)")
-            .field_if("contentType", content_type(bytes))
-            .field("bytes", bytes.len()),
+        ContentFormat::PKCS7_SERVER_GENERATED_KEY => encrypted_key(bytes),
         ContentFormat::PKCS8 => private_key(bytes),
         ContentFormat::CSR_ATTRIBUTES => match CsrAttributes::parse(bytes) {
             Ok(asked) => request::csr_attributes(&asked, bytes.len()),
@@ -159,17 +182,25 @@ pub(super) fn of_collection(bytes: &[u8], utc: UnixTime) -> Inspection {
 
 fn collection(bytes: &[u8], utc: UnixTime, depth: usize) -> Inspection {
     let shown = Inspection::new("multipart-core (62)").field("bytes", bytes.len());
-    match multipart::decode(bytes) {
+    let joined = match multipart::joined(bytes) {
+        Ok(joined) => joined,
+        Err(error) => return malformed_collection(shown, error),
+    };
+    match multipart::decode(joined.as_ref().map_or(bytes, |joined| joined.as_slice())) {
         Ok(parts) => {
             let parts = parts.iter().map(|part| of_format_at(part.format, part.body, utc, depth + 1));
             shown.parts(parts)
         }
-        Err(error) => shown.refused(
-            error.to_string(),
-            Reason::from_code("device.answer.malformed"),
-            "the server has to send an array of pairs of Content-Format and byte string (RFC 8710 §3)",
-        ),
+        Err(error) => malformed_collection(shown, error),
     }
+}
+
+fn malformed_collection(shown: Inspection, error: MultipartError) -> Inspection {
+    shown.refused(
+        error.to_string(),
+        Reason::from_code("device.answer.malformed"),
+        "the server has to send an array of pairs of Content-Format and byte string (RFC 8710 §3)",
+    )
 }
 
 /// A text; a reason code in it is explained.

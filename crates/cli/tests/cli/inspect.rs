@@ -374,3 +374,32 @@ fn a_server_certificate_without_extended_key_usage_gets_its_line() {
     let output = piped(&both);
     assert!(stdout(&output).contains("no extKeyUsage, although it names a host"), "{}", stdout(&output));
 }
+
+/// RFC 9148 §4.8, Content-Format 280: the key of an answer to `/skg`, taken out of its collection and stored.
+#[test]
+fn a_key_that_is_encrypted_in_cms_is_shown_as_one() {
+    let pki = Pki::new();
+    let (content, message) = (pki.beside("content"), pki.beside("enveloped.der"));
+    std::fs::write(&content, b"a key").unwrap();
+    let arguments =
+        ["cms", "-encrypt", "-binary", "-aes128", "-outform", "DER", "-secretkeyid", "6b656b31", "-secretkey"];
+    let files = ["-in", content.to_str().unwrap(), "-out", message.to_str().unwrap()];
+    let made = openssl(arguments.into_iter().chain(["000102030405060708090a0b0c0d0e0f"]).chain(files));
+    assert!(made.status.success(), "{}", stderr(&made));
+    let shown = inspect(&message);
+    expect_status(&shown, 0);
+    assert!(stdout(&shown).contains("encrypted private key in CMS (280)"), "{}", stdout(&shown));
+    // The message as PEM is the same thing; one that was cut is not.
+    let pem = pki.beside("enveloped.pem");
+    let arguments = ["cms", "-cmsout", "-inform", "DER", "-outform", "PEM", "-in", message.to_str().unwrap()];
+    let made = openssl(arguments.into_iter().chain(["-out", pem.to_str().unwrap()]));
+    assert!(made.status.success(), "{}", stderr(&made));
+    assert!(stdout(&inspect(&pem)).contains("encrypted private key in CMS (280)"), "{}", stdout(&inspect(&pem)));
+    let whole = std::fs::read(&message).unwrap();
+    expect_status(&piped(&whole[..whole.len() - 1]), 3);
+    // Well-formed as a whole, and broken inside: the version of EnvelopedData became a NULL.
+    let mut broken = whole.clone();
+    let at = whole.windows(3).position(|octets| octets == [0x02, 0x01, 0x02]).unwrap();
+    broken[at..at + 3].copy_from_slice(&[0x05, 0x01, 0x02]);
+    expect_status(&piped(&broken), 3);
+}
