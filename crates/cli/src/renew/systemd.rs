@@ -18,7 +18,7 @@ pub(super) fn units(arguments: &Arguments) -> CommandResult<String> {
     let program = std::env::current_exe().map_or_else(|_| "/usr/bin/muster".into(), |path| shell::path(&path));
     let dir = absolute(&arguments.dir)?;
     let mut command = vec![
-        format!("{program} renew --wait --at {} --server {}", arguments.at, arguments.connection.server),
+        format!("{program} renew --at {} --server {}", arguments.at, arguments.connection.server),
         format!("--dir {}", shell::path(&dir)),
     ];
     for (option, path) in [("--trust", &arguments.connection.trust), ("--idevid", &arguments.idevid)] {
@@ -81,7 +81,7 @@ After=network-online.target
 [Service]
 Type=oneshot
 ExecStart=@COMMAND@
-# 4: the server said later; 5: it did not answer. The timer tries again.
+# 4: the server said later, and the request waits in renew.pending; 5: it did not answer. The timer tries again.
 SuccessExitStatus=4 5
 TimeoutStartSec=1h
 ProtectSystem=strict

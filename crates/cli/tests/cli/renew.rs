@@ -508,7 +508,7 @@ fn the_units_of_systemd_run_this_command_line_and_know_the_statuses() {
     expect_status(&units, 0);
     let text = stdout(&units);
     for part in [
-        "renew --wait --at 50%% --server coaps://est.example.net:5684/meters",
+        "renew --at 50%% --server coaps://est.example.net:5684/meters",
         "--dir '/var/lib/muster/a b'",
         "--hook 'logger $$RENEWED_DIR'",
         "--expect-name est",
@@ -524,6 +524,8 @@ fn the_units_of_systemd_run_this_command_line_and_know_the_statuses() {
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+    // A server may say "later" for hours: the run ends with status 4, renew.pending keeps the request, and the timer runs it again.
+    assert!(!text.contains("--wait"), "{text}");
     expect_status(&muster().arg("renew").output().unwrap(), 2);
 }
 
