@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use coap::uri::{UriSegment, decode_segment};
 use est::ClientConfig;
 use est::discovery::LinkBase;
 use pki::ServerName;
@@ -74,6 +75,7 @@ impl FromStr for ServerUri {
         })?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) = split_port(authority)?;
+        let host = if authority.starts_with('[') { host.to_owned() } else { registered_name(host)? };
         if host.is_empty() {
             return Err("the host is missing".to_owned());
         }
@@ -85,9 +87,9 @@ impl FromStr for ServerUri {
             label if label.contains(['/', '?', '#']) => {
                 return Err(format!("`{label}` is not a valid label: expected one path segment, such as `meters`"));
             }
-            label => Some(label.to_owned()),
+            label => Some(segment(label)?),
         };
-        Ok(Self { host: host.to_owned(), port, label })
+        Ok(Self { host, port, label })
     }
 }
 
@@ -99,10 +101,25 @@ impl fmt::Display for ServerUri {
             write!(f, "coaps://{}:{}", self.host, self.port)?;
         }
         match &self.label {
-            Some(label) => write!(f, "/{label}"),
+            Some(label) => write!(f, "/{}", UriSegment(label)),
             None => Ok(()),
         }
     }
+}
+
+/// "The host [...] converted to all lowercase", and its escapes to their octets (RFC 7252 §6.4). What no name contains is refused here: an escape could
+/// bring in the `%` before a zone.
+fn registered_name(text: &str) -> Result<String, String> {
+    let host = decode_segment(text).map_err(|error| format!("`{text}` is not a valid host: {error}"))?;
+    if host.bytes().any(|byte| !byte.is_ascii_graphic() || b"%@?#[]".contains(&byte)) {
+        return Err(format!("`{text}` is not a valid host: expected a DNS name or an address"));
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+/// A segment of a path as its Uri-Path option has it.
+fn segment(text: &str) -> Result<String, String> {
+    decode_segment(text).map_err(|error| format!("`{text}` is not a valid path segment: {error}"))
 }
 
 fn after_scheme(text: &str) -> &str {
@@ -306,11 +323,11 @@ impl Connection {
 pub(crate) struct PathSegments(pub(crate) Vec<String>);
 
 pub(crate) fn path(text: &str) -> Result<PathSegments, String> {
-    let segments: Vec<String> = text.trim_matches('/').split('/').map(str::to_owned).collect();
-    if segments.iter().any(|segment| segment.is_empty() || segment.contains(['?', '#'])) {
+    let written: Vec<&str> = text.trim_matches('/').split('/').collect();
+    if written.iter().any(|segment| segment.is_empty() || segment.contains(['?', '#'])) {
         return Err(format!("`{text}` is not a path: write .well-known/est, or est for libest's server"));
     }
-    Ok(PathSegments(segments))
+    written.into_iter().map(segment).collect::<Result<_, _>>().map(PathSegments)
 }
 
 /// Arguments that all device-side commands share.
@@ -411,6 +428,27 @@ mod tests {
         assert!(parse("coap://h:5684").unwrap_err().contains("coaps://h:5684"), "the remedy is named");
         assert!(parse("::1").unwrap_err().contains("coaps://[::1]"), "a remedy that works");
         assert!(parse("coaps://h:0").unwrap_err().contains("port 0"));
+    }
+
+    /// RFC 7252 §6.4: escapes become their octets, and Uri-Host is in lower case.
+    #[test]
+    fn escapes_of_a_uri_are_decoded_and_its_host_is_in_lower_case() {
+        let uri: ServerUri = "coaps://EST.Ex%61mple.net/m%65ters%20%C3%A9".parse().unwrap();
+        assert_eq!((uri.host.as_str(), uri.label.as_deref()), ("est.example.net", Some("meters \u{e9}")));
+        assert_eq!(uri.to_string(), "coaps://est.example.net:5684/meters%20%C3%A9");
+        assert_eq!(uri.to_string().parse(), Ok(uri), "what is written is read back");
+        let uri: ServerUri = "coaps://[FE80::1%Eth0]/50%25".parse().unwrap();
+        assert_eq!((uri.host.as_str(), uri.label.as_deref()), ("FE80::1%Eth0", Some("50%")), "a zone has a case");
+        assert_eq!(path("/a%20b/%65st/").unwrap().0, ["a b", "est"]);
+        for segment in ["a%2Fb", "a%2fb", "a%00", "a%", "a%6", "a%zz", "%ff"] {
+            assert!(format!("coaps://h/{segment}").parse::<ServerUri>().is_err(), "{segment}");
+            assert!(path(&format!("est/{segment}")).is_err(), "{segment}");
+        }
+        for host in ["a%2Fb", "a%25b", "user@h", "h%00", "h%"] {
+            assert!(format!("coaps://{host}").parse::<ServerUri>().is_err(), "{host}");
+        }
+        let fault = "coaps://h/a%2Fb".parse::<ServerUri>().unwrap_err();
+        assert!(fault.contains("a%2Fb") && fault.contains('/'), "{fault}");
     }
 
     #[test]

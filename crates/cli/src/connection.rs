@@ -306,8 +306,8 @@ impl<M: FnMut(&SessionFacts) -> CommandResult<Operation>> Association for Repeat
 impl Plan {
     fn new(connection: &Connection, identity: Option<&Identity>, trust: Trust) -> CommandResult<Self> {
         let name = connection.expected_name()?;
-        // An address is not allowed in server_name (RFC 6066 §3) or in Uri-Host (RFC 7252 §5.10.1).
-        let host = matches!(name, pki::ServerName::DnsName(_)).then(|| name.to_str().into_owned());
+        // An address is not allowed in server_name (RFC 6066 §3) or in Uri-Host (RFC 7252 §5.10.1), which is in lower case (§6.4).
+        let host = matches!(name, pki::ServerName::DnsName(_)).then(|| name.to_str().to_ascii_lowercase());
         let mut client = ClientConfig {
             block: connection.block.size(),
             kind: if connection.non { coap::Kind::NonConfirmable } else { coap::Kind::Confirmable },

@@ -13,6 +13,22 @@ pub(crate) fn device_of(command: &mut Command) -> Output {
     command.output().unwrap()
 }
 
+/// RFC 7252 §6.4: Uri-Host is "converted to all lowercase", and escapes of a path are decoded; whoever typed it.
+#[test]
+fn host_and_path_are_sent_as_the_uri_means_them() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let typed = server.uri().replace("127.0.0.1", "LocalHost");
+    for arguments in [&["--server", &*typed][..], &["--server", server.uri(), "--expect-name", "LOCALHOST"]] {
+        let mut command = crate::common::muster();
+        command.args(["crts", "--trace", "--path", "/%65st/"]).args(arguments);
+        command.arg("--identity").arg(pki.path("device")).arg("--trust").arg(pki.path("ca/root.pem"));
+        let crts = device_of(&mut command);
+        expect_status(&crts, 0);
+        assert!(stderr(&crts).contains(" Uri-Host=localhost Uri-Path=est Uri-Path=crts"), "{}", stderr(&crts));
+    }
+}
+
 #[test]
 fn a_device_enrols_renews_and_looks_around() {
     let pki = Pki::new();
