@@ -276,7 +276,8 @@ const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// A server, and how to talk to it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Connection {
-    /// The server, and the label of a profile if it has several
+    /// The server, and the label of a profile if it has several. `muster discover` finds servers (--multicast, --resource-directory) and prints their
+    /// URIs for this option; whoever answered chose the host, so give the name that you expect with --expect-name
     #[arg(long, value_name = "coaps://HOST:PORT[/LABEL]")]
     pub(crate) server: ServerUri,
 

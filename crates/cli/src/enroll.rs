@@ -11,12 +11,18 @@ Connects over DTLS with the device's identity, verifies the server, fetches the 
 or for its alternative names if the subject is empty (--san). The certificate is kept only if it is for the new key and chains to a trusted CA. With --csr and without --out it is printed, as PEM or in the field `pem` of \
 the --json output.
 
+A server whose address is not known is found in two steps: `muster discover` with --multicast or --resource-directory prints its URI, and --server takes that URI \
+here, with --expect-name for the name that its certificate must contain. --discover is another thing: it asks the server of --server where its functions are.
+
 Examples:
   muster enroll --server coaps://127.0.0.1:5684 --identity pki/device \\
       --trust pki/ca/root.pem --out device
   muster enroll --server coaps://est.example.net/meters --identity pki/device --trust root.pem \\
       --out device --block 64 --suite ccm8 --trace
   muster enroll --server coaps://est.example.net --discover --identity pki/device --trust root.pem --out device
+  muster discover --multicast --interface eth0     # prints, say, coaps://[fe80::7%2]:5684
+  muster enroll --server 'coaps://[fe80::7%2]:5684' --expect-name est.example.net --identity pki/device \\
+      --trust root.pem --out device
   muster enroll --server coaps://127.0.0.1:5684 --cert idevid.pem --key idevid.key \\
       --trust root.pem --csr device.csr > device.pem
 

@@ -56,6 +56,9 @@ stays in renew.pending, with its key, and every run sends the same one, not befo
 The hook runs by `sh -c` after an installation, with RENEWED_DIR, RENEWED_CERTIFICATE, RENEWED_KEY and RENEWED_ANCHORS in its environment. If it fails, the \
 exit status is 8, the new certificate stays, and the next run repeats the hook.
 
+A server whose address is not known is found in two steps: `muster discover` with --multicast or --resource-directory prints its URI, and --server takes that URI \
+here, with --expect-name for the name that its certificate must contain. --discover is another thing: it asks the server of --server where its functions are.
+
 Examples:
   muster renew --dir device --server coaps://est.example.net/meters
   muster renew --dir device --server coaps://est.example.net --hook 'systemctl reload my-device'

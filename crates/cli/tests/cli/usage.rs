@@ -20,6 +20,20 @@ fn every_verb_teaches() {
     }
 }
 
+/// A device finds its server by multicast or a directory, and enrols at what was found: the help of each verb says how the two go together.
+#[test]
+fn the_help_of_a_device_says_how_its_server_is_found() {
+    for verb in ["enroll", "reenroll", "skg", "renew", "crts", "att"] {
+        let help = run([verb, "--help"]);
+        expect_status(&help, 0);
+        let words: Vec<_> = stdout(&help).split_whitespace().map(str::to_owned).collect();
+        let text = words.join(" ");
+        assert!(text.contains("`muster discover` finds servers (--multicast, --resource-directory)"), "{verb}: {text}");
+        let whole = "prints its URI, and --server takes that URI here, with --expect-name";
+        assert_eq!(text.contains(whole), ["enroll", "renew"].contains(&verb), "{verb}: {text}");
+    }
+}
+
 #[test]
 fn wrong_arguments_exit_2() {
     let server = "coaps://127.0.0.1:5684";
