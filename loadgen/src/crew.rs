@@ -9,11 +9,11 @@ use pki::PrivateKey;
 
 use crate::device::RunScript;
 use crate::fleet::{Fleet, FleetFault, FleetRemains, FleetShared};
+use crate::last_start::LastStart;
 use crate::live::{LiveBoard, LiveFigures};
 use crate::plan::PhasePopulation;
 use crate::report::{ConductRow, LoadReport, RunFacts};
 use crate::run::Run;
-use crate::schedule::LastStart;
 use crate::stats::Stats;
 use crate::strain::Strain;
 use crate::vouching::Vouching;

@@ -23,6 +23,7 @@ use net::udp::{Batch, BindFault};
 
 use crate::addresses::LOOPBACK_DEVICES_MAX;
 use crate::device::{Beginning, DeviceEnd, FleetDevice, HeldCertificate, Measuring, RunScript};
+use crate::last_start::LastStart;
 use crate::link::{Delivery, FleetLink, Heading, InFlight};
 use crate::live::{LiveBoard, LiveFigures, PUBLISH_EVERY};
 use crate::own_time::ThreadTime;
@@ -30,7 +31,7 @@ use crate::part::Part;
 use crate::plan::PhasePopulation;
 use crate::run::Run;
 use crate::samples::{Sample, SampleBuffer};
-use crate::schedule::{LastStart, Schedule, Start};
+use crate::schedule::{Schedule, Start};
 use crate::sockets::FleetSockets;
 use crate::stats::{MeasuredStage, Stats};
 use crate::strain::{Strain, StrainMeter};

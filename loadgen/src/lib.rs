@@ -21,6 +21,7 @@ mod function;
 pub mod fuzz;
 mod html;
 pub mod identities;
+mod last_start;
 mod link;
 mod live;
 mod number;

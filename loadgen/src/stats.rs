@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::schedule::LastStart;
+use crate::last_start::LastStart;
 use crate::timeline::Timeline;
 
 /// The stages of one device's work.

@@ -6,11 +6,11 @@ use super::{
     ArrivalsRow, ConductRow, ErrorRow, GeneratorRow, HistogramRow, LinkRow, LoadReport, PercentilesRow, PhaseRow,
     REPORT_SCHEMA, ScheduleRow, SliceRow, StageRow, TimelineRow, TrafficRow,
 };
+use crate::last_start::LastStart;
 use crate::number::float;
 use crate::part::Segment;
 use crate::plan::{Arrivals, Phase, Plan};
 use crate::run::{LoadedServer, Patience};
-use crate::schedule::LastStart;
 use crate::stats::{MeasuredStage, Percentiles, Stats, micros};
 use crate::strain::Strain;
 use crate::timeline::{Slice, Timeline};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::build::SEND_LAG;
 use super::{LoadReport, PhaseRow, REPORT_SCHEMA, ScheduleRow, SliceRow};
-use crate::schedule::LastStart;
+use crate::last_start::LastStart;
 use crate::stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, PhaseStats, Stats};
 use crate::timeline::{LatencySketch, Slice, Timeline};
 

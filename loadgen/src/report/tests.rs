@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::*;
+use crate::last_start::LastStart;
 use crate::link::LinkSpec;
 use crate::part::Segment;
 use crate::plan::{Arrivals, Phase, Plan};
-use crate::schedule::LastStart;
 use crate::stats::{MeasuredStage, Stats};
 use crate::strain::Strain;
 
