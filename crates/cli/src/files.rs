@@ -86,9 +86,13 @@ pub(crate) fn unwritable(path: &Path, source: &io::Error) -> CommandFault {
     }
 }
 
-/// Writes a file as a whole: a reader sees the old bytes or the new ones.
+/// Writes a file as a whole: a reader sees the old bytes or the new ones. What exists and is no regular file is written to, and not replaced.
 pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> CommandResult {
     let fail = |source: io::Error| unwritable(path, &source);
+    if is_no_regular_file(path) {
+        let mut there = fs::OpenOptions::new().append(true).open(path).map_err(fail)?;
+        return there.write_all(bytes).map_err(fail);
+    }
     // A file that only its owner could read keeps that mode.
     let allowed = fs::metadata(path).map_or(0o777, |there| there.permissions().mode());
     let mut file = tempfile::Builder::new()
@@ -106,11 +110,24 @@ pub(crate) fn require_writable(path: &Path) -> CommandResult {
     if path.is_dir() {
         return Err(CommandFault::failed(format!("{} is a folder", path.display())).remedy("give the path of a file"));
     }
+    if is_no_regular_file(path) {
+        // To open a pipe may wait for its reader.
+        return Ok(());
+    }
     tempfile::Builder::new()
         .prefix(".muster-")
         .tempfile_in(parent(path))
         .map(drop)
         .map_err(|source| unwritable(path, &source))
+}
+
+/// Whether this is a device, a pipe or a socket, or the name of an open file, such as /dev/stdout: a rename would put a regular file in its place.
+fn is_no_regular_file(path: &Path) -> bool {
+    let names_open_file = || {
+        let is_link = fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
+        is_link && ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder))
+    };
+    fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) || names_open_file()
 }
 
 /// Refuses a target to which a folder cannot be written as a whole: one that exists and is not empty, or one where this user may not write. Checked
@@ -542,6 +559,23 @@ mod tests {
         assert!(require_absent_or_empty(&scratch.path().join("no/new")).is_err());
         fs::write(scratch.path().join("file"), b"").unwrap();
         assert!(require_absent_or_empty(scratch.path()).is_err());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_written_to_and_not_replaced() {
+        use std::os::unix::fs::FileTypeExt as _;
+        let scratch = tempfile::tempdir().unwrap();
+        let pipe = scratch.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        require_writable(&pipe).unwrap();
+        let reader = {
+            let pipe = pipe.clone();
+            std::thread::spawn(move || fs::read(pipe).unwrap())
+        };
+        write(&pipe, b"report", Access::Public).unwrap();
+        assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(reader.join().unwrap(), b"report");
+        assert_eq!(names(scratch.path()), ["pipe"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use loadgen::{Arrivals, FleetBehaviour, LiveFigures, LiveView, Phase, Plan, Run,
 use crate::files;
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, say};
-use results::{Outputs, SamplesFile, verdict};
+use results::{OpenSamples, Outputs, SamplesFile, verdict};
 use target::Target;
 
 pub(crate) use folder::Folder;
@@ -186,6 +186,7 @@ impl RunArguments {
         if self.check {
             return scenario::explain(&plan, target.seed, self.segment);
         }
+        plan.require_work_for(target.threads.get(), self.segment).map_err(scenario::unplayable)?;
         let interrupt = Interrupt::install()?;
         let folder = target.folder()?;
         let server = target.resolve(&folder)?;
@@ -194,10 +195,11 @@ impl RunArguments {
             files::require_absent_or_empty(dir)?;
         }
         self.outputs.require_writable()?;
+        let samples_file = self.samples.as_deref().map(OpenSamples::open).transpose()?;
         let count = plan.devices(target.seed).map_err(scenario::unplayable)?;
         let range = loadgen::identities::IdentityRange::of_segment(0, count, self.segment);
         let devices = folder.fleet(range, target.seed, target.cache.as_ref(), &interrupt)?;
-        let (samples, samples_file) = self.samples.as_deref().map(SamplesFile::begin).transpose()?.unzip();
+        let (samples, samples_file) = samples_file.map(OpenSamples::begin).transpose()?.unzip();
         let run = Run {
             server,
             devices: &devices,

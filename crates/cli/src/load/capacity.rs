@@ -10,7 +10,7 @@ use loadgen::{
 };
 
 use super::folder::Folder;
-use super::results::JsonTo;
+use super::results::{JsonTo, first_in_rank};
 use super::target::Target;
 use crate::arguments::duration;
 use crate::files::{self, Access};
@@ -236,13 +236,12 @@ fn publish(arguments: &Arguments, report: &CapacityReport, ended: CommandResult)
     }
     let unwritable = |fault: serde_json::Error| CommandFault::failed(format!("cannot write the report: {fault}"));
     let object = serde_json::to_value(report).map_err(unwritable)?;
-    if let Some(path) = json_file(arguments) {
-        files::write(path, &serde_json::to_vec_pretty(&object).map_err(unwritable)?, Access::Public)?;
-    }
-    if let Some(path) = &arguments.report {
-        files::write(path, loadgen::render_capacity(report).as_bytes(), Access::Public)?;
-    }
-    let ended = ended.and_then(|()| verdict(&report.capacity));
+    let json = serde_json::to_vec_pretty(&object).map_err(unwritable)?;
+    let json = json_file(arguments).map_or(Ok(()), |path| files::write(path, &json, Access::Public));
+    let page = arguments.report.as_deref();
+    let page =
+        page.map_or(Ok(()), |path| files::write(path, loadgen::render_capacity(report).as_bytes(), Access::Public));
+    let ended = first_in_rank([ended.and_then(|()| verdict(&report.capacity)), json, page]);
     if !arguments.prints_json() {
         return ended;
     }

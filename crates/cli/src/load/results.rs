@@ -81,7 +81,7 @@ impl Outputs {
         } else {
             out!("{}", text.trim_end());
         }
-        let ended = self.write(report).and_then(|()| more()).and_then(|()| verdict());
+        let ended = first_in_rank([verdict(), self.write_json(report), self.write_page(report), more()]);
         if !self.prints_json() {
             return ended;
         }
@@ -95,16 +95,30 @@ impl Outputs {
         }
     }
 
-    fn write(&self, report: &LoadReport) -> CommandResult {
+    fn write_json(&self, report: &LoadReport) -> CommandResult {
         if let Some(JsonTo::File(path)) = &self.json {
             let json = serde_json::to_vec_pretty(report).map_err(|fault| unwritable(&fault))?;
             files::write(path, &json, Access::Public)?;
         }
+        Ok(())
+    }
+
+    fn write_page(&self, report: &LoadReport) -> CommandResult {
         if let Some(path) = &self.report {
             files::write(path, loadgen::render_page(report).as_bytes(), Access::Public)?;
         }
         Ok(())
     }
+}
+
+/// The first fault; the others are said. The verdict comes first: a file that cannot be written hides neither it nor the other files.
+pub(super) fn first_in_rank<const N: usize>(results: [CommandResult; N]) -> CommandResult {
+    let mut faults = results.into_iter().filter_map(Result::err);
+    let Some(first) = faults.next() else { return Ok(()) };
+    for fault in faults {
+        say!("{fault}");
+    }
+    Err(first)
 }
 
 fn unwritable(fault: &serde_json::Error) -> CommandFault {
@@ -173,6 +187,31 @@ pub(crate) fn write_certificates(dir: &Path, finished: &Finished, seed: u64) -> 
     Ok(kept)
 }
 
+/// A file of single measurements, opened before the work whose result goes there. What is in it stays until the run begins.
+pub(super) struct OpenSamples {
+    file: File,
+    path: PathBuf,
+}
+
+impl OpenSamples {
+    pub(super) fn open(path: &Path) -> CommandResult<Self> {
+        let opened = File::options().write(true).create(true).truncate(false).open(path);
+        let file = opened.map_err(|source| files::unwritable(path, &source))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Begins the file.
+    pub(super) fn begin(self) -> CommandResult<(SampleSender, SamplesFile)> {
+        let Self { file, path } = self;
+        // A pipe or a device has no length.
+        let emptied = file.metadata().and_then(|found| if found.is_file() { file.set_len(0) } else { Ok(()) });
+        emptied.map_err(|source| files::unwritable(&path, &source))?;
+        let (sender, writer): (_, SampleWriter) = loadgen::samples();
+        let thread = std::thread::spawn(move || writer.write_all(BufWriter::new(file)));
+        Ok((sender, SamplesFile { thread, path }))
+    }
+}
+
 /// A file of single measurements, written while the fleet is at work.
 pub(super) struct SamplesFile {
     thread: std::thread::JoinHandle<std::io::Result<()>>,
@@ -180,14 +219,6 @@ pub(super) struct SamplesFile {
 }
 
 impl SamplesFile {
-    /// Begins the file.
-    pub(super) fn begin(path: &Path) -> CommandResult<(SampleSender, Self)> {
-        let file = File::create(path).map_err(|source| files::unwritable(path, &source))?;
-        let (sender, writer): (_, SampleWriter) = loadgen::samples();
-        let thread = std::thread::spawn(move || writer.write_all(BufWriter::new(file)));
-        Ok((sender, Self { thread, path: path.to_owned() }))
-    }
-
     /// Waits for the last line; the senders are gone.
     pub(super) fn end(self) -> CommandResult {
         let written = self.thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the writer panicked")));

@@ -304,6 +304,53 @@ fn a_device_that_failed_is_above_every_limit() {
     assert!(stderr(&never).contains("p99 < 100s (measured: a device that failed)"), "{}", stderr(&never));
 }
 
+/// Files that cannot be written are refused before the work; where one turns out to be full, the verdict of the run is still the exit status.
+#[test]
+fn no_file_hides_the_verdict() {
+    let pki = Pki::new();
+    let server = one_address(&pki);
+    let nowhere = load(&pki, &server, &["--devices", "2", "--samples", "/nowhere/samples.csv"]);
+    expect_status(&nowhere, 1);
+    let said = stderr(&nowhere);
+    assert!(said.contains("cannot write /nowhere/samples.csv") && !said.contains("creating identities"), "{said}");
+    let page = pki.beside("run.html");
+    let (full, met) = (["--json", "/dev/full", "--report"], ["--fail-if", "p99 > 1us"]);
+    let output = load(&pki, &server, &[&["--devices", "2"], &full[..], &[page.to_str().unwrap()], &met].concat());
+    expect_status(&output, 9);
+    assert!(stderr(&output).contains("cannot write /dev/full"), "{}", stderr(&output));
+    assert!(page.exists(), "the other file is written");
+    let kept = load(&pki, &server, &["--devices", "2", "--seed", "2", "--json", "/dev/full"]);
+    expect_status(&kept, 1);
+}
+
+#[test]
+fn more_threads_than_devices_at_a_time_are_refused() {
+    let pki = Pki::new();
+    let server = one_address(&pki);
+    let refused = load(&pki, &server, &["--devices", "20", "--concurrency", "2", "--threads", "16"]);
+    expect_status(&refused, 2);
+    let said = stderr(&refused);
+    assert!(said.contains("2 devices at a time are too few for 16 threads"), "{said}");
+    assert!(said.contains("raise --concurrency, or lower --threads"), "{said}");
+}
+
+/// With a socket for each device, the figures of those that have one stand.
+#[test]
+fn devices_without_a_socket_fail_alone() {
+    let pki = Pki::new();
+    let line = "ulimit -n 40; exec \"$0\" load --server 'coaps://[::1]:9' --pki \"$1\" --devices 60 --rate 1000 --timeout 1s --json -";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", line]).arg(muster().get_program()).arg(pki.dir());
+    let output = command.output().unwrap();
+    expect_status(&output, 1);
+    let report = report(&output);
+    let reasons = report["errors"].as_array().unwrap();
+    let missing = reasons.iter().find(|row| row["reason"].as_str().unwrap().starts_with("the generator has no socket"));
+    let missing = missing.unwrap_or_else(|| panic!("{report}"))["count"].as_u64().unwrap();
+    assert!((1..60).contains(&missing), "{report}");
+    assert_eq!((&report["failed"], &report["started"]), (&60.into(), &(60 - missing).into()), "{report}");
+}
+
 #[test]
 fn a_search_ends_with_a_rate_and_its_curve() {
     let pki = Pki::new();
@@ -491,7 +538,7 @@ fn a_closed_loop_whose_core_others_have_is_void() {
     let figures = report(&starved);
     assert_eq!((&figures["schedule"], &figures["failed"]), (&Value::Null, &0.into()), "{figures}");
     assert!(figures["seconds"].as_f64().unwrap() >= 1.0, "too short to be judged: {}", figures["seconds"]);
-    assert!(figures["generator"]["waiting_thread_share"].as_f64().unwrap() > 0.5, "{}", figures["generator"]);
+    assert!(figures["generator"]["waiting_window_share"].as_f64().unwrap() > 0.5, "{}", figures["generator"]);
     let said = stderr(&starved);
     assert!(said.contains("THIS RUN MEASURED THE GENERATOR"), "{said}");
     assert!(said.contains("a thread waited for a core that others had"), "{said}");
