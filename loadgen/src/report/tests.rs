@@ -200,7 +200,7 @@ fn each_phase_is_judged() {
         let starts = LastStart { scheduled: millis(205_990), actual: millis(205_991) };
         let report = LoadReport::new(&RunFacts { starts, ..facts(&plan, Segment::WHOLE) }, &stats);
         // A merged report judges again.
-        assert_eq!(merge(&[report.clone()]).unwrap().generator.spoiled_by, report.generator.spoiled_by);
+        assert_eq!(merge(std::slice::from_ref(&report)).unwrap().generator.spoiled_by, report.generator.spoiled_by);
         report.generator.spoiled_by
     };
     assert!(run(|_, _| 5).is_empty());
