@@ -9,6 +9,8 @@
 //!   new device every 1/rate ──► link ──► queue (bounded) ──► core: busy for the cost of the datagram's work ──► link
 //! ```
 
+mod curve;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +28,8 @@ use crate::chance::{Chance, DerivedRandom};
 use crate::clock::VirtualClock;
 use crate::service_times::ServiceTimes;
 use crate::trust::{SERVER_NAME, TestCa, TestIdentity};
+
+pub use self::curve::{CURVE_TIME, CurvePoint, curve, curve_crowd};
 
 /// The factor by which a real core is faster than the modelled one.
 const SLOWER: u32 = 200;

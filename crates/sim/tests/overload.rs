@@ -2,58 +2,27 @@
 
 use std::time::Duration;
 
-use sim::overload::{Crowd, Load, Outturn, Shell, Storm, capacity, run};
-use sim::service_times::ServiceTimes;
+use sim::overload::{CURVE_TIME, Crowd, Load, Outturn, Shell, Storm, capacity, curve, curve_crowd, run};
 
-const TIME: Duration = Duration::from_secs(12);
-/// The first timer of a flight (RFC 6347 §4.2.4.1).
-const CLIENT_TIMER: Duration = Duration::from_secs(1);
-/// Two round trips of 80 ms, and the work of the handshakes that were begun together.
-const AFTER_HELLO_MAX: Duration = Duration::from_secs(2);
-
-fn devices(offered: f64, shell: Shell) -> Load {
-    Load { offered, flood: 0.0, time: TIME, shell, storm: None }
-}
-
-/// The share of the core that is left when each device beyond the capacity is turned away: it gets a cookie, is turned away with it at once, and again
-/// when it repeats its hello after 1, 3 and 7 seconds. At ten times the capacity this is the loss; nothing is begun that is not finished.
-fn left_by_refusals(offered: f64) -> f64 {
-    let times = ServiceTimes::measured();
-    let each = times.cookieless + times.turned_away * 4;
-    1.0 - (offered - 1.0) * each.as_secs_f64() / times.enrolment().as_secs_f64()
-}
+const TIME: Duration = CURVE_TIME;
 
 #[test]
 fn c47_at_two_to_ten_times_the_capacity_goodput_is_what_refusals_leave_and_nobody_is_cut_off() {
-    let crowd = Crowd::new(47, 3_000);
-    let loads = [1.0, 2.0, 4.0, 10.0];
-    let outturns = loads.map(|offered| run(&crowd, devices(offered, Shell::Tells)));
-    let best = f64::from(outturns.iter().map(|outturn| outturn.enrolled).max().unwrap_or(0));
-    for (offered, outturn) in loads.into_iter().zip(&outturns) {
-        let (goodput, left) = (f64::from(outturn.enrolled) / best, left_by_refusals(offered));
-        println!("{offered} times: {goodput:.3} of the best, refusals leave {left:.3}: {outturn:?}");
+    let crowd = curve_crowd();
+    let curve = curve(&crowd);
+    for point in &curve {
+        println!("{point}: {point:?}");
     }
-    assert!(best >= 0.8 * capacity() * TIME.as_secs_f64(), "the model is as fast as it says: {best}");
-    for (offered, outturn) in loads.into_iter().zip(&outturns) {
-        assert_eq!(outturn.cut_off, 0, "{outturn:?}");
-        // Handshakes that were begun are finished; those unfinished at the end were begun just before it.
-        assert!(outturn.unfinished <= 24, "{outturn:?}");
-        if offered > 1.0 {
-            let goodput = f64::from(outturn.enrolled) / best;
-            assert!(goodput >= 0.9 * left_by_refusals(offered), "{offered}: {outturn:?} of {best}");
-        }
-        // The shape of latency. A handshake that has begun ends before a timer of its client, whatever is offered. Until then a device waits for one of
-        // its own repetitions: the 99th percentile of the whole time lies a bounded time behind one of these.
-        assert!(outturn.handshake_p99 < CLIENT_TIMER, "{offered}: {outturn:?}");
-        assert!(outturn.after_hello_max < AFTER_HELLO_MAX, "{offered}: {outturn:?}");
+    for point in &curve {
+        assert!(point.faults().is_empty(), "{point}");
     }
-    for outturn in &outturns[1..3] {
-        assert!(f64::from(outturn.enrolled) >= 0.9 * best, "{outturn:?} of {best}");
-    }
+    assert_eq!(curve.iter().map(|point| point.offered).collect::<Vec<_>>(), [1.0, 2.0, 4.0, 10.0]);
     // The same crowd and a server that begins every handshake: the model can show the loss.
-    let Outturn { enrolled, .. } = run(&crowd, devices(4.0, Shell::Silent));
+    let silent = Load { offered: 4.0, flood: 0.0, time: TIME, shell: Shell::Silent, storm: None };
+    let Outturn { enrolled, .. } = run(&crowd, silent);
+    let best = curve.iter().map(|point| point.outturn.enrolled).max().unwrap_or_default();
     println!("silent: {enrolled}");
-    assert!(f64::from(enrolled) < 0.9 * best, "{enrolled} of {best}");
+    assert!(f64::from(enrolled) < 0.9 * f64::from(best), "{enrolled} of {best}");
 }
 
 #[test]

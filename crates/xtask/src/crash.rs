@@ -139,6 +139,7 @@ pub(crate) fn check() -> Result<()> {
         (simulate::RESULTS, simulate::COVERED, "cargo xtask simulate"),
         (simulate::RELAYED_RESULTS, simulate::RELAYED_COVERED, "cargo xtask simulate --registrar"),
         (simulate::RESTORE_RESULTS, simulate::RESTORE_COVERED, "cargo xtask simulate --power-restore"),
+        (simulate::OVERLOAD_RESULTS, simulate::OVERLOAD_COVERED, "cargo xtask simulate --overload"),
     ];
     for (results, covered, command) in long {
         if let Some(note) = tree::older_than_code(results, covered)? {

@@ -1,5 +1,6 @@
 //! `cargo xtask simulate`: a million enrolments in the simulator, of a server that crashes with its ledger; with `--registrar`, of a Registrar whose
-//! upstreams fail and lie; with `--power-restore`, 200,000 devices that return at the same time. The results are committed.
+//! upstreams fail and lie; with `--power-restore`, 200,000 devices that return at the same time; with
+//! `--overload`, up to ten times the devices that one core can serve. The results are committed.
 
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -24,6 +25,9 @@ const RETURNING: u32 = 200_000;
 pub(crate) const RESTORE_RESULTS: &str = "crates/sim/results/power-restore.txt";
 pub(crate) const RESTORE_COVERED: &[&str] =
     &["crates/dtls/src", "crates/est/src", "crates/sim/src/overload.rs", "crates/sim/src/power_restore"];
+/// One to ten times what the modelled core can serve: the file of the result, and the code that it covers.
+pub(crate) const OVERLOAD_RESULTS: &str = "crates/sim/results/overload.txt";
+pub(crate) const OVERLOAD_COVERED: &[&str] = &["crates/dtls/src", "crates/est/src", "crates/sim/src/overload.rs"];
 /// A million enrolments, both ends of each.
 const TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 
@@ -42,6 +46,9 @@ pub(crate) struct SimulateOptions {
     /// crates/sim/results/power-restore.txt
     #[arg(long, conflicts_with_all = ["registrar", "enrolments", "from"])]
     power_restore: bool,
+    /// One to ten times what one core can serve, with the service times that `bench service` measured. Kept in crates/sim/results/overload.txt
+    #[arg(long, conflicts_with_all = ["registrar", "enrolments", "from", "power_restore"])]
+    overload: bool,
     /// Number of devices; for fewer, the server is as much slower. The result is kept only for the default number or more
     #[arg(long, requires = "power_restore", default_value_t = RETURNING)]
     devices: u32,
@@ -52,7 +59,9 @@ pub(crate) struct SimulateOptions {
 
 /// Runs what the options ask for and prints the result; keeps the result of a full run.
 pub(crate) fn run(options: &SimulateOptions) -> Result<()> {
-    if options.power_restore {
+    if options.overload {
+        overload()
+    } else if options.power_restore {
         power_restore(options.devices, options.seed)
     } else {
         enrol(options.enrolments, options.from, options.registrar)
@@ -80,6 +89,13 @@ fn power_restore(devices: u32, seed: u64) -> Result<()> {
         let heading = played.heading(&format!("seed {seed}"));
         tree::append(RESTORE_RESULTS, &format!("{heading}\n{}\n", played.found))?;
     }
+    played.judge()
+}
+
+fn overload() -> Result<()> {
+    let played = Played::of("run --quiet --release --locked -p sim --bin overload")?;
+    let heading = played.heading("seeds 1 and 47");
+    tree::append(OVERLOAD_RESULTS, &format!("{heading}\n{}\n", played.found))?;
     played.judge()
 }
 
