@@ -5,14 +5,18 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde_json::Value;
 
+use super::e2e::promised;
+use super::median::median;
 use super::promised::PROMISED;
 use super::run_file::{RunFile, list, number, word};
+use super::simulated::{SIMULATED_RESULTS, SimulatedOverload};
 
 /// The schemas of the runs that the figures come from.
 const E2E: (&str, &str) = ("e2e", "muster-e2e/4");
 const SCALE: (&str, &str) = ("scale", "muster-scale/1");
 const OVERLOAD: (&str, &str) = ("overload", "muster-overload/1");
-const SERVICE: (&str, &str) = ("service", "muster-service/1");
+const SERVICE: (&str, &str) = ("service", "muster-service/2");
+const SERVICE_OF_ONE_ROUND: &str = "muster-service/1";
 const COUNTS: (&str, &str) = ("counts", "muster-counts/1");
 const SHARDS: (&str, &str) = ("shards", "muster-shards/1");
 
@@ -22,7 +26,7 @@ const DURABLE_GOAL: f64 = 1.15;
 /// The part of the peak that is promised under overload.
 const GOODPUT_MIN: f64 = 0.9;
 
-/// Rounds below which goodput is not decided.
+/// Rounds below which nothing that has no interval is decided.
 const ROUNDS_MIN: usize = 3;
 
 /// The sessions that the promises to them are made for.
@@ -46,14 +50,19 @@ struct Evidence {
 }
 
 pub(super) fn rendered() -> Result<String> {
-    let mut text =
-        String::from("\n| promise | goal | measured | spread | | run | command |\n|---|---|---|---|---|---|---|\n");
     let mut rows = enrolment_rows()?;
     rows.extend(session_rows()?);
     rows.extend(counted_rows()?);
     rows.extend(shard_rows()?);
     rows.extend(overload_rows()?);
+    rows.push(simulated_row()?);
     rows.extend(hello_rows()?);
+    written(rows)
+}
+
+fn written(rows: Vec<Row>) -> Result<String> {
+    let mut text =
+        String::from("\n| promise | goal | measured | spread | | run | command |\n|---|---|---|---|---|---|---|\n");
     for Row { what, goal, evidence, command } in rows {
         let command = if command.is_empty() { String::new() } else { format!("`{command}`") };
         match evidence {
@@ -75,7 +84,7 @@ fn enrolment_rows() -> Result<Vec<Row>> {
     let row = |what, name, command| -> Result<Row> {
         let found = runs.iter().find_map(|run| Some((run, ratio(&run.record, name)?)));
         let evidence = found.map(|(run, ratio)| of_ratio(run, ratio)).transpose()?;
-        let goal = found.and_then(|(_, ratio)| ratio["promise"]["at_most"].as_f64());
+        let goal = found.and_then(|(_, ratio)| ratio["promise"]["at_most"].as_f64()).or_else(|| promised(name));
         Ok(Row { what, goal: goal.map_or_else(String::new, |goal| format!("<= {goal:.2}")), evidence, command })
     };
     // A bar that is kept, and beside it a goal.
@@ -102,6 +111,11 @@ fn enrolment_rows() -> Result<Vec<Row>> {
         row(
             "in 64-byte blocks, over floor and datagrams",
             "ratio_to_floor_and_datagrams/ccm8_64.memory.closing",
+            COMMAND,
+        )?,
+        row(
+            "16 at once, which leave the server idle in between, over the floor",
+            "ratio_to_floor/ccm8_512.memory.closing.sixteen",
             COMMAND,
         )?,
         row("at 300 enrolments a second, over the floor", "ratio_to_floor/ccm8_512.memory.closing.unhurried", COMMAND)?,
@@ -191,33 +205,34 @@ fn session_rows() -> Result<Vec<Row>> {
         row("mass expiry and drain: memory", "<= 5 % more".into(), 5.0, "%", end("resident_growth_percent")),
         row("mass expiry and drain: longest turn of a shard", "<= 5 ms".into(), 5000.0, "us", end("longest_turn_us")),
     ];
-    rows.extend(runs.iter().find_map(loopback_rows).into_iter().flatten());
+    rows.extend(loopback_rows(&runs));
     Ok(rows)
 }
 
-/// What a server as a process has resident for each session, over loopback.
-fn loopback_rows(run: &RunFile) -> Option<[Row; 2]> {
-    let loopback = &run.record["loopback"];
-    let devices = loopback["devices"].as_u64()?;
+/// What a server as a process has resident for each session, over loopback, by the newest run that has it.
+fn loopback_rows(runs: &[RunFile]) -> [Row; 2] {
     let row = |what, goal: &str, bound: f64, key: &str| {
-        let bytes = loopback[key].as_f64()?;
-        let evidence = Evidence {
-            figure: format!("{bytes:.0} B with {devices} sessions"),
-            spread: String::new(),
-            verdict: if bytes <= bound { "holds" } else { "missed" }.into(),
-            run: run.path.clone(),
-        };
-        Some(Row { what, goal: goal.into(), evidence: Some(evidence), command: "cargo xtask bench scale" })
+        let evidence = runs.iter().find_map(|run| {
+            let loopback = &run.record["loopback"];
+            let (devices, bytes) = (loopback["devices"].as_u64()?, loopback[key].as_f64()?);
+            Some(Evidence {
+                figure: format!("{bytes:.0} B with {devices} sessions"),
+                spread: String::new(),
+                verdict: if bytes <= bound { "holds" } else { "missed" }.into(),
+                run: run.path.clone(),
+            })
+        });
+        Row { what, goal: goal.into(), evidence, command: "cargo xtask bench scale" }
     };
-    Some([
-        row("memory of an idle session, over loopback", "<= 320 B", 320.0, "bytes_idle")?,
+    [
+        row("memory of an idle session, over loopback", "<= 320 B", 320.0, "bytes_idle"),
         row(
             "memory of a session within 247 s of an enrolment, over loopback",
             "<= 1.25 KiB",
             1280.0,
             "bytes_within_247_s",
-        )?,
-    ])
+        ),
+    ]
 }
 
 /// The levels with the most sessions.
@@ -240,9 +255,9 @@ fn cpu_growth(record: &Value) -> Vec<f64> {
 fn counted_rows() -> Result<Vec<Row>> {
     const COMMAND: &str = "cargo xtask bench counts";
     let newest = RunFile::all(COUNTS.0, COUNTS.1)?.into_iter().next();
-    let row = |what, goal: &str, names: &[&str], unit: &str| -> Result<Row> {
-        let evidence = newest.as_ref().map(|run| counted(run, names, unit)).transpose()?;
-        Ok(Row { what, goal: goal.to_owned(), evidence, command: COMMAND })
+    let row = |what, goal: &str, names: &[&str], unit: &str| {
+        let evidence = newest.as_ref().and_then(|run| counted(run, names, unit));
+        Row { what, goal: goal.to_owned(), evidence, command: COMMAND }
     };
     Ok(vec![
         row(
@@ -250,42 +265,48 @@ fn counted_rows() -> Result<Vec<Row>> {
             "<= 4 KiB",
             &["handshake_bytes_between_datagrams"],
             " B",
-        )?,
+        ),
         row(
             "memory of a handshake at worst: all that a proven peer can make it hold",
             "<= 48 KiB",
             &["handshake_bytes_at_worst", "handshake_bytes_at_worst_in_the_pool", "handshake_bytes_within_a_datagram"],
             " B",
-        )?,
+        ),
         row(
             "memory before the cookie: allocations of 1,000,000 hellos",
             "0",
             &["allocations_of_a_million_cookieless_hellos"],
             "",
-        )?,
+        ),
+        row(
+            "entries that 1,000,000 hellos without a cookie leave: sessions, handshakes, timers, events",
+            "0",
+            &["entries_of_a_million_cookieless_hellos"],
+            "",
+        ),
         row(
             "allocations per datagram once a session is established",
             "0",
             &["allocations_of_600_datagrams_of_established_sessions"],
             "",
-        )?,
+        ),
     ])
 }
 
-/// The highest of these counts. Each has its own bound.
-fn counted(run: &RunFile, names: &[&str], unit: &str) -> Result<Evidence> {
+/// The highest of these counts; `None` where the run lacks one, because its tests did not count it yet. Each has its own bound.
+fn counted(run: &RunFile, names: &[&str], unit: &str) -> Option<Evidence> {
     let counts = &run.record["counts"];
     let mut most: f64 = 0.0;
     let mut holds = true;
     for (name, bound) in PROMISED.iter().filter(|(name, _)| names.contains(name)) {
-        let count = number(counts, name)?;
+        let count = counts[*name].as_f64()?;
         // Counts of memory of one handshake.
         #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
         let bound = *bound as f64;
         holds &= count <= bound;
         most = most.max(count);
     }
-    Ok(Evidence {
+    Some(Evidence {
         figure: format!("{most:.0}{unit}"),
         spread: "counted".to_owned(),
         verdict: if holds { "holds" } else { "missed" }.to_owned(),
@@ -358,36 +379,117 @@ fn goodput(run: &RunFile, multiple: f64) -> Result<Option<Evidence>> {
     }))
 }
 
+/// The goodput of the simulator's model of a server that takes as long as a real one.
+fn simulated_row() -> Result<Row> {
+    let newest = SimulatedOverload::committed(10)?;
+    let evidence = newest.map(|it| Evidence {
+        figure: format!(
+            "{:.0} % of the peak, {:.0} % of what refusing leaves; {} cut off; p99 of a handshake {:.1} s, of an enrolment {:.1} s",
+            it.of_peak_percent, it.of_left_percent, it.cut_off, it.handshake_p99_s, it.total_p99_s
+        ),
+        spread: "virtual time".to_owned(),
+        verdict: if it.holds() { "holds" } else { "missed" }.to_owned(),
+        run: SIMULATED_RESULTS.to_owned(),
+    });
+    Ok(Row {
+        what: "ten times the peak offered, in the simulator with measured service times",
+        goal: "none cut off, >= 90 % of what refusing leaves of the core, a handshake within 1 s".to_owned(),
+        evidence,
+        command: "cargo xtask simulate --overload",
+    })
+}
+
 /// What `bench service` says of hellos that lead to nothing.
 fn hello_rows() -> Result<Vec<Row>> {
-    const COMMAND: &str = "cargo xtask bench service";
+    // The first of these has one round, without a list of rounds.
     let newest = RunFile::all(SERVICE.0, SERVICE.1)?.into_iter().next();
-    let row = |what, goal: &str, figure: fn(&Value) -> Option<(String, bool)>| {
-        let evidence = newest.as_ref().and_then(|run| {
-            let (figure, holds) = figure(&run.record)?;
-            let verdict = if holds { "holds" } else { "missed" }.to_owned();
-            Some(Evidence { figure, spread: "one run".to_owned(), verdict, run: run.path.clone() })
-        });
-        Row { what, goal: goal.to_owned(), evidence, command: COMMAND }
+    let newest = newest.map_or_else(
+        || Ok(RunFile::all(SERVICE.0, SERVICE_OF_ONE_ROUND)?.into_iter().next()),
+        |it| anyhow::Ok(Some(it)),
+    )?;
+    let row = |what, goal: &str, judged: &JudgedRounds| {
+        let evidence = newest.as_ref().and_then(|run| judged.evidence(run));
+        Row { what, goal: goal.to_owned(), evidence, command: "cargo xtask bench service" }
     };
+    let goodput =
+        |value| JudgedRounds { value, shown: |share| format!("{:.1} %", share * 100.0), bound: Bound::AtLeast(0.7) };
     Ok(vec![
-        row("CPU of a hello without a cookie, with its answer", "<= 4 us", |record| {
-            let us = record["times"]["cookieless_us"].as_f64()?;
-            Some((format!("{us:.2} us"), us <= 4.0))
-        }),
-        row("memory that 1,000,000 of them take", "<= 4 MiB", |record| {
-            let kib = record["cookieless_memory_growth_kib"].as_f64()?;
-            Some((format!("{kib:.0} KiB"), kib <= 4096.0))
-        }),
         row(
-            "goodput of honest devices while such hellos take a quarter of the core, for each second of the server's CPU",
-            ">= 70 % of the peak",
-            |record| {
-                let part = record["junk"]["of_peak_by_cpu"].as_f64()?;
-                Some((format!("{:.1} %", part * 100.0), part >= 0.7))
+            "CPU of a hello without a cookie, with its answer",
+            "<= 4 us",
+            &JudgedRounds {
+                value: |round| round["times"]["cookieless_us"].as_f64(),
+                shown: |us| format!("{us:.2} us"),
+                bound: Bound::AtMost(4.0),
             },
         ),
+        row(
+            "memory that 1,000,000 of them take",
+            "<= 4 MiB",
+            &JudgedRounds {
+                value: |round| round["cookieless_memory_growth_kib"].as_f64(),
+                shown: |kib| format!("{kib:.0} KiB"),
+                bound: Bound::AtMost(4096.0),
+            },
+        ),
+        row(
+            "goodput of honest devices while such hellos take a quarter of the core, by the clock: what the promise means",
+            ">= 70 % of the peak",
+            &goodput(|round| of_junk(round, "of_peak")),
+        ),
+        row(
+            "the same for each second of the server's CPU: what the clock would say if the server had the core alone",
+            "beside it",
+            &goodput(|round| of_junk(round, "of_peak_by_cpu")),
+        ),
     ])
+}
+
+/// `None` of a round whose hellos were not all sent.
+fn of_junk(round: &Value, key: &str) -> Option<f64> {
+    let junk = &round["junk"];
+    if junk["void"] == true { None } else { junk[key].as_f64() }
+}
+
+/// A value of each round, and what is promised of it.
+struct JudgedRounds {
+    value: fn(&Value) -> Option<f64>,
+    shown: fn(f64) -> String,
+    bound: Bound,
+}
+
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl JudgedRounds {
+    /// The median with its least and most; `None` where no round has the value.
+    fn evidence(&self, run: &RunFile) -> Option<Evidence> {
+        let rounds = run.record["rounds"].as_array().map_or_else(|| std::slice::from_ref(&run.record), Vec::as_slice);
+        let samples: Vec<f64> = rounds.iter().filter_map(self.value).collect();
+        if samples.is_empty() {
+            return None;
+        }
+        let [least, most] = ends(&samples);
+        let (all, none) = match self.bound {
+            Bound::AtMost(bound) => (most <= bound, least > bound),
+            Bound::AtLeast(bound) => (least >= bound, most < bound),
+        };
+        let verdict = match samples.len() {
+            rounds if rounds < ROUNDS_MIN => "not decidable",
+            _ if all => "holds",
+            _ if none => "missed",
+            _ => "not decidable",
+        };
+        let rounds = if samples.len() == 1 { "one round".to_owned() } else { format!("{} rounds", samples.len()) };
+        Some(Evidence {
+            figure: (self.shown)(median(samples)),
+            spread: format!("{} to {}, {rounds}", (self.shown)(least), (self.shown)(most)),
+            verdict: verdict.to_owned(),
+            run: run.path.clone(),
+        })
+    }
 }
 
 fn ends(samples: &[f64]) -> [f64; 2] {
@@ -422,6 +524,36 @@ mod tests {
         assert_eq!(verdict(&summary(3, [0.88, 0.97], 0)).as_deref(), Some("not decidable"), "the rounds disagree");
         assert_eq!(verdict(&summary(1, [0.92, 0.92], 0)).as_deref(), Some("not decidable"), "one round has no spread");
         assert!(goodput(&summary(3, [0.91, 0.97], 0), 4.0).unwrap().is_none());
+    }
+
+    #[test]
+    fn fewer_than_three_rounds_decide_nothing_and_neither_do_rounds_that_disagree() {
+        let judged = JudgedRounds {
+            value: |round| of_junk(round, "of_peak"),
+            shown: |share| format!("{:.0} %", share * 100.0),
+            bound: Bound::AtLeast(0.7),
+        };
+        let round = |of_peak: f64| serde_json::json!({ "junk": { "of_peak": of_peak, "void": false } });
+        let of = |rounds: &[Value]| judged.evidence(&run(serde_json::json!({ "rounds": rounds }))).unwrap();
+        let [low, middle, high] = [0.6, 0.71, 0.75].map(round);
+        let held = of(&[high.clone(), middle.clone(), high.clone()]);
+        assert_eq!([held.verdict, held.figure, held.spread], ["holds", "75 %", "71 % to 75 %, 3 rounds"]);
+        assert_eq!(of(&[low.clone(), middle.clone(), high.clone()]).verdict, "not decidable");
+        assert_eq!(of(&[low.clone(), low.clone(), low]).verdict, "missed");
+        assert_eq!(of(&[high.clone(), high.clone()]).verdict, "not decidable");
+        let void = serde_json::json!({ "junk": { "of_peak": 0.2, "void": true } });
+        assert_eq!(of(&[high.clone(), high.clone(), void]).verdict, "not decidable", "a void round does not count");
+        let single = judged.evidence(&run(high)).unwrap();
+        assert_eq!([single.verdict, single.spread], ["not decidable", "75 % to 75 %, one round"]);
+    }
+
+    #[test]
+    fn a_promise_without_a_run_keeps_its_row() {
+        let rows = loopback_rows(&[run(serde_json::json!({ "loopback": null }))]);
+        assert!(rows.iter().all(|row| row.evidence.is_none() && !row.goal.is_empty()));
+        let written = written(rows.into());
+        assert_eq!(written.unwrap().matches("| not measured | |").count(), 2);
+        assert!(counted(&run(serde_json::json!({ "counts": {} })), &[PROMISED[0].0], "").is_none());
     }
 
     #[test]
