@@ -10,6 +10,7 @@ mod house;
 mod purity;
 mod suite;
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -150,7 +151,11 @@ pub(crate) fn run(options: &CheckOptions) -> ExitCode {
         results.push((part, outcome, cost));
     }
     let processor = results.iter().map(|(_, _, cost)| cost.processor).sum();
-    summarise(&results, Cost { elapsed: started.elapsed(), processor })
+    let not_run =
+        if chosen.contains(&CheckPart::Tests) { setup::not_run(setup::browser().as_deref()) } else { Vec::new() };
+    let (table, ended) = summarise(&results, &not_run, Cost { elapsed: started.elapsed(), processor });
+    print!("{table}");
+    ended
 }
 
 /// Waits for a build in the background.
@@ -208,29 +213,33 @@ fn outcome_of(part: CheckPart, before: &[(CheckPart, PartResult, Cost)]) -> Part
     part.run().map_or_else(|error| PartResult::Failed(format!("{error:#}")), |()| PartResult::Passed)
 }
 
-fn summarise(results: &[(CheckPart, PartResult, Cost)], total: Cost) -> ExitCode {
+/// The table of the parts and of what was not run, why parts failed, and the numbers of each.
+fn summarise(results: &[(CheckPart, PartResult, Cost)], not_run: &[(&str, &str)], total: Cost) -> (String, ExitCode) {
     let line = |name: &str, cost: Cost, result: &str| {
         let (elapsed, processor) = (cost.elapsed.as_secs_f64(), cost.processor.as_secs_f64());
-        println!("{name:<10} {elapsed:>8.1} {processor:>10.1}  {result}");
+        format!("{name:<10} {elapsed:>8.1} {processor:>10.1}  {result}\n")
     };
-    println!("\n{:<10} {:>8} {:>10}  result", "part", "seconds", "processor");
+    let mut table = format!("\n{:<10} {:>8} {:>10}  result\n", "part", "seconds", "processor");
     for (part, outcome, cost) in results {
         let result = match outcome {
             PartResult::Passed => "passed".to_owned(),
             PartResult::Failed(_) => format!("FAILED    run again: cargo xtask check --only {}", part.name()),
             PartResult::NotBuilt => "left out: the workspace does not build".to_owned(),
         };
-        line(&part.name(), *cost, &result);
+        table += &line(&part.name(), *cost, &result);
     }
-    line("all", total, "");
+    for (program, why) in not_run {
+        let _ = writeln!(table, "{program:<10} {:>8} {:>10}  NOT RUN   not installed: {why}", "-", "-");
+    }
+    table += &line("all", total, "");
     for (part, outcome, _) in results {
         if let PartResult::Failed(why) = outcome {
-            println!("\n{}: {why}", part.name());
+            let _ = writeln!(table, "\n{}: {why}", part.name());
         }
     }
     let failed = results.iter().filter(|(_, outcome, _)| !matches!(outcome, PartResult::Passed)).count();
-    println!("\n{} passed, {failed} failed", results.len() - failed);
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let _ = writeln!(table, "\n{} passed, {failed} failed, {} not run", results.len() - failed, not_run.len());
+    (table, if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn setup_or_name_what_is_missing() -> Result<()> {
@@ -283,7 +292,19 @@ mod tests {
     fn one_failure_makes_the_whole_fail() {
         let passed = (CheckPart::Fmt, PartResult::Passed, Cost::default());
         let failed = (CheckPart::Deny, PartResult::Failed("why".to_owned()), Cost::default());
-        assert_eq!(format!("{:?}", summarise(&[passed], Cost::default())), format!("{:?}", ExitCode::SUCCESS));
-        assert_eq!(format!("{:?}", summarise(&[failed], Cost::default())), format!("{:?}", ExitCode::FAILURE));
+        let ended =
+            |results: &[(CheckPart, PartResult, Cost)]| format!("{:?}", summarise(results, &[], Cost::default()).1);
+        assert_eq!(ended(&[passed]), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(ended(&[failed]), format!("{:?}", ExitCode::FAILURE));
+    }
+
+    #[test]
+    fn what_a_missing_browser_leaves_out_has_a_line_and_is_counted() {
+        let passed = || [(CheckPart::Tests, PartResult::Passed, Cost::default())];
+        let (table, _) = summarise(&passed(), &setup::not_run(None), Cost::default());
+        assert!(table.lines().any(|line| line.starts_with("chromium") && line.contains("NOT RUN")), "{table}");
+        assert!(table.ends_with("\n1 passed, 0 failed, 1 not run\n"), "{table}");
+        let (table, _) = summarise(&passed(), &setup::not_run(Some("chromium".as_ref())), Cost::default());
+        assert!(!table.contains("chromium") && table.ends_with("0 not run\n"), "{table}");
     }
 }

@@ -3,6 +3,7 @@
 //! Other implementations come from Debian and PyPI, two cargo tools from crates.io. Everything but the Debian packages is installed under the target
 //! directory. Each need can tell whether it is met, so that a second run is quick and reports it.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -34,9 +35,11 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("libc6-dbg", "symbols of the C library, without which valgrind does not start"),
     ("python3-venv", "the environment of what comes from PyPI"),
 ];
-/// Not installed: too large for what it adds. A test that wants it is silent without it.
-const OPTIONAL_PROGRAMS: &[(&str, &str)] =
-    &[("chromium", "looks at the page of `bench report` in a test; 124 MB to fetch, 414 MB installed")];
+/// Not installed: too large for what it adds, 124 MB to fetch and 414 MB on disk. The table of `check` says that what wants it was not run.
+const BROWSER: &str = "chromium";
+const BROWSER_USE: &str = "the page of `bench report` is not looked at in a browser";
+/// The names under which distributions install one.
+const BROWSERS: &[&str] = &[BROWSER, "chromium-browser", "google-chrome", "chrome-headless-shell"];
 /// Packages from PyPI, in one environment: name, version, purpose.
 const PYTHON_PACKAGES: &[(&str, &str, &str)] = &[
     ("python-mbedtls", "2.10.1", "enrols on Mbed TLS 2.28, which its wheel carries; the last release"),
@@ -77,7 +80,7 @@ pub(crate) fn run() -> Result<()> {
         (need.install)().with_context(|| format!("cannot install {}", need.name))?;
         println!("   installed {} in {:.0} s", need.name, started.elapsed().as_secs_f64());
     }
-    for (program, why) in OPTIONAL_PROGRAMS.iter().filter(|(program, _)| tree::find_program(program).is_none()) {
+    for (program, why) in not_run(browser().as_deref()) {
         println!("   not installed, and not required: {program}: {why}");
     }
     println!("   setup done in {:.0} s", started.elapsed().as_secs_f64());
@@ -92,18 +95,29 @@ pub(crate) fn missing() -> Result<Vec<String>> {
     Ok(debian.chain(others).collect())
 }
 
+/// A Chromium: the one that `MUSTER_CHROMIUM` names, or the first on PATH.
+pub(crate) fn browser() -> Option<PathBuf> {
+    let named = std::env::var_os("MUSTER_CHROMIUM").map(PathBuf::from);
+    named.or_else(|| BROWSERS.iter().find_map(|name| tree::find_program(name)))
+}
+
+/// The programs that are missing and not required, and what is not run without them.
+pub(crate) fn not_run(browser: Option<&Path>) -> Vec<(&'static str, &'static str)> {
+    if browser.is_some() { Vec::new() } else { vec![(BROWSER, BROWSER_USE)] }
+}
+
 /// Only root may install Debian packages.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// The runner that gungraun's benchmarks start.
-pub(crate) fn bench_runner() -> Result<std::path::PathBuf> {
+pub(crate) fn bench_runner() -> Result<PathBuf> {
     tree::find_program("gungraun-runner").context("gungraun-runner is missing: run `cargo xtask setup`")
 }
 
 /// The reader of deny.toml.
-pub(crate) fn deny() -> Result<std::path::PathBuf> {
+pub(crate) fn deny() -> Result<PathBuf> {
     tree::find_program("cargo-deny").context("cargo-deny is missing: run `cargo xtask setup`")
 }
 
@@ -169,7 +183,7 @@ fn pinned_python(joint: &str) -> Vec<String> {
 /// Debian's own Python, which python3-venv belongs to; on other systems the first one on PATH.
 fn system_python() -> &'static str {
     let debian = "/usr/bin/python3";
-    if std::path::Path::new(debian).exists() { debian } else { "python3" }
+    if Path::new(debian).exists() { debian } else { "python3" }
 }
 
 fn deny_need() -> Need {
@@ -198,7 +212,7 @@ fn cargo_tool(name: &'static str, version: &str) -> Need {
     Need { name: shown, met, install: Box::new(install) }
 }
 
-fn has_version(program: &std::path::Path, version: &str) -> bool {
+fn has_version(program: &Path, version: &str) -> bool {
     let answer = Program::new(program).arg("--version").timeout(Duration::from_secs(10)).output();
     answer.is_ok_and(|ended| ended.stdout.split_whitespace().any(|word| word == version))
 }
@@ -210,7 +224,6 @@ mod tests {
     #[test]
     fn every_package_says_what_it_is_for() {
         assert!(DEBIAN_PACKAGES.iter().all(|(name, why)| !name.is_empty() && !why.is_empty()));
-        assert!(OPTIONAL_PROGRAMS.iter().all(|(name, why)| !name.is_empty() && !why.is_empty()));
         assert!(PYTHON_PACKAGES.iter().all(|(name, _, why)| !name.is_empty() && !why.is_empty()));
     }
 }

@@ -36,13 +36,19 @@ small{color:#5a6675;font-weight:400}svg{display:block}text{font:11px system-ui,s
 
 /// Writes the page.
 pub(super) fn run(options: &ReportOptions) -> Result<()> {
+    let page = committed()?;
+    let out = options.out.clone().unwrap_or_else(|| tree::target().join("bench-report.html"));
+    tree::write(&out, &page)?;
+    println!("   written to {}", out.display());
+    Ok(())
+}
+
+/// The page of the committed history.
+fn committed() -> Result<String> {
     let commits = read(&tree::read(HISTORY)?)?;
     ensure!(!commits.is_empty(), "{HISTORY} has no line: run `cargo xtask bench record`");
     let released = Release::committed().map(|release| release.figures()).unwrap_or_default();
-    let out = options.out.clone().unwrap_or_else(|| tree::target().join("bench-report.html"));
-    tree::write(&out, &page(&commits, &released))?;
-    println!("   written to {}", out.display());
-    Ok(())
+    Ok(page(&commits, &released))
 }
 
 fn page(commits: &[RecordedCommit], released: &Figures) -> String {

@@ -1,14 +1,12 @@
 //! A browser's view of the page, where a Chromium is installed: every label inside its chart, none upon another, nothing that runs out of the window.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use super::committed;
 use super::tests::sample;
 use crate::process::Program;
-use crate::tree;
+use crate::{setup, tree};
 
-/// The names under which distributions install it.
-const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome", "chrome-headless-shell"];
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Runs in the page after it is laid out, and leaves what it found as text.
 const LOOK: &str = r"<script>
@@ -39,8 +37,7 @@ addEventListener('load', () => {
 
 /// What the browser finds wrong; `None` where no browser is installed.
 fn faults(page: &str, name: &str) -> Option<(String, Vec<String>)> {
-    let browser = std::env::var_os("MUSTER_CHROMIUM").map(PathBuf::from);
-    let browser = browser.or_else(|| BROWSERS.iter().find_map(|name| tree::find_program(name)))?;
+    let browser = setup::browser()?;
     let folder = std::env::temp_dir().join(format!("muster-report-{}-{name}", std::process::id()));
     let file = folder.join("page.html");
     tree::write(&file, &page.replace("</body>", LOOK)).unwrap();
@@ -60,19 +57,25 @@ fn faults(page: &str, name: &str) -> Option<(String, Vec<String>)> {
 #[test]
 fn a_browser_shows_every_chart_with_its_labels_apart_and_inside() {
     let Some((charts, faults)) = faults(&sample(), "whole") else {
-        println!("no Chromium is installed: the page is not looked at");
+        // The table of `check` says so.
         return;
     };
     assert_eq!((charts.as_str(), faults), ("3 charts", Vec::new()));
 }
 
 #[test]
+fn a_browser_shows_every_chart_of_the_committed_history() {
+    let page = committed().unwrap();
+    let charts = page.matches("<svg").count();
+    assert!(charts > 0, "the history has no figure");
+    let Some((shown, faults)) = faults(&page, "committed") else { return };
+    assert_eq!((shown, faults), (format!("{charts} charts"), Vec::new()));
+}
+
+#[test]
 fn a_browser_sees_labels_that_are_outside_or_upon_each_other() {
     let broken =
         sample().replace("text-anchor=\"start\"", "text-anchor=\"end\" dx=\"-60\"").replace(" y=\"162\"", " y=\"150\"");
-    let Some((_, faults)) = faults(&broken, "broken") else {
-        println!("no Chromium is installed: the page is not looked at");
-        return;
-    };
+    let Some((_, faults)) = faults(&broken, "broken") else { return };
     assert!(faults.iter().any(|fault| fault.contains("upon each other") || fault.contains("outside")), "{faults:?}");
 }
