@@ -33,7 +33,7 @@ mod run_file;
 mod scale;
 mod service;
 mod shards;
-mod simulated;
+pub(crate) mod simulated;
 mod syscalls;
 
 use anyhow::Result;

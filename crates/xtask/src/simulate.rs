@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::bench::facts::TimingFacts;
+use crate::bench::simulated::SIMULATED_RESULTS;
 use crate::{cargo, tree};
 
 /// The number of enrolments of a run, and the least number of a committed result.
@@ -26,7 +27,7 @@ pub(crate) const RESTORE_RESULTS: &str = "crates/sim/results/power-restore.txt";
 pub(crate) const RESTORE_COVERED: &[&str] =
     &["crates/dtls/src", "crates/est/src", "crates/sim/src/overload.rs", "crates/sim/src/power_restore"];
 /// One to ten times what the modelled core can serve: the file of the result, and the code that it covers.
-pub(crate) const OVERLOAD_RESULTS: &str = "crates/sim/results/overload.txt";
+pub(crate) const OVERLOAD_RESULTS: &str = SIMULATED_RESULTS;
 pub(crate) const OVERLOAD_COVERED: &[&str] = &["crates/dtls/src", "crates/est/src", "crates/sim/src/overload.rs"];
 /// A million enrolments, both ends of each.
 const TIMEOUT: Duration = Duration::from_secs(12 * 3600);

@@ -2,10 +2,9 @@
 
 use anyhow::{Context, Result};
 
-use crate::simulate::OVERLOAD_RESULTS;
 use crate::tree;
 
-pub(super) const SIMULATED_RESULTS: &str = OVERLOAD_RESULTS;
+pub(crate) const SIMULATED_RESULTS: &str = "crates/sim/results/overload.txt";
 /// Of what refusing leaves of the core, as the test of the model asserts.
 const OF_LEFT_PERCENT_MIN: f64 = 90.0;
 /// The first timer of a client (RFC 6347 §4.2.4.1): a handshake that was begun ends before it.
@@ -24,14 +23,14 @@ pub(super) struct SimulatedOverload {
 impl SimulatedOverload {
     /// The newest committed result; `None` where there is none.
     pub(super) fn committed(multiple: u32) -> Result<Option<Self>> {
-        tree::read(OVERLOAD_RESULTS).ok().map(|text| Self::newest(&text, multiple)).transpose()
+        tree::read(SIMULATED_RESULTS).ok().map(|text| Self::newest(&text, multiple)).transpose()
     }
 
     /// Reads the last line that begins with this multiple: `10x offered: goodput 55.3 % of the peak, 98.1 % of what refusing leaves; cut off 0; ..`.
     fn newest(text: &str, multiple: u32) -> Result<Self> {
         let head = format!("{multiple}x offered:");
         let line = text.lines().rev().find_map(|line| line.trim().strip_prefix(&head));
-        let line = line.with_context(|| format!("{OVERLOAD_RESULTS} has no line of {multiple}x"))?;
+        let line = line.with_context(|| format!("{SIMULATED_RESULTS} has no line of {multiple}x"))?;
         // The first word behind the name that is a number.
         let number = |name: &str| -> Result<f64> {
             let rest = line.split_once(name).with_context(|| format!("no {name} in {line}"))?.1;
