@@ -132,6 +132,8 @@ struct Row {
     entry: RelayEntry,
     /// When the attempt in flight began.
     attempted_at: UnixTime,
+    /// Before this time, what is unresolved is not sent again.
+    not_before: UnixTime,
 }
 
 impl Row {
@@ -207,7 +209,8 @@ impl RelayRows {
         let id = RelayId::new(self.begun);
         let attempted_at = request.at;
         self.of_device.entry(request.device.clone()).or_default().push(id);
-        self.insert(Row { entry: RelayEntry { id, request, attempts: 1, stage: RelayStage::InFlight }, attempted_at });
+        let entry = RelayEntry { id, request, attempts: 1, stage: RelayStage::InFlight };
+        self.insert(Row { entry, attempted_at, not_before: attempted_at });
         Begun::New(id)
     }
 
@@ -226,6 +229,10 @@ impl RelayRows {
                     }
                 }
                 RelayStage::InFlight if !row.is_outlived(request.at) => return Some(Begun::InProgress),
+                RelayStage::Unresolved if request.at < row.not_before => {
+                    let upstream = Arc::clone(&row.entry.request.upstream);
+                    return Some(Begun::Waits { id, upstream, until: row.not_before });
+                }
                 RelayStage::InFlight | RelayStage::Unresolved if request.at < row.entry.request.window.until => {
                     let mut row = self.take(id)?;
                     row.attempted_at = request.at;
@@ -310,8 +317,9 @@ impl RelayRows {
                 row.entry.stage = RelayStage::Unresolved;
                 self.insert(row);
             }
-            (_, RelayEnd::Later { until }) => {
+            (_, RelayEnd::Later { until, not_before }) => {
                 row.entry.stage = RelayStage::Unresolved;
+                row.not_before = not_before;
                 let window = &mut row.entry.request.window;
                 window.until = window.until.max(until);
                 self.insert(row);

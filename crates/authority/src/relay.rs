@@ -7,7 +7,7 @@
 //!                        │  │ └───────────────────────────► (closed: the request is forgotten)
 //!    end(Unknown | Later)│  │ begin, by the same request: the same upstream is asked again
 //!   or RELAY_LIFETIME    ▼  │
-//!                      Unresolved ──► forgotten when its window ends
+//!                      Unresolved ──► forgotten when its window ends; not sent again before the time that its upstream named (Later)
 //! ```
 //!
 //! These rows are not rows of a CA: the upstream has chosen their serial numbers, and revokes its certificates itself. Calls take effect in the
@@ -151,6 +151,15 @@ pub enum Begun {
         /// The upstream that it was sent to.
         upstream: Arc<str>,
     },
+    /// The upstream of an earlier attempt has named a time, which has not come: nothing is sent, and nothing was written.
+    Waits {
+        /// The row of the earlier attempt.
+        id: RelayId,
+        /// The upstream that it was sent to.
+        upstream: Arc<str>,
+        /// The time.
+        until: UnixTime,
+    },
     /// The request already has an answer; nothing was written. Never for a key that is made for the device: nobody has it any more.
     Repeat(Arc<Issued>),
     /// The same request is in flight.
@@ -209,10 +218,13 @@ pub enum RelayEnd {
     Refused,
     /// The request was sent, and nobody knows what became of it.
     Unknown,
-    /// The same, and the device was told to come again later: the row is unresolved at least until this time.
+    /// The same, and the device was told to come again later.
     Later {
-        /// The time.
+        /// The row is unresolved at least until this time.
         until: UnixTime,
+        /// It is not sent again before this one. RFC 7030 §4.2.3: "The client MUST wait at least the specified 'Retry-After' time before repeating
+        /// the same request", and towards the upstream the Registrar is the client.
+        not_before: UnixTime,
     },
 }
 
@@ -220,18 +232,27 @@ pub enum RelayEnd {
 const LATENESS: Duration = Duration::from_secs(86_400);
 
 impl RelayEnd {
-    /// The end of an exchange whose device is told at `at` to come again after `wait`, which a server prolongs by up to a half.
+    /// The end of an exchange whose upstream says at `at` to come again after `wait`.
     #[must_use]
     pub fn later(at: UnixTime, wait: Duration) -> Self {
-        Self::Later { until: Self::open_until(at, wait) }
+        Self::Later { until: Self::open_until(at, wait), not_before: after(at, wait) }
+    }
+
+    /// The end of an exchange whose upstream said nothing, and whose device is told at `at` to come again after `wait`: it may come sooner.
+    #[must_use]
+    pub fn unheard(at: UnixTime, wait: Duration) -> Self {
+        Self::Later { until: Self::open_until(at, wait), not_before: at }
     }
 
     /// Until when a row is open whose device comes again at `at` after `wait`, which a server prolongs by up to a half.
     #[must_use]
     pub fn open_until(at: UnixTime, wait: Duration) -> UnixTime {
-        let longest = wait.saturating_add(wait / 2).saturating_add(LATENESS);
-        UnixTime::since_unix_epoch(Duration::from_secs(at.as_secs().saturating_add(longest.as_secs())))
+        after(at, wait.saturating_add(wait / 2).saturating_add(LATENESS))
     }
+}
+
+fn after(at: UnixTime, wait: Duration) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(at.as_secs().saturating_add(wait.as_secs())))
 }
 
 /// The holder of a relayed certificate.

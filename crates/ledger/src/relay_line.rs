@@ -2,7 +2,7 @@
 //!
 //! | type | members after `type` and `version` |
 //! |---|---|
-//! | `relay.request` | `request` (its number), `at`, `attempted_at`, `attempts`, `state` (`in_flight`, `unresolved`, `recorded`), `function`, `profile`, `manufacturer`, `device`, `anchor`, `vouched_by`, `client`, `csr`, `public_key` if the device made it, `names`, `upstream`, `peer`, `repeat_until`, `certificates_max` |
+//! | `relay.request` | `request` (its number), `at`, `attempted_at` (of an unresolved one, the time before which it is not sent again), `attempts`, `state` (`in_flight`, `unresolved`, `recorded`), `function`, `profile`, `manufacturer`, `device`, `anchor`, `vouched_by`, `client`, `csr`, `public_key` if the device made it, `names`, `upstream`, `peer`, `repeat_until`, `certificates_max` |
 //! | `relay.certificate` | `request`, `issued_at`, `repeat_until`, `not_before`, `not_after`, `serial` (the upstream's), `public_key`, `certificate`, and if an operator marked it `revoked_at`, `reason`, `actor` |
 //! | `relay.closed` | `request`: it was not sent or was refused, and is forgotten |
 //!
@@ -37,7 +37,16 @@ const CLOSED: &str = "relay.closed";
 #[derive(Clone, Debug)]
 pub(crate) struct RelayRow {
     pub(crate) entry: RelayEntry,
+    /// When the last attempt began. If its upstream has named a time since, it is that one: what is unresolved is not sent again before it.
     pub(crate) attempted_at: i64,
+}
+
+impl RelayRow {
+    /// When something last happened to it, as far as it says: an upstream may have named a time that has not come.
+    pub(crate) fn latest(&self) -> i64 {
+        let at = seconds(self.entry.request.at);
+        if matches!(self.entry.stage, RelayStage::Unresolved) { at } else { at.max(self.attempted_at) }
+    }
 }
 
 /// What one line says.
@@ -122,7 +131,7 @@ impl RelayEvent {
     /// The latest of the times at which something happened, according to it.
     pub(crate) fn latest(&self) -> UnixTime {
         match self {
-            Self::Request(row) => row.entry.request.at.max(time(row.attempted_at)),
+            Self::Request(row) => time(row.latest()),
             Self::Certificate(of) => of.revocation.as_ref().map_or(of.at, |revocation| revocation.at.max(of.at)),
             Self::Closed(_) => time(0),
         }

@@ -23,7 +23,7 @@ pub fn http_answer(bytes: &[u8]) {
     let _ = read_csr_attributes(&answer);
     let seconds = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_700_000_000));
     let wait = crate::relay::retry_after(answer.content_type.as_deref(), seconds);
-    assert!((5..=7 * 86_400).contains(&wait.as_secs()), "bounded both ways");
+    assert!((5..=36_525 * 86_400).contains(&wait.as_secs()), "bounded both ways");
 }
 
 /// What the front parses of a request, the path in the first line and the body after it; and the answer that holds the body as a key.

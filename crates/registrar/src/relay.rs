@@ -24,7 +24,6 @@ mod client;
 mod connections;
 mod health;
 mod kept_keys;
-mod pauses;
 mod probe;
 mod retry_after;
 #[cfg(test)]
@@ -34,6 +33,7 @@ mod upstream;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use authority::{
     Actor, Authority, Begun, Busy, Claim, Deliver, Executor, Finding, Flights, Inline, Isolate, Issued, Job, JobBatch,
@@ -53,7 +53,6 @@ pub use client::{HttpUpstream, HttpUpstreamFault, HttpUpstreamService, HttpUpstr
 pub use connections::UPSTREAM_CONNECTIONS_MAX;
 pub use health::UpstreamPool;
 pub use kept_keys::KeptKeys;
-pub use pauses::UpstreamPauses;
 pub use retry_after::retry_after;
 pub use upstream::{HttpAnswer, Upstream, UpstreamFailure, UpstreamOperation, UpstreamReply, UpstreamRequest};
 
@@ -82,8 +81,6 @@ pub struct RelayParts {
     pub in_flight_max: usize,
     /// How many wait, of the process: a reload begins no new count.
     pub waiting: Arc<AtomicUsize>,
-    /// Which unresolved requests are not sent again yet, of the process.
-    pub pauses: Arc<UpstreamPauses>,
     /// Keys of unresolved requests that were made here, of the process.
     pub kept_keys: Arc<KeptKeys>,
 }
@@ -197,7 +194,7 @@ impl Attempt {
     fn ended(self, how: RelayEnd, at: UnixTime) -> RelayEnd {
         match how {
             RelayEnd::NotSent | RelayEnd::Refused if self.again => RelayEnd::Unknown,
-            RelayEnd::Unknown => RelayEnd::later(at, UpstreamBusy::Silent.max_age()),
+            RelayEnd::Unknown => RelayEnd::unheard(at, UpstreamBusy::Silent.max_age()),
             how => how,
         }
     }
@@ -327,9 +324,6 @@ impl RelaySubmission {
         let name = chosen.and_then(|place| pool.name(place)).or_else(|| pool.name(0)).cloned();
         let Some(name) = name else { return flight.end(Busy::Upstream(UpstreamBusy::Unreachable).into()) };
         let mut request = flight.permit.request(&name, at);
-        if let Some(wait) = self.parts().pauses.rest(&request, at, pool) {
-            return flight.end(Busy::Upstream(UpstreamBusy::Later { wait }).into());
-        }
         if chosen.is_none() {
             // Nothing could be sent: only what is known already is answered.
             request.new_row = authority::NewRow::Held;
@@ -378,14 +372,15 @@ impl RelaySubmission {
                     let began = self.parts().pool.repeat(upstream, at);
                     return self.send(flight, Attempt { id, upstream, again: true, began });
                 }
-                // An operator has removed that upstream: nobody can resolve the row, and the request is a new one.
-                None => {
-                    kept_keys.forget(id);
-                    self.parts().relayed.end(vec![(id, RelayEnd::Refused)]);
-                    tracing::warn!(%upstream, "the upstream CA of an unresolved request is no longer configured");
-                    return self.begin(flight, at);
-                }
+                None => return self.begin_anew(flight, (id, &upstream), at),
             },
+            (Begun::Waits { id, upstream, until }, _) => {
+                if self.parts().pool.place(&upstream).is_none() {
+                    return self.begin_anew(flight, (id, &upstream), at);
+                }
+                let wait = Duration::from_secs(until.as_secs().saturating_sub(at.as_secs()));
+                Busy::Upstream(UpstreamBusy::Later { wait }).into()
+            }
             (Begun::Repeat(issued), _) => Outcome::issued(issued),
             (Begun::InProgress, _) => Busy::InFlight.into(),
             (Begun::Held, _) => flight.permit.waits().unwrap_or(Busy::Upstream(flight.without_upstream())).into(),
@@ -398,12 +393,20 @@ impl RelaySubmission {
         flight.end(outcome);
     }
 
+    /// An operator has removed the upstream of an unresolved request: nobody can resolve its row, and the request is a new one.
+    fn begin_anew<J: Send + 'static>(self, flight: RelayFlight<J>, (id, upstream): (RelayId, &str), at: UnixTime) {
+        self.parts().kept_keys.forget(id);
+        self.parts().relayed.end(vec![(id, RelayEnd::Refused)]);
+        tracing::warn!(upstream, "the upstream CA of an unresolved request is no longer configured");
+        self.begin(flight, at);
+    }
+
     /// An exchange ended at `at` without a certificate.
     fn end_attempt(&self, attempt: Attempt, how: RelayEnd, at: UnixTime) {
         let how = attempt.ended(how, at);
         match how {
             RelayEnd::NotSent | RelayEnd::Refused => self.parts().kept_keys.forget(attempt.id),
-            RelayEnd::Later { until } => self.parts().kept_keys.prolong(attempt.id, until),
+            RelayEnd::Later { until, .. } => self.parts().kept_keys.prolong(attempt.id, until),
             RelayEnd::Unknown => {}
         }
         self.parts().relayed.end(vec![(attempt.id, how)]);
@@ -487,9 +490,6 @@ impl RelaySubmission {
             Answered::Later(busy, how) => {
                 let is_open = !matches!(attempt.ended(how, at), RelayEnd::NotSent | RelayEnd::Refused);
                 end(if is_open { RelayEnd::later(at, busy.max_age()) } else { how });
-                if let Some(upstream) = self.parts().pool.name(attempt.upstream).filter(|_| is_open) {
-                    self.parts().pauses.begin(flight.permit.request(upstream, at), at, busy.max_age());
-                }
                 flight.end(Busy::Upstream(busy).into());
             }
             Answered::Flawed(flaw, how) => {

@@ -26,6 +26,7 @@ const PROPERTIES: &[Property] = &[
     ("a request in flight that nobody ends is unresolved after its lifetime", a_lifetime_ends),
     ("an unknown end keeps its repeats with one upstream", an_unknown_end_stays_with_its_upstream),
     ("a time to come again prolongs the row", a_time_to_come_again_prolongs_the_row),
+    ("a request waits for the time that its upstream named", a_request_waits_for_the_time_that_its_upstream_named),
     ("what was not sent or was refused is forgotten", what_was_refused_is_forgotten),
     ("a second certificate is recorded, and the first is the answer", a_second_certificate_is_recorded),
     ("a certificate belongs to one request", a_certificate_belongs_to_one_request),
@@ -385,13 +386,35 @@ fn an_unknown_end_stays_with_its_upstream(desk: &RelayDesk) {
 
 fn a_time_to_come_again_prolongs_the_row(desk: &RelayDesk) {
     let id = desk.new_row(request(10, "k"));
-    desk.end(id, RelayEnd::Later { until: utc(5_000) });
+    desk.end(id, RelayEnd::Later { until: utc(5_000), not_before: utc(20) });
     desk.is_kind(desk.begin(request(1_010, "k")), "Unresolved");
     // What is said later shortens nothing.
-    desk.end(id, RelayEnd::Later { until: utc(2_000) });
+    desk.end(id, RelayEnd::Later { until: utc(2_000), not_before: utc(1_010) });
     desk.is_kind(desk.begin(request(4_999 - LIFETIME, "k")), "Unresolved");
     desk.end(id, RelayEnd::Unknown);
     desk.is_kind(desk.begin(request(5_000, "k")), "New");
+}
+
+fn a_request_waits_for_the_time_that_its_upstream_named(desk: &RelayDesk) {
+    let id = desk.new_row(request(10, "k"));
+    desk.end(id, RelayEnd::Later { until: utc(9_000), not_before: utc(5_000) });
+    for (at, upstream) in [(11, "a"), (4_999, "b")] {
+        let Begun::Waits { id: row, upstream: of, until } =
+            desk.begin(RelayRequest { upstream: upstream.into(), ..request(at, "k") })
+        else {
+            panic!("{}: it does not wait", desk.property)
+        };
+        desk.same((row, &*of, until), (id, "a", utc(5_000)), "the row, its upstream and the time");
+    }
+    desk.same(desk.only_row().attempts, 1, "attempts");
+    // Another request of the device does not wait.
+    desk.is_kind(desk.begin(request(12, "other")), "New");
+    desk.is_kind(desk.begin(request(5_000, "k")), "Unresolved");
+    // Silence names no time.
+    desk.end(id, RelayEnd::Later { until: utc(9_000), not_before: utc(5_001) });
+    desk.is_kind(desk.begin(request(5_001, "k")), "Unresolved");
+    desk.end(id, RelayEnd::Unknown);
+    desk.is_kind(desk.begin(request(5_002, "k")), "Unresolved");
 }
 
 fn what_was_refused_is_forgotten(desk: &RelayDesk) {

@@ -281,7 +281,6 @@ impl DryRun {
             flights: Arc::new(Flights::default()),
             in_flight_max: 1,
             waiting: Arc::new(AtomicUsize::new(0)),
-            pauses: Arc::default(),
             kept_keys: Arc::default(),
         });
         (self.submit(authority, job), upstream.take())

@@ -253,7 +253,6 @@ fn parts(ledger: Arc<dyn Ledger>, relayed: &Arc<MemoryRelayLedger>, upstream: &A
         flights: Arc::default(),
         in_flight_max: 4,
         waiting: Arc::default(),
-        pauses: Arc::default(),
         kept_keys: Arc::default(),
     }
 }

@@ -12,7 +12,6 @@ use pki::Certificate;
 use pki::csr_attributes::CsrAttributes;
 use registrar::relay::{
     HttpUpstream, HttpUpstreamFault, HttpUpstreamService, KeptKeys, RelayAuthority, RelayParts, Upstream,
-    UpstreamPauses,
 };
 use rustls_pki_types::UnixTime;
 
@@ -27,7 +26,6 @@ pub(super) struct Relaying {
     relayed: Arc<dyn RelayLedger>,
     transport: Arc<HttpUpstream>,
     waiting: Arc<AtomicUsize>,
-    pauses: Arc<UpstreamPauses>,
     kept_keys: Arc<KeptKeys>,
 }
 
@@ -55,13 +53,8 @@ pub(super) fn start(
     if let Some(file) = facts_file(&loaded.config) {
         remember(&loaded.process, registrar, &file);
     }
-    let relaying = Relaying {
-        relayed,
-        transport: Arc::clone(&transport),
-        waiting: Arc::default(),
-        pauses: Arc::default(),
-        kept_keys: Arc::default(),
-    };
+    let relaying =
+        Relaying { relayed, transport: Arc::clone(&transport), waiting: Arc::default(), kept_keys: Arc::default() };
     Ok(Some((relaying, Transport { service, upstream: transport })))
 }
 
@@ -85,7 +78,6 @@ impl Relaying {
             flights,
             in_flight_max: registrar.in_flight_max,
             waiting: Arc::clone(&self.waiting),
-            pauses: Arc::clone(&self.pauses),
             kept_keys: Arc::clone(&self.kept_keys),
         };
         Arc::new(RelayAuthority::new(parts).isolating(isolate).executing_on(executor))

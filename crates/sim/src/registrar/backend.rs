@@ -153,7 +153,6 @@ impl RelayProcess {
             flights: Arc::clone(&flights),
             in_flight_max: scenario.in_flight_max,
             waiting: Arc::clone(&waiting),
-            pauses: Arc::default(),
             kept_keys: Arc::default(),
         };
         let relay = Arc::new(RelayAuthority::new(parts));

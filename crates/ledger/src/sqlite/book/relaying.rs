@@ -13,7 +13,7 @@ use super::super::attach::Replayed;
 use super::super::{pruned, relay};
 use super::Book;
 use crate::relay_line::{RelayEvent, RelayRow, ReplayedCertificate};
-use crate::seconds::seconds;
+use crate::seconds::{seconds, time};
 
 impl Book {
     /// Begins each request; nothing if the schema has no place for them yet.
@@ -120,6 +120,10 @@ impl Book {
                     }
                 }
                 RelayStage::InFlight if !relay::is_outlived(&row, now) => return Ok(Some(Begun::InProgress)),
+                RelayStage::Unresolved if now < row.attempted_at => {
+                    let (id, until) = (row.entry.id, time(row.attempted_at));
+                    return Ok(Some(Begun::Waits { id, upstream: row.entry.request.upstream, until }));
+                }
                 RelayStage::InFlight | RelayStage::Unresolved if is_within => {
                     row.attempted_at = now;
                     row.entry.attempts = row.entry.attempts.saturating_add(1);
@@ -136,7 +140,7 @@ impl Book {
     }
 
     fn relay_attempted(&mut self, row: &RelayRow) {
-        self.audit.body.relay_begun(&row.entry, row.attempted_at);
+        self.audit.body.relay_begun(&row.entry, row.latest());
         if let Some(journal) = &mut self.journal {
             journal.relay_request(row);
         }
@@ -198,9 +202,10 @@ impl Book {
         let is_unknown = match (&row.entry.stage, end) {
             (RelayStage::Recorded(_), _) => return Ok(()),
             (_, RelayEnd::Unknown) => true,
-            (_, RelayEnd::Later { until }) => {
+            (_, RelayEnd::Later { until, not_before }) => {
                 let window = &mut row.entry.request.window;
                 window.until = window.until.max(until);
+                row.attempted_at = row.attempted_at.max(seconds(not_before));
                 true
             }
             // An earlier attempt may have been answered with a certificate that was lost.
@@ -266,7 +271,7 @@ impl Book {
         match (event, held) {
             (RelayEvent::Request(row), None) => {
                 relay::insert(&self.connection, Some(event.id()), &open(row))?;
-                self.tally.time = self.tally.time.max(row.attempted_at);
+                self.tally.time = self.tally.time.max(row.latest());
                 self.relay_attempted(&open(row));
                 Ok(Replayed::Row)
             }

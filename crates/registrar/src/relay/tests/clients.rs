@@ -34,7 +34,6 @@ impl Scene {
             flights: Arc::default(),
             in_flight_max: 4,
             waiting: Arc::default(),
-            pauses: Arc::default(),
             kept_keys: Arc::default(),
         };
         Self { registrar: Arc::new(RelayAuthority::new(parts)), ..self }

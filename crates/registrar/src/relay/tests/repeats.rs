@@ -97,6 +97,44 @@ fn a_repeat_before_the_upstreams_retry_after_is_answered_here_with_the_rest_of_t
     assert!(matches!(scene.outcome(), Outcome::Issued { .. }));
 }
 
+/// The same section: the time is the upstream's to choose, and the ledger keeps it.
+#[test]
+fn a_retry_after_beyond_a_week_holds_to_its_end_and_over_a_restart() {
+    const DAYS: u64 = 86_400;
+    let mut scene = Scene::new();
+    let csr = scene.csr(&new_key(), None);
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
+    scene.reply(NOW, come_again(202, 30 * DAYS));
+    drop(scene.outcome());
+    for rest in [20 * DAYS, 1] {
+        scene = scene.restarted();
+        scene.submit(NOW + 30 * DAYS - rest, scene.job(Function::SimpleEnroll, csr.clone()));
+        assert!(scene.sent().is_empty(), "nothing is sent");
+        let Outcome::Later { why, .. } = scene.outcome() else { panic!("not later") };
+        assert_eq!(why, Busy::Upstream(UpstreamBusy::Later { wait: Duration::from_secs(rest) }));
+        // What the device is told is bounded: it asks here in vain, and no upstream hears of it.
+        let told = est::Jitter::new(7).max_age_of(Duration::from_secs(rest), &why);
+        assert!(u64::from(told) <= 21 * DAYS / 2, "{told}");
+    }
+    scene.submit(NOW + 30 * DAYS, scene.job(Function::SimpleEnroll, csr));
+    assert_eq!((&*scene.sent()[0].0, scene.rows()[0].attempts), ("a", 2));
+}
+
+/// Nobody is left who could be asked then.
+#[test]
+fn a_time_that_a_removed_upstream_named_is_not_waited_for() {
+    let scene = Scene::new();
+    let csr = scene.csr(&new_key(), None);
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
+    scene.reply(NOW, come_again(202, 600));
+    drop(scene.outcome());
+    let pool = Arc::new(UpstreamPool::new(["b".into()]));
+    let parts = RelayParts { pool, ..scene.parts(Arc::new(MemoryLedger::default())) };
+    let scene = Scene { registrar: Arc::new(RelayAuthority::new(parts)), ..scene };
+    scene.submit(NOW + 1, scene.job(Function::SimpleEnroll, csr));
+    assert_eq!((&*scene.sent()[0].0, scene.rows().len()), ("b", 1));
+}
+
 #[test]
 fn a_fresh_csr_for_the_same_key_is_a_repeat_and_gets_the_bytes_of_the_ledger() {
     let scene = Scene::new();
