@@ -240,9 +240,9 @@ mod tests {
                 .collect::<Vec<(String, Vec<String>)>>()
         };
         let of = |commit: &str, name: &str| (commit.to_owned(), vec![name.to_owned()]);
-        assert_eq!(origins(&[], &[slow.clone()]), [of("c0ffee", "instructions/slow")]);
+        assert_eq!(origins(&[], std::slice::from_ref(&slow)), [of("c0ffee", "instructions/slow")]);
         let expected = [of("HEAD^", "instructions/both"), of("c0ffee", "instructions/slow")];
-        assert_eq!(origins(&[both.clone()], &[both.clone(), slow]), expected);
+        assert_eq!(origins(std::slice::from_ref(&both), &[both.clone(), slow]), expected);
         assert!(origins(&[], &[]).is_empty());
     }
 
