@@ -77,12 +77,14 @@ pub(super) fn through_a_registrar(world: &InteropWorld) -> Result<String> {
     const STORY: &str = "relayed-enveloped";
     let line = shared_key(world, STORY)?;
     let pair = RegistrarPair::start(world, STORY, "upstream", &[(WITHOUT_KEYS, &line)])?;
-    let device = world.device_with(STORY, AGREEING)?;
+    // Two requests of one device for the same names are one request, and the second is told to wait for the first.
     runs::several(LIVES, [pair.registrar.v4, pair.registrar.v6], AT_ONCE, |run| {
+        let device = world.device_with(&format!("{STORY}-{}", run.number), AGREEING)?;
         let asking = Asking { world, device: &device, run };
         let mut functions = FUNCTIONS.into_iter();
         functions.try_for_each(|(function, format)| asking.gets_a_key(function, format, Recipient::Shared))
     })?;
+    let device = world.device_with(STORY, AGREEING)?;
     let asking = Asking { world, device: &device, run: StoryRun { number: LIVES, server: pair.registrar.v4 } };
     asking.is_refused(Recipient::Own, "est.upstream.bad_request")?;
     let certificates = pair.the_ledgers_agree(world)?;
