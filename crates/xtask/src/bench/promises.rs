@@ -114,7 +114,7 @@ fn enrolment_rows() -> Result<Vec<Row>> {
             COMMAND,
         )?,
         row(
-            "16 at once, which leave the server idle in between, over the floor",
+            "16 at once, each as soon as the one before is done, over the floor",
             "ratio_to_floor/ccm8_512.memory.closing.sixteen",
             COMMAND,
         )?,
