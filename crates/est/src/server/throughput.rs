@@ -38,10 +38,16 @@ struct Busy {
     decided: u32,
 }
 
+impl Busy {
+    fn since(now: Instant) -> Self {
+        Self { since: now, first: None, decided: 0 }
+    }
+}
+
 impl Throughput {
     /// A request begins to wait.
     pub(super) fn note_submitted(&mut self, now: Instant) {
-        self.busy.get_or_insert(Busy { since: now, first: None, decided: 0 });
+        self.busy.get_or_insert_with(|| Busy::since(now));
     }
 
     /// The authority has sent a device away, which decides nothing; `waiting` others still wait.
@@ -53,7 +59,7 @@ impl Throughput {
 
     /// The authority has decided about one request; `waiting` others still wait.
     pub(super) fn note_decided(&mut self, now: Instant, waiting: usize) {
-        let busy = self.busy.get_or_insert(Busy { since: now, first: None, decided: 0 });
+        let busy = self.busy.get_or_insert_with(|| Busy::since(now));
         busy.decided += 1;
         let first = *busy.first.get_or_insert(now);
         let passed = now.saturating_duration_since(first);
