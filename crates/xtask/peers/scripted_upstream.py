@@ -93,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
         first = upstream.is_first(device)
         said = {"device": device, "path": self.path, "csr": hashlib.sha256(base64.b64decode(body)).hexdigest(),
                 "type": self.headers["Content-Type"], "is_registrar": ID_KP_CMC_RA in usages}
-        print(json.dumps(said), flush=True)
+        say(json.dumps(said))
         if act in ONCE and not first:
             act = "honest"
         getattr(self, "act_" + act, self.act_status)(request, act)
@@ -173,7 +173,7 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request, client_address):
         # Connections that end early are part of the script.
-        print("closed:", repr(sys.exc_info()[1]), flush=True)
+        say("closed: %r" % sys.exc_info()[1])
 
 
 def certs_only(certificates):
@@ -190,6 +190,16 @@ def reset(connection):
 def reset_all(listener):
     while True:
         reset(listener.accept()[0])
+
+
+SAYING = threading.Lock()
+
+
+def say(line):
+    """One line of output, whole: `print` writes a line and its end apart, and the lines of two connections would become one."""
+    with SAYING:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 def read(path):
@@ -212,8 +222,8 @@ def main():
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     resetting = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=reset_all, args=(resetting,), daemon=True).start()
-    print("resetting on 127.0.0.1:%d" % resetting.getsockname()[1], flush=True)
-    print("serving on 127.0.0.1:%d" % server.server_address[1], flush=True)
+    say("resetting on 127.0.0.1:%d" % resetting.getsockname()[1])
+    say("serving on 127.0.0.1:%d" % server.server_address[1])
     server.serve_forever()
 
 

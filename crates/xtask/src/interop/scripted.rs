@@ -209,7 +209,10 @@ impl<'a> Scene<'a> {
     /// By the upstream's own account: a Registrar asked it, once for what it refused, and again with the same CSR for what it did not finish.
     fn was_asked(&self) -> Result<()> {
         let words = self.upstream.words();
-        let posts: Vec<Value> = words.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let posts = words.lines().filter(|line| line.starts_with('{'));
+        let posts =
+            posts.map(|line| serde_json::from_str(line).with_context(|| format!("not one POST a line: {line}")));
+        let posts = posts.collect::<Result<Vec<Value>>>()?;
         for post in &posts {
             let is_ours = post["is_registrar"] == true && post["type"] == "application/pkcs10";
             ensure!(is_ours && post["path"] == "/.well-known/est/simpleenroll", "an unexpected request: {post}");
