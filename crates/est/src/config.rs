@@ -90,16 +90,13 @@ pub struct EnrolmentLimits {
     pub retry_after: Duration,
 }
 
-/// Places for repetitions of issued requests, as a part of those for all requests. The authority answers a repetition from its ledger, which
-/// costs the verification of a CSR and no signature.
-const FOR_REPEATS_PART: usize = 8;
-
 impl EnrolmentLimits {
-    /// How many more may wait when `pending_max` wait: only those that repeat the last request for which their
-    /// certificate was issued something, one of each certificate.
+    /// How many more may wait when `pending_max` wait: as many again, but only those that repeat the last request for
+    /// which their certificate was issued something, one of each certificate. The authority answers a repetition from
+    /// its ledger, which costs the verification of a CSR and no signature.
     #[must_use]
     pub fn repeats_max(&self) -> usize {
-        self.pending_max.div_ceil(FOR_REPEATS_PART)
+        self.pending_max
     }
 }
 

@@ -7,9 +7,8 @@ use est::Reason;
 use crate::support::raw::{Ask, POST, Raw, Said};
 use crate::support::{Holder, Key, Pace, World, csr};
 
-/// The maximum number of waiting enrolments in these tests; two more places are for repetitions.
+/// The maximum number of waiting enrolments in these tests; as many more places are for repetitions.
 const PENDING_MAX: usize = 16;
-const REPEATS_MAX: usize = 2;
 
 fn world() -> World {
     World::with(|_, spec| spec.limits.pending_max = PENDING_MAX)
@@ -116,25 +115,28 @@ fn c47_a_full_server_takes_a_repeated_upload_block_by_block() {
 #[test]
 fn c47_who_repeats_takes_one_place_and_who_was_issued_something_gets_nothing_new_while_the_server_is_full() {
     let mut world = world();
-    let [device, other, third] = [1, 2, 3].map(|number| Enrolled::new(&mut world, number));
+    let devices: Vec<_> =
+        (0..=PENDING_MAX).map(|number| Enrolled::new(&mut world, number.try_into().unwrap())).collect();
     fill(&mut world);
     // Another request of the same device is a new one.
-    let (_, said) = device.ask(&mut world, 10, &request(&device.holder));
+    let (_, said) = devices[0].ask(&mut world, 100, &request(&devices[0].holder));
     assert_sent_away(&world, &said);
-    // One repetition of each device waits, and no more than are left for all.
-    assert!(device.ask(&mut world, 11, &device.body).1.is_empty());
-    let (_, said) = device.ask(&mut world, 12, &device.body);
+    // As many repetitions wait as there are places for new requests, one of each device.
+    let (last, first) = devices.split_last().unwrap();
+    for (port, device) in (200..).zip(first) {
+        assert!(device.ask(&mut world, port, &device.body).1.is_empty());
+        let (_, said) = device.ask(&mut world, port + 100, &device.body);
+        assert_sent_away(&world, &said);
+    }
+    let (_, said) = last.ask(&mut world, 101, &last.body);
     assert_sent_away(&world, &said);
-    assert!(other.ask(&mut world, 13, &other.body).1.is_empty());
-    let (_, said) = third.ask(&mut world, 14, &third.body);
-    assert_sent_away(&world, &said);
-    assert_eq!(world.server.counters().pending, PENDING_MAX + REPEATS_MAX);
+    assert_eq!(world.server.counters().pending, 2 * PENDING_MAX);
     // The request of somebody else is not issued to this device.
-    let (_, said) = third.ask(&mut world, 15, &device.body);
+    let (_, said) = last.ask(&mut world, 102, &devices[0].body);
     assert_sent_away(&world, &said);
     world.release();
     assert_eq!(world.server.counters().pending, 0);
-    assert_eq!(world.ledger.issued_count(), 3 + PENDING_MAX);
+    assert_eq!(world.ledger.issued_count(), devices.len() + PENDING_MAX);
 }
 
 /// The session was gone when the outcome came: exactly then the device asks again.

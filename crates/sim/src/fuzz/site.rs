@@ -124,7 +124,7 @@ impl Site {
         let cookie = CookieKeys::from_random(&*random);
         let spec = spec(setup, cookie.clone());
         let (sessions_max, half_open_max) = (spec.dtls.sessions_max, spec.dtls.half_open_max);
-        let pending_max = spec.limits.pending_max;
+        let pending_max = spec.limits.pending_max + spec.limits.repeats_max();
         let config = Arc::new(ServerConfig::new(spec).expect("a configuration"));
         let clock = VirtualClock::start();
         Self {
@@ -235,7 +235,7 @@ impl Site {
         let counters = self.server.counters();
         let sessions = counters.sessions.expect("a server counts its sessions");
         assert!(sessions.established <= self.sessions_max && sessions.half_open <= self.half_open_max, "{sessions:?}");
-        assert!(counters.pending <= self.pending_max);
+        assert!(counters.pending <= self.pending_max, "{} wait", counters.pending);
         if !self.setup.has(SiteSetup::HELD) && !self.held.is_empty() {
             said.extend(self.answer());
         }
