@@ -3,11 +3,12 @@
 //!
 //! ```text
 //!   period │ issued │ shown │ tag of the head │ tag of the rest
-//!     1        1        2           16                8          bytes
+//!     8        12      12          128               64         bits
 //! ```
 //!
-//! `issued` is the time of issue in eighths of a second, modulo 32 s: a server that is late begins the handshakes of those first who have waited
-//! ([`GoodCookie::has_waited`]), without any memory used for them.
+//! `issued` is the time of issue in eighths of a second, modulo 512 s: a server that is late begins the handshakes of those first who have waited
+//! ([`GoodCookie::has_waited`]), without any memory used for them. A client gives up before that, whatever its timers (RFC 6347 §4.2.4.1 doubles
+//! from one second to 60, RFC 7925 §11 from nine).
 //!
 //! The tag of the head is HMAC-SHA256 over the peer's address, version, random, session_id, `issued` and `shown`. The tag of the rest also covers the
 //! first `shown` bytes after the cookie: cipher suites and compression methods, as far as the fragment that was answered showed them. So a
@@ -24,15 +25,22 @@ use rustls_pki_types::UnixTime;
 use zeroize::Zeroizing;
 
 use crate::crypto::MacKey;
+use crate::limits::CLIENT_HELLO_BYTES_MAX;
 use crate::random::Random;
 use crate::time::Now;
 use crate::wire::HelloHead;
 
 /// Bytes of a cookie: a HelloVerifyRequest with it is not longer than the shortest fragment that it answers.
-pub(crate) const COOKIE_BYTES: usize = 1 + 1 + SHOWN_BYTES + HEAD_TAG_BYTES + REST_TAG_BYTES;
+pub(crate) const COOKIE_BYTES: usize = 1 + STATED_BYTES + HEAD_TAG_BYTES + REST_TAG_BYTES;
 
-/// Maximum length of all cipher suites that a hello may list.
-const SHOWN_BYTES: usize = 2;
+/// Bytes of [`Stated`].
+const STATED_BYTES: usize = 3;
+
+/// Bits of each of its numbers.
+const STATED_BITS: u32 = 12;
+const STATED_MASK: u16 = (1 << STATED_BITS) - 1;
+// What a hello shows behind its cookie is shorter than the hello.
+const _: () = assert!(CLIENT_HELLO_BYTES_MAX <= STATED_MASK as usize + 1);
 
 /// 128 bits: an attacker can guess only online, and only within two periods.
 const HEAD_TAG_BYTES: usize = 16;
@@ -52,10 +60,10 @@ const _: () = assert!(1_000 % TICKS_PER_SECOND == 0);
 
 /// A hello that comes this long after its cookie was issued is a repeated one, or its client is this far away. Devices repeat a hello after
 /// 0.4 s (Mbed TLS in some devices) at the earliest; a cookie that is that old counts three ticks or four.
-const WAITED_TICKS: u8 = 3;
+const WAITED_TICKS: u16 = 3;
 
 /// Cookies of the future, from a node whose clock is ahead by less than two seconds, count as fresh.
-const AHEAD_TICKS: u8 = 16;
+const AHEAD_TICKS: u16 = 16;
 
 /// The secret of the cookies and the length of their periods.
 #[derive(Clone)]
@@ -104,6 +112,31 @@ pub(crate) struct CookieJar {
     origin: Option<(Instant, u64)>,
 }
 
+/// What a cookie states in the clear.
+#[derive(Clone, Copy)]
+struct Stated {
+    /// Ticks, modulo 4,096.
+    issued: u16,
+    /// So many bytes behind the cookie are covered by the second tag.
+    shown: u16,
+}
+
+impl Stated {
+    fn to_bytes(self) -> [u8; STATED_BYTES] {
+        let [_, bytes @ ..] = (u32::from(self.issued) << STATED_BITS | u32::from(self.shown)).to_be_bytes();
+        bytes
+    }
+
+    fn from_bytes([first, middle, last]: [u8; STATED_BYTES]) -> Self {
+        let issued = u16::from_be_bytes([first, middle]) >> (u16::BITS - STATED_BITS);
+        Self { issued, shown: u16::from_be_bytes([middle, last]) & STATED_MASK }
+    }
+
+    fn has_waited(self, tick: u16) -> bool {
+        (WAITED_TICKS..=STATED_MASK - AHEAD_TICKS).contains(&(tick.wrapping_sub(self.issued) & STATED_MASK))
+    }
+}
+
 /// A cookie that this server issued to this address, for this hello.
 pub(crate) struct GoodCookie {
     pub(crate) promise: Promise,
@@ -120,15 +153,15 @@ impl CookieJar {
 
     pub(crate) fn make(&mut self, now: Now, peer: SocketAddr, hello: &HelloHead<'_>) -> [u8; COOKIE_BYTES] {
         self.turn(now.utc);
-        let issued = self.tick(now);
         let address = AddressBytes::of(peer);
-        // A hello has room for far less than 64 KiB; a longer one would only be covered in part.
-        let shown = u16::try_from(hello.after_cookie.len()).unwrap_or(u16::MAX).to_be_bytes();
+        // A hello that is longer than its maximum would only be covered in part.
+        let shown = u16::try_from(hello.after_cookie.len()).unwrap_or(u16::MAX).min(STATED_MASK);
+        let stated = Stated { issued: self.tick(now), shown }.to_bytes();
+        let head: [u8; HEAD_TAG_BYTES] = self.derived[1].tag(&head_parts(&address, hello, &stated));
         let rest = covered(hello, shown);
-        let head: [u8; HEAD_TAG_BYTES] = self.derived[1].tag(&head_parts(&address, hello, &[issued], &shown));
-        let rest: [u8; REST_TAG_BYTES] = self.derived[1].tag(&rest_parts(&address, hello, &shown, rest));
+        let rest: [u8; REST_TAG_BYTES] = self.derived[1].tag(&rest_parts(&address, hello, &shown.to_be_bytes(), rest));
         let mut cookie = [0; COOKIE_BYTES];
-        let parts = [low_byte(self.number), issued].into_iter().chain(shown).chain(head).chain(rest);
+        let parts = [low_byte(self.number)].into_iter().chain(stated).chain(head).chain(rest);
         cookie.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
         cookie
     }
@@ -139,20 +172,23 @@ impl CookieJar {
         self.turn(now.utc);
         let tick = self.tick(now);
         let cookie: &[u8; COOKIE_BYTES] = hello.cookie.try_into().ok()?;
-        let (&[period, issued, shown @ ..], tags) = cookie.split_first_chunk::<{ 1 + 1 + SHOWN_BYTES }>()?;
+        let (&[period, stated @ ..], tags) = cookie.split_first_chunk::<{ 1 + STATED_BYTES }>()?;
         let (head, rest) = tags.split_first_chunk::<HEAD_TAG_BYTES>()?;
         let named = (0..3).find(|offset| low_byte(self.number.wrapping_sub(1).wrapping_add(*offset)) == period)?;
         let key = self.derived.get(usize::try_from(named).ok()?)?;
         let address = AddressBytes::of(peer);
-        if !key.verify::<HEAD_TAG_BYTES>(&head_parts(&address, hello, &[issued], &shown), head) {
+        if !key.verify::<HEAD_TAG_BYTES>(&head_parts(&address, hello, &stated), head) {
             return None;
         }
-        let good = |promise| GoodCookie { promise, has_waited: has_waited(tick, issued) };
-        if hello.after_cookie.len() < usize::from(u16::from_be_bytes(shown)) {
+        let stated = Stated::from_bytes(stated);
+        let good = |promise| GoodCookie { promise, has_waited: stated.has_waited(tick) };
+        let shown = stated.shown;
+        if hello.after_cookie.len() < usize::from(shown) {
             let rest = rest.try_into().ok()?;
             return Some(good(Promise(Some(Box::new(Later { key: key.clone(), address, shown, rest })))));
         }
-        let kept = key.verify::<REST_TAG_BYTES>(&rest_parts(&address, hello, &shown, covered(hello, shown)), rest);
+        let (covered, shown) = (covered(hello, shown), shown.to_be_bytes());
+        let kept = key.verify::<REST_TAG_BYTES>(&rest_parts(&address, hello, &shown, covered), rest);
         kept.then(|| good(Promise(None)))
     }
 
@@ -161,14 +197,16 @@ impl CookieJar {
     pub(crate) fn claims_fresh(&mut self, now: Now, hello: &HelloHead<'_>) -> bool {
         let tick = self.tick(now);
         let cookie: Result<&[u8; COOKIE_BYTES], _> = hello.cookie.try_into();
-        cookie.is_ok_and(|cookie| !has_waited(tick, cookie[1]))
+        let stated = cookie.ok().and_then(|[_, rest @ ..]| rest.first_chunk());
+        stated.is_some_and(|stated| !Stated::from_bytes(*stated).has_waited(tick))
     }
 
-    /// The time in ticks, modulo 256. Nodes that share the secret agree to about a second and their clocks' difference.
-    fn tick(&mut self, now: Now) -> u8 {
+    /// The time in ticks, modulo 4,096. Nodes that share the secret agree to about a second and their clocks' difference.
+    fn tick(&mut self, now: Now) -> u16 {
         let (origin, ticks) = *self.origin.get_or_insert((now.mono, now.utc.as_secs().wrapping_mul(TICKS_PER_SECOND)));
         let since = now.mono.saturating_duration_since(origin).as_millis() / TICK.as_millis();
-        low_byte(ticks.wrapping_add(u64::try_from(since).unwrap_or(u64::MAX)))
+        let [.., high, low] = ticks.wrapping_add(u64::try_from(since).unwrap_or(u64::MAX)).to_be_bytes();
+        u16::from_be_bytes([high, low]) & STATED_MASK
     }
 
     fn turn(&mut self, utc: UnixTime) {
@@ -178,10 +216,6 @@ impl CookieJar {
             self.derived = [0_u64, 1, 2].map(|offset| self.keys.key_of(number.wrapping_sub(1).wrapping_add(offset)));
         }
     }
-}
-
-fn has_waited(tick: u8, issued: u8) -> bool {
-    (WAITED_TICKS..=u8::MAX - AHEAD_TICKS).contains(&tick.wrapping_sub(issued))
 }
 
 fn low_byte(number: u64) -> u8 {
@@ -195,7 +229,7 @@ pub(crate) struct Promise(Option<Box<Later>>);
 struct Later {
     key: MacKey,
     address: AddressBytes,
-    shown: [u8; SHOWN_BYTES],
+    shown: u16,
     rest: [u8; REST_TAG_BYTES],
 }
 
@@ -204,34 +238,30 @@ impl Promise {
     pub(crate) fn is_kept(&self, body: &[u8]) -> bool {
         let Some(later) = &self.0 else { return true };
         let Ok(hello) = HelloHead::parse(body) else { return false };
-        let covered = covered(&hello, later.shown);
-        covered.len() == usize::from(u16::from_be_bytes(later.shown))
-            && later
-                .key
-                .verify::<REST_TAG_BYTES>(&rest_parts(&later.address, &hello, &later.shown, covered), &later.rest)
+        let (covered, shown) = (covered(&hello, later.shown), later.shown.to_be_bytes());
+        covered.len() == usize::from(later.shown)
+            && later.key.verify::<REST_TAG_BYTES>(&rest_parts(&later.address, &hello, &shown, covered), &later.rest)
     }
 }
 
 /// The part of the rest that a cookie's second tag covers, as far as it is present.
-fn covered<'a>(hello: &HelloHead<'a>, shown: [u8; SHOWN_BYTES]) -> &'a [u8] {
-    let length = usize::from(u16::from_be_bytes(shown));
-    &hello.after_cookie[..length.min(hello.after_cookie.len())]
+fn covered<'a>(hello: &HelloHead<'a>, shown: u16) -> &'a [u8] {
+    &hello.after_cookie[..usize::from(shown).min(hello.after_cookie.len())]
 }
 
 /// "Cookie = HMAC(Secret, Client-IP, Client-Parameters)" (RFC 6347 §4.2.1), with the port. Each part has a fixed length or carries its own.
 fn head_parts<'a>(
     address: &'a AddressBytes,
     hello: &'a HelloHead<'_>,
-    issued: &'a [u8; 1],
-    shown: &'a [u8; SHOWN_BYTES],
-) -> [&'a [u8]; 5] {
-    [b"head", &address.0, hello.before_cookie, issued, shown]
+    stated: &'a [u8; STATED_BYTES],
+) -> [&'a [u8]; 4] {
+    [b"head", &address.0, hello.before_cookie, stated]
 }
 
 fn rest_parts<'a>(
     address: &'a AddressBytes,
     hello: &'a HelloHead<'_>,
-    shown: &'a [u8; SHOWN_BYTES],
+    shown: &'a [u8; 2],
     covered: &'a [u8],
 ) -> [&'a [u8]; 5] {
     [b"rest", &address.0, hello.before_cookie, shown, covered]
@@ -284,10 +314,18 @@ mod tests {
         for fresh in [0, 20, 125, 240] {
             assert_eq!(returned_after(fresh), Some(false), "{fresh} ms");
         }
-        for waited in [400, 1_000, 3_000, 9_000, 27_000] {
+        for waited in [400, 1_000, 3_000, 7_000, 9_000, 15_000, 27_000, 31_000, 63_000] {
             assert_eq!(returned_after(waited), Some(true), "{waited} ms");
         }
         assert_eq!(returned_after(121_000), None, "after two periods");
+    }
+
+    #[test]
+    fn what_a_cookie_states_is_read_as_it_was_written() {
+        for (issued, shown) in [(0, 0), (STATED_MASK, 0), (0, STATED_MASK), (0x123, 0xABC), (0xFED, 0x001)] {
+            let read = Stated::from_bytes(Stated { issued, shown }.to_bytes());
+            assert_eq!((read.issued, read.shown), (issued, shown));
+        }
     }
 
     /// What a cookie says of its time is covered by its tag: nobody makes it older.
@@ -298,7 +336,9 @@ mod tests {
         let peer = SocketAddr::from(([192, 0, 2, 1], 5_684));
         let mut jar = CookieJar::new(CookieKeys::shared([7; 32], PERIOD_DEFAULT));
         let mut cookie = jar.make(now, peer, &HelloHead::parse(&hello(&[])).unwrap());
-        cookie[1] = cookie[1].wrapping_sub(WAITED_TICKS);
+        let stated = Stated::from_bytes([cookie[1], cookie[2], cookie[3]]);
+        let older = Stated { issued: stated.issued.wrapping_sub(WAITED_TICKS) & STATED_MASK, ..stated };
+        cookie[1..4].copy_from_slice(&older.to_bytes());
         assert!(jar.verify(now, peer, &HelloHead::parse(&hello(&cookie)).unwrap()).is_none());
     }
 }

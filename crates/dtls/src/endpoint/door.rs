@@ -88,7 +88,6 @@ impl Door {
             Admission::Behind
                 if self.credit >= PRICE || self.credit >= 0 && self.recent.had_little(now, &prefixes()) =>
             {
-                self.turned_away = None;
                 Ok(())
             }
             Admission::Behind => {
@@ -119,10 +118,14 @@ impl Door {
         self.turned_away.is_some_and(|at| now.saturating_duration_since(at) < WAITING)
     }
 
-    pub(super) fn note_begun(&mut self, now: Instant, prefixes: impl FnOnce() -> PrefixHashes) {
+    /// A handshake begins. An admitted hello that begins none (its cookie is spent, its address repeats it too soon) changes nothing for others.
+    pub(super) fn note_begun(&mut self, now: Instant, has_waited: bool, prefixes: impl FnOnce() -> PrefixHashes) {
         if self.admission == Admission::Behind {
             self.credit -= PRICE;
             self.recent.note(now, &prefixes());
+            if has_waited {
+                self.turned_away = None;
+            }
         }
     }
 }
@@ -224,7 +227,7 @@ mod tests {
         fn knock(&mut self, prefixes: PrefixHashes) -> bool {
             let admitted = self.0.admits(self.1, true, || prefixes).is_ok();
             if admitted {
-                self.0.note_begun(self.1, || prefixes);
+                self.0.note_begun(self.1, true, || prefixes);
             }
             admitted
         }
@@ -269,6 +272,20 @@ mod tests {
         house.1 += HALF_LIFE * 10;
         house.take(DATAGRAMS_PER_BEGIN_BEHIND);
         assert!(house.knock(A));
+    }
+
+    #[test]
+    fn c47_a_hello_that_begins_nothing_takes_no_precedence_from_those_that_wait() {
+        let mut house = House::behind();
+        assert!(house.knock(A) && !house.knock(A), "A waits");
+        house.take(DATAGRAMS_PER_BEGIN_BEHIND * 2);
+        assert!(house.0.turns_fresh_away(house.1));
+        // Admitted, but nothing is begun with it.
+        assert_eq!(house.0.admits(house.1, true, || B), Ok(()));
+        assert!(house.0.turns_fresh_away(house.1));
+        assert!(house.knock(A));
+        house.take(DATAGRAMS_PER_BEGIN_BEHIND * 2);
+        assert!(!house.0.turns_fresh_away(house.1));
     }
 
     #[test]

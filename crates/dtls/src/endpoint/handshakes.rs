@@ -68,7 +68,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             }
             None => {}
         }
-        self.door.note_begun(now.mono, || self.table.prefixes(path));
+        self.door.note_begun(now.mono, hello.cookie.has_waited, || self.table.prefixes(path));
         let FirstHello { record_sequence, fragment, cookie, mark } = hello;
         let handshake =
             ServerHandshake::new(Arc::clone(&self.config), fragment, cookie.promise, record_sequence, now.mono);
