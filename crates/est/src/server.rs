@@ -258,8 +258,8 @@ impl Server {
     pub fn complete(&mut self, now: Now, job: JobId, outcome: Outcome) {
         let waited = self.sessions.take_waiting(job);
         match outcome {
-            Outcome::Later { .. } => self.throughput.note_sent_away(self.sessions.pending()),
-            _ => self.throughput.note_decided(now.mono, self.sessions.pending()),
+            Outcome::Issued { .. } => self.throughput.note_issued(now.mono, self.sessions.pending()),
+            _ => self.throughput.note_not_issued(self.sessions.pending()),
         }
         if let (Some(waited), Outcome::Issued { private_key, .. }) = (&waited, &outcome) {
             let Asker { certificate, request, .. } = waited.asker();

@@ -194,7 +194,8 @@ impl Line<'_, '_> {
 }
 
 /// The length of a payload that is, or may be, a part of a private key (RFC 9148 §4.8); 0 for any other. A trace is pasted into reports, and a key of a
-/// device must not be in one. RFC 7959 does not say that the later blocks of a body repeat its Content-Format.
+/// device must not be in one. RFC 7959 does not say that the later blocks of a body repeat its Content-Format; a success whose first block has none that
+/// can be read may be anything.
 fn private_key_bytes(plaintext: &[u8], key_seen: &mut bool) -> usize {
     let Ok(message) = Message::parse(plaintext) else { return 0 };
     let is_later_block = || matches!(message.block(Number::BLOCK2), Ok(Some(block)) if block.num > 0);
@@ -202,7 +203,8 @@ fn private_key_bytes(plaintext: &[u8], key_seen: &mut bool) -> usize {
     let is_key = match format.map(ContentFormat) {
         Some(ContentFormat::MULTIPART_CORE | ContentFormat::PKCS7_SERVER_GENERATED_KEY | ContentFormat::PKCS8) => true,
         Some(_) => false,
-        None => *key_seen && is_later_block(),
+        None if is_later_block() && message.option(Number::CONTENT_FORMAT).is_none() => *key_seen,
+        None => message.code().is_success(),
     };
     *key_seen |= is_key;
     if is_key { message.payload().len() } else { 0 }

@@ -182,4 +182,17 @@ fn a_private_key_is_never_dumped_and_nor_are_its_later_blocks() {
         assert!(shown(&[first, answer(Some(281), Some(0x12))]).contains("c0 de"));
     }
     assert!(shown(&[answer(Some(281), Some(0x0a)), answer(None, Some(0x12))]).contains("c0 de"));
+    // A server that names no format, or one that cannot be read, may have sent a key.
+    let unreadable = {
+        let (mut bytes, token) = (Vec::new(), coap::Token::new(&[7]).unwrap());
+        let encoder =
+            coap::Encoder::new(&mut bytes, coap::Kind::Acknowledgement, Code::CHANGED, coap::MessageId(1), token);
+        encoder.option(Number::CONTENT_FORMAT, &[0, 0, 0, 1, 24]).payload(&[0xc0, 0xde]);
+        bytes
+    };
+    for first in [answer(None, None), answer(None, Some(0x0a)), unreadable] {
+        let text = shown(std::slice::from_ref(&first));
+        assert!(text.ends_with("          2 octets withheld: private key\n") && !text.contains("c0 de"), "{text}");
+        assert!(!shown(&[first, answer(None, Some(0x12))]).contains("c0 de"));
+    }
 }
