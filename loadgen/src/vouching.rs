@@ -127,7 +127,6 @@ impl<'r> Vouching<'r> {
             certificate: identity.certificate.clone(),
             key: identity.key.clone(),
             timeout: self.shared.run.patience.timeout,
-            now: UnixTime::now,
         };
         let (upstream, service) = HttpUpstream::new(spec)
             .map_err(|fault| FleetFault::Client(format!("the Registrar cannot connect: {fault}")))?;
@@ -296,7 +295,7 @@ impl<'r> Vouching<'r> {
         let step = match &reply.answer {
             Ok(answer) => {
                 self.stats.traffic.received(answer.body.len());
-                self.step(slot, &mut device, answer, reply.at)
+                self.step(slot, &mut device, answer, UnixTime::now())
             }
             Err(failure) => Step::Failed(describe(*failure).to_owned()),
         };

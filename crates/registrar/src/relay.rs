@@ -186,6 +186,8 @@ struct Attempt {
     /// An earlier attempt has an unknown end: no other upstream may be asked.
     again: bool,
     began: AttemptBegan,
+    /// When.
+    at: UnixTime,
 }
 
 impl Attempt {
@@ -349,7 +351,7 @@ impl RelaySubmission {
             (Begun::New(id), Some(upstream)) if flight.permit.waits().is_none() => {
                 if let Some(began) = self.parts().pool.claim(upstream, at) {
                     self.keep_key(&flight, (id, upstream), at);
-                    return self.send(flight, Attempt { id, upstream, again: false, began });
+                    return self.send(flight, Attempt { id, upstream, again: false, began, at });
                 }
                 // Another request tries it meanwhile.
                 self.parts().relayed.end(vec![(id, RelayEnd::NotSent)]);
@@ -370,7 +372,7 @@ impl RelaySubmission {
                         None => {}
                     }
                     let began = self.parts().pool.repeat(upstream, at);
-                    return self.send(flight, Attempt { id, upstream, again: true, began });
+                    return self.send(flight, Attempt { id, upstream, again: true, began, at });
                 }
                 None => return self.begin_anew(flight, (id, &upstream), at),
             },
@@ -451,9 +453,8 @@ impl RelaySubmission {
     }
 
     fn replied<J: Send + 'static>(self, mut flight: RelayFlight<J>, attempt: Attempt, reply: UpstreamReply) {
-        let UpstreamReply { at, answer } = reply;
-        // As at the submission: never before the ledger's latest row.
-        let at = at.max(self.utc);
+        let UpstreamReply { took, answer } = reply;
+        let at = after(attempt.at, took);
         self.parts().pool.ended(attempt.upstream, attempt.began, at, &answer);
         let end = |how| self.end_attempt(attempt, how, at);
         let answer = match answer {
@@ -583,6 +584,12 @@ impl RelaySubmission {
             }
         }
     }
+}
+
+/// The time `took` after `at`. Only a submission reads the calendar clock, which was checked for it; what follows counts from there, so that a clock
+/// that is set meanwhile dates nothing.
+fn after(at: UnixTime, took: Duration) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(at.as_secs().saturating_add(took.as_secs())))
 }
 
 /// An answer with the wrong number of rows counts as no answer.

@@ -264,7 +264,7 @@ impl DryRun {
         job: Job,
         client: &Authenticated,
     ) -> (Option<Outcome>, Option<UpstreamRequest>) {
-        let upstream = Arc::new(KeptRequest::new(self.utc));
+        let upstream = Arc::new(KeptRequest::default());
         let holder = self.assumed_holder(client).map(|Standing { device, profile, validity, state, .. }| RelayHolder {
             device,
             profile,

@@ -22,7 +22,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{AlertDescription, RootCertStore};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -45,8 +45,6 @@ pub struct HttpUpstreamSpec {
     pub key: zeroize::Zeroizing<Vec<u8>>,
     /// The longest time from the beginning of a request to the end of its answer.
     pub timeout: Duration,
-    /// The clock.
-    pub now: fn() -> UnixTime,
 }
 
 /// Requests that may wait on their way to the runtime: as many as a configuration may let wait for upstreams.
@@ -57,10 +55,10 @@ pub struct HttpUpstream {
     sender: mpsc::Sender<Queued>,
     client: Arc<Mutex<Arc<HttpClient>>>,
     places: Arc<ConnectionPlaces>,
-    now: fn() -> UnixTime,
 }
 
-type Queued = (UpstreamRequest, Completion<UpstreamReply>);
+/// A request on its way to the runtime, and when it was handed over.
+type Queued = (Instant, UpstreamRequest, Completion<UpstreamReply>);
 
 /// The part that runs on the runtime.
 pub struct HttpUpstreamService {
@@ -72,7 +70,6 @@ struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, TrackedBody>,
     places: Arc<ConnectionPlaces>,
     timeout: Duration,
-    now: fn() -> UnixTime,
 }
 
 impl HttpUpstream {
@@ -81,12 +78,11 @@ impl HttpUpstream {
     /// # Errors
     /// The keys and certificates cannot be used.
     pub fn new(spec: HttpUpstreamSpec) -> Result<(Self, HttpUpstreamService), HttpUpstreamFault> {
-        let now = spec.now;
         let places = Arc::<ConnectionPlaces>::default();
         let client = Arc::new(Mutex::new(Arc::new(HttpClient::new(spec, Arc::clone(&places))?)));
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let service = HttpUpstreamService { receiver, client: Arc::clone(&client) };
-        Ok((Self { sender, client, places, now }, service))
+        Ok((Self { sender, client, places }, service))
     }
 
     /// Uses other keys and certificates for the requests that begin from now on.
@@ -103,11 +99,11 @@ impl HttpUpstream {
 impl Upstream for HttpUpstream {
     fn send(&self, request: UpstreamRequest, done: Completion<UpstreamReply>) {
         // The channel is as long as requests may wait, and closes only when the process ends.
-        if let Err(error) = self.sender.try_send((request, done)) {
-            let (_, done) = match error {
+        if let Err(error) = self.sender.try_send((Instant::now(), request, done)) {
+            let (began, _, done) = match error {
                 mpsc::error::TrySendError::Full(queued) | mpsc::error::TrySendError::Closed(queued) => queued,
             };
-            done(UpstreamReply { at: (self.now)(), answer: Err(UpstreamFailure::NotSent) });
+            done(UpstreamReply { took: began.elapsed(), answer: Err(UpstreamFailure::NotSent) });
         }
     }
 }
@@ -122,11 +118,11 @@ impl HttpUpstreamService {
     /// Serves the requests until every [`HttpUpstream`] is gone. Each request is a task of the runtime that this runs on: as many as the Registrar
     /// lets wait.
     pub async fn run(mut self) {
-        while let Some((request, done)) = self.receiver.recv().await {
+        while let Some((began, request, done)) = self.receiver.recv().await {
             let shared = Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner));
             tokio::spawn(async move {
                 let answer = shared.exchange(&request).await;
-                done(UpstreamReply { at: (shared.now)(), answer });
+                done(UpstreamReply { took: began.elapsed(), answer });
             });
         }
     }
@@ -164,7 +160,7 @@ impl HttpClient {
             .pool_max_idle_per_host(UPSTREAM_CONNECTIONS_MAX)
             .http1_max_buf_size(HEAD_BYTES_MAX)
             .build(connector);
-        Ok(Self { client, places, timeout: spec.timeout, now: spec.now })
+        Ok(Self { client, places, timeout: spec.timeout })
     }
 
     async fn exchange(&self, request: &UpstreamRequest) -> Result<HttpAnswer, UpstreamFailure> {

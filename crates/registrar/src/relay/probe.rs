@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
 
-use super::RelaySubmission;
 use super::upstream::{UpstreamOperation, UpstreamRequest};
+use super::{RelaySubmission, after};
 
 impl RelaySubmission {
     /// Asks the upstream whose turn it is, if one is.
@@ -19,7 +19,8 @@ impl RelaySubmission {
         let Some(name) = pool.name(upstream).cloned() else { return };
         let operation = UpstreamOperation::CaCertificates;
         let request = UpstreamRequest { upstream: name, operation, label: label.map(Arc::from), csr: Vec::new() };
-        let probed = move |reply: super::UpstreamReply| pool.probed(upstream, began, reply.at, &reply.answer);
+        let probed =
+            move |reply: super::UpstreamReply| pool.probed(upstream, began, after(at, reply.took), &reply.answer);
         self.parts().upstream.send(request, Box::new(probed));
     }
 }

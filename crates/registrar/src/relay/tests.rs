@@ -11,6 +11,7 @@ mod requests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use authority::{
@@ -110,13 +111,16 @@ impl TestCa {
     }
 }
 
-/// Requests that wait for the test to answer them.
+/// Requests that wait for the test to answer them, and the second in which each was sent.
 #[derive(Default)]
-struct PlayedUpstream(Mutex<Vec<(UpstreamRequest, Completion<UpstreamReply>)>>);
+struct PlayedUpstream {
+    waiting: Mutex<Vec<(u64, UpstreamRequest, Completion<UpstreamReply>)>>,
+    now: AtomicU64,
+}
 
 impl Upstream for PlayedUpstream {
     fn send(&self, request: UpstreamRequest, done: Completion<UpstreamReply>) {
-        self.0.lock().unwrap().push((request, done));
+        self.waiting.lock().unwrap().push((self.now.load(Ordering::Relaxed), request, done));
     }
 }
 
@@ -203,20 +207,22 @@ impl Scene {
     }
 
     fn submit(&self, now: u64, job: Job) {
+        self.upstream.now.store(now, Ordering::Relaxed);
         let deliver = Arc::clone(&self.outcomes) as Arc<dyn Deliver<u32>>;
         Arc::clone(&self.registrar).submit(at(now), vec![(1, job)], deliver);
     }
 
     /// The requests that were sent and wait.
     fn sent(&self) -> Vec<(String, UpstreamOperation, Vec<u8>)> {
-        let waiting = self.upstream.0.lock().unwrap();
-        waiting.iter().map(|(it, _)| (it.upstream.to_string(), it.operation, it.csr.clone())).collect()
+        let waiting = self.upstream.waiting.lock().unwrap();
+        waiting.iter().map(|(_, it, _)| (it.upstream.to_string(), it.operation, it.csr.clone())).collect()
     }
 
     /// Answers the oldest request.
     fn reply(&self, now: u64, answer: Result<HttpAnswer, UpstreamFailure>) {
-        let (_, done) = self.upstream.0.lock().unwrap().remove(0);
-        done(UpstreamReply { at: at(now), answer });
+        self.upstream.now.store(now, Ordering::Relaxed);
+        let (sent, _, done) = self.upstream.waiting.lock().unwrap().remove(0);
+        done(UpstreamReply { took: Duration::from_secs(now - sent), answer });
     }
 
     fn outcome(&self) -> Outcome {

@@ -3,9 +3,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use authority::{Completion, Function};
-use rustls_pki_types::UnixTime;
 
 /// Sends requests to upstream CAs.
 pub trait Upstream: Send + Sync {
@@ -54,8 +54,9 @@ impl UpstreamOperation {
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamReply {
-    /// When.
-    pub at: UnixTime,
+    /// How long it took from [`Upstream::send`], by a clock that nobody sets. It is not a time of day: a calendar clock that is wrong for the moment of
+    /// a reply would date a row of the ledger, and every later request would count as one before that row.
+    pub took: Duration,
     /// The answer.
     pub answer: Result<HttpAnswer, UpstreamFailure>,
 }
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn no_answer_shows_its_body() {
         let reply = UpstreamReply {
-            at: UnixTime::since_unix_epoch(std::time::Duration::ZERO),
+            took: Duration::ZERO,
             answer: Ok(HttpAnswer { body: b"SECRET".to_vec(), ..HttpAnswer::default() }),
         };
         let shown = format!("{reply:?}");

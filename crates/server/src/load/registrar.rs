@@ -69,7 +69,6 @@ impl LoadedRegistrar {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
             timeout: self.timeout,
-            now: UnixTime::now,
         }
     }
 
@@ -202,7 +201,6 @@ impl Loading {
             certificate: identity.certificate.clone(),
             key: identity.key.clone(),
             timeout: section.timeout,
-            now: UnixTime::now,
         };
         if let Err(fault) = HttpUpstream::new(trial) {
             let path = config::from_file(file, &section.certificate.value);

@@ -10,7 +10,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::configuration;
 use crate::envelope::write_registrar;
-use crate::support::{PATIENCE, Pki, csr, new_key, now};
+use crate::support::{PATIENCE, Pki, csr, new_key};
 
 const REQUESTS: u32 = 200;
 
@@ -29,7 +29,6 @@ fn a_front_of_ours_answers_every_request_of_a_burst() {
         certificate: pem::certificates(&file("registrar.pem")).unwrap(),
         key: pem::private_key(&file("registrar.key")).unwrap().pkcs8().to_vec().into(),
         timeout: PATIENCE,
-        now,
     };
     let (upstream, service) = HttpUpstream::new(spec).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -137,6 +137,7 @@ impl Drop for Waiting {
 impl Upstream for Transport {
     fn send(&self, request: UpstreamRequest, done: Completion<UpstreamReply>) {
         let (agenda, witness) = (self.upstreams.agenda.clone(), Arc::clone(&self.upstreams.witness));
+        let began = agenda.now();
         let place = self.upstreams.upstreams.iter().position(|it| it.name == request.upstream);
         let UpstreamOperation::Enrol(function) = request.operation else {
             if let Some(place) = place {
@@ -160,7 +161,7 @@ impl Upstream for Transport {
             // Nobody hears what comes after a crash.
             if process.is_alive() {
                 witness.ended(sent, known);
-                done(UpstreamReply { at: agenda.utc(), answer });
+                done(UpstreamReply { took: agenda.now() - began, answer });
             }
         };
         self.upstreams.treat(place, function, request.csr, Box::new(reply));
@@ -181,11 +182,12 @@ impl SimulatedUpstreams {
     /// Answers for its CA certificates: an upstream that swallows requests is there.
     fn say(&self, place: usize, done: Completion<UpstreamReply>) {
         let (upstream, agenda) = (&self.upstreams[place], self.agenda.clone());
+        let began = agenda.now();
         let is_down = upstream.with(|mood| mood.down_until.is_some_and(|until| agenda.now() < until));
         let answer = HttpAnswer { status: 200, ..HttpAnswer::default() };
         let answer = if is_down { Err(UpstreamFailure::NotSent) } else { Ok(answer) };
         let back = upstream.latency() + upstream.latency();
-        self.agenda.after(back, move || done(UpstreamReply { at: agenda.utc(), answer }));
+        self.agenda.after(back, move || done(UpstreamReply { took: agenda.now() - began, answer }));
     }
 
     fn treat(self: &Arc<Self>, place: usize, function: Function, csr: Vec<u8>, reply: Completion<(Answer, Known)>) {

@@ -1,35 +1,30 @@
 //! The part of a dry run that plays a Registrar's surroundings: an upstream CA that nothing is sent to, and a relay's ledger that knows one holder.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use authority::{
     Begun, Completion, LedgerFault, LedgerHealth, MemoryRelayLedger, RelayEnd, RelayHolder, RelayId, RelayLedger,
     RelayListing, RelayQuery, RelayRecord, RelayRequest, Relayed, Revocation, Revoked,
 };
-use pki::{Digest, UnixTime};
+use pki::Digest;
 use registrar::relay::{Upstream, UpstreamFailure, UpstreamReply, UpstreamRequest};
 
 /// Keeps the request that it is asked to send, and sends nothing.
-pub(super) struct KeptRequest {
-    utc: UnixTime,
-    kept: Mutex<Option<UpstreamRequest>>,
-}
+#[derive(Default)]
+pub(super) struct KeptRequest(Mutex<Option<UpstreamRequest>>);
 
 impl KeptRequest {
-    pub(super) fn new(utc: UnixTime) -> Self {
-        Self { utc, kept: Mutex::default() }
-    }
-
     /// What would have been sent.
     pub(super) fn take(&self) -> Option<UpstreamRequest> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl Upstream for KeptRequest {
     fn send(&self, request: UpstreamRequest, done: Completion<UpstreamReply>) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
-        done(UpstreamReply { at: self.utc, answer: Err(UpstreamFailure::Unknown) });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+        done(UpstreamReply { took: Duration::ZERO, answer: Err(UpstreamFailure::Unknown) });
     }
 }
 

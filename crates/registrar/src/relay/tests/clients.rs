@@ -437,7 +437,7 @@ fn a_profile_publishes_what_its_upstream_says_and_asks_below_its_label() {
         assert_eq!(profile.makes_keys(), server_keys != RelayedKeys::NotServed);
         assert_eq!(profile.csr_attributes(), csr_attributes.as_deref());
         scene.submit(NOW, Job { profile, ..scene.job(Function::SimpleEnroll, scene.csr(&new_key(), None)) });
-        let (request, _) = scene.upstream.0.lock().unwrap().remove(0);
+        let (_, request, _) = scene.upstream.waiting.lock().unwrap().remove(0);
         assert_eq!(request.label.as_deref(), Some("plant"));
     }
 }

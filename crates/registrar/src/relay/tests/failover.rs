@@ -67,6 +67,20 @@ fn a_fail_over_begins_at_the_time_of_the_reply() {
     assert_eq!((rows.len(), rows[0].request.at), (1, at(NOW + 50)));
 }
 
+/// A clock that is set while a request waits for its upstream dates no row: the time of a reply is that of the submission, whose clock was checked,
+/// and what the exchange took. A row of an hour ahead would stop every request after it for an hour.
+#[test]
+fn e30_what_a_reply_dates_counts_from_the_submission() {
+    let scene = Scene::new();
+    let key = new_key();
+    scene.submit(NOW, scene.job(Function::SimpleEnroll, scene.csr(&key, None)));
+    scene.reply(NOW + 50, Err(UpstreamFailure::NotSent));
+    assert_eq!(scene.rows()[0].request.at, at(NOW + 50));
+    scene.reply(NOW + 57, Ok(answer(200, CERTS_ONLY, certs_only(&[&scene.issuing.device(&key, years())]))));
+    let Outcome::Issued { issued, .. } = scene.outcome() else { panic!("not issued") };
+    assert_eq!(issued.at, at(NOW + 57));
+}
+
 /// What the upstream says to the repeat does not tell what became of the first attempt.
 #[test]
 fn a_refusal_of_the_repeat_does_not_send_an_unknown_request_to_another_upstream() {

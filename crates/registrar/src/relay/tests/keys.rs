@@ -201,7 +201,7 @@ fn a_completion_that_is_dropped_loses_no_key_and_what_was_not_sent_or_is_refused
     let (scene, job) = making();
     scene.submit(NOW, job(&scene));
     let csr = scene.sent().remove(0).2;
-    drop(scene.upstream.0.lock().unwrap().remove(0));
+    drop(scene.upstream.waiting.lock().unwrap().remove(0));
     drop(scene.outcome());
     // Until then the exchange may be running.
     scene.submit(NOW + 75, job(&scene));

@@ -223,7 +223,7 @@ fn an_unknown_end_keeps_its_row_without_a_repeat_window_also_over_a_crash() {
         scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
         match end.clone() {
             Some(end) => scene.reply(NOW, end),
-            None => drop(scene.upstream.0.lock().unwrap().remove(0)),
+            None => drop(scene.upstream.waiting.lock().unwrap().remove(0)),
         }
         drop(scene.outcome());
         let scene = scene.restarted();
