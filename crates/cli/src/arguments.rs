@@ -336,6 +336,17 @@ pub(crate) fn path(text: &str) -> Result<PathSegments, String> {
 pub(crate) struct ConnectionOptions {
     /// The name that the server's certificate must contain [default: the host of --server]; for a server that somebody else named
     #[arg(long, value_name = "NAME")]
+/// As `--path` reads it.
+impl fmt::Display for PathSegments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, segment) in self.0.iter().enumerate() {
+            let slash = if place > 0 { "/" } else { "" };
+            write!(f, "{slash}{}", UriSegment(segment))?;
+        }
+        Ok(())
+    }
+}
+
     pub(crate) expect_name: Option<String>,
 
     /// Folder with idevid.pem and idevid.key, or with device.pem and device.key from an earlier --out
@@ -440,7 +451,9 @@ mod tests {
         assert_eq!(uri.to_string().parse(), Ok(uri), "what is written is read back");
         let uri: ServerUri = "coaps://[FE80::1%Eth0]/50%25".parse().unwrap();
         assert_eq!((uri.host.as_str(), uri.label.as_deref()), ("FE80::1%Eth0", Some("50%")), "a zone has a case");
-        assert_eq!(path("/a%20b/%65st/").unwrap().0, ["a b", "est"]);
+        let segments = path("/a%20b/%65st/").unwrap();
+        assert_eq!(segments.0, ["a b", "est"]);
+        assert_eq!(path(&segments.to_string()), Ok(segments), "what is written is read back");
         for segment in ["a%2Fb", "a%2fb", "a%00", "a%", "a%6", "a%zz", "%ff"] {
             assert!(format!("coaps://h/{segment}").parse::<ServerUri>().is_err(), "{segment}");
             assert!(path(&format!("est/{segment}")).is_err(), "{segment}");

@@ -88,8 +88,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     own_schedule: bool,
 
-    /// Print a systemd service and a timer for this folder and server, and do nothing else
-    #[arg(long)]
+    /// Print a systemd service and a timer for this folder, server and options, and do nothing else; the timer repeats what --wait and --watch would
+    #[arg(long, conflicts_with_all = ["force", "dry_run", "watch", "every", "wait", "keylog", "pcap"])]
     print_systemd: bool,
 
     /// Run this command by `sh -c` after an installation

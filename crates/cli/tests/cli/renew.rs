@@ -503,7 +503,7 @@ fn the_units_of_systemd_run_this_command_line_and_know_the_statuses() {
         "50%",
     ]);
     command.args(["--expect-name", "est", "--own-schedule", "--timeout", "9s", "--mtu", "1000", "--block", "64"]);
-    command.args(["--suite", "gcm", "--non"]);
+    command.args(["--suite", "gcm", "--non", "--path", "est"]);
     let units = command.args(["--hook", "logger $RENEWED_DIR", "--print-systemd"]).output().unwrap();
     expect_status(&units, 0);
     let text = stdout(&units);
@@ -517,6 +517,7 @@ fn the_units_of_systemd_run_this_command_line_and_know_the_statuses() {
         "--mtu 1000",
         "--block 64",
         "--suite gcm",
+        "--path est",
         "--non",
         "[Timer]",
         "OnUnitActiveSec=",
