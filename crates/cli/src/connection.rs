@@ -17,7 +17,7 @@ use est::{
 };
 use net::SystemRandom;
 use net::blocking_client::{BlockingClient, ConnectionFault, Setup};
-use pki::{Certificate, PrivateKey};
+use pki::{Certificate, PrivateKey, UnixTime};
 
 use crate::arguments::{Connection, ServerUri};
 use crate::identity::{self, Identity, Trust};
@@ -26,6 +26,8 @@ use crate::outcome::{CommandFault, CommandResult, Status, say};
 use crate::pem;
 use repeat::Association;
 use trace::Trace;
+
+pub(crate) use repeat::LATER_MAX;
 
 /// A DTLS association with the server of the command line.
 pub(crate) struct Session {
@@ -36,6 +38,8 @@ pub(crate) struct Session {
     interrupt: Interrupt,
     /// What the requests ask for with Accept, in this association and in one that replaces it.
     accept: Option<Packing>,
+    /// The end of the certificate that the device shows.
+    valid_until: Option<UnixTime>,
 }
 
 /// Everything that is needed to connect, and to connect again.
@@ -64,8 +68,10 @@ impl Session {
         let plan = Plan::new(connection, identity, trust)?;
         let trace = Trace::new(connection);
         let device = plan.connect(connection, &trace, &interrupt)?;
-        let mut session = Self { connection: connection.clone(), plan, device, trace, interrupt, accept: None };
-        if connection.discover {
+        let valid_until = identity.map(|identity| identity.leaf.validity().not_after);
+        let connection = connection.clone();
+        let mut session = Self { connection, plan, device, trace, interrupt, accept: None, valid_until };
+        if session.connection.discover {
             session.take_paths()?;
         }
         Ok(session)
@@ -181,7 +187,7 @@ impl Session {
         self.certificate_noting_later(make, open, &mut |_| {})
     }
 
-    /// The same; `later` is told of each "later" with its Max-Age, before the wait for it.
+    /// The same; `later` is told of each "later", with the time to wait, before that.
     pub(crate) fn certificate_noting_later(
         &mut self,
         make: impl FnMut(&SessionFacts) -> CommandResult<Operation>,
@@ -236,7 +242,17 @@ impl Session {
 
     fn explained(&self, fault: &ConnectionFault) -> CommandFault {
         self.trace.finish();
-        explain(&self.connection, fault)
+        let explained = explain(&self.connection, fault);
+        match fault {
+            ConnectionFault::Failed(Failure::Later { max_age, .. }) => explained.retry_after(self.later_wait(*max_age)),
+            _ => explained,
+        }
+    }
+
+    fn later_wait(&self, max_age: u32) -> Duration {
+        let now = UnixTime::now().as_secs();
+        let left = self.valid_until.map(|end| Duration::from_secs(end.as_secs().saturating_sub(now)));
+        repeat::later_wait(max_age, left)
     }
 
     fn sleep(&self, wait: Duration) -> CommandResult {
@@ -286,12 +302,13 @@ impl<M: FnMut(&SessionFacts) -> CommandResult<Operation>> Association for Repeat
     }
 
     fn note_later(&mut self, max_age: u32) {
-        (self.later)(Duration::from_secs(max_age.into()));
+        (self.later)(self.session.later_wait(max_age));
     }
 
     fn rest(&mut self, max_age: u32) -> CommandResult {
-        say!("{}: later, in {max_age} s", self.session.connection.server);
-        self.session.sleep(Duration::from_secs(max_age.into()))
+        let wait = self.session.later_wait(max_age);
+        say!("{}: later, in {} s", self.session.connection.server, wait.as_secs());
+        self.session.sleep(wait)
     }
 
     fn replace(&mut self, within: Duration) -> CommandResult {
@@ -445,12 +462,6 @@ fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
     };
     let nameless = connection.identity.is_none() && connection.cert.is_none();
     let explained = explained.field("reason", reason.map(Reason::code));
-    let explained = match fault {
-        ConnectionFault::Failed(Failure::Later { max_age, .. }) => {
-            explained.retry_after(Duration::from_secs((*max_age).into()))
-        }
-        _ => explained,
-    };
     if matches!(fault, ConnectionFault::Failed(Failure::Disowned { .. })) {
         return explained.remedy(
             "no request was sent after that answer (RFC 9148 §9.1); on the server: have its certificate issued below a root that /crts lists, or list its root there (`root` or `rollover` of [ca])",

@@ -51,7 +51,8 @@ The renewal authenticates with the current certificate (/sren). If that is expir
 The CA certificates of the server (/crts) become the trust anchors in anchors.pem, the Explicit database of RFC 7030; --trust verifies the server only while \
 there is no anchors.pem. They are fetched again before one of them expires. Key and certificate change in one step; those before stay as device.pem.previous and device.key.previous. On failure \
 both are as they were; anchors.pem may be new by then (RFC 9148 section 9.1), and those before are in anchors.pem.previous. A request to which the server says later \
-stays in renew.pending, with its key, and every run sends the same one, not before the time that the server asked for.
+stays in renew.pending, with its key, and every run sends the same one, not before the time that the server asked for: at most a week, and at most half of the time \
+for which the certificate is still valid.
 
 The hook runs by `sh -c` after an installation, with RENEWED_DIR, RENEWED_CERTIFICATE, RENEWED_KEY and RENEWED_ANCHORS in its environment. If it fails, the \
 exit status is 8, the new certificate stays, and the next run repeats the hook.
@@ -187,7 +188,7 @@ fn watch(arguments: &Arguments, interrupt: &Interrupt) -> CommandResult {
                     out!("{}", fault.json());
                 }
                 match fault.wait() {
-                    // "The client SHOULD wait" for Max-Age (RFC 9148 §4.7), whatever --every says.
+                    // "The client SHOULD wait" for Max-Age (RFC 9148 §4.7), whatever --every says; `connection` bounds it.
                     Some(wait) => wait + part_of(wait / LATER_SPREAD_DIVISOR)?,
                     None => {
                         let pause = rest / 2 + part_of(rest)?;

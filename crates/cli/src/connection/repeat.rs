@@ -16,6 +16,20 @@ use net::blocking_client::ConnectionFault;
 
 use crate::outcome::CommandResult;
 
+/// "later" counts up to this time: a Max-Age of 2^32 - 1 seconds would silence a device for 136 years.
+pub(crate) const LATER_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// It counts at least up to this one, also shortly before the certificate expires.
+const LATER_MIN: Duration = Duration::from_secs(60);
+
+/// How long a device rests that is told to come back after so many seconds: "the client SHOULD wait" (RFC 9148 §4.7), but no longer than half of the time
+/// for which its certificate is still valid. So it asks again before that expires, and the closer the end, the more often; each time halves what is left,
+/// so that this adds a few requests in a whole life.
+pub(super) fn later_wait(max_age: u32, valid_for: Option<Duration>) -> Duration {
+    let most = valid_for.map_or(LATER_MAX, |valid_for| (valid_for / 2).clamp(LATER_MIN, LATER_MAX));
+    Duration::from_secs(max_age.into()).min(most)
+}
+
 /// Where a request is sent.
 pub(super) trait Association {
     /// The request for the current association.
@@ -168,6 +182,20 @@ mod tests {
             assert_eq!(script.allowed[..2], [TIMEOUT, TIMEOUT / 2]);
             assert!(script.allowed[2..4].iter().all(|within| (TIMEOUT / 2..=TIMEOUT).contains(within)));
         }
+    }
+
+    #[test]
+    fn later_is_within_the_life_of_the_certificate_and_a_week() {
+        let hours = |hours: u64| Duration::from_secs(3_600 * hours);
+        assert_eq!(later_wait(300, None), Duration::from_secs(300));
+        assert_eq!(later_wait(300, Some(hours(1_000))), Duration::from_secs(300), "what the server asks for");
+        assert_eq!(later_wait(u32::MAX, None), LATER_MAX);
+        assert_eq!(later_wait(u32::MAX, Some(hours(100_000))), LATER_MAX);
+        assert_eq!(later_wait(u32::MAX, Some(hours(48))), hours(24));
+        for left in [Duration::ZERO, Duration::from_secs(100)] {
+            assert_eq!(later_wait(300, Some(left)), LATER_MIN, "not a busy loop");
+        }
+        assert_eq!(later_wait(5, Some(Duration::ZERO)), Duration::from_secs(5));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::folder::DeviceFolder;
 use super::schedule;
+use crate::connection::LATER_MAX;
 use crate::files::{self, Access};
 use crate::outcome::{CommandFault, CommandResult, Status, say};
 use crate::request::RequestPlan;
@@ -23,6 +24,8 @@ pub(super) const PENDING: &str = "renew.pending";
 
 /// A request that nobody has answered for so long is made anew: its key is that old.
 const KEPT_SECONDS_MAX: u64 = 30 * 86_400;
+
+const _: () = assert!(KEPT_SECONDS_MAX > LATER_MAX.as_secs(), "a request is sent again before it is made anew");
 
 /// See the module.
 pub(super) struct PendingRequest {
@@ -107,10 +110,10 @@ impl PendingRequest {
         files::write(&folder.path(PENDING), text.as_bytes(), Access::Secret)
     }
 
-    /// How long the server is not asked yet.
+    /// How long the server is not asked yet. Nobody writes a longer rest than [`LATER_MAX`]: the clock was wrong then or is now, and the server is asked.
     pub(super) fn rest(&self, now: UnixTime) -> Option<Duration> {
         let rest = self.ask_at.as_secs().saturating_sub(now.as_secs());
-        (rest > 0).then_some(Duration::from_secs(rest))
+        (1..=LATER_MAX.as_secs() + 1).contains(&rest).then_some(Duration::from_secs(rest))
     }
 }
 
@@ -180,6 +183,9 @@ mod tests {
             let kept = PendingRequest::read(&folder, &owner, now).unwrap();
             assert!(kept.rest(now).is_some_and(|rest| (300..310).contains(&rest.as_secs())));
             assert_eq!(kept.rest(schedule::at(now.as_secs() + 400)), None);
+            let far = PendingRequest { ask_at: schedule::at(u64::MAX), csr: None, ..kept };
+            assert_eq!(far.rest(now), None, "no server silences a device for ever");
+            let kept = PendingRequest::read(&folder, &owner, now).unwrap();
             assert_eq!(kept.csr.is_none(), links, "a link is that of a session which has ended");
             let again = match kept.csr {
                 Some(csr) => RequestPlan::again(kept.key, csr).unwrap(),
