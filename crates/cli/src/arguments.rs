@@ -270,6 +270,19 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is too long: the limit is a century"))
 }
 
+/// A time that something gets: none at all is a mistake.
+pub(crate) fn time_limit(text: &str) -> Result<Duration, String> {
+    let limit = duration(text)?;
+    if limit.is_zero() { Err(format!("`{text}` is no time at all: write 1ms or more")) } else { Ok(limit) }
+}
+
+/// A rest between two looks at something: without one, a service does nothing else.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    let is_rest = interval >= Duration::from_secs(1);
+    if is_rest { Ok(interval) } else { Err(format!("`{text}` is too short: write 1s or more")) }
+}
+
 /// Small enough that adding it to any clock reading does not overflow.
 const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -323,6 +336,17 @@ impl Connection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PathSegments(pub(crate) Vec<String>);
 
+/// As `--path` reads it.
+impl fmt::Display for PathSegments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, segment) in self.0.iter().enumerate() {
+            let slash = if place > 0 { "/" } else { "" };
+            write!(f, "{slash}{}", UriSegment(segment))?;
+        }
+        Ok(())
+    }
+}
+
 pub(crate) fn path(text: &str) -> Result<PathSegments, String> {
     let written: Vec<&str> = text.trim_matches('/').split('/').collect();
     if written.iter().any(|segment| segment.is_empty() || segment.contains(['?', '#'])) {
@@ -336,17 +360,6 @@ pub(crate) fn path(text: &str) -> Result<PathSegments, String> {
 pub(crate) struct ConnectionOptions {
     /// The name that the server's certificate must contain [default: the host of --server]; for a server that somebody else named
     #[arg(long, value_name = "NAME")]
-/// As `--path` reads it.
-impl fmt::Display for PathSegments {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, segment) in self.0.iter().enumerate() {
-            let slash = if place > 0 { "/" } else { "" };
-            write!(f, "{slash}{}", UriSegment(segment))?;
-        }
-        Ok(())
-    }
-}
-
     pub(crate) expect_name: Option<String>,
 
     /// Folder with idevid.pem and idevid.key, or with device.pem and device.key from an earlier --out
@@ -394,7 +407,7 @@ impl fmt::Display for PathSegments {
     pub(crate) pcap: Option<PathBuf>,
 
     /// Give up when the whole answer has not arrived after this time; a handshake without an answer ends after 3m
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time_limit)]
     pub(crate) timeout: Duration,
 
     /// When the server says "later" (5.03, 4.29), wait as long as it asks for and try again
@@ -497,6 +510,16 @@ mod tests {
         assert_eq!(duration("36500d"), Ok(DURATION_MAX));
         for wrong in ["", "5", "s", "5 s", "-5s", "5w", "99999999999999999999s", "999999999999999999d", "36501d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_some_time_and_an_interval_is_a_rest() {
+        assert_eq!(time_limit("1ms"), Ok(Duration::from_millis(1)));
+        assert!(time_limit("0s").unwrap_err().contains("1ms"), "the remedy is named");
+        assert_eq!(interval("1s"), Ok(Duration::from_secs(1)));
+        for wrong in ["0s", "999ms", "1"] {
+            assert!(interval(wrong).is_err(), "{wrong}");
         }
     }
 

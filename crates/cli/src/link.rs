@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use net::proxy::{CLIENTS_MAX, Conditions, Delay, IDLE, Proxy, ProxyCounters, Settings, Summary};
 
-use crate::arguments::{destination, duration, endpoint};
+use crate::arguments::{destination, duration, endpoint, time_limit};
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 
@@ -69,7 +69,7 @@ pub(crate) struct Arguments {
     seed: u64,
 
     /// Stop after this time
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = time_limit)]
     at_most: Option<Duration>,
 
     /// Print the counts as one JSON object; the line with the listening address then goes to stderr

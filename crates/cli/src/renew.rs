@@ -25,7 +25,7 @@ use est::{AnchorDatabase, EnvelopedKey, Operation};
 use pki::{Certificate, UnixTime};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use crate::arguments::{Connection, ConnectionOptions, duration};
+use crate::arguments::{Connection, ConnectionOptions, interval};
 use crate::connection::Session;
 use crate::describe;
 use crate::enrolment;
@@ -116,7 +116,7 @@ struct Manner {
     watch: bool,
 
     /// With --watch: look at least this often, and repeat a failed renewal at the latest after this time
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", requires = "watch", value_parser = interval)]
     every: Duration,
 }
 

@@ -12,7 +12,7 @@ use loadgen::{
 use super::folder::Folder;
 use super::results::{JsonTo, first_in_rank};
 use super::target::Target;
-use crate::arguments::duration;
+use crate::arguments::time_limit;
 use crate::files::{self, Access};
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     to: f64,
 
     /// How long devices arrive in each try
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
     trial: Duration,
 
     /// Bisections, of which the interval is made

@@ -8,7 +8,7 @@ use loadgen::{FleetFunction, FleetFunctions, FunctionMix, LoadedServer, Patience
 use pki::ServerName;
 
 use super::folder::Folder;
-use crate::arguments::{BlockBytes, PathSegments, ServerUri, SuiteName, duration, path};
+use crate::arguments::{BlockBytes, PathSegments, ServerUri, SuiteName, path, time_limit};
 use crate::outcome::{CommandFault, CommandResult};
 use crate::pem;
 
@@ -76,7 +76,7 @@ pub(crate) struct Target {
     pub(super) seed: u64,
 
     /// A device without a certificate gives up after this time
-    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = time_limit)]
     pub(super) timeout: Duration,
 
     /// Threads that play the fleet

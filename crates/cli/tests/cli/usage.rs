@@ -37,7 +37,7 @@ fn the_help_of_a_device_says_how_its_server_is_found() {
 #[test]
 fn wrong_arguments_exit_2() {
     let server = "coaps://127.0.0.1:5684";
-    let wrong: [&[&str]; 16] = [
+    let wrong: [&[&str]; 23] = [
         &[],
         &["enrol"],
         &["serve", "--no-such-flag"],
@@ -52,6 +52,13 @@ fn wrong_arguments_exit_2() {
         &["crts", "--server", server, "--path", "est", "--discover"],
         &["enroll", "--server", server, "--identity", "d"],
         &["enroll", "--server", server, "--out", "o", "--accept", "60"],
+        &["crts", "--server", server, "--timeout", "0s"],
+        &["renew", "--server", server, "--dir", "d", "--watch", "--every", "0s"],
+        &["renew", "--server", server, "--dir", "d", "--every", "1h"],
+        &["renew", "--server", server, "--dir", "d", "--print-systemd", "--wait"],
+        &["load", "--server", server, "--pki", "p", "--timeout", "0s"],
+        &["load", "capacity", "--server", server, "--pki", "p", "--slo", "p99 < 1s", "--trial", "0s"],
+        &["link", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1", "--for", "0s"],
         &["load", "--server", server, "--pki", "p", "--rate", "5", "--concurrency", "5"],
         &["load", "--server", server, "--pki", "p", "--function", "sren", "--renewals", "5%"],
     ];
