@@ -6,7 +6,8 @@
 //!
 //! With `cookieless`, clients ignore the HelloVerifyRequest, as those do whose address is forged.
 //!
-//! Usage: `hellos SERVER RATE SECONDS [cookieless]`, such as `hellos 127.0.0.1:5684 6000 20`. Prints one JSON object.
+//! Usage: `hellos SERVER RATE SECONDS [cookieless]`, such as `hellos 127.0.0.1:5684 6000 20`. Prints one JSON object: how many clients started and how many of
+//! them in time, so that a sender that stalled and made up for it in a burst does not pass for one that kept its schedule.
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 #![allow(clippy::disallowed_methods, reason = "a shell: clocks and sockets are its business")]
 
@@ -27,6 +28,8 @@ const SCATTER: u32 = 0x9E_3779;
 const BURST_MAX: u64 = 32;
 /// Sleep while nothing is due and nothing has arrived: a tenth of the time in which a busy server answers.
 const REST: Duration = Duration::from_micros(100);
+/// A client that starts later than this after its time was not offered in time: a busy machine's scheduler may cause as much.
+const ON_TIME: Duration = Duration::from_millis(100);
 /// Answers to the last hellos are awaited for this long.
 const SETTLE: Duration = Duration::from_millis(200);
 const RECORD_HEADER: usize = 13;
@@ -38,6 +41,7 @@ const SERVER_HELLO: u8 = 2;
 #[derive(Default)]
 struct Sums {
     started: u64,
+    on_time: u64,
     cookies: u64,
     begun: u64,
     late_max: Duration,
@@ -99,7 +103,10 @@ impl Clients {
             if burst > 0 {
                 #[allow(clippy::cast_precision_loss, reason = "a count far below 2^53")]
                 let scheduled = Duration::from_secs_f64(self.sums.started as f64 / rate);
-                self.sums.late_max = self.sums.late_max.max(passed.saturating_sub(scheduled));
+                let late = passed.saturating_sub(scheduled);
+                self.sums.late_max = self.sums.late_max.max(late);
+                // The first of a burst is the latest.
+                self.sums.on_time += if late <= ON_TIME { burst } else { 0 };
             }
             (0..burst).for_each(|_| self.start());
             let arrived = self.receive(&mut batch)?;
@@ -126,12 +133,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let socket = Socket::bind(any, &SocketOptions::default())?;
     let mut clients = Clients { socket, answer_cookies, server, sums: Sums::default() };
     clients.run(rate, Duration::from_secs_f64(seconds))?;
-    let Sums { started, cookies, begun, late_max } = clients.sums;
+    let Sums { started, on_time, cookies, begun, late_max } = clients.sums;
     let late_max_us = u64::try_from(late_max.as_micros())?;
-    println!(
-        "{}",
-        serde_json::json!({ "started": started, "cookies": cookies, "begun": begun, "late_max_us": late_max_us })
-    );
+    let printed = serde_json::json!({
+        "started": started, "on_time": on_time, "cookies": cookies, "begun": begun, "late_max_us": late_max_us,
+    });
+    println!("{printed}");
     Ok(())
 }
 

@@ -3,29 +3,40 @@
 //! First the peak is searched with devices that start as others finish. Then, at each multiple of the peak, honest devices start at the rate of the peak
 //! on a schedule, and the rest of the load comes from `benches/src/bin/hellos.rs`: hellos with a live cookie exchange, which cost the sender so little that
 //! one core can offer four times what another can serve. The hellos begin when the first honest device does. Goodput is what the server's own counters say
-//! it enrolled in each second while the load lasts. A run that offered less than its schedule is void. Five seconds after the load, new devices show
-//! whether the server is back.
+//! it enrolled in each second while the load lasts. A load that was not offered whole and in time, or whose server did not have its core, is void and played
+//! again; what it says then stands in `judged`. Five seconds after the load, new devices show whether the server is back.
 //!
 //! Beside each goodput stands how many enrolments a second of the server's own CPU time gave, in the same seconds and while the peak was searched: where
 //! another process takes a part of the core, that ratio says what the clock cannot.
 
-use std::path::PathBuf;
+mod judged;
+mod peak;
+mod summary;
+
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
+use self::judged::{LoadRun, Second, sum};
+use self::peak::PeakStep;
+use self::summary::{Round, Summary, figures, print_summary, summary};
 use super::e2e::{CpuTime, pinned};
 use super::facts::TimingFacts;
-use super::figures::{Figures, measured};
-use super::median::median;
+use super::figures::Figures;
+use super::generator::spoiled_by;
+use super::measured_program::MeasuredProgram;
 use super::released::{ReleasedServer, Threads, in_memory};
 use super::run_file::RunFile;
 use crate::dashboards::http;
 use crate::process::{MEASURED_THE_GENERATOR, Program};
 use crate::{cargo, tree};
+
+pub(super) use self::judged::Overloaded;
+pub(super) use self::peak::Peak;
 
 #[derive(Args)]
 pub(crate) struct OverloadOptions {
@@ -53,10 +64,8 @@ pub(crate) struct OverloadOptions {
 const CONCURRENCIES: [u32; 3] = [32, 64, 128];
 /// Devices of one step of the search.
 const PEAK_DEVICES: u32 = 8_000;
-/// The first seconds of a load are not counted: the queues fill.
-const SETTLING: usize = 2;
-/// A load that offered less than this part of its schedule measured the sender.
-const OFFERED_MIN: f64 = 0.98;
+/// A load that is void is played so often, and so is the search for a peak at which the server did not have its core.
+const ATTEMPTS_MAX: u32 = 3;
 /// After this time new devices must find the server as before.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
 /// The first honest device starts within this time: before, the fleet makes its identities or reads them.
@@ -65,15 +74,15 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// The devices that look whether it is, as a part of the peak, and for how long they start.
 const PROBE_PART: f64 = 0.1;
 const PROBE_SECONDS: f64 = 3.0;
-/// A handshake without one retransmission.
-const AT_ONCE: Duration = Duration::from_millis(900);
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[derive(Serialize)]
 struct OverloadRecord {
     schema: &'static str,
     facts: TimingFacts,
-    target: String,
+    /// The server, and what played the honest devices.
+    target: MeasuredProgram,
+    fleet: MeasuredProgram,
     command: String,
     /// For `bench record`.
     figures: Figures,
@@ -83,95 +92,70 @@ struct OverloadRecord {
     summary: Vec<Summary>,
 }
 
-#[derive(Serialize)]
-struct Round {
-    peak_per_second: f64,
-    peak_per_cpu_second: f64,
-    loads: Vec<Overloaded>,
-}
-
-/// One multiple of the peak.
-#[derive(Serialize)]
-pub(super) struct Overloaded {
-    multiple: f64,
-    offered_per_second: f64,
-    /// The part of the schedules that was offered.
-    offered_share: f64,
-    pub(super) void: bool,
-    /// Enrolments in each second, by the server's counter.
-    enrolled_each_second: Vec<f64>,
-    goodput_per_second: f64,
-    pub(super) of_peak: f64,
-    /// Enrolments for each second of the server's CPU time, and that of the peak; the part of the core that the server had.
-    per_cpu_second: f64,
-    pub(super) of_peak_by_cpu: f64,
-    core_share: f64,
-    honest: u64,
-    enrolled: u64,
-    /// Attempts of honest devices that ended after their handshake, and devices that gave up.
-    cut_off: u64,
-    failed: u64,
-    total_p50_ms: f64,
-    total_p99_ms: f64,
-    hellos: u64,
-    hellos_begun: u64,
-    socket_drops: f64,
-    behind_drops: f64,
-    probe_at_once: bool,
-}
-
-#[derive(Serialize)]
-struct Summary {
-    multiple: f64,
-    of_peak: f64,
-    of_peak_by_cpu: f64,
-    least: f64,
-    most: f64,
-    void_runs: usize,
-    cut_off: u64,
-    back_within_5_s: bool,
-}
-
 pub(super) fn run(options: &OverloadOptions) -> Result<()> {
     let facts = TimingFacts::here();
     let stage = OverloadStage::build(options.target.as_ref(), options.fleet.as_ref())?;
+    let [target, fleet] = [stage.target(&facts.commit)?, stage.played_by(&facts.commit)?];
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
         let peak = stage.peak()?;
         println!(
-            "round {number}: peak {:.0} enrolments/s, {:.0} for each second of CPU",
-            peak.per_second, peak.per_cpu_second
+            "round {number}: peak {:.0} enrolments/s with {:.0} % of the core, {:.0} for each second of CPU",
+            peak.per_second,
+            peak.core_share() * 100.0,
+            peak.per_cpu_second
         );
         let mut loads = Vec::new();
         for multiple in &options.multiples {
             let hellos = Hellos::Strangers { per_second: peak.per_second * (multiple - 1.0) };
-            let load = stage.load(peak, hellos, options.seconds)?;
-            println!("{}", load.line());
-            loads.push(load);
+            loads.push(stage.load(&peak, hellos, options.seconds)?);
         }
-        let Peak { per_second: peak_per_second, per_cpu_second: peak_per_cpu_second } = peak;
-        rounds.push(Round { peak_per_second, peak_per_cpu_second, loads });
+        rounds.push(Round::new(peak, loads));
     }
     let summary = summary(&options.multiples, &rounds);
-    let target = options.target.as_ref().map_or_else(|| facts.commit.clone(), |path| path.display().to_string());
     let command = format!(
-        "cargo xtask bench overload --multiples {} --rounds {} --seconds {}",
+        "cargo xtask bench overload --multiples {} --rounds {} --seconds {}{}",
         options.multiples.iter().map(f64::to_string).collect::<Vec<_>>().join(","),
         options.rounds,
-        options.seconds
+        options.seconds,
+        by_hand(options.target.is_some(), options.fleet.is_some())
     );
     let (schema, seconds, figures) = ("muster-overload/1", options.seconds, figures(&options.multiples, &rounds));
-    let record = OverloadRecord { schema, target, command, figures, seconds, rounds, summary, facts };
+    let record = OverloadRecord { schema, target, fleet, command, figures, seconds, rounds, summary, facts };
     print_summary(&record.summary);
     RunFile::write("overload", &record.facts.at, options.json.as_deref(), &record)
 }
 
+/// The options that name programs, as the command of a record has them: without the paths of this machine.
+pub(super) fn by_hand(target: bool, fleet: bool) -> String {
+    let option = |given: bool, name: &str| if given { format!(" --{name} MUSTER") } else { String::new() };
+    option(target, "target") + &option(fleet, "fleet")
+}
+
 /// The programs and a PKI.
 pub(super) struct OverloadStage {
-    target: PathBuf,
-    fleet: PathBuf,
+    target: StagedProgram,
+    fleet: StagedProgram,
     hellos: PathBuf,
     folder: PathBuf,
+}
+
+struct StagedProgram {
+    path: PathBuf,
+    given_by_hand: bool,
+}
+
+impl StagedProgram {
+    fn new(given: Option<&PathBuf>, ours: &Path) -> Self {
+        Self { path: given.cloned().unwrap_or_else(|| ours.to_owned()), given_by_hand: given.is_some() }
+    }
+
+    fn measured(&self, commit: &str) -> Result<MeasuredProgram> {
+        if self.given_by_hand {
+            return MeasuredProgram::given_by_hand(&self.path);
+        }
+        MeasuredProgram::built(&self.path, commit)
+    }
 }
 
 impl OverloadStage {
@@ -182,22 +166,31 @@ impl OverloadStage {
         cargo::cargo("build --quiet --release --locked --package benches --bin hellos").stream()?;
         let released = tree::target().join("release");
         let [ours, hellos] = ["muster", "hellos"].map(|name| released.join(name));
-        let target = target.cloned().unwrap_or_else(|| ours.clone());
-        let fleet = fleet.cloned().unwrap_or(ours);
+        let [target, fleet] = [target, fleet].map(|given| StagedProgram::new(given, &ours));
         let stage = Self { target, fleet, hellos, folder: tree::scratch("overload")? };
-        Program::new(&stage.fleet).arg("init").arg(stage.folder.join("pki")).expect_success()?;
+        Program::new(&stage.fleet.path).arg("init").arg(stage.folder.join("pki")).expect_success()?;
         Ok(stage)
+    }
+
+    /// The server of a run whose tree is at this commit.
+    pub(super) fn target(&self, commit: &str) -> Result<MeasuredProgram> {
+        self.target.measured(commit)
+    }
+
+    /// What plays the honest devices.
+    pub(super) fn played_by(&self, commit: &str) -> Result<MeasuredProgram> {
+        self.fleet.measured(commit)
     }
 
     /// A fresh server for each load: none inherits the backlog of another.
     pub(super) fn serve(&self) -> Result<Server> {
-        ReleasedServer::start(in_memory(pinned(0, &self.target)), &self.folder, Threads::Shards(1)).map(Server)
+        ReleasedServer::start(in_memory(pinned(0, &self.target.path)), &self.folder, Threads::Shards(1)).map(Server)
     }
 
     pub(super) fn fleet(&self, server: &Server, seed: u32, arguments: &[String]) -> Result<Value> {
         let file = self.folder.join(format!("load-{seed}.json"));
         let load =
-            pinned(1, &self.fleet).args(["load", "--server", &server.0.uri, "--pki"]).arg(self.folder.join("pki"));
+            pinned(1, &self.fleet.path).args(["load", "--server", &server.0.uri, "--pki"]).arg(self.folder.join("pki"));
         let load =
             load.args(["--seed", &seed.to_string(), "--timeout", "60s"]).args(arguments).arg("--json").arg(&file);
         let load = load.arg("--cache").arg(self.folder.join("identities"));
@@ -208,30 +201,57 @@ impl OverloadStage {
         Ok(serde_json::from_str(&text)?)
     }
 
+    /// Searches the peak, again if the server did not have its core where it was fastest.
     pub(super) fn peak(&self) -> Result<Peak> {
-        let mut peak = Peak { per_second: 0.0, per_cpu_second: 0.0 };
-        for concurrency in CONCURRENCIES {
-            let server = self.serve()?;
-            let arguments = [("--devices", PEAK_DEVICES), ("--concurrency", concurrency)];
-            let arguments = arguments.map(|(flag, value)| [flag.to_owned(), value.to_string()]).concat();
-            let before = server.cpu_seconds()?;
-            let report = self.fleet(&server, 1, &arguments)?;
-            for why in report["generator"]["spoiled_by"].as_array().into_iter().flatten() {
-                println!(
-                    "   {concurrency} devices at a time measured the fleet, and the server's peak is higher: {why}"
-                );
+        let mut steps = Vec::new();
+        for _ in 0..ATTEMPTS_MAX {
+            for concurrency in CONCURRENCIES {
+                steps.push(self.peak_step(concurrency)?);
             }
-            let per_cpu_second = f64::from(PEAK_DEVICES) / (server.cpu_seconds()? - before);
-            peak.per_second = peak.per_second.max(report["enrolled_per_second"].as_f64().unwrap_or_default());
-            peak.per_cpu_second = peak.per_cpu_second.max(per_cpu_second);
-            server.stop()?;
+            if Peak::of(steps.clone()).is_some_and(|peak| peak.is_whole()) {
+                break;
+            }
         }
-        ensure!(peak.per_second > 0.0, "no device enrolled");
-        Ok(peak)
+        Peak::of(steps).context("no device enrolled")
     }
 
-    /// Honest devices at the rate of the peak, and these hellos beside them.
-    pub(super) fn load(&self, peak: Peak, hellos: Hellos, seconds: u32) -> Result<Overloaded> {
+    fn peak_step(&self, concurrency: u32) -> Result<PeakStep> {
+        let server = self.serve()?;
+        let arguments = [("--devices", PEAK_DEVICES), ("--concurrency", concurrency)];
+        let arguments = arguments.map(|(flag, value)| [flag.to_owned(), value.to_string()]).concat();
+        let before = server.cpu_seconds()?;
+        let report = self.fleet(&server, 1, &arguments)?;
+        let cpu_seconds = server.cpu_seconds()? - before;
+        server.stop()?;
+        let spoiled_by = spoiled_by(&report);
+        for why in &spoiled_by {
+            println!("   {concurrency} devices at a time measured the fleet, and the server's peak is higher: {why}");
+        }
+        let number = |key: &str| report[key].as_f64().unwrap_or_default();
+        Ok(PeakStep {
+            concurrency,
+            enrolled_per_second: number("enrolled_per_second"),
+            per_cpu_second: f64::from(PEAK_DEVICES) / cpu_seconds,
+            core_share: cpu_seconds / number("seconds").max(f64::MIN_POSITIVE),
+            spoiled_by,
+        })
+    }
+
+    /// Honest devices at the rate of the peak, and these hellos beside them; again if that is void.
+    pub(super) fn load(&self, peak: &Peak, hellos: Hellos, seconds: u32) -> Result<Overloaded> {
+        let mut attempts = 0;
+        loop {
+            let mut load = self.load_once(peak, hellos, seconds)?;
+            attempts += 1;
+            load.attempts = attempts;
+            println!("{}", load.line());
+            if !load.void || attempts == ATTEMPTS_MAX {
+                return Ok(load);
+            }
+        }
+    }
+
+    fn load_once(&self, peak: &Peak, hellos: Hellos, seconds: u32) -> Result<Overloaded> {
         let server = self.serve()?;
         let lasts = Duration::from_secs(seconds.into());
         let (each_second, report, junk, probe) = std::thread::scope(|scope| {
@@ -253,7 +273,8 @@ impl OverloadStage {
         })?;
         let page = http::get(server.0.metrics, "/metrics")?;
         server.stop()?;
-        Ok(Overloaded::of(&Run { peak, hellos: hellos.per_second(), seconds, each_second, report, junk, page, probe }))
+        let hellos = hellos.per_second();
+        Ok(Overloaded::of(&LoadRun { peak, hellos, seconds, each_second, report, probe, junk, page }))
     }
 
     pub(super) fn hellos(&self, server: &Server, hellos: Hellos, seconds: f64) -> Result<Value> {
@@ -265,13 +286,6 @@ impl OverloadStage {
         };
         Ok(serde_json::from_str(&program.timeout(LOAD_TIMEOUT).expect_success()?.stdout)?)
     }
-}
-
-/// The most that one core serves.
-#[derive(Clone, Copy)]
-pub(super) struct Peak {
-    pub(super) per_second: f64,
-    pub(super) per_cpu_second: f64,
 }
 
 /// Hellos of clients that do not mean to enrol.
@@ -350,195 +364,5 @@ impl Server {
             (last, at, cpu) = (enrolled, now, cpu_now);
         }
         Ok(each)
-    }
-}
-
-/// Enrolments in one second, and the part of the core that the server had.
-struct Second {
-    enrolled: f64,
-    core_share: f64,
-}
-
-/// The sum of a metric's series with this label.
-fn sum(page: &str, name: &str, label: &str) -> f64 {
-    let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-}
-
-struct Run {
-    peak: Peak,
-    hellos: f64,
-    seconds: u32,
-    each_second: Vec<Second>,
-    report: Value,
-    junk: Option<Value>,
-    page: String,
-    probe: Value,
-}
-
-impl Overloaded {
-    fn of(run: &Run) -> Self {
-        let number = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_f64).unwrap_or_default();
-        let count = |value: &Value, key: &str| value[key].as_u64().unwrap_or_default();
-        let of_junk = |key: &str| run.junk.as_ref().map_or(0, |junk| count(junk, key));
-        let started = of_junk("started");
-        let honest_share = number(&run.report, "/schedule/offered_share");
-        let planned = run.hellos * f64::from(run.seconds);
-        let junk_share = run.junk.as_ref().map_or(1.0, |junk| number(junk, "/started") / planned.max(1.0));
-        let offered_share = honest_share.min(junk_share);
-        let counted = || run.each_second.iter().skip(SETTLING);
-        let goodput = median(counted().map(|second| second.enrolled));
-        let per_cpu_second = counted().map(|second| second.enrolled).sum::<f64>()
-            / counted().map(|second| second.core_share).sum::<f64>().max(f64::MIN_POSITIVE);
-        Self {
-            multiple: 1.0 + run.hellos / run.peak.per_second,
-            offered_per_second: number(&run.report, "/schedule/offered_per_second") + run.hellos * junk_share,
-            offered_share,
-            void: offered_share < OFFERED_MIN,
-            enrolled_each_second: run.each_second.iter().map(|second| second.enrolled).collect(),
-            goodput_per_second: goodput,
-            of_peak: goodput / run.peak.per_second,
-            per_cpu_second,
-            of_peak_by_cpu: per_cpu_second / run.peak.per_cpu_second,
-            core_share: median(counted().map(|second| second.core_share)),
-            honest: count(&run.report, "devices"),
-            enrolled: count(&run.report, "enrolled"),
-            cut_off: cut_off(&run.report),
-            failed: count(&run.report, "failed"),
-            total_p50_ms: stage(&run.report, "total", "p50_us") / 1e3,
-            total_p99_ms: stage(&run.report, "total", "p99_us") / 1e3,
-            hellos: started,
-            hellos_begun: of_junk("begun"),
-            socket_drops: sum(&run.page, "muster_drops_total", "\"receive_full\""),
-            behind_drops: sum(&run.page, "muster_drops_total", "\"behind\""),
-            probe_at_once: count(&run.probe, "failed") == 0
-                && stage(&run.probe, "handshake", "p99_us") < AT_ONCE.as_secs_f64() * 1e6,
-        }
-    }
-
-    pub(super) fn line(&self) -> String {
-        let void = if self.void { " VOID: offered less than its schedule" } else { "" };
-        format!(
-            "   {:>4.1}x offered {:>6.0}/s, goodput {:>5.0}/s = {:>3.0} % of the peak, by its CPU {:.0} % with {:.0} % of the core; cut off {}, failed {}; total p50 {:.0} p99 {:.0} ms; \
-             dropped by the socket {:.0}, while behind {:.0}; back within {} s: {}{void}",
-            self.multiple,
-            self.offered_per_second,
-            self.goodput_per_second,
-            self.of_peak * 100.0,
-            self.of_peak_by_cpu * 100.0,
-            self.core_share * 100.0,
-            self.cut_off,
-            self.failed,
-            self.total_p50_ms,
-            self.total_p99_ms,
-            self.socket_drops,
-            self.behind_drops,
-            BACK_WITHIN.as_secs(),
-            if self.probe_at_once { "yes" } else { "no" },
-        )
-    }
-}
-
-fn stage(report: &Value, name: &str, key: &str) -> f64 {
-    let mut stages = report["stages"].as_array().into_iter().flatten();
-    stages.find(|stage| stage["stage"] == name).and_then(|stage| stage[key].as_f64()).unwrap_or_default()
-}
-
-/// Attempts that had a session and lost it. A hello without an answer is no such attempt: nothing had begun.
-fn cut_off(report: &Value) -> u64 {
-    let errors = report["errors"].as_array().into_iter().flatten();
-    errors.filter(|error| error["stage"] != "handshake").filter_map(|error| error["count"].as_u64()).sum()
-}
-
-/// Less is better for each: what is lost of the peak, and the CPU of an enrolment at the peak. A load that was not offered is no sample.
-fn figures(multiples: &[f64], rounds: &[Round]) -> Figures {
-    let lost = multiples.iter().enumerate().map(|(at, multiple)| {
-        let loads = rounds.iter().filter_map(|round| round.loads.get(at)).filter(|load| !load.void);
-        (format!("goodput_lost/at_{multiple}x"), loads.map(|load| 1.0 - load.of_peak).collect::<Vec<_>>())
-    });
-    let peak = rounds.iter().map(|round| 1e6 / round.peak_per_cpu_second).collect();
-    let samples = lost.chain([("enrolment_cpu_us/at_the_peak".to_owned(), peak)]);
-    samples.filter_map(|(name, samples)| Some((name, measured(&samples)?))).collect()
-}
-
-fn summary(multiples: &[f64], rounds: &[Round]) -> Vec<Summary> {
-    let of = |at: usize| rounds.iter().filter_map(move |round| round.loads.get(at));
-    let summarise = |(at, multiple): (usize, &f64)| {
-        let shares: Vec<f64> = of(at).filter(|load| !load.void).map(|load| load.of_peak).collect();
-        Summary {
-            multiple: *multiple,
-            of_peak: median(shares.iter().copied()),
-            of_peak_by_cpu: median(of(at).filter(|load| !load.void).map(|load| load.of_peak_by_cpu)),
-            least: shares.iter().copied().fold(f64::INFINITY, f64::min),
-            most: shares.iter().copied().fold(0.0, f64::max),
-            void_runs: of(at).filter(|load| load.void).count(),
-            cut_off: of(at).map(|load| load.cut_off).sum(),
-            back_within_5_s: of(at).all(|load| load.probe_at_once),
-        }
-    };
-    multiples.iter().enumerate().map(summarise).collect()
-}
-
-fn print_summary(all: &[Summary]) {
-    println!("\n   offered   goodput of the peak   least   most   by CPU   void   cut off   back within 5 s");
-    for one in all {
-        let percent = |share: f64| if share.is_finite() { format!("{:.0} %", share * 100.0) } else { "-".to_owned() };
-        println!(
-            "   {:>5.1}x   {:>19}   {:>5}   {:>4}   {:>6}   {:>4}   {:>7}   {}",
-            one.multiple,
-            percent(one.of_peak),
-            percent(one.least),
-            percent(one.most),
-            percent(one.of_peak_by_cpu),
-            one.void_runs,
-            one.cut_off,
-            if one.back_within_5_s { "yes" } else { "no" },
-        );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    impl Overloaded {
-        /// A load that finished this part of the peak.
-        pub(in super::super) fn example(of_peak: f64) -> Self {
-            let peak = Peak { per_second: 1_000.0, per_cpu_second: 1_000.0 };
-            let second = || Second { enrolled: of_peak * 1_000.0, core_share: 1.0 };
-            let report = serde_json::json!({ "schedule": { "offered_share": 1.0 } });
-            let (junk, page, probe) = (None, String::new(), Value::Null);
-            let each_second = std::iter::repeat_with(second).take(6).collect();
-            Self::of(&Run { peak, hellos: 0.0, seconds: 6, each_second, report, junk, page, probe })
-        }
-    }
-
-    #[test]
-    fn what_is_lost_of_the_peak_is_a_figure_with_the_noise_of_the_rounds() {
-        let round = |of_peak| Round {
-            peak_per_second: 1_000.0,
-            peak_per_cpu_second: 1_000.0,
-            loads: vec![Overloaded::example(of_peak)],
-        };
-        let figures = figures(&[2.0], &[round(0.9), round(0.8), round(0.85)]);
-        let lost = figures["goodput_lost/at_2x"];
-        assert!((lost.value - 0.15).abs() < 1e-9 && lost.noise > 0.1, "{lost:?}");
-        assert!((figures["enrolment_cpu_us/at_the_peak"].value - 1_000.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_metric_is_summed_over_its_series() {
-        let page = "# TYPE muster_requests_total counter\nmuster_requests_total{profile=\"a\",function=\"sen\"} 3\n\
-                    muster_requests_total{profile=\"b\",function=\"sen\"} 4\nmuster_requests_total{profile=\"b\",function=\"crts\"} 9\n";
-        assert!((sum(page, "muster_requests_total", "function=\"sen\"") - 7.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn only_what_had_begun_is_cut_off() {
-        let report = serde_json::json!({ "errors": [
-            { "stage": "handshake", "reason": "device.server.no_answer", "count": 40 },
-            { "stage": "enrol", "reason": "device.server.no_answer", "count": 2 },
-        ]});
-        assert_eq!(cut_off(&report), 2);
     }
 }

@@ -37,7 +37,7 @@ struct Row {
     what: &'static str,
     goal: String,
     evidence: Option<Evidence>,
-    /// Empty for what is not built.
+    /// What measures it, for a row without a run. Empty for what is not built.
     command: &'static str,
 }
 
@@ -47,6 +47,15 @@ struct Evidence {
     spread: String,
     verdict: String,
     run: String,
+    /// The command of the record, with its options; the first records of a kind had none.
+    command: Option<String>,
+}
+
+impl Evidence {
+    fn of(run: &RunFile, figure: String, spread: String, verdict: String) -> Self {
+        let command = run.record["command"].as_str().map(str::to_owned);
+        Self { figure, spread, verdict, run: run.path.clone(), command }
+    }
 }
 
 pub(super) fn rendered() -> Result<String> {
@@ -64,14 +73,13 @@ fn written(rows: Vec<Row>) -> Result<String> {
     let mut text =
         String::from("\n| promise | goal | measured | spread | | run | command |\n|---|---|---|---|---|---|---|\n");
     for Row { what, goal, evidence, command } in rows {
-        let command = if command.is_empty() { String::new() } else { format!("`{command}`") };
         match evidence {
-            Some(Evidence { figure, spread, verdict, run }) => {
-                let run = run.trim_start_matches("benches/runs/");
-                writeln!(text, "| {what} | {goal} | {figure} | {spread} | {verdict} | `{run}` | {command} |")?;
+            Some(Evidence { figure, spread, verdict, run, command: own }) => {
+                let (run, own) = (run.trim_start_matches("benches/runs/"), own.unwrap_or_else(|| command.to_owned()));
+                writeln!(text, "| {what} | {goal} | {figure} | {spread} | {verdict} | `{run}` | `{own}` |")?;
             }
             None if command.is_empty() => writeln!(text, "| {what} | {goal} | | | not built | | |")?,
-            None => writeln!(text, "| {what} | {goal} | | | not measured | | {command} |")?,
+            None => writeln!(text, "| {what} | {goal} | | | not measured | | `{command}` |")?,
         }
     }
     text.push('\n');
@@ -81,7 +89,7 @@ fn written(rows: Vec<Row>) -> Result<String> {
 /// The ratios of `bench e2e`, each of the newest run that has it.
 fn enrolment_rows() -> Result<Vec<Row>> {
     let runs = RunFile::all(E2E.0, E2E.1)?;
-    let row = |what, name, command| -> Result<Row> {
+    let row = |what, name: &str, command| -> Result<Row> {
         let found = runs.iter().find_map(|run| Some((run, ratio(&run.record, name)?)));
         let evidence = found.map(|(run, ratio)| of_ratio(run, ratio)).transpose()?;
         let goal = found.and_then(|(_, ratio)| ratio["promise"]["at_most"].as_f64()).or_else(|| promised(name));
@@ -103,6 +111,16 @@ fn enrolment_rows() -> Result<Vec<Row>> {
         }
         Ok(row)
     };
+    // How much of its core a server used that was not saturated is a part of what the figure says.
+    let partly_used = |what, pace: &str| -> Result<Row> {
+        let name = format!("ratio_to_floor/ccm8_512.memory.closing.{pace}");
+        let mut row = row(what, &name, COMMAND)?;
+        let run = runs.iter().find(|run| ratio(&run.record, &name).is_some());
+        if let (Some(evidence), Some(share)) = (&mut row.evidence, run.and_then(|run| core_used(&run.record, pace))) {
+            write!(evidence.figure, ", with {:.0} % of the core used", share * 100.0)?;
+        }
+        Ok(row)
+    };
     const COMMAND: &str = "cargo xtask bench e2e";
     const MILLION: &str = "cargo xtask bench e2e --rows 1000000 --only ccm8_512";
     Ok(vec![
@@ -113,12 +131,11 @@ fn enrolment_rows() -> Result<Vec<Row>> {
             "ratio_to_floor_and_datagrams/ccm8_64.memory.closing",
             COMMAND,
         )?,
-        row(
-            "16 at once, each as soon as the one before is done, over the floor",
-            "ratio_to_floor/ccm8_512.memory.closing.sixteen",
-            COMMAND,
+        partly_used(
+            "16 at once of our own fleet (`muster load`), each as soon as the one before is done, over the floor",
+            "sixteen",
         )?,
-        row("at 300 enrolments a second, over the floor", "ratio_to_floor/ccm8_512.memory.closing.unhurried", COMMAND)?,
+        partly_used("at 300 enrolments a second, over the floor", "unhurried")?,
         durable("in SQLite with 10,000 rows, over memory", "ratio_to_memory/ccm8_512.sqlite_10000.closing", COMMAND)?,
         durable(
             "in SQLite with 1,000,000 rows, over memory",
@@ -126,6 +143,15 @@ fn enrolment_rows() -> Result<Vec<Row>> {
             MILLION,
         )?,
     ])
+}
+
+/// The part of its core that the server used at this pace, with CCM_8 in 512-byte blocks and the ledger in memory: enrolments a second times CPU of each.
+fn core_used(record: &Value, pace: &str) -> Option<f64> {
+    let mut medians = record["medians"].as_array()?.iter();
+    let run = medians.find(|run| {
+        run["pace"] == pace && run["suite"] == "ccm8" && run["block"] == 512 && run["ledger"] == "memory"
+    })?;
+    Some(run["enrolled_per_second"].as_f64()? * run["server_cpu_us"].as_f64()? / 1e6)
 }
 
 fn ratio<'v>(record: &'v Value, name: &str) -> Option<&'v Value> {
@@ -142,12 +168,7 @@ fn of_ratio(run: &RunFile, ratio: &Value) -> Result<Evidence> {
     }
     .to_owned();
     let figure = format!("{mean:.2} ({low:.2} to {high:.2})");
-    Ok(Evidence {
-        figure,
-        spread: format!("{:.0} %", number(ratio, "spread_percent")?),
-        verdict,
-        run: run.path.clone(),
-    })
+    Ok(Evidence::of(run, figure, format!("{:.0} %", number(ratio, "spread_percent")?), verdict))
 }
 
 /// What `bench scale` says at its largest number of sessions, once for each of both ends: the newest of the runs with the most sessions. Over loopback, the
@@ -165,12 +186,9 @@ fn session_rows() -> Result<Vec<Row>> {
         let evidence = newest.filter(|_| !samples.is_empty()).map(|run| {
             let [least, most] = ends(&samples);
             let mean = samples.iter().sum::<f64>() / f64::from(u32::try_from(samples.len()).unwrap_or(u32::MAX));
-            Evidence {
-                figure: format!("{} {unit}", rounded(mean)),
-                spread: format!("{} to {}", rounded(least), rounded(most)),
-                verdict: format!("{}{smaller}", if most <= bound { "holds" } else { "missed" }),
-                run: run.path.clone(),
-            }
+            let verdict = format!("{}{smaller}", if most <= bound { "holds" } else { "missed" });
+            let spread = format!("{} to {}", rounded(least), rounded(most));
+            Evidence::of(run, format!("{} {unit}", rounded(mean)), spread, verdict)
         });
         Row { what, goal, evidence, command: COMMAND }
     };
@@ -215,12 +233,8 @@ fn loopback_rows(runs: &[RunFile]) -> [Row; 2] {
         let evidence = runs.iter().find_map(|run| {
             let loopback = &run.record["loopback"];
             let (devices, bytes) = (loopback["devices"].as_u64()?, loopback[key].as_f64()?);
-            Some(Evidence {
-                figure: format!("{bytes:.0} B with {devices} sessions"),
-                spread: String::new(),
-                verdict: if bytes <= bound { "holds" } else { "missed" }.into(),
-                run: run.path.clone(),
-            })
+            let verdict = if bytes <= bound { "holds" } else { "missed" }.to_owned();
+            Some(Evidence::of(run, format!("{bytes:.0} B with {devices} sessions"), String::new(), verdict))
         });
         Row { what, goal: goal.into(), evidence, command: "cargo xtask bench scale" }
     };
@@ -306,12 +320,8 @@ fn counted(run: &RunFile, names: &[&str], unit: &str) -> Option<Evidence> {
         holds &= count <= bound;
         most = most.max(count);
     }
-    Some(Evidence {
-        figure: format!("{most:.0}{unit}"),
-        spread: "counted".to_owned(),
-        verdict: if holds { "holds" } else { "missed" }.to_owned(),
-        run: run.path.clone(),
-    })
+    let verdict = if holds { "holds" } else { "missed" }.to_owned();
+    Some(Evidence::of(run, format!("{most:.0}{unit}"), "counted".to_owned(), verdict))
 }
 
 /// What a second shard costs each datagram, by `bench shards`.
@@ -336,12 +346,9 @@ fn second_shard(run: &RunFile) -> Result<Evidence> {
             of("wakes_of_the_pool_per_datagram")?
         ))
     };
-    Ok(Evidence {
-        figure: format!("{}; with one {}", words(&run.record["two_shards"])?, words(&run.record["one_shard"])?),
-        spread: "counted".to_owned(),
-        verdict: if run.record["holds"] == true { "holds" } else { "missed" }.to_owned(),
-        run: run.path.clone(),
-    })
+    let figure = format!("{}; with one {}", words(&run.record["two_shards"])?, words(&run.record["one_shard"])?);
+    let verdict = if run.record["holds"] == true { "holds" } else { "missed" }.to_owned();
+    Ok(Evidence::of(run, figure, "counted".to_owned(), verdict))
 }
 
 /// The goodput of `bench overload`.
@@ -364,19 +371,23 @@ fn goodput(run: &RunFile, multiple: f64) -> Result<Option<Evidence>> {
     let [of_peak, least, most] = [number(summary, "of_peak")?, number(summary, "least")?, number(summary, "most")?];
     let (cut_off, back) = (number(summary, "cut_off")?, summary["back_within_5_s"] == true);
     let rounds = list(&run.record, "rounds").map_or(0, Vec::len);
-    let verdict = match number(summary, "void_runs")? {
-        0.0 if cut_off > 0.0 || !back || most < GOODPUT_MIN => "missed",
-        0.0 if rounds < ROUNDS_MIN || least < GOODPUT_MIN => "not decidable",
-        0.0 => "holds",
-        _ => "void: too little was offered",
-    }
-    .to_owned();
-    Ok(Some(Evidence {
-        figure: format!("{:.0} %, {cut_off} cut off, {}", of_peak * 100.0, if back { "back" } else { "not back" }),
-        spread: format!("{:.0} to {:.0} %", least * 100.0, most * 100.0),
-        verdict,
-        run: run.path.clone(),
-    }))
+    let void = summary["void_runs"].as_u64().map_or(0, |void| usize::try_from(void).unwrap_or(usize::MAX));
+    let decides = rounds.saturating_sub(void) >= ROUNDS_MIN;
+    let verdict = if cut_off > 0.0 || !back || (decides && most < GOODPUT_MIN) {
+        "missed".to_owned()
+    } else if decides && least >= GOODPUT_MIN {
+        "holds".to_owned()
+    } else if void > 0 && !decides {
+        format!("void in {void} of {rounds} rounds")
+    } else {
+        "not decidable".to_owned()
+    };
+    // The first records do not have it.
+    let whole = summary["whole_of_peak"].as_f64();
+    let whole = whole.map_or(String::new(), |share| format!(" ({:.0} % with the first two seconds)", share * 100.0));
+    let back = if back { "back" } else { "not back" };
+    let figure = format!("{:.0} %{whole}, {cut_off} cut off, {back}", of_peak * 100.0);
+    Ok(Some(Evidence::of(run, figure, format!("{:.0} to {:.0} %", least * 100.0, most * 100.0), verdict)))
 }
 
 /// The goodput of the simulator's model of a server that takes as long as a real one.
@@ -390,6 +401,7 @@ fn simulated_row() -> Result<Row> {
         spread: "virtual time".to_owned(),
         verdict: if it.holds() { "holds" } else { "missed" }.to_owned(),
         run: SIMULATED_RESULTS.to_owned(),
+        command: None,
     });
     Ok(Row {
         what: "ten times the peak offered, in the simulator with measured service times",
@@ -483,12 +495,8 @@ impl JudgedRounds {
             _ => "not decidable",
         };
         let rounds = if samples.len() == 1 { "one round".to_owned() } else { format!("{} rounds", samples.len()) };
-        Some(Evidence {
-            figure: (self.shown)(median(samples)),
-            spread: format!("{} to {}, {rounds}", (self.shown)(least), (self.shown)(most)),
-            verdict: verdict.to_owned(),
-            run: run.path.clone(),
-        })
+        let spread = format!("{} to {}, {rounds}", (self.shown)(least), (self.shown)(most));
+        Some(Evidence::of(run, (self.shown)(median(samples)), spread, verdict.to_owned()))
     }
 }
 
@@ -511,18 +519,23 @@ mod tests {
 
     #[test]
     fn goodput_below_the_goal_or_a_device_cut_off_is_missed() {
-        let summary = |rounds: usize, [least, most]: [f64; 2], cut_off: u32| {
+        let with_void = |rounds: usize, [least, most]: [f64; 2], cut_off: u32, void: u32| {
             run(serde_json::json!({ "rounds": vec![0; rounds], "summary": [{
-                "multiple": 2.0, "of_peak": 0.92, "least": least, "most": most, "void_runs": 0, "cut_off": cut_off,
+                "multiple": 2.0, "of_peak": 0.92, "least": least, "most": most, "void_runs": void, "cut_off": cut_off,
                 "back_within_5_s": true,
             }] }))
         };
+        let summary = |rounds, ends, cut_off| with_void(rounds, ends, cut_off, 0);
         let verdict = |run: &RunFile| goodput(run, 2.0).unwrap().map(|it| it.verdict);
         assert_eq!(verdict(&summary(3, [0.91, 0.97], 0)).as_deref(), Some("holds"));
         assert_eq!(verdict(&summary(3, [0.85, 0.89], 0)).as_deref(), Some("missed"));
         assert_eq!(verdict(&summary(3, [0.91, 0.97], 1)).as_deref(), Some("missed"));
         assert_eq!(verdict(&summary(3, [0.88, 0.97], 0)).as_deref(), Some("not decidable"), "the rounds disagree");
         assert_eq!(verdict(&summary(1, [0.92, 0.92], 0)).as_deref(), Some("not decidable"), "one round has no spread");
+        let void = |rounds, ends| verdict(&with_void(rounds, ends, 0, 1));
+        assert_eq!(void(3, [0.91, 0.97]).as_deref(), Some("void in 1 of 3 rounds"), "two rounds decide nothing");
+        assert_eq!(void(4, [0.91, 0.97]).as_deref(), Some("holds"), "three rounds do");
+        assert_eq!(verdict(&with_void(3, [0.91, 0.97], 1, 1)).as_deref(), Some("missed"), "whatever was offered");
         assert!(goodput(&summary(3, [0.91, 0.97], 0), 4.0).unwrap().is_none());
     }
 
@@ -545,6 +558,29 @@ mod tests {
         assert_eq!(of(&[high.clone(), high.clone(), void]).verdict, "not decidable", "a void round does not count");
         let single = judged.evidence(&run(high)).unwrap();
         assert_eq!([single.verdict, single.spread], ["not decidable", "75 % to 75 %, one round"]);
+    }
+
+    #[test]
+    fn a_row_has_the_command_of_its_record_with_its_options() {
+        let row = |record: Value| {
+            let evidence = Some(Evidence::of(&run(record), "1 B".into(), String::new(), "holds".into()));
+            written(vec![Row { what: "memory", goal: "<= 2 B".into(), evidence, command: "cargo xtask bench x" }])
+                .unwrap()
+        };
+        let with = row(serde_json::json!({ "command": "cargo xtask bench x --devices 300" }));
+        assert!(with.contains("| `x.json` | `cargo xtask bench x --devices 300` |"), "{with}");
+        assert!(row(serde_json::json!({})).contains("| `cargo xtask bench x` |"));
+    }
+
+    #[test]
+    fn the_part_of_the_core_is_rate_times_cpu_at_that_pace() {
+        let run = |pace: &str, block: u32| {
+            serde_json::json!({ "suite": "ccm8", "block": block, "ledger": "memory", "pace": pace,
+                                "enrolled_per_second": 2_000.0, "server_cpu_us": 350.0 })
+        };
+        let record = serde_json::json!({ "medians": [run("saturating", 512), run("sixteen", 512)] });
+        assert!((core_used(&record, "sixteen").unwrap() - 0.7).abs() < 1e-9);
+        assert!(core_used(&record, "unhurried").is_none());
     }
 
     #[test]

@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::run_file::{RunFile, list, number, word};
-use super::{durable_tables, promises};
+use super::{durable_tables, overload_table, promises};
 use crate::tree;
 
 const README: &str = "README.md";
 const SCHEMA: &str = "muster-e2e/4";
 /// What is written, by the marks around it.
-const SECTIONS: [(&str, &str, Section); 4] = [
+const SECTIONS: [(&str, &str, Section); 5] = [
     (
         "<!-- written by `cargo xtask bench readme` from the newest run of `bench e2e` -->\n",
         "<!-- end of what `cargo xtask bench readme` writes of an enrolment -->\n",
@@ -27,6 +27,11 @@ const SECTIONS: [(&str, &str, Section); 4] = [
         "<!-- written by `cargo xtask bench readme` from the newest runs of `bench e2e` with a durable ledger -->\n",
         "<!-- end of what `cargo xtask bench readme` writes of the durable ledger -->\n",
         durable_tables::durable,
+    ),
+    (
+        "<!-- written by `cargo xtask bench readme` from the newest run of `bench overload` -->\n",
+        "<!-- end of what `cargo xtask bench readme` writes of an overload -->\n",
+        overload_table::overload,
     ),
     (
         "<!-- written by `cargo xtask bench readme` from the newest run of `bench crl` -->\n",
@@ -81,15 +86,15 @@ fn costs() -> Result<String> {
 
 fn rendered(file: &str, record: &Value) -> Result<String> {
     let mut text = String::from(
-        "\n| suite | block | ledger | devices | floor, us | floor and datagrams, us | engines in memory, us | server CPU, us | over the floor | over floor and datagrams | datagrams up / down | bytes up / down |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
+        "\n| suite | block | ledger | devices | floor, us | floor and datagrams, us | engines in memory, us | server CPU, us | over the floor | over floor and datagrams | datagrams up / down | bytes up / down | runs whose generator had no reserves |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for run in list(record, "medians")? {
         let name = name_of(run)?;
         let [floor, bare] = [number(run, "floor_us")?, number(run, "bare_us")?];
         writeln!(
             text,
-            "| {} | {} | {} | {} | {floor:.0} | {:.0} | {:.0} | {:.0} | **{}** | **{}** | {:.0} / {:.0} | {:.0} / {:.0} |",
+            "| {} | {} | {} | {} | {floor:.0} | {:.0} | {:.0} | {:.0} | **{}** | **{}** | {:.0} / {:.0} | {:.0} / {:.0} | {} |",
             suite(run)?,
             run["block"],
             ledger(run),
@@ -103,6 +108,7 @@ fn rendered(file: &str, record: &Value) -> Result<String> {
             number(run, "datagrams_down")?,
             number(run, "bytes_up")?,
             number(run, "bytes_down")?,
+            spoiled(record, run),
         )?;
     }
     text.push_str(&handshakes(record)?);
@@ -146,6 +152,11 @@ fn interval(record: &Value, name: &str) -> Result<String> {
     let interval = &found.with_context(|| format!("the run has no {name}"))?["interval"];
     let [mean, low, high] = ["mean", "low", "high"].map(|key| number(interval, key));
     Ok(format!("{:.2} ({:.2} to {:.2})", mean?, low?, high?))
+}
+
+/// In how many runs the generator says that it measured itself. The first records do not have it.
+fn spoiled(record: &Value, run: &Value) -> String {
+    run["spoiled_runs"].as_u64().map_or("-".to_owned(), |runs| format!("{runs} of {}", record["repetitions"]))
 }
 
 /// As `bench e2e` names a configuration.
@@ -211,6 +222,10 @@ mod tests {
         let text = rendered("benches/runs/e2e-x.json", &record()).unwrap();
         let row = "| CCM_8 | 512 | SQLite, 10000 rows | closing | 175 | 190 | 194 | 232 | **1.33 (1.31 to 1.35)** |";
         assert!(text.contains(row), "{text}");
+        assert!(text.contains("| 1360 / 2357 | - |"), "an older record does not have it: {text}");
+        let mut counted = record();
+        counted["medians"][0]["spoiled_runs"] = 3.into();
+        assert!(rendered("x", &counted).unwrap().contains("| 1360 / 2357 | 3 of 10 |"));
         assert!(text.contains("| muster | 300 | 1.0 |"), "{text}");
     }
 

@@ -15,8 +15,9 @@ use serde::Serialize;
 use super::e2e::{CpuTime, resident_kib};
 use super::facts::TimingFacts;
 use super::figures::{Figures, measured};
+use super::measured_program::MeasuredProgram;
 use super::median::median;
-use super::overload::{Hellos, OverloadStage, Overloaded, Server};
+use super::overload::{Hellos, OverloadStage, Overloaded, Server, by_hand};
 use super::run_file::RunFile;
 use crate::tree;
 
@@ -72,7 +73,8 @@ struct ServiceTimes {
 struct ServiceRecord {
     schema: &'static str,
     facts: TimingFacts,
-    target: String,
+    target: MeasuredProgram,
+    fleet: MeasuredProgram,
     command: String,
     /// For `bench record`.
     figures: Figures,
@@ -103,8 +105,14 @@ pub(super) fn run(options: &ServiceOptions) -> Result<()> {
     println!("{}", serde_json::to_string_pretty(&times)?);
     let record = ServiceRecord {
         schema: "muster-service/2",
-        target: options.target.as_ref().map_or_else(|| facts.commit.clone(), |path| path.display().to_string()),
-        command: format!("cargo xtask bench service --rounds {} --seconds {}", options.rounds, options.seconds),
+        target: stage.target(&facts.commit)?,
+        fleet: stage.played_by(&facts.commit)?,
+        command: format!(
+            "cargo xtask bench service --rounds {} --seconds {}{}",
+            options.rounds,
+            options.seconds,
+            by_hand(options.target.is_some(), options.fleet.is_some())
+        ),
         figures: figures(&rounds),
         times,
         rounds,
@@ -123,8 +131,7 @@ impl ServiceRound {
         let times = times(stage, cookieless.each_us)?;
         let peak = stage.peak()?;
         let junk_per_second = JUNK_PART * 1e6 / times.cookieless_us;
-        let junk = stage.load(peak, Hellos::Cookieless { per_second: junk_per_second }, seconds)?;
-        println!("{}", junk.line());
+        let junk = stage.load(&peak, Hellos::Cookieless { per_second: junk_per_second }, seconds)?;
         Ok(Self {
             times,
             cookieless_hellos: cookieless.hellos,
@@ -175,8 +182,12 @@ fn for_the_simulator(record: &ServiceRecord) -> String {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive time")]
     let nanoseconds = |us: f64| (us * 1e3).max(0.0) as u64;
     let head = format!(
-        "# cargo xtask bench service: CPU time of one core, in nanoseconds\n# {}, {}, {}\n# commit {target}, {}\n",
-        facts.cpu, facts.kernel, facts.rustc, facts.at
+        "# cargo xtask bench service: CPU time of one core, in nanoseconds\n# {}, {}, {}\n# {}, {}\n",
+        facts.cpu,
+        facts.kernel,
+        facts.rustc,
+        target.words(),
+        facts.at
     );
     let lines = [
         ("cookieless", times.cookieless_us),

@@ -1,0 +1,288 @@
+//! What a load says about the server, and whether it says anything: one that was not offered whole and in time, or whose server had to share its core, is
+//! void.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::peak::{CORE_SHARE_MIN, Peak};
+use crate::bench::generator::spoiled_by;
+use crate::bench::median::median;
+
+/// The first seconds of a load do not decide. A hello that finds the queue full comes back with its retransmission, which RFC 6347 section 4.2.4.1 wants after
+/// one second ("implementations SHOULD use an initial timer value of 1 second"): goodput of these seconds is that of devices that wait.
+pub(super) const SETTLING: usize = 2;
+/// A load that offered less than this part of its schedule measured the sender.
+const OFFERED_MIN: f64 = 0.98;
+/// A start that is later is not offered in time; a busy machine's scheduler may cause as much.
+const ON_TIME_US: u64 = 100_000;
+/// A handshake without one retransmission.
+const AT_ONCE_US: f64 = 900e3;
+
+/// What was measured of a load.
+pub(super) struct LoadRun<'p> {
+    pub(super) peak: &'p Peak,
+    /// Hellos a second.
+    pub(super) hellos: f64,
+    pub(super) seconds: u32,
+    pub(super) each_second: Vec<Second>,
+    /// Of the honest devices, and of those that look whether the server is back.
+    pub(super) report: Value,
+    pub(super) probe: Value,
+    /// What `hellos` printed, if there were some.
+    pub(super) junk: Option<Value>,
+    /// The server's metrics afterwards.
+    pub(super) page: String,
+}
+
+/// Enrolments in one second, and the part of the core that the server had.
+pub(super) struct Second {
+    pub(super) enrolled: f64,
+    pub(super) core_share: f64,
+}
+
+/// One multiple of the peak.
+#[derive(Serialize)]
+pub(in super::super) struct Overloaded {
+    pub(super) multiple: f64,
+    offered_per_second: f64,
+    /// The part of the schedules that was offered, and offered in time: the least of both senders.
+    offered_share: f64,
+    pub(in super::super) void: bool,
+    pub(super) void_because: Vec<String>,
+    /// How often the load was played: one that is void is repeated.
+    pub(super) attempts: u32,
+    /// Enrolments in each second, by the server's counter.
+    enrolled_each_second: Vec<f64>,
+    /// The median second after the first two: what is promised.
+    goodput_per_second: f64,
+    pub(in super::super) of_peak: f64,
+    /// The mean of all seconds.
+    pub(super) whole_of_peak: f64,
+    /// The mean of the first two.
+    first_two_seconds_per_second: f64,
+    pub(super) first_two_seconds_of_peak: f64,
+    /// Enrolments for each second of the server's CPU time, and that of the peak; the part of the core that the server had.
+    per_cpu_second: f64,
+    pub(in super::super) of_peak_by_cpu: f64,
+    pub(super) core_share: f64,
+    honest: u64,
+    enrolled: u64,
+    /// Attempts of honest devices that ended after their handshake, and devices that gave up.
+    pub(super) cut_off: u64,
+    failed: u64,
+    pub(super) total_p50_ms: f64,
+    pub(super) total_p99_ms: f64,
+    /// Why the generator of the honest devices says that it measured itself: the times of these devices are then too long, and the goodput is not concerned.
+    pub(super) spoiled_by: Vec<String>,
+    hellos: u64,
+    hellos_begun: u64,
+    hellos_late_max_ms: f64,
+    socket_drops: f64,
+    behind_drops: f64,
+    pub(super) probe_at_once: bool,
+}
+
+impl Overloaded {
+    pub(super) fn of(run: &LoadRun<'_>) -> Self {
+        let of_junk = |key: &str| run.junk.as_ref().map_or(0, |junk| count(junk, key));
+        let planned = run.hellos * f64::from(run.seconds);
+        let [junk_share, junk_on_time] = ["started", "on_time"]
+            .map(|key| run.junk.as_ref().map_or(1.0, |junk| number(junk, &format!("/{key}")) / planned.max(1.0)));
+        let honest_share = number(&run.report, "/schedule/offered_share").min(on_time_share(&run.report));
+        let offered_share = honest_share.min(junk_share).min(junk_on_time);
+        let counted = || run.each_second.iter().skip(SETTLING);
+        let goodput = median(counted().map(|second| second.enrolled));
+        let per_cpu_second = counted().map(|second| second.enrolled).sum::<f64>()
+            / counted().map(|second| second.core_share).sum::<f64>().max(f64::MIN_POSITIVE);
+        let core_share = median(counted().map(|second| second.core_share));
+        let void_because = void_because(offered_share, core_share);
+        let first = mean(run.each_second.iter().take(SETTLING));
+        Self {
+            multiple: 1.0 + run.hellos / run.peak.per_second,
+            offered_per_second: number(&run.report, "/schedule/offered_per_second") + run.hellos * junk_share,
+            offered_share,
+            void: !void_because.is_empty(),
+            void_because,
+            attempts: 1,
+            enrolled_each_second: run.each_second.iter().map(|second| second.enrolled).collect(),
+            goodput_per_second: goodput,
+            of_peak: goodput / run.peak.per_second,
+            whole_of_peak: mean(run.each_second.iter()) / run.peak.per_second,
+            first_two_seconds_per_second: first,
+            first_two_seconds_of_peak: first / run.peak.per_second,
+            per_cpu_second,
+            of_peak_by_cpu: per_cpu_second / run.peak.per_cpu_second,
+            core_share,
+            honest: count(&run.report, "devices"),
+            enrolled: count(&run.report, "enrolled"),
+            cut_off: cut_off(&run.report),
+            failed: count(&run.report, "failed"),
+            total_p50_ms: stage(&run.report, "total", "p50_us") / 1e3,
+            total_p99_ms: stage(&run.report, "total", "p99_us") / 1e3,
+            spoiled_by: spoiled_by(&run.report),
+            hellos: of_junk("started"),
+            hellos_begun: of_junk("begun"),
+            hellos_late_max_ms: run.junk.as_ref().map_or(0.0, |junk| number(junk, "/late_max_us") / 1e3),
+            socket_drops: sum(&run.page, "muster_drops_total", "\"receive_full\""),
+            behind_drops: sum(&run.page, "muster_drops_total", "\"behind\""),
+            probe_at_once: count(&run.probe, "failed") == 0 && stage(&run.probe, "handshake", "p99_us") < AT_ONCE_US,
+        }
+    }
+
+    pub(in super::super) fn line(&self) -> String {
+        let void = if self.void { format!(" VOID: {}", self.void_because.join(", ")) } else { String::new() };
+        format!(
+            "   {:>4.1}x offered {:>6.0}/s, goodput {:>5.0}/s = {:>3.0} % of the peak (whole load {:.0} %, first two seconds {:.0} %), by its CPU {:.0} % with {:.0} % of the core; \
+             cut off {}, failed {}; total p50 {:.0} p99 {:.0} ms; dropped by the socket {:.0}, while behind {:.0}; back within 5 s: {}{void}",
+            self.multiple,
+            self.offered_per_second,
+            self.goodput_per_second,
+            self.of_peak * 100.0,
+            self.whole_of_peak * 100.0,
+            self.first_two_seconds_of_peak * 100.0,
+            self.of_peak_by_cpu * 100.0,
+            self.core_share * 100.0,
+            self.cut_off,
+            self.failed,
+            self.total_p50_ms,
+            self.total_p99_ms,
+            self.socket_drops,
+            self.behind_drops,
+            if self.probe_at_once { "yes" } else { "no" },
+        )
+    }
+}
+
+fn void_because(offered_share: f64, core_share: f64) -> Vec<String> {
+    let mut causes = Vec::new();
+    if offered_share < OFFERED_MIN {
+        causes.push(format!("{:.1} % of the schedule was offered in time", offered_share * 100.0));
+    }
+    if core_share < CORE_SHARE_MIN {
+        causes.push(format!("the server had {:.0} % of its core", core_share * 100.0));
+    }
+    causes
+}
+
+/// The part of the honest devices that started in time, over the whole schedule: the last start may be in time although a stall in the middle was made up for
+/// in a burst. The send lag has a bucket for each start.
+fn on_time_share(report: &Value) -> f64 {
+    let histograms = report["histograms"].as_array().into_iter().flatten();
+    let lag = histograms.into_iter().find(|histogram| histogram["stage"] == "send_lag");
+    let buckets = lag.and_then(|histogram| histogram["buckets"].as_array()).into_iter().flatten();
+    let (mut on_time, mut all) = (0.0, 0.0);
+    for bucket in buckets {
+        let starts = bucket[1].as_f64().unwrap_or_default();
+        all += starts;
+        if bucket[0].as_u64().is_some_and(|highest| highest <= ON_TIME_US) {
+            on_time += starts;
+        }
+    }
+    if all > 0.0 { on_time / all } else { 0.0 }
+}
+
+fn mean<'s>(seconds: impl Iterator<Item = &'s Second>) -> f64 {
+    let (count, sum) = seconds.fold((0.0, 0.0), |(count, sum), second| (count + 1.0, sum + second.enrolled));
+    if count > 0.0 { sum / count } else { 0.0 }
+}
+
+/// The sum of a metric's series with this label.
+pub(super) fn sum(page: &str, name: &str, label: &str) -> f64 {
+    let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+fn number(value: &Value, pointer: &str) -> f64 {
+    value.pointer(pointer).and_then(Value::as_f64).unwrap_or_default()
+}
+
+fn count(value: &Value, key: &str) -> u64 {
+    value[key].as_u64().unwrap_or_default()
+}
+
+fn stage(report: &Value, name: &str, key: &str) -> f64 {
+    let mut stages = report["stages"].as_array().into_iter().flatten();
+    stages.find(|stage| stage["stage"] == name).and_then(|stage| stage[key].as_f64()).unwrap_or_default()
+}
+
+/// Attempts that had a session and lost it. A hello without an answer is no such attempt: nothing had begun.
+fn cut_off(report: &Value) -> u64 {
+    let errors = report["errors"].as_array().into_iter().flatten();
+    errors.filter(|error| error["stage"] != "handshake").filter_map(|error| error["count"].as_u64()).sum()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    fn peak() -> Peak {
+        Peak { per_second: 1_000.0, per_cpu_second: 1_000.0, steps: Vec::new() }
+    }
+
+    fn report(late_starts: u32) -> Value {
+        let buckets = serde_json::json!([[400, 980 - late_starts], [99_000, 20], [1_200_000, late_starts]]);
+        serde_json::json!({
+            "schedule": { "offered_share": 1.0 }, "histograms": [{ "stage": "send_lag", "buckets": buckets }],
+            "generator": { "spoiled_by": ["devices started late"] },
+        })
+    }
+
+    /// A load with so many enrolments in each second.
+    fn load(each_second: &[f64], core_share: f64, late_starts: u32, junk: Option<Value>) -> Overloaded {
+        let each_second: Vec<Second> =
+            each_second.iter().map(|enrolled| Second { enrolled: *enrolled, core_share }).collect();
+        let (page, probe, seconds) = (String::new(), Value::Null, u32::try_from(each_second.len()).unwrap());
+        let hellos = if junk.is_some() { 1_000.0 } else { 0.0 };
+        let (peak, report) = (&peak(), report(late_starts));
+        Overloaded::of(&LoadRun { peak, hellos, seconds, each_second, report, probe, junk, page })
+    }
+
+    impl Overloaded {
+        /// A load that finished this part of the peak.
+        pub(in super::super::super) fn example(of_peak: f64) -> Self {
+            load(&[of_peak * 1_000.0; 6], 1.0, 0, None)
+        }
+    }
+
+    #[test]
+    fn the_first_two_seconds_do_not_decide_and_are_told() {
+        let load = load(&[100.0, 300.0, 900.0, 940.0, 920.0, 1_040.0], 1.0, 0, None);
+        assert!((load.of_peak - 0.93).abs() < 1e-9, "the median of the last four: {}", load.of_peak);
+        assert!((load.whole_of_peak - 0.7).abs() < 1e-9, "{}", load.whole_of_peak);
+        assert!((load.first_two_seconds_of_peak - 0.2).abs() < 1e-9, "{}", load.first_two_seconds_of_peak);
+        assert_eq!((load.void, load.spoiled_by.as_slice()), (false, &["devices started late".to_owned()][..]));
+    }
+
+    #[test]
+    fn a_load_without_its_core_or_with_late_senders_is_void_and_says_why() {
+        let six = [950.0; 6];
+        assert_eq!(load(&six, 0.94, 0, None).void_because, ["the server had 94 % of its core"]);
+        assert!(!load(&six, 0.95, 20, None).void, "two of a hundred starts may be late");
+        let late = load(&six, 0.96, 21, None);
+        assert_eq!(late.void_because, ["97.9 % of the schedule was offered in time"], "its last start was in time");
+        let hellos = |started: u32, on_time: u32| {
+            let junk = serde_json::json!({ "started": started, "on_time": on_time, "late_max_us": 1_500 });
+            load(&six, 1.0, 0, Some(junk))
+        };
+        assert!(!hellos(6_000, 5_900).void);
+        assert!(hellos(6_000, 5_800).void, "all were sent, but a stall made them late");
+        assert!(hellos(5_800, 5_800).void);
+        assert!((hellos(6_000, 6_000).hellos_late_max_ms - 1.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_metric_is_summed_over_its_series() {
+        let page = "# TYPE muster_requests_total counter\nmuster_requests_total{profile=\"a\",function=\"sen\"} 3\n\
+                    muster_requests_total{profile=\"b\",function=\"sen\"} 4\nmuster_requests_total{profile=\"b\",function=\"crts\"} 9\n";
+        assert!((sum(page, "muster_requests_total", "function=\"sen\"") - 7.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn only_what_had_begun_is_cut_off() {
+        let report = serde_json::json!({ "errors": [
+            { "stage": "handshake", "reason": "device.server.no_answer", "count": 40 },
+            { "stage": "enrol", "reason": "device.server.no_answer", "count": 2 },
+        ]});
+        assert_eq!(cut_off(&report), 2);
+    }
+}
