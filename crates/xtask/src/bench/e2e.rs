@@ -39,8 +39,8 @@ pub(super) use self::programs::Bench;
 
 #[derive(Args)]
 pub(crate) struct E2eOptions {
-    /// Devices in each run
-    #[arg(long, default_value_t = 1000)]
+    /// Devices in each run, after those that warm the server up: the default takes about one second of its CPU. At a rate there are two thirds of them
+    #[arg(long, default_value_t = 3000)]
     devices: u32,
     /// Pairs of each configuration: a run, and the floor and bare datagrams of the same repetition
     #[arg(long, default_value_t = 10)]
@@ -158,15 +158,7 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
     print_ratios(&ratios);
     print_durable(&durable);
     print_handshakes(&handshakes);
-    let only = options.only.as_ref().map_or(String::new(), |only| format!(" --only {only}"));
-    let command = format!(
-        "cargo xtask bench e2e --devices {} --repetitions {} --concurrency {} --rows {}{only}",
-        options.devices,
-        options.repetitions,
-        options.concurrency,
-        options.rows.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
-    );
-    let at = facts.at.clone();
+    let (command, at) = (options.command(), facts.at.clone());
     let (repetitions, figures) = (options.repetitions, pairs::figures(&ratios));
     let schema = "muster-e2e/4";
     let record = E2eRecord {
@@ -186,6 +178,21 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
     RunFile::write("e2e", &at, options.json.as_deref(), &record)
 }
 
+impl E2eOptions {
+    /// As the record has it: every option that the figures depend on.
+    fn command(&self) -> String {
+        let only = self.only.as_ref().map_or(String::new(), |only| format!(" --only {only}"));
+        format!(
+            "cargo xtask bench e2e --devices {} --repetitions {} --concurrency {} --rows {}{only}{}",
+            self.devices,
+            self.repetitions,
+            self.concurrency,
+            self.rows.iter().map(u64::to_string).collect::<Vec<_>>().join(","),
+            if self.without_others { " --without-others" } else { "" }
+        )
+    }
+}
+
 /// Each repetition measures the floor, then each configuration once.
 fn repeat(
     bench: &Bench,
@@ -199,13 +206,14 @@ fn repeat(
         for configuration in configurations {
             let run = bench.run(fleet, *configuration, repetition, &floor)?;
             println!(
-                "   {}/{}  {:<28}  {:.1} us, {:.3} x floor, {:.3} x floor and datagrams",
+                "   {}/{}  {:<28}  {:.1} us, {:.3} x floor, {:.3} x floor and datagrams{}",
                 repetition + 1,
                 options.repetitions,
                 run.configuration.name(),
                 run.server_cpu_us,
                 run.ratio,
-                run.ratio_bare
+                run.ratio_bare,
+                if run.spoiled_by.is_empty() { "" } else { ", the generator had no reserves" }
             );
             runs.push(run);
         }
@@ -240,6 +248,10 @@ mod tests {
         seeds.sort_unstable();
         seeds.dedup();
         assert_eq!(seeds.len(), 3 * durable.len());
+        let warm = durable.iter().flat_map(|it| (0..3).map(move |repetition| it.warm_up_seed(repetition)));
+        let warm: std::collections::BTreeSet<u32> = warm.collect();
+        assert_eq!(warm.len(), 3 * durable.len(), "those that warm up are others again");
+        assert!(seeds.iter().all(|seed| !warm.contains(seed)));
         // Those who come one after the other have the next repetition's.
         assert!(!seeds.contains(&BenchConfiguration::compared(LedgerKind::Sqlite { rows: 10_000 }).seed(3)));
     }

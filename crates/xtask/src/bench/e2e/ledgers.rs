@@ -50,6 +50,16 @@ fn float(bytes: u64) -> f64 {
     bytes as f64
 }
 
+/// A folder with the same files.
+pub(super) fn copied(folder: &Path) -> Result<PathBuf> {
+    let copy = tree::scratch("e2e-ledger")?;
+    for file in std::fs::read_dir(folder)? {
+        let file = file?;
+        std::fs::copy(file.path(), copy.join(file.file_name()))?;
+    }
+    Ok(copy)
+}
+
 /// The folder of a ledger with so many rows. It is filled once for each version of the code, and runs add theirs to it.
 pub(super) fn filled(filler: &Path, rows: u64) -> Result<PathBuf> {
     let folder = tree::target().join("filled-ledgers").join(rows.to_string());

@@ -9,13 +9,17 @@ use serde::de::DeserializeOwned;
 use super::super::released::{ReleasedServer, Threads};
 use super::cpu::{CpuTime, pinned, resident_kib};
 use super::floor::{BareDatagrams, Floor};
-use super::ledgers::{LedgerFiles, filled};
+use super::ledgers::{LedgerFiles, copied, filled};
 use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, Pace, SIXTEEN, UNHURRIED_RATE, measured};
 use crate::dashboards::http;
 use crate::process::{MEASURED_THE_GENERATOR, Program};
 use crate::{cargo, tree};
 
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// Devices that enrol before the CPU of a run is counted: the heap of a new server grows, its tables get their sizes, and its code is read for the first time.
+const WARM_UP_DEVICES: u32 = 300;
+/// A ledger with at most so many rows is copied for each run, so that the rows of one run are not before those of the next; more would take minutes.
+const COPIED_ROWS_MAX: u64 = 100_000;
 
 /// The devices of a run.
 #[derive(Clone, Copy)]
@@ -65,25 +69,32 @@ impl Bench {
         let began = Instant::now();
         let ReleasedServer { daemon: server, uri, metrics } = self.serve(&files)?;
         let listening_ms = began.elapsed().as_secs_f64() * 1e3;
-        let before = CpuTime::of(server.process_id())?;
-        let report = self.load(fleet, configuration, repetition, &uri)?;
+        let warm_up = FleetSize { devices: WARM_UP_DEVICES, ..fleet };
+        let saturating = BenchConfiguration { pace: Pace::Saturating, ..configuration };
+        self.load(warm_up, saturating, configuration.warm_up_seed(repetition), &uri)?;
+        let committed = || commits(&http::get(metrics, "/metrics")?);
+        let (before, committed_before) = (CpuTime::of(server.process_id())?, committed()?);
+        let report = self.load(fleet, configuration, configuration.seed(repetition), &uri)?;
         let cpu = CpuTime::of(server.process_id())?.since(&before);
         let server_rss_kib = resident_kib(server.process_id());
-        let commits = commits(&http::get(metrics, "/metrics")?)?;
+        let commits = committed()? - committed_before;
         let (status, words) = server.stop()?;
         ensure!(status.success(), "muster serve ended with {status}:\n{words}");
         let run = measured(configuration, &report, &cpu, server_rss_kib, floor)?;
-        let [ledger_bytes, journal_bytes] = files.growth(sizes).map(|bytes| bytes / run.enrolled);
+        // A log of what came before the run may be copied into the ledger during it, so that the bytes are those of both.
+        let recorded = run.enrolled + f64::from(WARM_UP_DEVICES);
+        let [ledger_bytes, journal_bytes] = files.growth(sizes).map(|bytes| bytes / recorded);
         let is_new = configuration.ledger == LedgerKind::Memory || journal_bytes > 0.0;
         ensure!(is_new, "{}: the ledger wrote nothing: it knew the devices", configuration.name());
         Ok(MeasuredRun { commits: commits / run.enrolled, ledger_bytes, journal_bytes, listening_ms, ..run })
     }
 
-    /// The ledger of a run: a new one in memory, a new file, or the file with many rows that all runs of this program share.
+    /// The ledger of a run: a new one in memory, a new file, a copy of a file with some rows, or the file with many rows that all runs of this program share.
     fn files_of(&self, ledger: LedgerKind) -> Result<LedgerFiles> {
         let folder = match ledger {
             LedgerKind::Memory => return Ok(LedgerFiles { folder: None }),
             LedgerKind::Sqlite { rows: 0 } => tree::scratch("e2e-ledger")?,
+            LedgerKind::Sqlite { rows } if rows <= COPIED_ROWS_MAX => copied(&filled(&self.filler, rows)?)?,
             LedgerKind::Sqlite { rows } => filled(&self.filler, rows)?,
         };
         Ok(LedgerFiles { folder: Some(folder) })
@@ -99,7 +110,7 @@ impl Bench {
         &self,
         fleet: FleetSize,
         configuration: BenchConfiguration,
-        repetition: u32,
+        seed: u32,
         uri: &str,
     ) -> Result<serde_json::Value> {
         let file = self.folder.join("load.json");
@@ -109,11 +120,16 @@ impl Bench {
             Pace::Sixteen => ["--concurrency".to_owned(), SIXTEEN.to_string()],
             Pace::Unhurried => ["--rate".to_owned(), UNHURRIED_RATE.to_string()],
         };
-        let load = load.arg("--devices").arg(fleet.devices.to_string()).args(pace);
+        let devices = match configuration.pace {
+            Pace::Saturating | Pace::Sixteen => fleet.devices,
+            // An enrolment costs more at this pace, and each takes its time.
+            Pace::Unhurried => fleet.devices * 2 / 3,
+        };
+        let load = load.arg("--devices").arg(devices.to_string()).args(pace);
         let load = load.args(["--suite", configuration.suite, "--block"]).arg(configuration.block.to_string());
         let load = load
             .args(["--vanish", configuration.leaving.vanish(), "--seed"])
-            .arg(configuration.seed(repetition).to_string())
+            .arg(seed.to_string())
             .arg("--json")
             .arg(&file)
             .timeout(LOAD_TIMEOUT);

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::cpu::CpuTime;
 use super::floor::Floor;
+use crate::bench::generator::spoiled_by;
 use crate::bench::median::median;
 
 /// Hello, HelloVerifyRequest, hello with cookie, the server's flight: all other datagrams carry one sealed record each.
@@ -112,6 +113,12 @@ impl BenchConfiguration {
         4 * (repetition + 1) + fleet
     }
 
+    /// The seed of the fleet that warms the server up before: other devices than those of any run.
+    pub(super) fn warm_up_seed(&self, repetition: u32) -> u32 {
+        const APART: u32 = 1 << 20;
+        APART + self.seed(repetition)
+    }
+
     pub(super) fn is_compared(&self) -> bool {
         *self == Self::compared(self.ledger)
     }
@@ -162,6 +169,10 @@ pub(super) struct MeasuredRun {
     pub(super) journal_bytes: f64,
     /// From the start of the process to the line that says where it listens; of the run, not of an enrolment.
     pub(super) listening_ms: f64,
+    /// Why the generator says that it measured itself, and in how many runs it does. The server's CPU is not concerned as long as the server has something to
+    /// do: the rate and the times are.
+    pub(super) spoiled_by: Vec<String>,
+    pub(super) spoiled_runs: u32,
 }
 
 pub(super) fn measured(
@@ -191,6 +202,7 @@ pub(super) fn measured(
     let datagrams_down = number("/traffic/datagrams_received")? / enrolled;
     let microseconds = |nanoseconds: u64| Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6 / enrolled;
     let server_cpu_us = microseconds(cpu.nanoseconds());
+    let spoiled_by = spoiled_by(report);
     let floor_us = floor.of(configuration.suite, (datagrams_up + datagrams_down - PLAIN_DATAGRAMS).max(0.0));
     let bare_us = floor.bare.of(datagrams_up, datagrams_down);
     Ok(MeasuredRun {
@@ -217,6 +229,8 @@ pub(super) fn measured(
         ledger_bytes: 0.0,
         journal_bytes: 0.0,
         listening_ms: 0.0,
+        spoiled_runs: u32::from(!spoiled_by.is_empty()),
+        spoiled_by,
     })
 }
 
@@ -250,6 +264,8 @@ pub(super) fn median_run(runs: &[MeasuredRun], configuration: BenchConfiguration
         ledger_bytes: of(|run| run.ledger_bytes),
         journal_bytes: of(|run| run.journal_bytes),
         listening_ms: of(|run| run.listening_ms),
+        spoiled_by: runs.iter().filter(same).flat_map(|run| run.spoiled_by.clone()).collect(),
+        spoiled_runs: runs.iter().filter(same).map(|run| run.spoiled_runs).sum(),
     }
 }
 
@@ -265,5 +281,24 @@ mod tests {
         let configuration = BenchConfiguration::compared(LedgerKind::Memory);
         let cpu = CpuTime::of(std::process::id()).unwrap();
         assert!(measured(configuration, &report, &cpu, 0.0, &floor()).is_err());
+    }
+
+    #[test]
+    fn runs_that_the_generator_spoiled_are_counted_with_their_reasons() {
+        let run = |spoiled_by: &[&str]| {
+            let traffic = serde_json::json!({
+                "datagrams_sent": 70, "datagrams_received": 60, "bytes_sent": 1, "bytes_received": 1,
+            });
+            let report = serde_json::json!({
+                "enrolled": 10, "failed": 0, "enrolled_per_second": 1.0, "stages": [], "traffic": traffic,
+                "generator": { "spoiled_by": spoiled_by },
+            });
+            let cpu = CpuTime::of(std::process::id()).unwrap();
+            measured(BenchConfiguration::compared(LedgerKind::Memory), &report, &cpu, 0.0, &floor()).unwrap()
+        };
+        let runs = [run(&[]), run(&["its busiest thread used 95 % of a core"]), run(&[])];
+        let median = median_run(&runs, BenchConfiguration::compared(LedgerKind::Memory));
+        assert_eq!((median.spoiled_runs, median.spoiled_by.len()), (1, 1));
+        assert!(median.spoiled_by[0].starts_with("its busiest thread"));
     }
 }

@@ -7,12 +7,12 @@ use crate::bench::facts::TimingFacts;
 pub(super) fn print_table(medians: &[MeasuredRun], facts: &TimingFacts) {
     println!("\n{}, {}, {}\n", facts.cpu, facts.kernel, facts.rustc);
     println!(
-        "| suite | block | ledger | devices | floor, us | datagrams, us | engines in memory, us | server CPU, us | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms |"
+        "| suite | block | ledger | devices | floor, us | datagrams, us | engines in memory, us | server CPU, us | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms | spoiled |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for run in medians {
         println!(
-            "| {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | **{:.2}** | {:.1} / {:.1} | {:.0} / {:.0} | {:.0} | {:.1} / {:.1} |",
+            "| {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | **{:.2}** | {:.1} / {:.1} | {:.0} / {:.0} | {:.0} | {:.1} / {:.1} | {} |",
             run.configuration.suite.to_uppercase(),
             run.configuration.block,
             run.configuration.ledger.name(),
@@ -28,7 +28,8 @@ pub(super) fn print_table(medians: &[MeasuredRun], facts: &TimingFacts) {
             run.bytes_down,
             run.enrolled_per_second,
             run.total_p50_us / 1e3,
-            run.total_p99_us / 1e3
+            run.total_p99_us / 1e3,
+            run.spoiled_runs
         );
     }
     println!();
