@@ -22,6 +22,7 @@ mod answered;
 mod checked;
 mod client;
 mod connections;
+mod connector;
 mod health;
 mod kept_keys;
 mod probe;
@@ -573,7 +574,8 @@ impl RelaySubmission {
             }
             Ok(Relayed::First) => Outcome::Issued { issued, private_key: made },
             Ok(Relayed::OfAnother) => {
-                self.end_attempt(attempt, RelayEnd::Refused, issued.at);
+                // Its status said that it issued.
+                self.end_attempt(attempt, RelayEnd::Unknown, issued.at);
                 self.refuse_answer(flight, attempt, (UpstreamAnswerFlaw::OfAnother, issued.at))
             }
             Ok(Relayed::KeyCompromised) => self.refuse(flight, Refusal::KeyCompromised, issued.at),

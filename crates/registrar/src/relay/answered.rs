@@ -28,17 +28,18 @@ impl Answered {
         match answer.status {
             200 => match certificate(answer, permit, at, random) {
                 Ok((certificate, made)) => Self::Certificate(Box::new(certificate), made),
-                Err(flaw) => Self::Flawed(flaw, RelayEnd::Refused),
+                // The status says that it issued, so another upstream would issue a second certificate.
+                Err(flaw) => Self::Flawed(flaw, RelayEnd::Unknown),
             },
             // RFC 7030 §4.2.3: "The client MUST wait at least the specified 'Retry-After' time before repeating the same request": the
             // upstream has it, and no other does.
             202 => Self::Later(UpstreamBusy::Later { wait }, RelayEnd::Unknown),
-            status => Self::by_table(status, wait),
+            status => Self::by_table(status, wait, answer.retry_after.is_some()),
         }
     }
 
     /// By the one table of status codes. A failure inside the upstream or in front of it may come after the certificate was issued.
-    fn by_table(status: u16, wait: Duration) -> Self {
+    fn by_table(status: u16, wait: Duration, names_a_time: bool) -> Self {
         let refusal = match HttpStatus::new(status).to_coap() {
             Code::UNAUTHORIZED => UpstreamRefusal::Unauthorized,
             Code::FORBIDDEN => UpstreamRefusal::Forbidden,
@@ -51,7 +52,12 @@ impl Answered {
             Code::UNSUPPORTED_CONTENT_FORMAT => UpstreamRefusal::UnsupportedType,
             // RFC 6585 §4 and RFC 8516: who asks too often is told when to ask again.
             Code::TOO_MANY_REQUESTS => return Self::Later(UpstreamBusy::TooMany { wait }, RelayEnd::Refused),
-            Code::SERVICE_UNAVAILABLE => return Self::Later(UpstreamBusy::Later { wait }, RelayEnd::Refused),
+            // Who names a time has not taken the request. A 503 without one may be that of a proxy whose connection to the CA broke after it had passed
+            // the request on.
+            Code::SERVICE_UNAVAILABLE => {
+                let end = if names_a_time { RelayEnd::Refused } else { RelayEnd::Unknown };
+                return Self::Later(UpstreamBusy::Later { wait }, end);
+            }
             Code::INTERNAL_SERVER_ERROR => return Self::Refused(UpstreamRefusal::Failed, RelayEnd::Unknown),
             Code::GATEWAY_TIMEOUT => return Self::Refused(UpstreamRefusal::TimedOut, RelayEnd::Unknown),
             Code::NOT_IMPLEMENTED => UpstreamRefusal::NotImplemented,

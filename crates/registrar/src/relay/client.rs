@@ -16,8 +16,9 @@ use authority::Completion;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use hyper::http::Extensions;
 use hyper::{Method, Request, Response};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::connections::{ConnectionPlaces, UPSTREAM_CONNECTIONS_MAX};
+use super::connector::{ConnectionFacts, TrackedConnector};
 use super::upstream::{HttpAnswer, Upstream, UpstreamFailure, UpstreamOperation, UpstreamReply, UpstreamRequest};
 use crate::body::{BODY_BYTES_MAX, encode_body};
 
@@ -67,7 +69,7 @@ pub struct HttpUpstreamService {
 }
 
 struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, TrackedBody>,
+    client: Client<TrackedConnector, TrackedBody>,
     places: Arc<ConnectionPlaces>,
     timeout: Duration,
 }
@@ -159,7 +161,7 @@ impl HttpClient {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(UPSTREAM_CONNECTIONS_MAX)
             .http1_max_buf_size(HEAD_BYTES_MAX)
-            .build(connector);
+            .build(TrackedConnector(connector));
         Ok(Self { client, places, timeout: spec.timeout })
     }
 
@@ -174,9 +176,12 @@ impl HttpClient {
         let exchange = async {
             let response = self.client.request(http).await.map_err(|error| {
                 tracing::debug!(error = %Chain(&error), "a request to an upstream CA failed");
-                let is_sent = !error.is_connect() && !refuses_our_certificate(&error);
+                let is_sent = !error.is_connect() && !is_refused_in_handshake(&error);
                 if is_sent { UpstreamFailure::Unknown } else { UpstreamFailure::NotSent }
             })?;
+            if let Some(facts) = ConnectionFacts::of(response.extensions()) {
+                facts.answered();
+            }
             read(response).await
         };
         let answer = tokio::time::timeout_at(end, exchange).await.unwrap_or(Err(UpstreamFailure::Unknown));
@@ -212,7 +217,17 @@ impl HttpClient {
 }
 
 /// Whether the upstream has ended the handshake over the Registrar's certificate. In TLS 1.3 it says so after the client has begun to send (RFC 8446
-/// §4.4.2.4, appendix C.2), and has looked at nothing of that.
+/// §4.4.2.4, appendix C.2), and has looked at nothing of that. The same alert on a connection whose handshake is over comes after it took the request:
+/// a server may look at the certificate again.
+fn is_refused_in_handshake(error: &hyper_util::client::legacy::Error) -> bool {
+    let facts = error.connect_info().and_then(|connection| {
+        let mut extensions = Extensions::new();
+        connection.get_extras(&mut extensions);
+        ConnectionFacts::of(&extensions)
+    });
+    facts.is_some_and(|facts| facts.may_be_in_handshake()) && refuses_our_certificate(error)
+}
+
 fn refuses_our_certificate(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(cause) = next {

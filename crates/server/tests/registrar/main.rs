@@ -244,6 +244,22 @@ fn the_keys_of_a_ca_and_of_a_registrar_do_not_mix() {
     assert!(faults.contains("authority.upstreams") && faults.contains("upstream_label"), "{faults}");
 }
 
+/// The same alert after the handshake comes from an upstream that took the request: it may look at the certificate again at any time.
+#[test]
+fn an_upstream_that_refuses_the_registrars_certificate_after_an_answer_keeps_the_request() {
+    let pki = Pki::new();
+    let (first, second) = (ScriptedUpstream::start(&pki, Act::Issue), ScriptedUpstream::start(&pki, Act::Issue));
+    let server = pki.start(&configuration(&pki, &[first.url(), second.url()], ""));
+    let device = pki.device(1);
+    let mut client = ready(&pki, &server, &device);
+    let mut ask = || client.ask(est::Operation::Enroll { csr: csr(&device, &new_key()) }, PATIENCE);
+    let est::Answer::Certificate(_) = ask().unwrap() else { panic!("no certificate") };
+    first.now_does(Act::IssueAndRefuse);
+    let (code, reason, _) = refusal(ask().unwrap_err());
+    assert_eq!((code, reason.as_str()), (Code::SERVICE_UNAVAILABLE, "est.upstream.silent"));
+    assert_eq!((first.posts().len(), second.posts().len()), (2, 0));
+}
+
 /// Each device repeats its request, in new sessions too, until it has its certificate.
 #[test]
 fn over_a_link_that_loses_a_fifth_each_device_gets_one_certificate() {

@@ -11,9 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{self, DeviceCertificateSpec, Parent};
 use pki::{Certificate, Csr, PrivateKey, Validity};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::rand::SecureRandom as _;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ConnectionTrafficSecrets, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::support::{Pki, days, ring, signing};
@@ -31,6 +32,8 @@ pub(crate) enum Act {
     ReadAndClose,
     /// Issues, and closes in the middle of the answer.
     CloseHalfWay,
+    /// Issues, and says that it does not accept the Registrar's certificate.
+    IssueAndRefuse,
 }
 
 /// The upstream as it runs.
@@ -85,12 +88,13 @@ impl ScriptedUpstream {
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-        let tls = ServerConfig::builder_with_provider(provider)
+        let mut tls = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_client_cert_verifier(verifier.unwrap())
             .with_single_cert(chain.into_iter().map(CertificateDer::from).collect(), PrivateKeyDer::Pkcs8(key))
             .unwrap();
+        tls.enable_secret_extraction = true;
         let shared = Arc::new(Shared {
             tls: Arc::new(tls),
             issuing: certificate("issuing.pem"),
@@ -214,6 +218,7 @@ impl Shared {
                     stream.write_all(&body)?;
                 }
                 Act::ReadAndClose => return Ok(()),
+                Act::IssueAndRefuse => return stream.sock.write_all(&refusal(stream.conn)),
                 Act::CloseHalfWay => {
                     write!(stream, "HTTP/1.1 200 OK\r\n{pkcs7}Content-Length: {}\r\n\r\n{}", body.len(), &body[..50])?;
                     stream.flush()?;
@@ -242,6 +247,21 @@ pub(crate) fn issue(csr: &pki::VerifiedCsr, parent: Parent<'_>, validity: Validi
         validity,
     };
     make::idevid(&spec, csr.public_key(), parent, &ring()).unwrap()
+}
+
+/// The alert bad_certificate, as the next record of this connection: rustls sends none by itself once the handshake is over.
+fn refusal(connection: ServerConnection) -> Vec<u8> {
+    let secrets = connection.dangerous_extract_secrets().unwrap();
+    let (number, ConnectionTrafficSecrets::Aes256Gcm { key, iv }) = secrets.tx else { panic!("another cipher") };
+    // RFC 8446 §5.2 and §5.3: the type of the content is its last octet, and the header of the record is authenticated.
+    let mut record = vec![2, 42, 21];
+    let header = [23, 3, 3, 0, 19];
+    let mut nonce: [u8; 12] = iv.as_ref().try_into().unwrap();
+    nonce[4..].iter_mut().zip(number.to_be_bytes()).for_each(|(octet, of_number)| *octet ^= of_number);
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).unwrap());
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    key.seal_in_place_append_tag(nonce, Aad::from(header), &mut record).unwrap();
+    [&header[..], &record].concat()
 }
 
 /// The path and the body of the next request; nothing where the client has closed.

@@ -237,7 +237,9 @@ impl SimulatedUpstreams {
             Treatment::Lie(lie) => {
                 let (answer, certificates) = self.liar.answer(lie, &csr);
                 self.witness.lied(certificates);
-                after(back, reply, (answer, Known::NoneOfThis));
+                // 200 says that it issued, and nobody sees what.
+                let claims = answer.as_ref().is_ok_and(|answer| answer.status == 200);
+                after(back, reply, (answer, if claims { Known::Nothing } else { Known::NoneOfThis }));
             }
         }
     }

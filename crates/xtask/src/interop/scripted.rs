@@ -42,14 +42,22 @@ struct Act {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
     NothingElse,
+    /// It is not asked again. Its status said that it issued, so nobody knows what became of the request.
+    Unresolved,
     /// A certificate, after the time that the upstream asked for.
     IssuedSoon,
     /// A certificate; until then nobody knows what became of the request, and the device is told to wait for longer than this story takes.
     IssuedUnlessLost,
 }
 
+impl Then {
+    fn comes_again(self) -> bool {
+        matches!(self, Self::IssuedSoon | Self::IssuedUnlessLost)
+    }
+}
+
 const fn lies(name: &'static str, reason: &'static str) -> Act {
-    Act { name, code: "5.02", reason, then: Then::NothingElse }
+    Act { name, code: "5.02", reason, then: Then::Unresolved }
 }
 
 const fn later(name: &'static str) -> Act {
@@ -75,7 +83,7 @@ const ACTS: &[Act] = &[
     lies("two", "est.upstream.answer_not_one_certificate"),
     lies("type", "est.upstream.answer_media_type"),
     lies("nonsense", "est.upstream.answer_malformed"),
-    lies("redirect", "est.upstream.answer_status"),
+    refuses("redirect", "5.02", "est.upstream.answer_status"),
     refuses("400", "4.00", "est.upstream.bad_request"),
     refuses("401", "4.01", "est.upstream.unauthorized"),
     refuses("403", "4.03", "est.upstream.forbidden"),
@@ -147,7 +155,7 @@ impl<'a> Scene<'a> {
         let run = StoryRun { number: 0, server: self.registrar.v4 };
         let said = libcoap::is_refused_with(self.world, device, run, act.code)?;
         ensure!(said.contains(act.reason) && !said.contains(SECRET), "not {}: {said}", act.reason);
-        if act.then != Then::NothingElse {
+        if act.then.comes_again() {
             ensure!(said.contains("Max-Age:"), "a 5.03 without Max-Age: {said}");
             if act.then == Then::IssuedSoon {
                 std::thread::sleep(RETRY_AFTER);
@@ -175,7 +183,7 @@ impl<'a> Scene<'a> {
         // Exit 3 is a refusal of this device, 4 is "later", 1 a failure on the other side.
         let wanted = match (act.then, act.code.starts_with('4')) {
             (Then::NothingElse, true) => 3,
-            (Then::NothingElse, false) => 1,
+            (Then::NothingElse | Then::Unresolved, false) => 1,
             _ => 4,
         };
         ensure!(ended.status.code() == Some(wanted), "ended with {}: {words}", ended.status);
@@ -198,9 +206,9 @@ impl<'a> Scene<'a> {
         }
         let mut wanted = BTreeMap::new();
         for act in ACTS.iter().filter(|act| act.then != Then::NothingElse) {
-            wanted.insert(format!("sn-{}-foreign", act.name), ("recorded".to_owned(), 1));
-            let ours = if act.then == Then::IssuedSoon { ("recorded", 1) } else { ("unresolved", 0) };
-            wanted.insert(format!("sn-{}-ours", act.name), (ours.0.to_owned(), ours.1));
+            let state = |is_issued| if is_issued { ("recorded".to_owned(), 1) } else { ("unresolved".to_owned(), 0) };
+            wanted.insert(format!("sn-{}-foreign", act.name), state(act.then.comes_again()));
+            wanted.insert(format!("sn-{}-ours", act.name), state(act.then == Then::IssuedSoon));
         }
         ensure!(recorded == wanted, "the Registrar recorded {recorded:?}, not {wanted:?}");
         Ok(())
@@ -219,7 +227,7 @@ impl<'a> Scene<'a> {
         }
         for act in ACTS {
             let ours = if act.then == Then::IssuedSoon { 2 } else { 1 };
-            let foreign = if act.then == Then::NothingElse { 1 } else { 2 };
+            let foreign = if act.then.comes_again() { 2 } else { 1 };
             for (device, wanted) in [(format!("{}-ours", act.name), ours), (format!("{}-foreign", act.name), foreign)] {
                 let of_it = posts.iter().filter(|post| post["device"] == device);
                 let mut requests: Vec<&str> = of_it.filter_map(|post| post["csr"].as_str()).collect();

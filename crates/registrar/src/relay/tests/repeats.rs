@@ -204,6 +204,36 @@ fn an_answer_that_is_too_long_keeps_the_request_with_its_upstream() {
     assert_eq!(scene.sent()[0].0, "a");
 }
 
+/// A status of 200 says that the CA has issued: another one would issue a second certificate, and the first would be recorded nowhere.
+#[test]
+fn e41_a_lie_with_status_200_keeps_the_request_with_its_upstream_and_another_status_does_not() {
+    for (status, upstream) in [(200, "a"), (302, "b")] {
+        let scene = Scene::new();
+        let csr = scene.csr(&new_key(), None);
+        scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
+        scene.reply(NOW, Ok(answer(status, "text/html", "<html>")));
+        assert!(matches!(scene.outcome(), Outcome::Refused(Refusal::UpstreamAnswer(_))));
+        scene.fail_first(NOW);
+        scene.submit(NOW, scene.job(Function::SimpleEnroll, csr));
+        assert_eq!(scene.sent()[0].0, upstream, "{status}");
+    }
+}
+
+/// A proxy answers 503 also when its connection to the CA breaks after it has passed the request on.
+#[test]
+fn a_503_that_names_no_time_keeps_the_request_with_its_upstream() {
+    for (retry_after, upstream) in [(None, "a"), (Some("9".to_owned()), "b")] {
+        let scene = Scene::new();
+        let csr = scene.csr(&new_key(), None);
+        scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
+        scene.reply(NOW, Ok(HttpAnswer { retry_after, ..answer(503, "text/plain", "") }));
+        drop(scene.outcome());
+        scene.fail_first(NOW + 300);
+        scene.submit(NOW + 300, scene.job(Function::SimpleEnroll, csr));
+        assert_eq!(scene.sent()[0].0, upstream);
+    }
+}
+
 /// What is unknown never goes to another upstream, however short the repeat window of certificates is.
 #[test]
 fn an_unknown_end_keeps_its_row_without_a_repeat_window_also_over_a_crash() {
