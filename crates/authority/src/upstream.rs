@@ -67,7 +67,12 @@ pub enum UpstreamBusy {
     Unreachable,
     /// The request was sent, and what became of it is unknown: the repeat goes to the same upstream.
     Silent,
-    /// The upstream asks to come again (202 or 503 with Retry-After).
+    /// The upstream has accepted the request and not decided yet (202): it is asked again at the time that it named.
+    Accepted {
+        /// When.
+        wait: Duration,
+    },
+    /// The upstream has no time for the request now (503).
     Later {
         /// When.
         wait: Duration,
@@ -130,7 +135,7 @@ impl UpstreamBusy {
     #[must_use]
     pub const fn max_age(self) -> Duration {
         match self {
-            Self::Later { wait } | Self::TooMany { wait } => wait,
+            Self::Accepted { wait } | Self::Later { wait } | Self::TooMany { wait } => wait,
             Self::Full => Duration::from_secs(5),
             Self::Unreachable | Self::Resting | Self::Silent | Self::NotReady => Duration::from_secs(15),
         }
@@ -181,6 +186,9 @@ impl fmt::Display for UpstreamBusy {
             Self::Unreachable => f.write_str("no upstream CA can be reached"),
             Self::Resting => f.write_str("every upstream CA failed a moment ago and rests"),
             Self::Silent => f.write_str("the upstream CA did not answer, and may have issued the certificate"),
+            Self::Accepted { wait } => {
+                write!(f, "the upstream CA has accepted the request, and is asked again in {} s", wait.as_secs())
+            }
             Self::Later { wait } => write!(f, "the upstream CA asks to come again in {} s", wait.as_secs()),
             Self::TooMany { wait } => {
                 write!(f, "the upstream CA is asked too often, and asks to come again in {} s", wait.as_secs())

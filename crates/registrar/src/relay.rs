@@ -382,7 +382,7 @@ impl RelaySubmission {
                     return self.begin_anew(flight, (id, &upstream), at);
                 }
                 let wait = Duration::from_secs(until.as_secs().saturating_sub(at.as_secs()));
-                Busy::Upstream(UpstreamBusy::Later { wait }).into()
+                Busy::Upstream(UpstreamBusy::Accepted { wait }).into()
             }
             (Begun::Repeat(issued), _) => Outcome::issued(issued),
             (Begun::InProgress, _) => Busy::InFlight.into(),

@@ -258,6 +258,7 @@ impl From<&Busy> for Reason {
             Busy::Upstream(UpstreamBusy::Unreachable) => Self::UpstreamUnreachable,
             Busy::Upstream(UpstreamBusy::Resting) => Self::UpstreamResting,
             Busy::Upstream(UpstreamBusy::Silent) => Self::UpstreamSilent,
+            Busy::Upstream(UpstreamBusy::Accepted { .. }) => Self::UpstreamAccepted,
             Busy::Upstream(UpstreamBusy::Later { .. }) => Self::UpstreamLater,
             Busy::Upstream(UpstreamBusy::TooMany { .. }) => Self::UpstreamTooMany,
             Busy::Upstream(UpstreamBusy::Full) => Self::UpstreamFull,

@@ -252,6 +252,7 @@ fn busy() -> Vec<Busy> {
         Busy::Upstream(UpstreamBusy::Unreachable),
         Busy::Upstream(UpstreamBusy::Resting),
         Busy::Upstream(UpstreamBusy::Silent),
+        Busy::Upstream(UpstreamBusy::Accepted { wait: Duration::from_secs(9) }),
         Busy::Upstream(UpstreamBusy::Later { wait: Duration::from_secs(9) }),
         Busy::Upstream(UpstreamBusy::TooMany { wait: Duration::from_secs(9) }),
         Busy::Upstream(UpstreamBusy::Full),

@@ -39,9 +39,9 @@ impl Jitter {
     pub fn max_age_of(&self, least: Duration, why: &Busy) -> u32 {
         match why {
             Busy::DeviceOverLimit { .. }
-            | Busy::Upstream(UpstreamBusy::Later { .. } | UpstreamBusy::TooMany { .. }) => {
-                self.within(least, LIMIT_SECONDS_MAX)
-            }
+            | Busy::Upstream(
+                UpstreamBusy::Accepted { .. } | UpstreamBusy::Later { .. } | UpstreamBusy::TooMany { .. },
+            ) => self.within(least, LIMIT_SECONDS_MAX),
             _ => self.max_age(least),
         }
     }

@@ -372,9 +372,12 @@ impl Server {
     fn record_refusal(&mut self, now: Now, session: SessionId, attempt: AttemptBuilder) {
         let reason = attempt.reason();
         match reason.map(|reason| reason.entry().wire) {
-            // The device waits for its own reason: it does not make others wait longer, and its place is not kept.
+            // The device waits for its own reason, or for what an upstream does with its request: it does not make others wait longer, and its place is
+            // not kept. Any number of devices may wait for an approval, and this server has time for the others.
             Some(Wire::Response(Code::TOO_MANY_REQUESTS)) => self.counters.requests_later += 1,
-            Some(Wire::Response(Code::SERVICE_UNAVAILABLE)) if reason == Some(Reason::DevicePending) => {
+            Some(Wire::Response(Code::SERVICE_UNAVAILABLE))
+                if matches!(reason, Some(Reason::DevicePending | Reason::UpstreamAccepted | Reason::UpstreamLater)) =>
+            {
                 self.counters.requests_later += 1;
             }
             Some(Wire::Response(Code::SERVICE_UNAVAILABLE)) => {

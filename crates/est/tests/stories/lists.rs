@@ -1,12 +1,14 @@
 //! A device learns what the ledger's lists and limits say about it: by the code, the reason and the Max-Age that the RFCs define.
 
-use authority::{Locator, Registration};
+use std::time::Duration;
+
+use authority::{Busy, Locator, Registration, UpstreamBusy};
 use coap::Code;
 use est::{ClientConfig, Failure, Operation, Reason};
 use pki::Certificate;
 
 use crate::support::enrolled::enrolled;
-use crate::support::{Holder, Key, World, csr, start, utc};
+use crate::support::{Holder, Key, Pace, World, csr, start, utc};
 
 const DEVICE: &str = "000001";
 
@@ -65,13 +67,13 @@ fn a_device_that_waits_for_approval_comes_back_and_nobody_else_waits_for_it() {
     assert_eq!(world.server.counters().requests_later, 5);
     // The wait of a device that finds the server busy grows with the number of devices that were sent away before; refusals by the
     // lists do not count.
-    world.pace = crate::support::Pace::Held;
+    world.pace = Pace::Held;
     let mut held = world.connect(9, &other, ClientConfig::default());
     world.ask(&mut held, enroll(&other));
     let (_, reason, max_age) = told(&mut world, 10, &idevid, body.clone());
     assert_eq!(reason, Reason::EstPendingFull.code());
     assert!(max_age.unwrap() <= 20, "{max_age:?}");
-    world.pace = crate::support::Pace::AtOnce;
+    world.pace = Pace::AtOnce;
     world.release();
     world.run(&mut held);
     held.certificate();
@@ -79,6 +81,34 @@ fn a_device_that_waits_for_approval_comes_back_and_nobody_else_waits_for_it() {
     let mut device = world.connect(11, &idevid, ClientConfig::default());
     world.ask(&mut device, body);
     device.certificate();
+}
+
+/// Of a Registrar: a CA that has people approve each device answers 202 to all of them for days.
+#[test]
+fn devices_that_wait_for_what_an_upstream_decides_make_nobody_else_wait_longer() {
+    let wait = Duration::from_secs(600);
+    for why in [UpstreamBusy::Accepted { wait }, UpstreamBusy::Later { wait }] {
+        let mut world = World::with(|_, spec| spec.limits.pending_max = 1);
+        world.pace = Pace::Held;
+        for number in 10..30 {
+            let holder = world.pki.device(number);
+            let mut device = world.connect(u16::try_from(number).unwrap(), &holder, ClientConfig::default());
+            world.ask(&mut device, enroll(&holder));
+            let (job, _) = world.held.pop().unwrap();
+            world.server.complete(world.now, job, Busy::Upstream(why).into());
+            world.complete();
+            world.run(&mut device);
+            let Failure::Later { max_age, .. } = device.failure() else { panic!("not told to come later") };
+            assert!((600..=902).contains(&max_age), "{max_age}");
+        }
+        assert_eq!(world.server.counters().requests_later, 20);
+        let (first, second) = (world.pki.device(1), world.pki.device(2));
+        let mut held = world.connect(1, &first, ClientConfig::default());
+        world.ask(&mut held, enroll(&first));
+        let (_, reason, max_age) = told(&mut world, 2, &second, enroll(&second));
+        assert_eq!(reason, Reason::EstPendingFull.code());
+        assert!(max_age.unwrap() <= 20, "{why}: {max_age:?}");
+    }
 }
 
 #[test]

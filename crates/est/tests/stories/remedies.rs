@@ -419,6 +419,7 @@ const ELSEWHERE: &[Reason] = &[
     Reason::UpstreamUnreachable,
     Reason::UpstreamResting,
     Reason::UpstreamSilent,
+    Reason::UpstreamAccepted,
     Reason::UpstreamLater,
     Reason::UpstreamTooMany,
     Reason::UpstreamFull,

@@ -80,11 +80,11 @@ impl FrontAnswer {
 
     /// The same, for a request that may be repeated after this time. RFC 7030 §4.2.3: "If the server responds with an HTTP 202, this indicates that
     /// the request has been accepted for processing but that a response is not yet available. The server MUST include a Retry-After header". So a
-    /// request that waits for somebody or for another one is 202, and one that nobody has accepted 503.
+    /// request that waits for somebody, for another one or for the upstream that accepted it is 202, and one that nobody has accepted 503.
     #[must_use]
     pub fn later(reason: Reason, tells: bool, wait: Duration) -> Self {
         let refusal = Self::refusal(reason, tells);
-        let is_accepted = matches!(reason, Reason::DevicePending | Reason::InFlight);
+        let is_accepted = matches!(reason, Reason::DevicePending | Reason::InFlight | Reason::UpstreamAccepted);
         let status = if is_accepted { HttpStatus::new(202) } else { refusal.status };
         let seconds = u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX);
         Self { status, retry_after: Some(seconds), ..refusal }
@@ -101,6 +101,8 @@ mod tests {
         for (reason, status) in [
             (Reason::DevicePending, 202),
             (Reason::InFlight, 202),
+            (Reason::UpstreamAccepted, 202),
+            (Reason::UpstreamLater, 503),
             (Reason::AuthorityFull, 503),
             (Reason::LedgerUnavailable, 503),
             (Reason::DeviceOverLimit, 429),

@@ -33,7 +33,7 @@ impl Answered {
             },
             // RFC 7030 §4.2.3: "The client MUST wait at least the specified 'Retry-After' time before repeating the same request": the
             // upstream has it, and no other does.
-            202 => Self::Later(UpstreamBusy::Later { wait }, RelayEnd::Unknown),
+            202 => Self::Later(UpstreamBusy::Accepted { wait }, RelayEnd::Unknown),
             status => Self::by_table(status, wait, answer.retry_after.is_some()),
         }
     }

@@ -60,8 +60,8 @@ const fn lies(name: &'static str, reason: &'static str) -> Act {
     Act { name, code: "5.02", reason, then: Then::Unresolved }
 }
 
-const fn later(name: &'static str) -> Act {
-    Act { name, code: "5.03", reason: "est.upstream.later", then: Then::IssuedSoon }
+const fn later(name: &'static str, reason: &'static str) -> Act {
+    Act { name, code: "5.03", reason, then: Then::IssuedSoon }
 }
 
 const fn breaks_off(name: &'static str) -> Act {
@@ -73,8 +73,8 @@ const fn refuses(name: &'static str, code: &'static str, reason: &'static str) -
 }
 
 const ACTS: &[Act] = &[
-    later("later"),
-    later("busy"),
+    later("later", "est.upstream.accepted"),
+    later("busy", "est.upstream.later"),
     breaks_off("reset"),
     breaks_off("cut"),
     breaks_off("silent"),

@@ -18,10 +18,14 @@ macro_rules! upstream_rows {
                 "The request was sent to the upstream CA, and no whole answer came: the certificate may have been issued. The repeat of this request goes to the same upstream, even while others are healthy.";
                 "Wait for Max-Age and send the same CSR again.";
                 "Look at the upstream CA, its load and the connection to it; raise timeout in the section authority if it needs longer. After the repeat, the upstream may have issued two certificates: revoke the one that was not delivered there.";
-            UpstreamLater: "est.upstream.later", Issuance, UNAVAILABLE;
-                "The upstream CA asks to come again: it has accepted the request and not decided yet (202), or is overloaded (503). Max-Age is its Retry-After, within bounds.";
+            UpstreamAccepted: "est.upstream.accepted", Issuance, UNAVAILABLE;
+                "The upstream CA has accepted the request and not decided yet (202). Max-Age is its Retry-After, or what is left of it, within bounds: before that time the Registrar does not ask it again.";
                 "Wait for Max-Age and send the same CSR again.";
-                "Approve the request at the upstream CA, if that is what it waits for.";
+                "Approve the request at the upstream CA. The Registrar asks there when the time that the upstream named is over and the device comes again.";
+            UpstreamLater: "est.upstream.later", Issuance, UNAVAILABLE;
+                "The upstream CA, or a proxy in front of it, has no time for the request now (503). Max-Age is its Retry-After, within bounds.";
+                "Wait for Max-Age and send the same CSR again.";
+                "Look at the upstream CA and its load. Where its 503 names no time, the CA may have the request nevertheless: its repeat goes to the same upstream.";
             UpstreamTooMany: "est.upstream.too_many", Issuance, TOO_MANY_REQUESTS;
                 "The upstream CA is asked too often (429). Max-Age is its Retry-After, within bounds (RFC 8516).";
                 "Wait for Max-Age and send the same CSR again.";

@@ -74,7 +74,7 @@ fn a_repeat_before_the_upstreams_retry_after_is_answered_here_with_the_rest_of_t
     drop(scene.outcome());
     let waits = |now: u64, rest: u64| {
         scene.submit(now, scene.job(Function::SimpleEnroll, csr()));
-        let Outcome::Later { why: Busy::Upstream(UpstreamBusy::Later { wait }), .. } = scene.outcome() else {
+        let Outcome::Later { why: Busy::Upstream(UpstreamBusy::Accepted { wait }), .. } = scene.outcome() else {
             panic!("not later")
         };
         assert_eq!(wait, Duration::from_secs(rest));
@@ -111,7 +111,7 @@ fn a_retry_after_beyond_a_week_holds_to_its_end_and_over_a_restart() {
         scene.submit(NOW + 30 * DAYS - rest, scene.job(Function::SimpleEnroll, csr.clone()));
         assert!(scene.sent().is_empty(), "nothing is sent");
         let Outcome::Later { why, .. } = scene.outcome() else { panic!("not later") };
-        assert_eq!(why, Busy::Upstream(UpstreamBusy::Later { wait: Duration::from_secs(rest) }));
+        assert_eq!(why, Busy::Upstream(UpstreamBusy::Accepted { wait: Duration::from_secs(rest) }));
         // What the device is told is bounded: it asks here in vain, and no upstream hears of it.
         let told = est::Jitter::new(7).max_age_of(Duration::from_secs(rest), &why);
         assert!(u64::from(told) <= 21 * DAYS / 2, "{told}");
