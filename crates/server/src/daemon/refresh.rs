@@ -7,7 +7,7 @@
 //!
 //! While no upstream gives answers that fit the profile, its last good ones are served. How old they are is a metric.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,7 @@ pub(super) fn serve(
         snapshot: Arc::clone(snapshot),
         file: facts_file(&loaded.config),
         useless_attributes: Mutex::default(),
+        silent_attributes: Mutex::default(),
         served: Mutex::default(),
     };
     runtime.spawn("upstream refresh", refresh.run());
@@ -68,6 +69,8 @@ struct Refresh {
     file: Option<PathBuf>,
     /// What was wrong with the last answer to csrattrs, by upstream and label: as many as the configurations of this process have.
     useless_attributes: Mutex<BTreeMap<UpstreamLabel, String>>,
+    /// Those that were silent about csrattrs when they were asked last.
+    silent_attributes: Mutex<BTreeSet<UpstreamLabel>>,
     /// The CA certificates that were handed out after the last round, by profile.
     served: Mutex<Option<Vec<Vec<Digest>>>>,
 }
@@ -138,7 +141,8 @@ impl Refresh {
         all
     }
 
-    /// Asks one upstream after the other, until the answers of one fit each of the profiles with this label. Returns how many are left.
+    /// Asks one upstream after the other, until the answers of one fit each of the profiles with this label. Where none answers all questions, the CA
+    /// certificates of one that is silent about its CSR attributes will do. Returns for how many profiles nobody answered all of them.
     async fn ask_all(
         &self,
         registrar: &LoadedRegistrar,
@@ -146,46 +150,75 @@ impl Refresh {
         learned: &mut Learned,
     ) -> usize {
         let mut failures: BTreeMap<&str, String> = BTreeMap::new();
+        let mut silent = Vec::new();
         for upstream in &registrar.upstreams {
             let answer = self.fetch_from(registrar, upstream, label).await;
             profiles.retain(|spec| {
-                let name = spec.profile.name.as_str();
-                let fits = answer.as_ref().map_err(String::clone).and_then(|answers| {
-                    let answers = answers.clone();
-                    let served = answers.served_at(answers.at).ok_or("every certificate in cacerts has expired")?;
-                    RelayProfile::compile((*spec).clone(), served).map_err(|fault| fault.to_string())?;
-                    Ok(answers)
+                let fits = answer.as_ref().map_err(String::clone).and_then(|heard| match heard {
+                    Heard::All(answers) => self.take(registrar, spec, answers, learned),
+                    Heard::NoAttributes(_, why) => Err(why.clone()),
                 });
-                match fits {
-                    Ok(answers) => {
-                        let distrusted = registrar.distrusted_below(&answers.facts);
-                        let is_news = self.process.learn(name, answers);
-                        if let Some(why) = distrusted.filter(|_| is_news) {
-                            tracing::warn!(
-                                profile = name,
-                                "devices that take cacerts of the upstream CA for their trust anchors will not trust this server any more: {why}; have its certificate issued below a root of the upstream CA"
-                            );
-                        }
-                        *learned = (*learned).max(if is_news { Learned::News } else { Learned::TheSame });
-                        false
-                    }
-                    Err(why) => {
-                        let said = failures.entry(name).or_default();
-                        let separator = if said.is_empty() { "" } else { "; " };
-                        said.push_str(&format!("{separator}{upstream}: {why}"));
-                        true
-                    }
-                }
+                fits.inspect_err(|why| {
+                    let said = failures.entry(spec.profile.name.as_str()).or_default();
+                    let separator = if said.is_empty() { "" } else { "; " };
+                    said.push_str(&format!("{separator}{upstream}: {why}"));
+                })
+                .is_err()
             });
             if profiles.is_empty() {
                 return 0;
+            }
+            if let Ok(Heard::NoAttributes(answers, why)) = answer
+                && self.is_silent_again(registrar, upstream, label)
+            {
+                silent.push((answers, why));
+            }
+        }
+        let unanswered = profiles.len();
+        for (answers, why) in silent {
+            let before = profiles.len();
+            profiles.retain(|spec| self.take(registrar, spec, &answers, learned).is_err());
+            if profiles.len() < before {
+                let is_known = answers.facts.csr_attributes.is_some();
+                self.note_useless(&answers.upstream, label, (Some(&why), is_known));
             }
         }
         for spec in &profiles {
             let name = spec.profile.name.as_str();
             self.process.learned_nothing(name, failures.remove(name).unwrap_or_default());
         }
-        profiles.len()
+        unanswered
+    }
+
+    /// Takes answers for a profile, or says why they do not fit it.
+    fn take(
+        &self,
+        registrar: &LoadedRegistrar,
+        spec: &RelayProfileSpec,
+        answers: &GoodAnswers,
+        learned: &mut Learned,
+    ) -> Result<(), String> {
+        let name = spec.profile.name.as_str();
+        let served = answers.served_at(answers.at).ok_or("every certificate in cacerts has expired")?;
+        RelayProfile::compile(spec.clone(), served).map_err(|fault| fault.to_string())?;
+        let distrusted = registrar.distrusted_below(&answers.facts);
+        let is_news = self.process.learn(name, answers.clone());
+        if let Some(why) = distrusted.filter(|_| is_news) {
+            tracing::warn!(
+                profile = name,
+                "devices that take cacerts of the upstream CA for their trust anchors will not trust this server any more: {why}; have its certificate issued below a root of the upstream CA"
+            );
+        }
+        *learned = (*learned).max(if is_news { Learned::News } else { Learned::TheSame });
+        Ok(())
+    }
+
+    /// Whether an upstream that is silent about its CSR attributes was so in an earlier round, or has said them before. One that it happens to once is
+    /// asked again before devices are told that there are none.
+    fn is_silent_again(&self, registrar: &LoadedRegistrar, upstream: &Arc<str>, label: Option<&str>) -> bool {
+        let mut silent = self.silent_attributes.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = silent.insert((Arc::clone(upstream), label.map(str::to_owned)));
+        !is_first || registrar.said_before(upstream, label).is_some()
     }
 
     /// What this upstream says now. Where it says nothing of its CSR attributes that can be used, what it said before stays.
@@ -194,22 +227,28 @@ impl Refresh {
         registrar: &LoadedRegistrar,
         upstream: &Arc<str>,
         label: Option<&str>,
-    ) -> Result<GoodAnswers, String> {
+    ) -> Result<Heard, String> {
         let answer = self.ask(upstream, label, UpstreamOperation::CaCertificates).await;
-        let certificates = read_ca_certificates(&answer.map_err(|failure| failure.to_string())?);
+        let certificates = read_ca_certificates(&answer.map_err(|failure| format!("cacerts: {failure}"))?);
         let ca_certificates =
             certificates.map_err(|flaw| format!("cacerts: {flaw}"))?.into_iter().map(Arc::new).collect();
-        let said = match self.ask(upstream, label, UpstreamOperation::CsrAttributes).await {
-            Ok(answer) => read_csr_attributes(&answer).map_err(|flaw| format!("status {}: {flaw}", answer.status)),
-            Err(UpstreamFailure::TooLong) => Err(UpstreamFailure::TooLong.to_string()),
+        let (said, silence) = match self.ask(upstream, label, UpstreamOperation::CsrAttributes).await {
+            Ok(answer) => {
+                (read_csr_attributes(&answer).map_err(|flaw| format!("status {}: {flaw}", answer.status)), None)
+            }
+            Err(UpstreamFailure::TooLong) => (Err(UpstreamFailure::TooLong.to_string()), None),
             // Nobody knows what it would have said, and the next round asks again.
             Err(failure @ (UpstreamFailure::NotSent | UpstreamFailure::Crowded | UpstreamFailure::Unknown)) => {
-                return Err(format!("csrattrs: {failure}"));
+                (Err(failure.to_string()), Some(format!("csrattrs: {failure}")))
             }
         };
         let at = UnixTime::now();
         let before = registrar.said_before(upstream, label);
-        self.note_useless(upstream, label, (said.as_ref().err(), before.is_some()));
+        if silence.is_none() {
+            self.note_useless(upstream, label, (said.as_ref().err(), before.is_some()));
+            let mut silent = self.silent_attributes.lock().unwrap_or_else(PoisonError::into_inner);
+            silent.remove(&(Arc::clone(upstream), label.map(str::to_owned)));
+        }
         let (csr_attributes, attributes_at) = match (said, before) {
             (Ok(attributes), _) => (attributes, at),
             (Err(_), Some(before)) => (before.facts.csr_attributes, before.attributes_at),
@@ -217,7 +256,11 @@ impl Refresh {
         };
         let facts = UpstreamFacts { ca_certificates, csr_attributes };
         let (upstream, label) = (Arc::clone(upstream), label.map(str::to_owned));
-        Ok(GoodAnswers { upstream, label, facts, at, attributes_at })
+        let answers = GoodAnswers { upstream, label, facts, at, attributes_at };
+        Ok(match silence {
+            None => Heard::All(answers),
+            Some(why) => Heard::NoAttributes(answers, why),
+        })
     }
 
     /// RFC 7030 §4.5: the function is optional, so whatever an upstream answers there, also a failure of its own, keeps no device from the others. It
@@ -258,6 +301,13 @@ impl Refresh {
         );
         answered.await.unwrap_or(Err(UpstreamFailure::Unknown))
     }
+}
+
+/// What an upstream says about itself.
+enum Heard {
+    All(GoodAnswers),
+    /// It is silent about its CSR attributes, for this reason: those of before, if any, are in their place.
+    NoAttributes(GoodAnswers, String),
 }
 
 /// What a round of questions has brought.

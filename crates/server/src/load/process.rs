@@ -88,7 +88,7 @@ impl Process {
         let mut known = self.upstreams();
         let known = known.entry(profile.to_owned()).or_default();
         if known.failure.take().is_some() {
-            tracing::info!(profile, upstream = %answers.upstream, "an upstream CA gives CA certificates (cacerts) that this profile can use again");
+            tracing::info!(profile, upstream = %answers.upstream, "an upstream CA gives answers (cacerts, csrattrs) that this profile can use again");
         }
         let is_news = known.good.as_ref().is_none_or(|before| {
             !before.facts.says_the_same_as(&answers.facts)
@@ -110,7 +110,7 @@ impl Process {
             };
             tracing::warn!(
                 profile,
-                "no upstream CA gives CA certificates (cacerts) that this profile can use: {why}; {consequence}"
+                "no upstream CA gives answers (cacerts, csrattrs) that this profile can use: {why}; {consequence}"
             );
             known.failure = Some(why);
         }

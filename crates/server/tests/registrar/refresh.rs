@@ -146,6 +146,30 @@ fn whatever_the_upstream_says_of_attributes_the_other_functions_are_served() {
     }
 }
 
+/// The same of an upstream that does not answer there at all: not each EST server has this function, and a proxy may hang or reset for a path that it
+/// does not know.
+#[test]
+fn an_upstream_that_is_silent_about_attributes_serves_the_other_functions() {
+    let pki = Pki::new();
+    let upstream = ScriptedUpstream::start(&pki, Act::Issue);
+    upstream.now_is_silent_about_attributes(true);
+    let good = "200 OK\r\nContent-Type: application/csrattrs";
+    upstream.now_says_of_attributes(good, b"MAsGCSqGSIb3DQEJBw==");
+    let server = pki.start(&configuration(&pki, &[upstream.url()], "refresh_interval = \"1s\""));
+    let device = pki.device(1);
+    let mut client = ready(&pki, &server, &device);
+    assert!(upstream.attributes_asked() > 1, "it was asked again before devices were told that there are none");
+    crate::enrol(&mut client, &device);
+    let asks = || ready(&pki, &server, &device).ask(Operation::CsrAttributes, PATIENCE);
+    assert!(asks().is_err(), "it has said none");
+    upstream.now_is_silent_about_attributes(false);
+    until("what it says in the end never came", || asks().is_ok());
+    upstream.now_is_silent_about_attributes(true);
+    let asked = upstream.attributes_asked();
+    until("the refresh never came", || upstream.attributes_asked() > asked + 2);
+    assert!(asks().is_ok(), "what it said before stays");
+}
+
 /// A CA that has no time for one question has not changed its mind about what requests must hold.
 #[test]
 fn attributes_that_are_known_stay_while_the_upstream_fails_to_say_them() {

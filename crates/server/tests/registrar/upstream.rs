@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ struct Shared {
     posts: Mutex<Vec<(String, Vec<u8>)>>,
     connections: AtomicUsize,
     attributes_asked: AtomicUsize,
+    is_silent_about_attributes: AtomicBool,
 }
 
 impl ScriptedUpstream {
@@ -106,6 +107,7 @@ impl ScriptedUpstream {
             posts: Mutex::default(),
             connections: AtomicUsize::new(0),
             attributes_asked: AtomicUsize::new(0),
+            is_silent_about_attributes: AtomicBool::new(false),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -154,6 +156,11 @@ impl ScriptedUpstream {
         *self.shared.attributes.lock().unwrap() = Some((head.to_owned(), body.to_vec()));
     }
 
+    /// Closes the connection of whoever asks for `/csrattrs`, or answers again.
+    pub(crate) fn now_is_silent_about_attributes(&self, is_silent: bool) {
+        self.shared.is_silent_about_attributes.store(is_silent, Ordering::SeqCst);
+    }
+
     /// Path and CSR of each POST that came whole.
     pub(crate) fn posts(&self) -> Vec<(String, Vec<u8>)> {
         self.shared.posts.lock().unwrap().clone()
@@ -185,6 +192,9 @@ impl Shared {
             }
             if path.ends_with("/csrattrs") {
                 self.attributes_asked.fetch_add(1, Ordering::SeqCst);
+                if self.is_silent_about_attributes.load(Ordering::SeqCst) {
+                    return Ok(());
+                }
                 match self.attributes.lock().unwrap().clone() {
                     None => write!(stream, "HTTP/1.1 204 No Content\r\n\r\n")?,
                     Some((head, body)) => {

@@ -37,7 +37,7 @@ macro_rules! upstream_rows {
             UpstreamNotReady: "est.upstream.not_ready", Issuance, UNAVAILABLE;
                 "The Registrar does not know the CA certificates of this profile yet: since its start it could not fetch them from the upstream.";
                 "Wait for Max-Age and send the same request again.";
-                "Look for the warning about cacerts in the log: the upstream has to be reached once; later starts use the answer that is kept beside the ledger.";
+                "Look for the warning about cacerts and csrattrs in the log: the upstream has to be reached once; later starts use the answer that is kept beside the ledger.";
             UpstreamBadRequest: "est.upstream.bad_request", Issuance, BAD_REQUEST;
                 "The upstream CA does not accept the request (400).";
                 "Make a CSR as the answer to /att asks for: key, names, attributes.";
