@@ -24,6 +24,13 @@ impl IssuanceClock {
         Self { guard: ClockGuard::new(UnixTime::now(), since_boot()) }
     }
 
+    /// One that is this far ahead of the monotonic clock.
+    #[cfg(test)]
+    pub(super) fn ahead_by(ahead: Duration) -> Self {
+        let started = Duration::from_secs(UnixTime::now().as_secs()) - ahead;
+        Self { guard: ClockGuard::new(UnixTime::since_unix_epoch(started), since_boot()) }
+    }
+
     /// Whether certificates may be dated by this reading of the calendar clock.
     pub(super) fn check(&self, utc: UnixTime) -> Result<(), Busy> {
         self.guard.check(utc, since_boot())

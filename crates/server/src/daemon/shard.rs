@@ -410,7 +410,11 @@ impl Shard {
                 self.meters.forgery_alarms.increment(1);
                 tracing::warn!("{alarm}");
             }
-            Output::Undelivered(issued) => self.snapshot.current().authority.undelivered(now.utc, &issued),
+            Output::Undelivered(issued) => {
+                // As every revocation: not by a clock that jumped ahead.
+                let utc = self.pool.clock().revocation_time();
+                self.snapshot.current().authority.undelivered(utc, &issued);
+            }
             Output::Delivered(issued) => self.snapshot.current().authority.delivered(&issued),
             Output::Submit(job_id, job) => match self.desk.admit() {
                 Ok(()) => {

@@ -57,6 +57,11 @@ impl Pool {
         Ok(Self { threads: builder.build()?, clock })
     }
 
+    /// The clock that dates what its jobs do.
+    pub(super) const fn clock(&self) -> &Arc<IssuanceClock> {
+        &self.clock
+    }
+
     /// The number of threads.
     pub(super) fn threads(&self) -> usize {
         self.threads.current_num_threads()

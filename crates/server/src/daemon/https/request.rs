@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Shared;
+use crate::daemon::clock::IssuanceClock;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::work::{Ticket, TicketOwner};
 use crate::logging::{Issuance, Journal};
@@ -167,6 +168,7 @@ impl Connected {
         let deliver: Arc<dyn Deliver<Ticket>> = Arc::new(ToConnection {
             waiting: Mutex::new(Some(sender)),
             authority: Arc::clone(&snapshot.authority),
+            clock: Arc::clone(self.shared.parts.pool.clock()),
             journal: self.shared.parts.journal.clone(),
         });
         self.shared.parts.pool.submit(now, &snapshot.authority, vec![(ticket, job)], &deliver);
@@ -354,10 +356,10 @@ struct Answered {
 }
 
 impl Answered {
-    fn new(outcome: Outcome, authority: &Arc<dyn Authority<Ticket>>) -> Self {
+    fn new(outcome: Outcome, (authority, clock): (&Arc<dyn Authority<Ticket>>, &Arc<IssuanceClock>)) -> Self {
         let key = match &outcome {
             Outcome::Issued { issued, private_key: Some(_) } => {
-                Some(KeyOnItsWay::new(Arc::clone(authority), Arc::clone(issued)))
+                Some(KeyOnItsWay::new((Arc::clone(authority), Arc::clone(clock)), Arc::clone(issued)))
             }
             _ => None,
         };
@@ -376,6 +378,7 @@ impl From<Outcome> for Answered {
 struct ToConnection {
     waiting: Mutex<Option<oneshot::Sender<Answered>>>,
     authority: Arc<dyn Authority<Ticket>>,
+    clock: Arc<IssuanceClock>,
     journal: Journal,
 }
 
@@ -400,22 +403,22 @@ impl ToConnection {
     /// Where the connection is gone, now or before it takes the outcome, a key is dropped: the same request yields the same certificate, but never the
     /// same key.
     fn hand_over(&self, outcome: Outcome) {
-        let answered = Answered::new(outcome, &self.authority);
+        let answered = Answered::new(outcome, (&self.authority, &self.clock));
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(waiting.map(|waiting| waiting.send(answered)));
     }
 }
 
 /// A key that was made for the client. If it is dropped before its connection has ended well, its certificate is revoked.
-struct KeyOnItsWay(Option<(Arc<dyn Authority<Ticket>>, Arc<Issued>)>);
+struct KeyOnItsWay(Option<(Arc<dyn Authority<Ticket>>, Arc<IssuanceClock>, Arc<Issued>)>);
 
 impl KeyOnItsWay {
-    fn new(authority: Arc<dyn Authority<Ticket>>, issued: Arc<Issued>) -> Self {
-        Self(Some((authority, issued)))
+    fn new((authority, clock): (Arc<dyn Authority<Ticket>>, Arc<IssuanceClock>), issued: Arc<Issued>) -> Self {
+        Self(Some((authority, clock, issued)))
     }
 
     fn delivered(mut self) {
-        if let Some((authority, issued)) = self.0.take() {
+        if let Some((authority, _, issued)) = self.0.take() {
             authority.delivered(&issued);
         }
     }
@@ -423,8 +426,8 @@ impl KeyOnItsWay {
 
 impl Drop for KeyOnItsWay {
     fn drop(&mut self) {
-        if let Some((authority, issued)) = self.0.take() {
-            authority.undelivered(UnixTime::now(), &issued);
+        if let Some((authority, clock, issued)) = self.0.take() {
+            authority.undelivered(clock.revocation_time(), &issued);
         }
     }
 }

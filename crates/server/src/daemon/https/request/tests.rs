@@ -5,15 +5,16 @@ use pki::{AnchorId, Validity};
 
 use super::*;
 
-/// Counts the keys that did not reach their client.
+/// Counts the keys that did not reach their client, and keeps the time of the last one.
 #[derive(Default)]
-struct Counting(AtomicUsize);
+struct Counting(AtomicUsize, Mutex<Option<UnixTime>>);
 
 impl Authority<Ticket> for Counting {
     fn submit(self: Arc<Self>, _: UnixTime, _: Vec<(Ticket, Job)>, _: Arc<dyn Deliver<Ticket>>) {}
 
-    fn undelivered(&self, _: UnixTime, _: &Issued) {
+    fn undelivered(&self, at: UnixTime, _: &Issued) {
         self.0.fetch_add(1, Ordering::SeqCst);
+        *self.1.lock().unwrap() = Some(at);
     }
 }
 
@@ -40,6 +41,7 @@ fn a_key_is_undelivered_wherever_its_outcome_is_lost() {
         let to_connection = ToConnection {
             waiting: Mutex::new(Some(sender)),
             authority: Arc::clone(&counting) as Arc<dyn Authority<Ticket>>,
+            clock: Arc::new(IssuanceClock::ahead_by(Duration::from_secs(3_600))),
             journal: Journal::channel().0,
         };
         let outcome = Mutex::new(Some(of));
@@ -52,6 +54,9 @@ fn a_key_is_undelivered_wherever_its_outcome_is_lost() {
         deliver();
     };
     assert_eq!(lost(outcome(key()), is_gone), 1, "the connection ended before the outcome came");
+    // A revocation list with a date that has not come is one that verifiers refuse.
+    let revoked_at = counting.1.lock().unwrap().unwrap();
+    assert!(revoked_at.as_secs() + 3_590 < UnixTime::now().as_secs(), "a clock that jumped ahead dates no revocation");
     assert_eq!(lost(outcome(None), is_gone), 0, "the same request yields the same certificate");
     assert_eq!(lost(Outcome::from(Busy::Full), is_gone), 0);
     let ends_then = |answered: oneshot::Receiver<Answered>, deliver: &dyn Fn()| {
