@@ -8,9 +8,9 @@ use rustls_pki_types::UnixTime;
 const WAIT_DEFAULT: Duration = Duration::from_secs(300);
 /// A device that comes back sooner gets the same answer again.
 const WAIT_MIN: Duration = Duration::from_secs(5);
-/// A century: a number beyond it is no time that anybody waits for. Below it the wait is the upstream's to choose (RFC 7030 §4.2.3), and what the
-/// device is told is bounded where it is told.
-const WAIT_MAX: Duration = Duration::from_secs(36_525 * 86_400);
+/// Longer than any approval takes. Below it the wait is the upstream's to choose (RFC 7030 §4.2.3), and what the device is told is bounded where it is
+/// told. Nobody can shorten what a row of the ledger waits for, so that one senseless number must not lock out its device for the life of the device.
+const WAIT_MAX: Duration = Duration::from_secs(90 * 86_400);
 
 /// The wait that the header asks for at the time `at`, within bounds.
 #[must_use]
@@ -43,13 +43,13 @@ mod tests {
             (Some("120"), 120),
             (Some(" 90 "), 90),
             (Some("0"), 5),
-            (Some("99999999999999999999999"), 36_525 * 86_400),
+            (Some("99999999999999999999999"), 90 * 86_400),
             (Some("2592000"), 30 * 86_400),
             (Some("Sun, 06 Nov 1994 08:51:37 GMT"), 120),
             (Some("Sunday, 06-Nov-94 08:51:37 GMT"), 120),
             (Some("Sun Nov  6 08:51:37 1994"), 120),
             (Some("Sun, 06 Nov 1994 08:00:00 GMT"), 5),
-            (Some("Sat, 06 Nov 2094 08:51:37 GMT"), 36_525 * 86_400),
+            (Some("Sat, 06 Nov 2094 08:51:37 GMT"), 90 * 86_400),
             (Some("Mon, 05 Dec 1994 08:49:37 GMT"), 29 * 86_400),
             (Some("-1"), 300),
             (Some("soon"), 300),

@@ -120,6 +120,23 @@ fn a_retry_after_beyond_a_week_holds_to_its_end_and_over_a_restart() {
     assert_eq!((&*scene.sent()[0].0, scene.rows()[0].attempts), ("a", 2));
 }
 
+/// A mistaken number, for example milliseconds or a date in the wrong century, would lock its device out for good.
+#[test]
+fn a_senseless_retry_after_is_asked_again_at_the_bound() {
+    const BOUND: u64 = 90 * 86_400;
+    for seconds in [BOUND + 1, 36_525 * 86_400, u64::MAX] {
+        let scene = Scene::new();
+        let csr = scene.csr(&new_key(), None);
+        scene.submit(NOW, scene.job(Function::SimpleEnroll, csr.clone()));
+        scene.reply(NOW, come_again(202, seconds));
+        drop(scene.outcome());
+        scene.submit(NOW + BOUND - 1, scene.job(Function::SimpleEnroll, csr.clone()));
+        assert!(scene.sent().is_empty() && scene.outcomes.take().len() == 1, "nothing is sent");
+        scene.submit(NOW + BOUND, scene.job(Function::SimpleEnroll, csr));
+        assert_eq!((&*scene.sent()[0].0, scene.rows()[0].attempts), ("a", 2), "{seconds}");
+    }
+}
+
 /// Nobody is left who could be asked then.
 #[test]
 fn a_time_that_a_removed_upstream_named_is_not_waited_for() {
