@@ -10,7 +10,8 @@
 //!
 //! Without a stage a percentile is that of `total`. It ranks the devices that gave up in this stage (of `total`, in any) beside the durations, above every
 //! limit: a server that answers half of the devices fast and the others never has no p99. Shares of `failed` are of the devices that ended, those of `later` (answers 5.03 and 4.29) and
-//! `repeated` (attempts) of the devices that started, and may be above 100 %. Several criteria are separated by commas.
+//! `repeated` (attempts) of the devices that started, and may be above 100 %. Several criteria are separated by commas. What no run or every run meets, such
+//! as `failed > 150%`, is refused.
 
 use std::fmt;
 use std::str::FromStr;
@@ -80,7 +81,13 @@ impl FromStr for Criterion {
             }
             Metric::Rate => number(limit).ok_or_else(|| wrong(limit, "100 (devices per second)"))?,
         };
-        Ok(Self { text: text.to_owned(), metric, comparison, limit, as_share })
+        let criterion = Self { text: text.to_owned(), metric, comparison, limit, as_share };
+        if criterion.is_constant() {
+            return Err(format!(
+                "`{text}` is the same of every run: write a limit that figures can pass, from 0 up, and 100% at most for `failed`"
+            ));
+        }
+        Ok(criterion)
     }
 }
 
@@ -144,6 +151,15 @@ pub struct Judged {
 }
 
 impl Criterion {
+    /// Whether it holds of every report, or of none: no figure is below 0, and no more devices fail than end.
+    fn is_constant(&self) -> bool {
+        let most = if self.as_share && self.metric == Metric::Failed { 1.0 } else { f64::INFINITY };
+        match self.comparison {
+            Comparison::Above | Comparison::AtMost => self.limit >= most,
+            Comparison::AtLeast | Comparison::Below => self.limit <= 0.0 || self.limit > most,
+        }
+    }
+
     /// Whether it holds of a report.
     #[must_use]
     pub fn judge(&self, report: &LoadReport) -> Judged {
@@ -315,6 +331,12 @@ mod tests {
             ("failed > many", "0.1%"),
             ("failed > NaN", "0.1%"),
             ("rate > 5%", "100"),
+            ("failed > 150%", "100% at most"),
+            ("failed > 100%", "100% at most"),
+            ("failed <= 100%", "100% at most"),
+            ("failed < 150%", "100% at most"),
+            ("p99 < 0s", "from 0 up"),
+            ("rate >= 0", "from 0 up"),
             ("", "p99 > 2s"),
         ] {
             let said = text.parse::<Criterion>().unwrap_err();
@@ -322,5 +344,8 @@ mod tests {
         }
         assert_eq!(criteria("p99 < 2s, failed < 0.1%").unwrap().len(), 2);
         assert!(criteria("p99 < 2s,").is_err());
+        for text in ["failed >= 100%", "failed < 100%", "repeated > 150%", "later > 0%", "rate > 0", "p99 > 0s"] {
+            assert!(text.parse::<Criterion>().is_ok(), "{text}");
+        }
     }
 }

@@ -56,7 +56,7 @@ pub use html::{render_capacity, render_page};
 pub use link::{Airtime, LinkSpec};
 pub use live::LiveFigures;
 pub use part::Segment;
-pub use plan::{Arrivals, DEVICES_MAX, FleetBehaviour, Phase, PhasePopulation, Plan, PlanFault, RetryStorm};
+pub use plan::{Arrivals, DEVICES_MAX, FleetBehaviour, Phase, PhasePopulation, Plan, PlanFault, RetryStorm, read_rate};
 pub use progress::ProgressDisplay;
 pub use report::{
     ArrivalsRow, ConductRow, CriterionRow, ErrorRow, GeneratorRow, HistogramRow, LinkRow, LoadReport,

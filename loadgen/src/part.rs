@@ -42,7 +42,7 @@ pub struct Segment {
 }
 
 /// Machines that play one fleet.
-const SEGMENTS_MAX: usize = 1_000;
+pub(crate) const SEGMENTS_MAX: usize = 1_000;
 
 impl Segment {
     /// The whole fleet.

@@ -18,6 +18,19 @@ pub(crate) const PHASES_MAX: usize = 1_000;
 /// Arrivals of one run: a million devices that come back a hundred times. Counting them before the run takes seconds.
 pub(crate) const ARRIVALS_MAX: f64 = 1e8;
 
+/// The least and the most starts per second: one device in a quarter of an hour, and more than a machine starts. A rate outside of it is a mistake in the unit.
+pub(crate) const RATE_MIN: f64 = 0.001;
+pub(crate) const RATE_MAX: f64 = 1e6;
+
+/// Reads a number of devices per second.
+///
+/// # Errors
+/// It is no number, or no run is played at this rate.
+pub fn read_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| (RATE_MIN..=RATE_MAX).contains(rate));
+    rate.ok_or_else(|| format!("expected devices per second: a number from {RATE_MIN} to {RATE_MAX}"))
+}
+
 /// How the devices arrive.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arrivals {
@@ -301,6 +314,14 @@ impl fmt::Display for Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_one_that_can_be_played() {
+        assert_eq!((read_rate("0.001"), read_rate("1e6")), (Ok(0.001), Ok(1e6)));
+        for wrong in ["0", "-1", "1e-300", "1000001", "inf", "NaN", "ten", ""] {
+            assert!(read_rate(wrong).unwrap_err().contains("from 0.001 to 1000000"), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_phase_says_what_it_does() {

@@ -34,7 +34,7 @@ use link::{Conditions, Delay};
 
 use crate::function::{FleetFunction, FleetFunctions, FunctionMix, per_mille};
 use crate::link::{Airtime, LinkSpec};
-use crate::plan::{Arrivals, FleetBehaviour, PHASES_MAX, Phase, PhasePopulation, Plan, RetryStorm};
+use crate::plan::{Arrivals, FleetBehaviour, PHASES_MAX, Phase, PhasePopulation, Plan, RATE_MAX, RATE_MIN, RetryStorm};
 use reader::Section;
 
 pub use reader::ScenarioFault;
@@ -51,9 +51,6 @@ pub const PRESETS: [(&str, &str); 3] = [
 pub fn preset(name: &str) -> Option<&'static str> {
     PRESETS.into_iter().find(|(preset, _)| *preset == name).map(|(_, text)| text)
 }
-
-/// No machine starts more devices in a second.
-const RATE_MAX: f64 = 1e6;
 
 /// Longer phases are a mistake in the unit.
 const PHASE_TIME_MAX: Duration = Duration::from_secs(31 * 86_400);
@@ -184,9 +181,16 @@ fn arrivals(section: &mut Section<'_>) -> Result<ArrivalsOfPhase, ScenarioFault>
             "write for = \"1m\", or another time",
         ));
     }
+    if pause.is_some_and(|pause| pause.is_zero()) {
+        let remedy = "write pause = \"1m\", or leave the phase out";
+        return Err(section.fault("pause", "it is no time at all", remedy));
+    }
     match (rate, ramp, devices, lasts, pause) {
         (None, None, None, None, Some(pause)) => Ok((Arrivals::Pause, Some(pause), None)),
         (Some(0.0), ..) => Err(section.fault("rate", "at a rate of 0 nobody arrives", ZERO_RATE_REMEDY)),
+        (Some(rate), ..) if rate < RATE_MIN => {
+            Err(section.fault("rate", "nobody waits for so few devices", &format!("write {RATE_MIN} or more")))
+        }
         (Some(rate), None, None, Some(lasts), None) => Ok((Arrivals::Rate(rate), Some(lasts), None)),
         (Some(rate), None, Some(devices), None, None) => Ok((Arrivals::Rate(rate), None, count(devices))),
         (None, None, Some(devices), Some(lasts), None) => {
@@ -206,9 +210,13 @@ fn ramp(mut section: Section<'_>) -> Result<(f64, f64), ScenarioFault> {
         let rate = section.number(key, 0.0..=RATE_MAX)?;
         rate.ok_or_else(|| section.fault(key, "it is missing", "write ramp = { from = 10, to = 500 }"))
     };
-    let both = (end("from")?, end("to")?);
+    let (from, to) = (end("from")?, end("to")?);
+    if from.max(to) < RATE_MIN {
+        let remedy = format!("write {RATE_MIN} or more at one end; or pause = \"5m\" instead of the ramp");
+        return Err(section.fault("to", "at a rate of 0 nobody arrives", &remedy));
+    }
     section.end()?;
-    Ok(both)
+    Ok((from, to))
 }
 
 fn storm(mut section: Section<'_>) -> Result<RetryStorm, ScenarioFault> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::build::SEND_LAG;
 use super::{LoadReport, PhaseRow, REPORT_SCHEMA, ScheduleRow, SliceRow};
 use crate::last_start::LastStart;
+use crate::part::SEGMENTS_MAX;
 use crate::stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, PhaseStats, Stats};
 use crate::timeline::{LatencySketch, Slice, Timeline};
 
@@ -17,6 +18,13 @@ pub enum MergeFault {
     Nothing,
     /// One of another format.
     Schema(String),
+    /// One of a segment that no run has.
+    NoSegment {
+        /// Its number.
+        segment: u64,
+        /// How many the report says there are.
+        segments: u64,
+    },
     /// Two differ in this.
     Differ(&'static str),
     /// A segment twice.
@@ -30,6 +38,9 @@ impl fmt::Display for MergeFault {
         match self {
             Self::Nothing => f.write_str("there is no report"),
             Self::Schema(found) => write!(f, "`{found}` is not the format of a report: expected {REPORT_SCHEMA}"),
+            Self::NoSegment { segment, segments } => {
+                write!(f, "no run has a segment {segment}/{segments}: a fleet has at most {SEGMENTS_MAX}, from 1/1")
+            }
             Self::Differ(what) => write!(f, "the reports are of different runs: they differ in `{what}`"),
             Self::Twice(segment) => write!(f, "segment {segment} is there twice"),
             Self::Missing(segments) => {
@@ -52,6 +63,8 @@ pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
     if let Some(foreign) = reports.iter().find(|report| report.schema != REPORT_SCHEMA) {
         return Err(MergeFault::Schema(foreign.schema.clone()));
     }
+    // Before they are counted: a file can say anything.
+    reports.iter().try_for_each(has_segment)?;
     others.iter().try_for_each(|other| same_run(first, other))?;
     let mut seen = BTreeSet::new();
     if let Some(double) = reports.iter().find(|report| !seen.insert(report.segment)) {
@@ -94,6 +107,13 @@ pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
         sum.generator.spoiled_by.extend(named);
     }
     Ok(sum)
+}
+
+fn has_segment(report: &LoadReport) -> Result<(), MergeFault> {
+    let (segment, segments) = (report.segment, report.segments);
+    let most = u64::try_from(SEGMENTS_MAX).unwrap_or(u64::MAX);
+    let exists = segments <= most && (1..=segments).contains(&segment);
+    if exists { Ok(()) } else { Err(MergeFault::NoSegment { segment, segments }) }
 }
 
 fn same_run(a: &LoadReport, b: &LoadReport) -> Result<(), MergeFault> {

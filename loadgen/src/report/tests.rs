@@ -279,6 +279,11 @@ fn what_one_machine_did_not_finish_the_sum_does_not_have() {
 
 #[test]
 fn one_spoiled_machine_spoils_the_sum() {
+    // Not even the list of what is missing has room for these.
+    for (segment, segments) in [(1, 1_001), (4, 3), (0, 3), (0, 0), (1, u64::MAX)] {
+        let one = LoadReport { segment, segments, ..reports[0].clone() };
+        assert_eq!(fault(&[one]), MergeFault::NoSegment { segment, segments });
+    }
     let mut reports = segments();
     reports[1].generator.spoiled_by.push("its busiest thread".to_owned());
     let sum = merge(&reports).unwrap();
