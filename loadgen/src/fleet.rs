@@ -297,8 +297,7 @@ impl<'r> Fleet<'r> {
         match self.sockets.open(slot, self.poll.registry()) {
             // The figures of the others stand.
             Err(fault) if is_exhaustion(&fault.source) => {
-                let why = format!("the generator has no socket for it: {}", fault.source);
-                self.give_up_unopened(start, &why);
+                self.give_up_unopened(start, &fault.source);
                 return Ok(());
             }
             opened => opened?,
@@ -311,10 +310,9 @@ impl<'r> Fleet<'r> {
     }
 
     /// A device for which the generator has no socket fails in its handshake.
-    fn give_up_unopened(&mut self, start: Start, why: &str) {
+    fn give_up_unopened(&mut self, start: Start, fault: &io::Error) {
         let (stage, ended) = (MeasuredStage::Handshake, self.elapsed());
-        self.stats.record_failure(stage, why);
-        self.stats.gave_up(start.phase, stage, ended);
+        self.stats.no_socket(start.phase, fault, ended);
         let device = self.shared.first + start.device;
         self.samples.push(Sample { device, phase: start.phase, stage, failed: true, ended, took: Duration::ZERO });
         self.schedule.finished();

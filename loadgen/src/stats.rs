@@ -308,6 +308,9 @@ impl FleetCounts {
     }
 }
 
+/// The reason of a device that the generator could not play, in front of the system's; no answer and no failure of a client begins with it.
+const NO_SOCKET: &str = "the generator has no socket for it";
+
 /// Everything measured in one run.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
@@ -400,6 +403,18 @@ impl Stats {
             return;
         }
         *self.failures.entry(key).or_default() += count;
+    }
+
+    /// A device for which the generator had no socket: what it was asked to do, it did not.
+    pub(crate) fn no_socket(&mut self, phase: usize, fault: &std::io::Error, ended: Duration) {
+        self.record_failure(MeasuredStage::Handshake, &format!("{NO_SOCKET}: {fault}"));
+        self.gave_up(phase, MeasuredStage::Handshake, ended);
+    }
+
+    /// How many these were.
+    pub(crate) fn without_socket(&self) -> u64 {
+        let of_own = self.failures.iter().filter(|((_, reason), _)| reason.starts_with(NO_SOCKET));
+        of_own.map(|(_, count)| *count).sum()
     }
 
     /// Adds what another thread measured in the same run.

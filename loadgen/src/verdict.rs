@@ -40,6 +40,8 @@ pub(crate) struct GeneratorFacts {
     pub(crate) busiest_share: f64,
     /// How long one thread could run and waited for a core in the window in which it waited most, divided by the time of the window.
     pub(crate) waiting_share: f64,
+    /// Devices for which the generator had no socket.
+    pub(crate) without_socket: u64,
 }
 
 /// Why a run measured the generator.
@@ -53,6 +55,8 @@ pub(crate) enum GeneratorFlaw {
     Cpu { share: f64 },
     /// One of its threads waited for a core, because other threads or processes had it.
     Waiting { share: f64 },
+    /// Devices failed that never sent anything.
+    NoSocket { devices: u64 },
 }
 
 impl GeneratorFacts {
@@ -77,6 +81,9 @@ impl GeneratorFacts {
         if self.offered_share.is_none() && self.waiting_share > WAITING_SHARE_MAX {
             flaws.push(GeneratorFlaw::Waiting { share: self.waiting_share });
         }
+        if self.without_socket > 0 {
+            flaws.push(GeneratorFlaw::NoSocket { devices: self.without_socket });
+        }
         flaws
     }
 }
@@ -96,6 +103,12 @@ impl fmt::Display for GeneratorFlaw {
             Self::Cpu { share } => {
                 let (share, most) = (share * 100.0, CPU_SHARE_MAX * 100.0);
                 write!(f, "its busiest thread used {share:.0} % of a core for seconds (at most {most:.0} %)")
+            }
+            Self::NoSocket { devices } => {
+                write!(
+                    f,
+                    "it had no socket for {devices} devices, which count as failed: raise the limit of open files"
+                )
             }
             Self::Waiting { share } => {
                 let (share, most) = (share * 100.0, WAITING_SHARE_MAX * 100.0);
@@ -127,6 +140,7 @@ mod tests {
             total: at(50),
             busiest_share: 0.5,
             waiting_share: 0.05,
+            without_socket: 0,
         }
     }
 

@@ -173,6 +173,7 @@ impl LoadReport {
             total: stats.stage(MeasuredStage::Total),
             busiest_share: self.generator.busiest_window_share,
             waiting_share: self.generator.waiting_window_share,
+            without_socket: stats.without_socket(),
         };
         let mut flaws: Vec<_> = whole.flaws().iter().map(ToString::to_string).collect();
         for (row, phase) in self.phases.iter().zip(stats.phases()).filter(|_| self.phases.len() > 1) {
@@ -183,6 +184,7 @@ impl LoadReport {
                 // Of the threads, the worst window of the run is known.
                 busiest_share: 0.0,
                 waiting_share: 0.0,
+                without_socket: 0,
             };
             flaws.extend(facts.flaws().iter().map(|flaw| format!("phase `{}`: {flaw}", row.name)));
         }

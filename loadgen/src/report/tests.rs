@@ -180,6 +180,20 @@ fn a_closed_loop_of_a_busy_generator_says_so_first() {
     assert_eq!(merged.generator.spoiled_by.len(), 1, "{:?}", merged.generator.spoiled_by);
 }
 
+/// A device that never sent anything is no failure of the server: the run says whose it is.
+#[test]
+fn a_missing_socket_spoils_a_run() {
+    let mut stats = stats();
+    let fault = std::io::Error::from_raw_os_error(24);
+    (0..2).for_each(|_| stats.no_socket(0, &fault, Duration::from_millis(30)));
+    let plan = Plan::of(Phase::enrolling(6, Arrivals::Concurrency(2)));
+    let report = LoadReport::new(&facts(&plan, Segment::WHOLE), &stats);
+    let why = "it had no socket for 2 devices, which count as failed: raise the limit of open files";
+    assert_eq!(report.generator.spoiled_by, [why]);
+    // A merged report judges again.
+    assert_eq!(merge(&[report]).unwrap().generator.spoiled_by, [why]);
+}
+
 /// A phase in which the generator fell behind spoils the run, although the other phases are larger and the last device started in time.
 #[test]
 fn each_phase_is_judged() {
@@ -265,6 +279,11 @@ fn what_does_not_belong_together_is_not_merged() {
     assert_eq!(changed(|report| report.conduct.ca_certificates = false), MergeFault::Differ("ca_certificates"));
     assert_eq!(changed(|report| report.conduct.timeout_ms += 1), MergeFault::Differ("timeout_ms"));
     assert_eq!(changed(|report| report.conduct.attempts += 1), MergeFault::Differ("conduct"));
+    // Not even the list of what is missing has room for these.
+    for (segment, segments) in [(1, 1_001), (4, 3), (0, 3), (0, 0), (1, u64::MAX)] {
+        let one = LoadReport { segment, segments, ..reports[0].clone() };
+        assert_eq!(fault(&[one]), MergeFault::NoSegment { segment, segments });
+    }
     assert_eq!(changed(|report| report.schema = "x/1".to_owned()), MergeFault::Schema("x/1".to_owned()));
 }
 
@@ -279,11 +298,6 @@ fn what_one_machine_did_not_finish_the_sum_does_not_have() {
 
 #[test]
 fn one_spoiled_machine_spoils_the_sum() {
-    // Not even the list of what is missing has room for these.
-    for (segment, segments) in [(1, 1_001), (4, 3), (0, 3), (0, 0), (1, u64::MAX)] {
-        let one = LoadReport { segment, segments, ..reports[0].clone() };
-        assert_eq!(fault(&[one]), MergeFault::NoSegment { segment, segments });
-    }
     let mut reports = segments();
     reports[1].generator.spoiled_by.push("its busiest thread".to_owned());
     let sum = merge(&reports).unwrap();
