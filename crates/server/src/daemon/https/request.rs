@@ -410,15 +410,21 @@ impl ToConnection {
 }
 
 /// A key that was made for the client. If it is dropped before its connection has ended well, its certificate is revoked.
-struct KeyOnItsWay(Option<(Arc<dyn Authority<Ticket>>, Arc<IssuanceClock>, Arc<Issued>)>);
+struct KeyOnItsWay(Option<SentKey>);
+
+struct SentKey {
+    authority: Arc<dyn Authority<Ticket>>,
+    clock: Arc<IssuanceClock>,
+    issued: Arc<Issued>,
+}
 
 impl KeyOnItsWay {
     fn new((authority, clock): (Arc<dyn Authority<Ticket>>, Arc<IssuanceClock>), issued: Arc<Issued>) -> Self {
-        Self(Some((authority, clock, issued)))
+        Self(Some(SentKey { authority, clock, issued }))
     }
 
     fn delivered(mut self) {
-        if let Some((authority, _, issued)) = self.0.take() {
+        if let Some(SentKey { authority, issued, .. }) = self.0.take() {
             authority.delivered(&issued);
         }
     }
@@ -426,7 +432,7 @@ impl KeyOnItsWay {
 
 impl Drop for KeyOnItsWay {
     fn drop(&mut self) {
-        if let Some((authority, clock, issued)) = self.0.take() {
+        if let Some(SentKey { authority, clock, issued }) = self.0.take() {
             authority.undelivered(clock.revocation_time(), &issued);
         }
     }
