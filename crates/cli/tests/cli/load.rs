@@ -334,7 +334,7 @@ fn more_threads_than_devices_at_a_time_are_refused() {
     assert!(said.contains("raise --concurrency, or lower --threads"), "{said}");
 }
 
-/// With a socket for each device, the figures of those that have one stand.
+/// With a socket for each device, the figures of those that have one stand, and the run is spoiled.
 #[test]
 fn devices_without_a_socket_fail_alone() {
     let pki = Pki::new();
@@ -360,6 +360,8 @@ fn a_search_ends_with_a_rate_and_its_curve() {
     command.args(["load", "capacity", "--server", server.uri(), "--pki"]).arg(pki.dir());
     command.args(["--slo", "failed < 1", "--from", "10", "--to", "20", "--trial", "500ms", "--json", "-", "--report"]);
     let output = command.arg(&html).output().unwrap();
+    let spoiled_by = report["generator"]["spoiled_by"].to_string();
+    assert!(spoiled_by.contains("it had no socket for"), "{spoiled_by}");
     expect_status(&output, 0);
     let report = report(&output);
     assert_eq!(
