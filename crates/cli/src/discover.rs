@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
     interface: Option<String>,
 
     /// The port of the group
-    #[arg(long, value_name = "PORT", requires = "multicast", default_value_t = COAP_PORT)]
+    #[arg(long, value_name = "PORT", requires = "multicast", default_value_t = COAP_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     group_port: u16,
 
     /// Ask a CoRE Resource Directory (RFC 9176) which servers it lists

@@ -53,15 +53,15 @@ pub(crate) struct Arguments {
     corrupt: u16,
 
     /// Delay of each datagram
-    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = delay)]
     delay: Duration,
 
     /// Random extra delay, at most
-    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = delay)]
     jitter: Duration,
 
-    /// Largest UDP payload in bytes; longer datagrams are dropped
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Largest UDP payload in bytes, 64 or more; longer datagrams are dropped
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(64..))]
     mtu: Option<u16>,
 
     /// Seed that decides which datagrams are affected
@@ -75,6 +75,13 @@ pub(crate) struct Arguments {
     /// Print the counts as one JSON object; the line with the listening address then goes to stderr
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A delay of a datagram. Beyond the longest timer of a retransmission it is a loss, as in a scenario of `muster load`.
+fn delay(text: &str) -> Result<Duration, String> {
+    const DELAY_MAX: Duration = Duration::from_secs(600);
+    let delay = duration(text)?;
+    if delay > DELAY_MAX { Err(format!("`{text}` is too long: write at most 10m, or --loss")) } else { Ok(delay) }
 }
 
 /// Runs the command.

@@ -109,7 +109,7 @@ struct RunArguments {
     devices: usize,
 
     /// Open loop: devices started per second, on average
-    #[arg(long, value_name = "PER_SECOND", conflicts_with = "concurrency", value_parser = rate)]
+    #[arg(long, value_name = "PER_SECOND", conflicts_with = "concurrency", value_parser = loadgen::read_rate)]
     rate: Option<f64>,
 
     /// Closed loop: devices at work at the same time [default: 64]
@@ -234,12 +234,5 @@ impl RunArguments {
             Ok(())
         };
         self.outputs.publish(&finished.report, more, || verdict(&finished.report, finished.interrupted))
-    }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
-        _ => Err("expected a number above 0: devices per second".to_owned()),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use loadgen::identities::IdentityRange;
 use loadgen::{
     Arrivals, CapacityReport, CapacityResult, CapacitySearch, CapacitySpec, Criterion, LoadReport, LoadedServer, Phase,
-    Plan, REPETITIONS_MAX, RegistrarIdentity, Run, SearchLimit, Segment, TrialRow, TrialVerdict,
+    Plan, PlanFault, REPETITIONS_MAX, RegistrarIdentity, Run, SearchLimit, Segment, TrialRow, TrialVerdict,
 };
 
 use super::folder::Folder;
@@ -46,11 +46,11 @@ pub(crate) struct Arguments {
     slo: Slo,
 
     /// The first rate, in devices per second
-    #[arg(long, value_name = "PER_SECOND", default_value = "20", value_parser = super::rate)]
+    #[arg(long, value_name = "PER_SECOND", default_value = "20", value_parser = loadgen::read_rate)]
     from: f64,
 
     /// The highest rate
-    #[arg(long, value_name = "PER_SECOND", default_value = "100000", value_parser = super::rate)]
+    #[arg(long, value_name = "PER_SECOND", default_value = "100000", value_parser = loadgen::read_rate)]
     to: f64,
 
     /// How long devices arrive in each try
@@ -104,8 +104,12 @@ struct Stage<'a> {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    if arguments.resolution == 0 || arguments.trial.is_zero() {
-        return Err(CommandFault::usage("--resolution and --trial must be above zero"));
+    if arguments.resolution == 0 {
+        return Err(CommandFault::usage("--resolution must be above zero"));
+    }
+    if arguments.from > arguments.to {
+        let message = format!("--from {} is above --to {}", arguments.from, arguments.to);
+        return Err(CommandFault::usage(message).remedy("--from is the first rate, --to the highest one"));
     }
     for file in [json_file(arguments), arguments.report.as_deref()].into_iter().flatten() {
         files::require_writable(file)?;
@@ -117,7 +121,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let mut stage = Stage { arguments, folder, server, registrar, interrupt, used: 0 };
     let mut search = CapacitySearch::new(CapacitySpec {
         from: arguments.from,
-        to: arguments.to.max(arguments.from),
+        to: arguments.to,
         resolution: f64::from(arguments.resolution) / 1_000.0,
         repetitions: arguments.repeat,
     });
@@ -162,7 +166,11 @@ impl Stage<'_> {
             ..Phase::enrolling(0, Arrivals::Rate(rate))
         });
         // Each try has devices of its own. Those of one bisection have the same gaps between arrivals, scaled: they differ by what the server does.
-        let count = plan.devices(seed).map_err(|fault| CommandFault::usage(fault.to_string()))?;
+        let too_many = |fault: PlanFault| {
+            let message = format!("a try at {rate:.1}/s for {:?}: {fault}", self.arguments.trial);
+            CommandFault::usage(message).remedy("lower --to, or --trial")
+        };
+        let count = plan.devices(seed).map_err(too_many)?;
         let range = IdentityRange::of_segment(self.used, count, Segment::WHOLE);
         self.used += count;
         let devices = match self.folder.fleet(range, seed, target.cache.as_ref(), &self.interrupt) {

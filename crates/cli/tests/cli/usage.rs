@@ -37,7 +37,7 @@ fn the_help_of_a_device_says_how_its_server_is_found() {
 #[test]
 fn wrong_arguments_exit_2() {
     let server = "coaps://127.0.0.1:5684";
-    let wrong: [&[&str]; 23] = [
+    let wrong: [&[&str]; 29] = [
         &[],
         &["enrol"],
         &["serve", "--no-such-flag"],
@@ -59,6 +59,12 @@ fn wrong_arguments_exit_2() {
         &["load", "--server", server, "--pki", "p", "--timeout", "0s"],
         &["load", "capacity", "--server", server, "--pki", "p", "--slo", "p99 < 1s", "--trial", "0s"],
         &["link", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1", "--for", "0s"],
+        &["link", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1", "--for", "1ms", "--mtu", "63"],
+        &["link", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1", "--for", "1ms", "--delay", "1h"],
+        &["load", "--server", server, "--pki", "p", "--rate", "1e-300"],
+        &["load", "--server", server, "--pki", "p", "--rate", "1e7"],
+        &["load", "--server", server, "--pki", "p", "--fail-if", "failed > 150%"],
+        &["load", "capacity", "--server", server, "--pki", "p", "--slo", "p99 < 1s", "--from", "100", "--to", "10"],
         &["load", "--server", server, "--pki", "p", "--rate", "5", "--concurrency", "5"],
         &["load", "--server", server, "--pki", "p", "--function", "sren", "--renewals", "5%"],
     ];
