@@ -66,7 +66,7 @@ fn connection_options(arguments: &Arguments) -> Vec<String> {
         written.push(format!("--expect-name {}", shell::word(name)));
     }
     if *path != PathSegments(ClientConfig::default().path) {
-        written.push(format!("--path {}", shell::word(&path.to_string())));
+        written.push(format!("--path {}", shell::word(path.to_string())));
     }
     if *timeout != Duration::from_secs(300) {
         written.push(format!("--timeout {}ms", timeout.as_millis()));

@@ -260,7 +260,7 @@ fn segments_play_one_fleet_and_their_reports_merge() {
     assert_eq!((&report["devices"], &report["enrolled"], count(&report, "total")), (&21.into(), &21.into(), 21));
     // What one machine did not finish, nobody takes for a whole run.
     let cut = std::fs::read_to_string(&files[1]).unwrap();
-    let mut cut: serde_json::Value = serde_json::from_str(&cut).unwrap();
+    let mut cut: Value = serde_json::from_str(&cut).unwrap();
     cut["interrupted"] = true.into();
     let file = pki.beside("cut.json");
     std::fs::write(&file, cut.to_string()).unwrap();
