@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use self::book::{Book, finding, nothing_in};
@@ -39,7 +39,7 @@ use self::keys::KeyDevice;
 use self::kills::Kills;
 use crate::bench::facts::TimingFacts;
 use crate::process::{Daemon, Program};
-use crate::{cargo, simulate, tree};
+use crate::{cargo, ports, simulate, tree};
 
 #[derive(Args)]
 pub(crate) struct CrashOptions {
@@ -235,8 +235,8 @@ impl Campaign {
         let muster = cargo::muster()?;
         let folder = tree::scratch(&format!("crash-{seed}"))?;
         Program::new(&muster).arg("init").arg(folder.join("pki")).timeout(Duration::from_secs(20)).expect_success()?;
-        let mut chance = Chance(seed);
-        let address = format!("127.0.0.1:{}", free_port(&mut chance)?);
+        let chance = Chance(seed);
+        let address = ports::free_address()?.to_string();
         let book = Book::new(folder.join("pki/ledger.db"), &folder.join("probe"))?;
         let (starts, reserved, tally) = (0, Vec::new(), Tally::default());
         Ok(Self { muster, folder, address, chance, book, starts, reserved, tally })
@@ -414,17 +414,6 @@ impl Campaign {
 fn expect_death(status: ExitStatus, signal: i32, server: &Daemon) -> Result<()> {
     ensure!(status.signal() == Some(signal), "the server ended by itself ({status}):\n{}", server.words());
     Ok(())
-}
-
-/// A port below those that the kernel gives out, so that nobody takes it while the server is down.
-fn free_port(chance: &mut Chance) -> Result<u16> {
-    for _ in 0..100 {
-        let port = 20_000 + u16::try_from(chance.below(10_000))?;
-        if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no UDP port from 20000 to 29999 is free on 127.0.0.1")
 }
 
 /// SplitMix64.

@@ -20,6 +20,7 @@ mod interop;
 mod invert;
 mod named_tests;
 mod population;
+mod ports;
 mod power;
 mod process;
 mod requirements;

@@ -24,12 +24,11 @@ use super::book::{Book, finding, nothing_in};
 use super::fleet::{Fleet, Received};
 use super::kills::Kills;
 use super::{
-    ABORTED, Chance, KILLED, LISTENING, PROGRESS_KILLS, STEP_TIMEOUT, expect_death, free_port, tidied,
-    without_core_files,
+    ABORTED, Chance, KILLED, LISTENING, PROGRESS_KILLS, STEP_TIMEOUT, expect_death, tidied, without_core_files,
 };
 use crate::interop::registrar::{RegistrarFolder, upstream_configuration};
 use crate::process::{Daemon, Program};
-use crate::{cargo, tree};
+use crate::{cargo, ports, tree};
 
 /// Kills of the Registrar in `check`.
 pub(super) const KILLS_OF_CHECK: u32 = 8;
@@ -126,8 +125,7 @@ impl RelayCampaign {
         let pki = folder.join("pki");
         Program::new(&muster).arg("init").arg(&pki).timeout(Duration::from_secs(20)).expect_success()?;
         let mut chance = Chance(seed);
-        let mut address = || -> Result<String> { Ok(format!("127.0.0.1:{}", free_port(&mut chance)?)) };
-        let (door, https) = (address()?, address()?);
+        let (door, https) = (ports::free_address()?.to_string(), ports::free_address()?.to_string());
         let site = RegistrarFolder::in_folder(&folder, "site")?;
         upstream_configuration(&pki, &site.authority(), &https)?;
         let ledger = "[ledger]\nurl = \"sqlite:ledger.db\"\njournal = \"ledger.journal\"\n";

@@ -1,14 +1,14 @@
 //! CoRE Resource Directories of others: our server registers (RFC 9176), a foreign client looks it up, and our client finds it there.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use super::server::{InteropServer, ServePlan};
-use super::world::{InteropDevice, InteropWorld, free_address};
+use super::world::{InteropDevice, InteropWorld};
 use crate::process::{Daemon, Program};
-use crate::tree;
+use crate::{ports, tree};
 
 /// A registration begins a few seconds after the start.
 const LISTED_TIMEOUT: Duration = Duration::from_secs(20);
@@ -18,7 +18,8 @@ const FUNCTIONS: &[&str] = &["crts", "sen", "sren", "att", "skg", "skc"];
 
 /// libcoap's directory is of a draft before RFC 9176: it takes registrations and has no lookup. What it lists is read from the registration resource.
 pub(super) fn libcoap_takes_a_registration(world: &InteropWorld) -> Result<String> {
-    let directory = free_address()?;
+    // With -p, it has DTLS on the next higher port.
+    let directory = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::two_free_ports()?));
     let log = world.folder.join("coap-rd.log");
     let rd = Program::line("coap-rd-openssl -A 127.0.0.1 -v 7 -p").arg(directory.port().to_string());
     let (_daemon, _) = rd.daemon("created UDP", &log)?;
@@ -32,7 +33,7 @@ pub(super) fn libcoap_takes_a_registration(world: &InteropWorld) -> Result<Strin
 
 /// aiocoap's directory follows RFC 9176; the paths of its resources end in a slash.
 pub(super) fn aiocoap_lists_and_our_client_finds(world: &InteropWorld) -> Result<String> {
-    let directory = free_address()?;
+    let directory = ports::free_address()?;
     let program = tree::python().with_file_name("aiocoap-rd");
     ensure!(program.is_file(), "aiocoap-rd is not installed: cargo xtask setup");
     // It prints nothing when it is ready.
@@ -74,7 +75,7 @@ struct Scene<'a> {
 impl<'a> Scene<'a> {
     fn start(world: &'a InteropWorld, story: &str, directory: SocketAddr) -> Result<Self> {
         // What is registered is in the configuration: the port has to be known before.
-        let public = free_address()?;
+        let public = ports::free_address()?;
         let uris = [format!("coaps://{public}"), format!("coap://{directory}")];
         let settings = [("MUSTER_EST__PUBLIC", uris[0].as_str()), ("MUSTER_DISCOVERY__RESOURCE_DIRECTORY", &uris[1])];
         let plan = ServePlan {

@@ -10,7 +10,8 @@ use super::link::BadLink;
 use super::run::StoryRun;
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING};
 use super::switch::Switch;
-use super::world::{CCM8, GCM, InteropDevice, InteropWorld, MTU, SMALL_MTU, SMALL_PATH, SuiteNames, free_address};
+use super::world::{CCM8, GCM, InteropDevice, InteropWorld, MTU, SMALL_MTU, SMALL_PATH, SuiteNames};
+use crate::ports;
 use crate::process::Program;
 
 const TIMEOUT: Duration = Duration::from_secs(25);
@@ -156,7 +157,7 @@ struct TheirServer {
 impl TheirServer {
     fn start(world: &InteropWorld, device: &InteropDevice) -> Result<Self> {
         // `gnutls-serv` does not accept port 0.
-        let port = free_address()?.port();
+        let port = ports::free_port()?;
         let server = Program::line("gnutls-serv --udp --require-client-cert --priority").arg(priority(&CCM8_OFFER));
         let server = server.arg("--x509certfile").arg(world.pki("server.pem"));
         let server = server.arg("--x509keyfile").arg(world.pki("server.key"));

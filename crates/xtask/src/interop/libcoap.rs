@@ -1,7 +1,7 @@
 //! libcoap's command-line programs: whole enrolments against our server, and our client against its server.
 
 use std::ffi::OsStr;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +13,8 @@ use super::openssl;
 use super::run::{RUNS, StoryRun};
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING};
 use super::server::InteropServer;
-use super::world::{CCM8, InteropDevice, InteropWorld, MTU, free_address};
+use super::world::{CCM8, InteropDevice, InteropWorld, MTU};
+use crate::ports;
 use crate::process::{Daemon, Program};
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -163,7 +164,7 @@ impl TheirServer {
             "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nsubjectAltName=IP:127.0.0.1\n";
         openssl::certificate(&folder.join("server"), "/CN=libcoap server", &authority, extensions)?;
 
-        let port = two_free_ports()?;
+        let port = ports::two_free_ports()?;
         // -d: a resource that a client PUTs is created.
         let server = Program::line("coap-server-openssl -A 127.0.0.1 -v 7 -d 4 -p").arg(port.to_string());
         let server = server.arg("-c").arg(folder.join("server.pem")).arg("-j").arg(folder.join("server.key"));
@@ -399,15 +400,4 @@ pub(super) fn with_identity(
     let client = Program::new(client).args(["-b", "64", "-B", &patience.to_string()]).timeout(timeout);
     let client = client.arg("-c").arg(certificate).arg("-j").arg(key);
     client.arg("-R").arg(world.pki("ca/root.pem")).arg("-o").arg(answer)
-}
-
-/// libcoap's server does not accept port 0: finds a free port whose successor is also free.
-fn two_free_ports() -> Result<u16> {
-    for _ in 0..100 {
-        let port = free_address()?.port();
-        if port < u16::MAX && UdpSocket::bind(("127.0.0.1", port + 1)).is_ok() {
-            return Ok(port);
-        }
-    }
-    anyhow::bail!("no two neighbouring UDP ports are free")
 }

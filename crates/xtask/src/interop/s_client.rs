@@ -10,7 +10,8 @@ use anyhow::{Result, ensure};
 use super::link::BadLink;
 use super::run::RUNS;
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING};
-use super::world::{CCM8, GCM, InteropDevice, InteropWorld, MTU, SMALL_MTU, SMALL_PATH, SuiteNames, free_address};
+use super::world::{CCM8, GCM, InteropDevice, InteropWorld, MTU, SMALL_MTU, SMALL_PATH, SuiteNames};
+use crate::ports;
 use crate::process::Program;
 
 const TIMEOUT: Duration = Duration::from_secs(25);
@@ -132,7 +133,7 @@ fn as_device(world: &InteropWorld, suite: &SuiteNames, server: SocketAddr, devic
 /// A session of OpenSSL's own server, which must be ready to resume it: otherwise our server would have nothing to
 /// decline.
 fn session_of_another_server(world: &InteropWorld, device: &InteropDevice) -> Result<PathBuf> {
-    let address = free_address()?;
+    let address = ports::free_address()?;
     let server = Program::line("openssl s_server -dtls1_2 -Verify 2 -accept").arg(address.to_string());
     let server = server.arg("-cert").arg(world.pki("server.pem")).arg("-key").arg(world.pki("server.key"));
     let server = server.arg("-CAfile").arg(world.pki("manufacturer/ca.pem"));

@@ -1,7 +1,7 @@
 //! The stories' shared setup: a fresh PKI by `muster init`, and devices of its manufacturer whose certificates OpenSSL
 //! makes.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -125,9 +125,4 @@ impl InteropDevice {
     pub(super) fn log(&self, run: StoryRun) -> PathBuf {
         self.file(&format!("run-{}.log", run.number))
     }
-}
-
-/// A free port on loopback, for servers that do not accept port 0.
-pub(super) fn free_address() -> Result<SocketAddr> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
 }
