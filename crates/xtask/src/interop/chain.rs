@@ -21,7 +21,7 @@ use super::registrar::{self, RegistrarPair};
 use super::run::StoryRun;
 use super::server::InteropServer;
 use super::world::{InteropDevice, InteropWorld};
-use crate::process::Program;
+use crate::process::{MEASURED_THE_GENERATOR, Program};
 
 const STORY: &str = "chain";
 /// Devices of each kind.
@@ -113,7 +113,8 @@ impl<'a> Chain<'a> {
         let load = load.arg(self.world.folder.join("pki")).args(["--seed", SEED, "--block", "256"]);
         let devices = FLEET.to_string();
         let load = load.args(["--devices", &devices, "--concurrency", &devices, "--certificates"]).arg(&folder);
-        load.timeout(TIMEOUT).expect_success().context("the fleet")?;
+        // How fast the fleet enrolled does not matter.
+        let ended = load.timeout(TIMEOUT).expect_status(&[0, MEASURED_THE_GENERATOR]).context("the fleet")?;
         let mut held = Held::new();
         for entry in std::fs::read_dir(&folder)? {
             let file = entry?.path();
@@ -122,7 +123,7 @@ impl<'a> Chain<'a> {
                 held.insert(device, base64_of(&file)?);
             }
         }
-        ensure!(held.len() == FLEET, "{} of {FLEET} devices have a certificate", held.len());
+        ensure!(held.len() == FLEET, "{} of {FLEET} devices have a certificate:\n{}", held.len(), ended.words());
         Ok(held)
     }
 

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::openssl;
 use super::world::InteropWorld;
-use crate::process::{Daemon, Program};
+use crate::process::{Daemon, MEASURED_THE_GENERATOR, Program};
 use crate::setup;
 
 /// The interface; both ends have the same name.
@@ -69,7 +69,8 @@ pub(super) fn kernel_loses_datagrams(world: &InteropWorld) -> Result<String> {
         .arg(site.folder.join("pki"));
     let load = load.args(["--devices", &DEVICES.to_string(), "--concurrency", &DEVICES.to_string()]);
     let load = load.args(["--block", "256", "--timeout", "270s"]).timeout(LOSSY_TIMEOUT);
-    let ended = load.expect_success()?;
+    // How fast the fleet enrolled does not matter.
+    let ended = load.expect_status(&[0, MEASURED_THE_GENERATOR])?;
     let wanted = format!("{DEVICES} of {DEVICES} devices enrolled");
     ensure!(ended.stdout.contains(&wanted), "{}{}", ended.stdout, ended.stderr);
     let (up, down) = (wire.server.datagrams_lost()?, wire.device.datagrams_lost()?);
