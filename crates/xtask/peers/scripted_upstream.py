@@ -26,7 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 ID_KP_CMC_RA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
 # Longer than the Registrar waits for an answer.
-SILENCE_SECONDS = 3
+SILENCE_SECONDS = 12
 SECRET = b"SECRET OF THE UPSTREAM"
 # What is done with the first POST of a device alone; the second one gets its certificate.
 ONCE = ("later", "busy", "reset", "cut", "silent")
@@ -170,6 +170,8 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    # All devices of the story may connect before one of them is accepted; by default five can wait.
+    request_queue_size = 128
 
     def handle_error(self, request, client_address):
         # Connections that end early are part of the script.
