@@ -246,6 +246,11 @@ impl Daemon {
         Ok(self.child.wait()?)
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Waits for its end; the program is killed if it takes longer.
     pub(crate) fn end(&mut self, timeout: Duration) -> Result<ExitStatus> {
         wait(&mut self.child, timeout, &self.shown)

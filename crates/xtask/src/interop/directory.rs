@@ -1,7 +1,7 @@
 //! CoRE Resource Directories of others: our server registers (RFC 9176), a foreign client looks it up, and our client finds it there.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -11,8 +11,10 @@ use crate::process::{Daemon, Program};
 use crate::{ports, tree};
 
 /// A registration begins a few seconds after the start.
-const LISTED_TIMEOUT: Duration = Duration::from_secs(20);
-const TIMEOUT: Duration = Duration::from_secs(20);
+const LISTED_TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// aiocoap's directory imports all of aiocoap before it has its socket.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const REGISTERED: &str = "registered with the resource directory";
 const FUNCTIONS: &[&str] = &["crts", "sen", "sren", "att", "skg", "skc"];
 
@@ -38,8 +40,8 @@ pub(super) fn aiocoap_lists_and_our_client_finds(world: &InteropWorld) -> Result
     ensure!(program.is_file(), "aiocoap-rd is not installed: cargo xtask setup");
     // It prints nothing when it is ready.
     let rd = Program::new(program).args(["--verbose", "--bind"]).arg(directory.to_string());
-    let daemon = rd.spawn(&world.folder.join("aiocoap-rd.log"))?;
-    is_ready(directory, &daemon)?;
+    let mut daemon = rd.spawn(&world.folder.join("aiocoap-rd.log"))?;
+    is_ready(directory, &mut daemon)?;
     let scene = Scene::start(world, "aiocoap-rd", directory)?;
     scene.server.says(&[REGISTERED], LISTED_TIMEOUT)?;
     let public = scene.public.to_string();
@@ -109,20 +111,23 @@ impl<'a> Scene<'a> {
 
 /// GET by libcoap's client, without DTLS.
 fn coap_get(directory: SocketAddr, path: &str) -> Result<String> {
-    let client = Program::line("coap-client-openssl -B 5").arg(format!("coap://{directory}/{path}"));
+    let client = Program::line("coap-client-openssl -B 30").arg(format!("coap://{directory}/{path}"));
     Ok(client.timeout(TIMEOUT).expect_success()?.words())
 }
 
 /// Waits until it has its socket. It prints nothing, and a question before that would wait for its retransmission.
-fn is_ready(directory: SocketAddr, daemon: &Daemon) -> Result<()> {
+fn is_ready(directory: SocketAddr, daemon: &mut Daemon) -> Result<()> {
     // proc(5): addresses and ports are in hexadecimal.
     let listed = format!(":{:04X} ", directory.port());
-    for _ in 0..100 {
+    let began = Instant::now();
+    loop {
+        let has_ended = daemon.has_ended()?;
         let sockets = ["/proc/net/udp", "/proc/net/udp6"].map(std::fs::read_to_string);
-        if sockets.into_iter().any(|list| list.is_ok_and(|list| list.contains(&listed))) {
+        if !has_ended && sockets.into_iter().any(|list| list.is_ok_and(|list| list.contains(&listed))) {
             return Ok(());
         }
+        let is_waiting = !has_ended && began.elapsed() < READY_TIMEOUT;
+        ensure!(is_waiting, "no directory at {directory}, its program has ended: {has_ended}: {}", daemon.words());
         std::thread::sleep(Duration::from_millis(100));
     }
-    anyhow::bail!("no directory at {directory}: {}", daemon.words())
 }
