@@ -23,7 +23,7 @@ const BUILD_TIMEOUT: Duration = Duration::from_secs(300);
 const TIMEOUT: Duration = Duration::from_secs(25);
 const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(90);
 /// On a bad link a peer gives up its handshake; a device would start again.
-const TRIES_ON_A_BAD_LINK: usize = 4;
+const TRIES_ON_A_BAD_LINK: u64 = 4;
 /// The line that the library's server lists and our client must have read.
 const LISTED: &str = "/.well-known/est/sen  rt=ace.est.sen";
 
@@ -95,10 +95,10 @@ impl Library {
     pub(super) fn serves_on_a_bad_link(&self, world: &InteropWorld, offer: &Offer) -> Result<String> {
         let device = world.device(&format!("our-client-{}-bad-link", self.name))?;
         let program = self.program()?;
-        let attempt = |run: StoryRun, number: usize| {
+        let attempt = |run: StoryRun, number: u64| {
             let mut theirs = self.server(&program, world, offer, &device, run)?;
             let log = device.file(&format!("link-{}-{number}.log", run.number));
-            let link = BadLink::to(theirs.address, world, &log, self.conditions())?;
+            let link = BadLink::to(theirs.address, world, &log, (self.conditions(), number))?;
             let flags: &[&str] = if self.cuts_to.is_some() { &["--mtu", "256"] } else { &[] };
             self.is_asked(world, offer, &device, link.door(), flags)?;
             theirs.saw(self, &device)

@@ -12,6 +12,8 @@ use crate::process::{Daemon, Program};
 
 /// `muster link` prints its summary immediately after SIGTERM.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Decides which datagrams are lost, doubled and held back.
+const SEED: u64 = 7;
 
 /// One proxy for each address family.
 pub(super) struct BadLink {
@@ -46,16 +48,14 @@ pub(super) struct Passed {
 
 impl BadLink {
     /// A tenth lost each way, quickly.
-    pub(super) const LOSSY: &[&str] =
-        &["--loss", "10%", "--delay", "20ms", "--reorder", "5%", "--duplicate", "5%", "--seed", "7"];
+    pub(super) const LOSSY: &[&str] = &["--loss", "10%", "--delay", "20ms", "--reorder", "5%", "--duplicate", "5%"];
     /// A twentieth lost each way: a whole conversation takes seconds.
-    pub(super) const UNSTEADY: &[&str] =
-        &["--loss", "5%", "--delay", "10ms", "--reorder", "5%", "--duplicate", "5%", "--seed", "7"];
+    pub(super) const UNSTEADY: &[&str] = &["--loss", "5%", "--delay", "10ms", "--reorder", "5%", "--duplicate", "5%"];
     /// The conditions of a device at the edge of a real network.
     pub(super) const BAD: &[&str] =
-        &["--loss", "10%", "--delay", "400ms", "--reorder", "5%", "--duplicate", "5%", "--mtu", "256", "--seed", "7"];
+        &["--loss", "10%", "--delay", "400ms", "--reorder", "5%", "--duplicate", "5%", "--mtu", "256"];
 
-    /// `conditions` are flags of `muster link`.
+    /// `conditions` are flags of `muster link`, whose weather is always the same.
     pub(super) fn before(
         server: &InteropServer,
         world: &InteropWorld,
@@ -68,16 +68,21 @@ impl BadLink {
                 &world.folder.join(format!("{story}-link-{family}.log")),
                 listen,
                 to,
-                conditions,
+                (conditions, SEED),
             )
         };
         Ok(Self { v4: proxy("v4", "127.0.0.1:0", server.v4)?, v6: proxy("v6", "[::1]:0", server.v6)? })
     }
 
-    /// Starts a proxy in front of `server` only.
-    pub(super) fn to(server: SocketAddr, world: &InteropWorld, log: &Path, conditions: &[&str]) -> Result<Door> {
+    /// Starts a proxy in front of `server` only; each attempt of a story has other weather.
+    pub(super) fn to(
+        server: SocketAddr,
+        world: &InteropWorld,
+        log: &Path,
+        (conditions, attempt): (&[&str], u64),
+    ) -> Result<Door> {
         let listen = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
-        LinkProcess::start(&world.muster, log, listen, server, conditions).map(Door)
+        LinkProcess::start(&world.muster, log, listen, server, (conditions, SEED + attempt)).map(Door)
     }
 
     /// The address that devices send to.
@@ -96,9 +101,16 @@ impl BadLink {
 }
 
 impl LinkProcess {
-    fn start(muster: &Path, log: &Path, listen: &str, to: SocketAddr, conditions: &[&str]) -> Result<Self> {
+    /// Under these conditions, with the weather of this seed.
+    fn start(
+        muster: &Path,
+        log: &Path,
+        listen: &str,
+        to: SocketAddr,
+        (conditions, seed): (&[&str], u64),
+    ) -> Result<Self> {
         let link = Program::new(muster).args(["link", "--json", "--listen", listen, "--to"]).arg(to.to_string());
-        let (mut daemon, _) = link.args(conditions).daemon("forwarding ", log)?;
+        let (mut daemon, _) = link.args(conditions).arg("--seed").arg(seed.to_string()).daemon("forwarding ", log)?;
         let line = daemon.wait_for_line(&["forwarding ", " -> "], READY_TIMEOUT)?;
         let address = line.trim_start_matches("forwarding ").split(' ').next().and_then(|address| address.parse().ok());
         Ok(Self { daemon, address: address.with_context(|| format!("no address in {line:?}"))? })
