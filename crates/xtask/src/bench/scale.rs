@@ -14,6 +14,7 @@ use super::facts::TimingFacts;
 use super::figures::{Figures, measured};
 use super::released::ReleasedServer;
 use super::run_file::RunFile;
+use crate::dashboards::http;
 use crate::process::MEASURED_THE_GENERATOR;
 use crate::{cargo, tree};
 
@@ -35,9 +36,13 @@ pub(crate) struct ScaleOptions {
 
 /// The rows that the ledger keeps while sessions are measured: a session does not hold its row.
 const FEW_ROWS: u32 = 64;
+/// The seeds of the fleets over loopback.
+const FIRST_FLEET: &str = "2";
+const SECOND_FLEET: &str = "3";
 const TIMEOUT: Duration = Duration::from_secs(3 * 3600);
-/// What an enrolment leaves is kept for EXCHANGE_LIFETIME; the rest is for the server's timers.
-const UNTIL_IDLE: Duration = Duration::from_secs(247 + 15);
+/// What an enrolment leaves is kept for EXCHANGE_LIFETIME; the rest is for the server's timers. An idle session ends after 300 s, and those of the second fleet
+/// must come before.
+const UNTIL_IDLE: Duration = Duration::from_secs(247 + 5);
 
 #[derive(Serialize)]
 struct ScaleRecord {
@@ -53,16 +58,23 @@ struct ScaleRecord {
     loopback: Option<Loopback>,
 }
 
-/// A server as a process, and devices that enrol and vanish.
+/// A server as a process, and two fleets of as many devices each that enrol and vanish.
+///
+/// What a process has resident does not fall when its sessions become idle: what they had beside their idle form is free again, between sessions that stay, and
+/// the C library keeps it for the next. So an idle session is measured by the second fleet: its transient memory is that of the first, used again, and what the
+/// process grows by is what the sessions of the first still hold.
 #[derive(Serialize)]
 struct Loopback {
     devices: u32,
     server_cpu_us_per_enrolment: f64,
     /// What the first enrolment of a device leaves behind when its session is closed: the row of the ledger in memory, and the certificate in the cache.
     bytes_of_ledger_and_cache: f64,
-    /// What the server has resident for each session of devices that it knows: soon after the last enrolment, and when all are idle.
+    /// What the server has resident for each session of devices that it knows, soon after the last enrolment.
     bytes_within_247_s: f64,
-    bytes_idle: f64,
+    /// The same when all are idle: what they still hold and what is free for others.
+    bytes_resident_when_idle: f64,
+    /// What the server grows by for each session of the second fleet beside the first one, which is idle.
+    bytes_idle_beside_others: f64,
 }
 
 pub(super) fn run(options: &ScaleOptions) -> Result<()> {
@@ -96,11 +108,13 @@ pub(super) fn run(options: &ScaleOptions) -> Result<()> {
     let loopback = if options.loopback > 0 { Some(loopback(options.loopback)?) } else { None };
     if let Some(it) = &loopback {
         println!(
-            "   {} over loopback: {:.0} us of CPU an enrolment; {:.0} bytes a session within 247 s, {:.0} idle, {:.0} of ledger and cache",
+            "   {} over loopback: {:.0} us of CPU an enrolment; {:.0} bytes a session within 247 s, {:.0} idle (resident with what is free again: {:.0}), \
+             {:.0} of ledger and cache",
             it.devices,
             it.server_cpu_us_per_enrolment,
             it.bytes_within_247_s,
-            it.bytes_idle,
+            it.bytes_idle_beside_others,
+            it.bytes_resident_when_idle,
             it.bytes_of_ledger_and_cache
         );
     }
@@ -117,7 +131,7 @@ pub(super) fn run(options: &ScaleOptions) -> Result<()> {
 
 fn loopback(devices: u32) -> Result<Loopback> {
     let bench = Bench::build()?;
-    let ReleasedServer { daemon: server, uri, .. } = bench.serve(&LedgerFiles { folder: None })?;
+    let ReleasedServer { daemon: server, uri, metrics } = bench.serve(&LedgerFiles { folder: None })?;
     let id = server.process_id();
     let load = |devices: u32, seed: &str, vanish: &str| {
         let load = pinned(1, &bench.muster).args(["load", "--server", &uri, "--vanish", vanish, "--seed", seed]);
@@ -133,23 +147,39 @@ fn loopback(devices: u32) -> Result<Loopback> {
     load(100, "1", "0%")?;
     let (empty, cpu) = (resident_kib(id), CpuTime::of(id)?);
     // The devices of one seed are the same ones each time: the second time, the ledger and the cache of certificates have them.
-    load(devices, "2", "0%")?;
+    load(devices, FIRST_FLEET, "0%")?;
     let cpu = CpuTime::of(id)?.since(&cpu);
+    load(devices, SECOND_FLEET, "0%")?;
     let before = resident_kib(id);
-    load(devices, "2", "100%")?;
+    load(devices, FIRST_FLEET, "100%")?;
     let within = resident_kib(id);
     std::thread::sleep(UNTIL_IDLE);
     let idle = resident_kib(id);
+    load(devices, SECOND_FLEET, "100%")?;
+    let with_second = resident_kib(id);
+    let present = established(&http::get(metrics, "/metrics")?);
     drop(server.stop()?);
-    ensure!(before > 0.0 && idle > 0.0, "the kernel does not say what the server has resident");
+    ensure!(before > 0.0 && with_second > 0.0, "the kernel does not say what the server has resident");
+    let expected = 2.0 * f64::from(devices);
+    ensure!(
+        present >= expected,
+        "{present} of {expected} sessions are present: the fleets took too long, and the first ones ended"
+    );
     let each = |kib: f64| kib * 1024.0 / f64::from(devices);
     Ok(Loopback {
         devices,
         server_cpu_us_per_enrolment: Duration::from_nanos(cpu.nanoseconds()).as_secs_f64() * 1e6 / f64::from(devices),
-        bytes_of_ledger_and_cache: each(before - empty),
+        bytes_of_ledger_and_cache: each(before - empty) / 2.0,
         bytes_within_247_s: each(within - before),
-        bytes_idle: each(idle - before),
+        bytes_resident_when_idle: each(idle - before),
+        bytes_idle_beside_others: each(with_second - idle),
     })
+}
+
+/// The sessions that the page of metrics counts, of all shards.
+fn established(page: &str) -> f64 {
+    let of_state = |line: &&str| line.starts_with("muster_sessions{") && line.contains("state=\"established\"");
+    page.lines().filter(of_state).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// Sizes and growth; the microseconds depend on the machine, their growth with the sessions does not. Each number of sessions is measured once for each
@@ -176,8 +206,8 @@ fn print(measured: &Value) {
     let of = |value: &Value, key: &str| value[key].as_f64().unwrap_or_default();
     let end = &measured["end"];
     println!(
-        "   {} sessions: {:.0} bytes each idle, {:.0} within 247 s of an enrolment; server CPU {:.0} us a handshake, {:.0} us an enrolment \
-         without its issuing; {} of {}: {} turns, longest {:.0} us, memory {:+.1} %",
+        "   {} sessions: {:.0} bytes each idle, {:.0} within 247 s of an enrolment; CPU of the engines {:.0} us a handshake, {:.0} us an enrolment \
+         without its issuing and without the kernel; {} of {}: {} turns, longest {:.0} us, memory {:+.1} %",
         measured["sessions"],
         of(measured, "idle_bytes_per_session"),
         of(measured, "within_247_s_bytes"),
@@ -194,6 +224,13 @@ fn print(measured: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sessions_are_counted_over_the_shards_and_only_those_that_are_established() {
+        let page = "muster_sessions{shard=\"0\",state=\"established\"} 20\nmuster_sessions{shard=\"1\",state=\"established\"} 22\n\
+                    muster_sessions{shard=\"0\",state=\"half_open\"} 7\nmuster_sessions_max{state=\"established\"} 1000\n";
+        assert!((established(page) - 42.0).abs() < 1e-9);
+    }
 
     #[test]
     fn growth_is_that_over_the_fewest_sessions_of_the_same_end_and_the_noise_that_of_both_ends() {
