@@ -19,9 +19,7 @@ const SHOWN_CASE: &str = "whole_enrolment.ccm8_512";
 /// Fails if a figure grew.
 pub(super) fn gate() -> Result<()> {
     let reference = reference()?;
-    if has_history() {
-        Release::ensure_unmoved()?;
-    }
+    Release::ensure_unmoved()?;
     let release = Release::committed()?;
     let released = released(&release)?;
     let now = count(&BenchTree::here(), &[(&reference, Line::Parent), (&released, Line::Release)])?;
@@ -90,34 +88,43 @@ pub(super) fn count(tree: &BenchTree, lines: &[(&Figures, Line)]) -> Result<Figu
 /// The committed baselines, or what the parent counts here if the facts differ.
 fn reference() -> Result<Figures> {
     let committed = Baselines::committed()?;
-    let differences = CountingFacts::here().differences(&committed.facts);
-    if differences.is_empty() {
-        return Ok(committed.figures());
-    }
-    println!(
-        "   the baselines come from another environment ({}): comparing with the parent commit instead",
-        differences.join("; ")
-    );
-    measured_at(parent()?)
+    let (then, here) = (&committed.facts, &CountingFacts::here());
+    committed_or_counted(then, here, committed.figures(), |differences| {
+        println!(
+            "   the baselines come from another environment ({}): comparing with the parent commit instead",
+            differences.join("; ")
+        );
+        measured_at(parent()?)
+    })
+}
+
+/// Figures that were counted with the facts of `here` stay; others are counted again, here and now.
+fn committed_or_counted(
+    then: &CountingFacts,
+    here: &CountingFacts,
+    committed: Figures,
+    count: impl FnOnce(&[String]) -> Result<Figures>,
+) -> Result<Figures> {
+    let differences = here.differences(then);
+    if differences.is_empty() { Ok(committed) } else { count(&differences) }
 }
 
 /// The line of the release, or what its commit counts here if the facts differ.
 fn released(release: &Release) -> Result<Figures> {
-    let differences = CountingFacts::here().differences(&release.facts);
-    if differences.is_empty() {
-        return Ok(release.figures());
-    }
-    println!("   the line of the release comes from another environment ({})", differences.join("; "));
-    // What is counted once for these facts does not change: the line stays.
-    let facts = serde_json::to_string(&CountingFacts::here())?;
-    let cache = tree::target().join(format!("release-counted/{}.json", release.commit));
-    let cached = std::fs::read_to_string(&cache).ok().and_then(|text| serde_json::from_str(&text).ok());
-    if let Some((_, figures)) = cached.filter(|(of, _): &(String, Figures)| *of == facts) {
-        return Ok(figures);
-    }
-    let figures = measured_at(&release.commit)?;
-    tree::write(&cache, &serde_json::to_string(&(facts, &figures))?)?;
-    Ok(figures)
+    let here = CountingFacts::here();
+    committed_or_counted(&release.facts, &here, release.figures(), |differences| {
+        println!("   the line of the release comes from another environment ({})", differences.join("; "));
+        // What is counted once for these facts does not change: the line stays.
+        let facts = serde_json::to_string(&here)?;
+        let cache = tree::target().join(format!("release-counted/{}.json", release.commit));
+        let cached = std::fs::read_to_string(&cache).ok().and_then(|text| serde_json::from_str(&text).ok());
+        if let Some((_, figures)) = cached.filter(|(of, _): &(String, Figures)| *of == facts) {
+            return Ok(figures);
+        }
+        let figures = measured_at(&release.commit)?;
+        tree::write(&cache, &serde_json::to_string(&(facts, &figures))?)?;
+        Ok(figures)
+    })
 }
 
 /// The figures of a commit, counted here; empty where it has no benchmarks.
@@ -210,6 +217,45 @@ pub(super) fn change(it: &Compared) -> String {
 mod tests {
     use super::*;
     use crate::bench::figures::Figure;
+
+    #[test]
+    fn where_the_facts_of_the_machine_differ_the_parent_is_counted_in_the_same_run() {
+        let of = |value| Figures::from([("instructions/x".to_owned(), Figure { value, noise: 0.0 })]);
+        let then = CountingFacts {
+            valgrind: "valgrind-3.19.0".to_owned(),
+            rustc: "1.95".to_owned(),
+            libc: "2.36".to_owned(),
+            cpu_features: "aes avx".to_owned(),
+        };
+        let chosen = |here: &CountingFacts| {
+            let mut counted = Vec::new();
+            let chosen = committed_or_counted(&then, here, of(100.0), |differences| {
+                counted.extend_from_slice(differences);
+                Ok(of(103.0))
+            });
+            (chosen.unwrap(), counted)
+        };
+        let (same, counted) = chosen(&then.clone());
+        assert!(same == of(100.0) && counted.is_empty(), "nothing is counted twice where the baseline holds");
+        for here in [
+            CountingFacts { valgrind: "valgrind-3.22.0".to_owned(), ..then.clone() },
+            CountingFacts { rustc: "1.96".to_owned(), ..then.clone() },
+            CountingFacts { libc: "2.39".to_owned(), ..then.clone() },
+            CountingFacts { cpu_features: "aes".to_owned(), ..then.clone() },
+        ] {
+            let (parent, counted) = chosen(&here);
+            assert!(parent == of(103.0) && counted.len() == 1, "{here:?}: {counted:?}");
+            // Three per cent more than the baseline, and nothing more than the parent here: the gate is green for it.
+            let now = of(103.1);
+            assert!(grown(&figures::compare(&parent, &now), Line::Parent).is_empty());
+            assert_eq!(grown(&figures::compare(&of(100.0), &now), Line::Parent).len(), 1);
+        }
+        let fails =
+            committed_or_counted(&then, &CountingFacts { rustc: "1.96".to_owned(), ..then.clone() }, of(100.0), |_| {
+                bail!("the parent cannot be built")
+            });
+        assert!(fails.is_err(), "a parent that cannot be counted is not replaced by figures of another machine");
+    }
 
     #[test]
     fn check_says_in_three_lines_what_moved() {
