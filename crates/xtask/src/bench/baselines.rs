@@ -3,6 +3,8 @@
 //! The line of a version is the one that was drawn first in the history of the repository: another one under the same version, or a line that was
 //! deleted, fails the gate, also when it came in several commits.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +12,7 @@ use super::counts::{self, Counts, Enrolments};
 use super::facts::CountingFacts;
 use super::figures::{self, Figures};
 use super::profiles::{BenchTree, git};
+use crate::process::Program;
 use crate::tree;
 
 const INSTRUCTIONS: &str = "benches/baselines/instructions.json";
@@ -98,10 +101,26 @@ impl Release {
         figures::counted(&self.instructions, &self.enrolments)
     }
 
-    /// Fails if the line was moved or deleted since it was drawn: only a new version may have a new line.
+    /// Fails if the line was moved or deleted since it was drawn: only a new version may have a new line. A shallow clone does not have the commits in which it
+    /// could have been: then this looks at those that are there and says so.
     pub(super) fn ensure_unmoved() -> Result<()> {
         let now = if tree::read(RELEASE).is_ok() { Some(Self::committed()?) } else { None };
+        if is_shallow(&tree::root())? {
+            println!(
+                "   NOT CHECKED: whether the line of the release was moved before the commits of this shallow clone; `git fetch --unshallow` brings the others"
+            );
+        }
         ensure_stays(now.as_ref(), &DrawnLine::of_history()?, &workspace_version(&tree::read("Cargo.toml")?)?)
+    }
+}
+
+/// Whether a clone ends at commits whose parents it does not have.
+fn is_shallow(folder: &Path) -> Result<bool> {
+    let answer = Program::line("git rev-parse --is-shallow-repository").directory(folder).expect_success()?.stdout;
+    match answer.trim() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => bail!("git does not say whether this clone is shallow, but {other:?}"),
     }
 }
 
@@ -112,7 +131,7 @@ struct DrawnLine {
 }
 
 impl DrawnLine {
-    /// All that were committed, the oldest first. A shallow clone has fewer.
+    /// All that were committed, the oldest first. A shallow clone has fewer ([`is_shallow`]).
     fn of_history() -> Result<Vec<Self>> {
         let log = git("log --reverse --full-history --no-renames --diff-filter=AM --format=%h --").arg(RELEASE);
         let mut drawn = Vec::new();
@@ -247,6 +266,25 @@ mod tests {
         Release::ensure_unmoved().unwrap();
         let drawn = DrawnLine::of_history().unwrap();
         assert!(drawn.iter().all(|it| it.line.commit != NEVER_USED[0].1));
+    }
+
+    #[test]
+    fn a_clone_without_its_history_is_noticed() {
+        let folder = std::env::temp_dir().join(format!("xtask-shallow-{}", std::process::id()));
+        let [whole, shallow] = ["whole", "shallow"].map(|name| folder.join(name));
+        std::fs::create_dir_all(&whole).unwrap();
+        let git = |line: &str| Program::line(line).directory(&whole).expect_success().map(drop);
+        git("git init --quiet .").unwrap();
+        for _ in 0..2 {
+            git("git -c user.name=x -c user.email=x -c commit.gpgsign=false commit --quiet --allow-empty -m x")
+                .unwrap();
+        }
+        let url = format!("file://{}", whole.display());
+        Program::line("git clone --quiet --depth 1").arg(url).arg(&shallow).expect_success().unwrap();
+        let found = (is_shallow(&whole).unwrap(), is_shallow(&shallow).unwrap());
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, (false, true));
+        assert!(is_shallow(&folder).is_err(), "no repository at all");
     }
 
     #[test]
