@@ -86,7 +86,7 @@ fn finished(run: &Run<'_>, (devices, planned): (usize, Vec<usize>), remains: Vec
     let mut stats = Stats::of_phases(run.plan.phases.len());
     let (mut starts, mut cpu) = (LastStart::default(), Duration::ZERO);
     let (mut busiest, mut waiting) = (Duration::ZERO, Duration::ZERO);
-    let mut strain = Strain::default();
+    let mut strain = Vec::new();
     let (mut interrupted, mut took) = (false, Duration::ZERO);
     let kept = if run.keep { devices } else { 0 };
     let (mut certificates, mut keys) = (vec![None; kept], vec![None; kept]);
@@ -97,7 +97,7 @@ fn finished(run: &Run<'_>, (devices, planned): (usize, Vec<usize>), remains: Vec
         cpu += thread.time.cpu;
         busiest = busiest.max(thread.time.cpu);
         waiting = waiting.max(thread.time.waiting);
-        strain = strain.max(thread.strain);
+        Strain::max_of_phases(&mut strain, &thread.strain);
         interrupted |= thread.interrupted;
         if !run.keep {
             continue;

@@ -34,7 +34,7 @@ use crate::samples::{Sample, SampleBuffer};
 use crate::schedule::{Schedule, Start};
 use crate::sockets::FleetSockets;
 use crate::stats::{MeasuredStage, Stats};
-use crate::strain::{Strain, StrainMeter};
+use crate::strain::{Load, Strain, StrainMeter};
 use crate::timers::Timers;
 
 /// Devices started in one turn: a burst of arrivals must not keep the answers to other devices waiting in the socket.
@@ -118,7 +118,8 @@ pub(crate) struct FleetRemains {
     /// From the beginning of the run to the end of this thread.
     pub(crate) took: Duration,
     pub(crate) time: ThreadTime,
-    pub(crate) strain: Strain,
+    /// By phase.
+    pub(crate) strain: Vec<Strain>,
     pub(crate) part: Part,
     /// By slot, if certificates were kept.
     pub(crate) held: Vec<Option<HeldCertificate>>,
@@ -239,7 +240,8 @@ impl<'r> Fleet<'r> {
         slice.cpu_us += crate::stats::micros(time.since(self.time).cpu);
         slice.in_flight = slice.in_flight.max(u64::try_from(self.schedule.at_work()).unwrap_or(u64::MAX));
         self.time = time;
-        self.strain.note(elapsed, time, self.schedule.arrives(elapsed));
+        let load = Load { phase: self.schedule.phase(), arriving: self.schedule.arrives(elapsed) };
+        self.strain.note(elapsed, time, load);
         let asked = self.schedule.asked_at(elapsed);
         self.shared.board.publish(self.thread, LiveFigures::of(&self.stats, elapsed, asked, time.cpu));
     }

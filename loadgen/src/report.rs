@@ -34,7 +34,7 @@
 //!                      percentiles are those of the others, and criteria rank the failed above every limit
 //! errors               [{"stage", "reason", "count"}]: failed attempts, repeated ones included
 //! phases               [{"name", "plan", "suite", "planned", "scheduled", "started", "done", "failed", "total": {"count", "p50_us", ..}, "buckets", "offered_share", "send_lag",
-//!                      "lag_buckets"}]; planned are the arrivals on all machines
+//!                      "lag_buckets", "busiest_window_share", "waiting_window_share"}]; planned are the arrivals on all machines
 //! histograms           [{"stage", "buckets": [[highest duration, count], ..]}]: the stages and send_lag; buckets of several machines add up
 //! timeline             {"width_ms", "slices": [{"scheduled", "started", "done", "failed", "in_flight", "send_lag_max_us", "cpu_us", "p50_us", "p99_us", "took"}]}:
 //!                      took is [[step, count], ..] with four steps an octave from 64 us; the percentiles are rounded up to a step
@@ -260,6 +260,12 @@ pub struct PhaseRow {
     pub send_lag: PercentilesRow,
     /// The same as a histogram.
     pub lag_buckets: Vec<(u64, u64)>,
+    /// The largest share of a core that a thread used in a window of the phase; 0 in reports before the generator measured it.
+    #[serde(default)]
+    pub busiest_window_share: f64,
+    /// The largest share of such a window for which a thread waited for a core.
+    #[serde(default)]
+    pub waiting_window_share: f64,
 }
 
 /// Every duration of one stage.

@@ -31,6 +31,8 @@ pub(crate) struct Schedule {
     phases: Arc<[PhaseArrivals]>,
     part: Part,
     at_work: usize,
+    /// The phase of the last start.
+    phase: usize,
     mode: Mode,
 }
 
@@ -136,7 +138,7 @@ impl Schedule {
                 Mode::Open { clock, next }
             }
         };
-        Self { phases: rows, part, at_work: 0, mode }
+        Self { phases: rows, part, at_work: 0, phase: 0, mode }
     }
 
     /// The next device whose time has come, `elapsed` after the beginning of the run. Call until it returns `None`.
@@ -157,7 +159,13 @@ impl Schedule {
             }
         };
         self.at_work += 1;
+        self.phase = start.phase;
         Some(start)
+    }
+
+    /// The phase whose devices were the last to start.
+    pub(crate) fn phase(&self) -> usize {
+        self.phase
     }
 
     /// Notes that a device is done, with or without a certificate.

@@ -38,7 +38,7 @@ use crate::run::RegistrarIdentity;
 use crate::samples::{Sample, SampleBuffer};
 use crate::schedule::{Schedule, Start};
 use crate::stats::{MeasuredStage, Stats, micros};
-use crate::strain::StrainMeter;
+use crate::strain::{Load, StrainMeter};
 use crate::timers::Timers;
 
 /// The loop publishes its figures and looks at Ctrl-C at least this often.
@@ -189,7 +189,8 @@ impl<'r> Vouching<'r> {
         slice.cpu_us += micros(time.since(self.time).cpu);
         slice.in_flight = slice.in_flight.max(u64::try_from(self.schedule.at_work()).unwrap_or(u64::MAX));
         self.time = time;
-        self.strain.note(elapsed, time, self.schedule.arrives(elapsed));
+        let load = Load { phase: self.schedule.phase(), arriving: self.schedule.arrives(elapsed) };
+        self.strain.note(elapsed, time, load);
         let asked = self.schedule.asked_at(elapsed);
         self.shared.board.publish(self.thread, LiveFigures::of(&self.stats, elapsed, asked, time.cpu));
     }

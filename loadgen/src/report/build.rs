@@ -41,8 +41,8 @@ pub(crate) struct RunFacts<'r> {
     pub(crate) busiest: Duration,
     /// How long the thread that waited most for a core waited.
     pub(crate) waiting: Duration,
-    /// The shares of a core in the window in which they were largest.
-    pub(crate) strain: Strain,
+    /// By phase: the shares of a core in the window in which they were largest.
+    pub(crate) strain: Vec<Strain>,
     /// The last start.
     pub(crate) starts: LastStart,
 }
@@ -58,6 +58,7 @@ impl LoadReport {
         let share = |time: Duration| if seconds > 0.0 { time.as_secs_f64() / seconds } else { 0.0 };
         let schedule = plan.is_open_loop().then(|| ScheduleRow::new(facts, stats));
         let first = plan.phases.first();
+        let strain = Strain::of_all(&facts.strain);
         let has_link = plan.phases.iter().any(|phase| phase.link.is_some());
         let mut report = Self {
             schema: REPORT_SCHEMA.to_owned(),
@@ -98,8 +99,8 @@ impl LoadReport {
                 cpu_seconds: facts.cpu.as_secs_f64(),
                 busiest_thread_share: share(facts.busiest),
                 waiting_thread_share: share(facts.waiting),
-                busiest_window_share: facts.strain.busy,
-                waiting_window_share: facts.strain.waiting,
+                busiest_window_share: strain.busy,
+                waiting_window_share: strain.waiting,
                 send_lag: Percentiles::default().into(),
                 stray_datagrams: 0,
                 spoiled_by: Vec::new(),
@@ -111,6 +112,9 @@ impl LoadReport {
             for (row, phase) in report.phases.iter_mut().zip(stats.phases()) {
                 row.offered_share = Some(phase.offered_share());
             }
+        }
+        for (row, strain) in report.phases.iter_mut().zip(&facts.strain) {
+            (row.busiest_window_share, row.waiting_window_share) = (strain.busy, strain.waiting);
         }
         report.take(stats);
         report
@@ -181,9 +185,8 @@ impl LoadReport {
                 offered_share: row.offered_share,
                 send_lag: phase.send_lag.percentiles(),
                 total: phase.total.percentiles(),
-                // Of the threads, the worst window of the run is known.
-                busiest_share: 0.0,
-                waiting_share: 0.0,
+                busiest_share: row.busiest_window_share,
+                waiting_share: row.waiting_window_share,
                 without_socket: 0,
             };
             flaws.extend(facts.flaws().iter().map(|flaw| format!("phase `{}`: {flaw}", row.name)));
@@ -265,6 +268,8 @@ impl PhaseRow {
             offered_share: None,
             send_lag: none,
             lag_buckets: Vec::new(),
+            busiest_window_share: 0.0,
+            waiting_window_share: 0.0,
         }
     }
 }

@@ -98,6 +98,9 @@ pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
     for (place, row) in sum.phases.iter_mut().enumerate() {
         let shares = reports.iter().filter_map(|report| report.phases.get(place)?.offered_share);
         row.offered_share = shares.reduce(f64::min);
+        let phases = || reports.iter().filter_map(|report| report.phases.get(place));
+        row.busiest_window_share = phases().map(|phase| phase.busiest_window_share).fold(0.0, f64::max);
+        row.waiting_window_share = phases().map(|phase| phase.waiting_window_share).fold(0.0, f64::max);
     }
     sum.schedule = schedule(reports);
     sum.take(&stats);

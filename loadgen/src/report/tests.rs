@@ -34,7 +34,7 @@ fn facts(plan: &Plan, segment: Segment) -> RunFacts<'_> {
         cpu: Duration::from_millis(250),
         busiest: Duration::from_millis(250),
         waiting: Duration::from_millis(20),
-        strain: Strain { busy: 0.125, waiting: 0.01 },
+        strain: vec![Strain { busy: 0.125, waiting: 0.01 }],
         starts: LastStart { scheduled: Duration::from_secs(5), actual: Duration::from_secs(5) },
     }
 }
@@ -167,7 +167,7 @@ fn the_table_names_failures_and_units() {
 fn a_closed_loop_of_a_busy_generator_says_so_first() {
     let plan = Plan::of(Phase::enrolling(4, Arrivals::Concurrency(2)));
     let report = |busy| {
-        let strain = Strain { busy, waiting: 0.0 };
+        let strain = vec![Strain { busy, waiting: 0.0 }];
         LoadReport::new(&RunFacts { strain, ..facts(&plan, Segment::WHOLE) }, &stats())
     };
     assert!(!report(0.895).is_spoiled());
@@ -222,6 +222,17 @@ fn each_phase_is_judged() {
     let late = run(|phase, n| if phase == 1 { n * 5 } else { 1 });
     let words = "phase `late`: it offered 67.4 % of the requested rate (at least 98 %)";
     assert!(late.iter().any(|why| why == words), "{late:?}");
+    let busy = |busy| Strain { busy, waiting: 0.0 };
+    let strain = vec![busy(0.2), busy(0.95), busy(0.3)];
+    let report = LoadReport::new(&RunFacts { strain, ..facts(&plan, Segment::WHOLE) }, &Stats::of_phases(3));
+    let words = "its busiest thread used 95 % of a core for seconds (at most 90 %)";
+    let both = [words.to_owned(), format!("phase `late`: {words}")];
+    assert!(both.iter().all(|why| report.generator.spoiled_by.contains(why)), "{:?}", report.generator.spoiled_by);
+    let mut twice = [report.clone(), report];
+    (twice[0].segments, twice[1].segments, twice[1].segment) = (2, 2, 2);
+    twice[0].phases[2].busiest_window_share = 0.91;
+    let sum = merge(&twice).unwrap();
+    assert_eq!(sum.phases.iter().map(|row| row.busiest_window_share).collect::<Vec<_>>(), [0.2, 0.95, 0.91]);
     let slow = run(|phase, n| if phase == 2 && n > 580 { 50 } else { 1 });
     assert_eq!(slow, ["phase `slow`: devices started 50ms late at p99, where all took 200ms (at most 10 %)"]);
 }
