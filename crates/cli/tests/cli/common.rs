@@ -1,6 +1,10 @@
 //! Shared by the tests of the command line: running the binary, a folder of `init`, a server that ends with
 //! its test.
 
+#[allow(dead_code, reason = "these tests need a part of it")]
+#[path = "../../../xtask/src/ports.rs"]
+pub(crate) mod ports;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

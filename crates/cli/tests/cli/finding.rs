@@ -6,6 +6,7 @@ use std::process::Output;
 use coap::{Code, Encoder, Kind, Message, MessageId, Method, Number};
 
 use crate::anchors::{configure, registration_authority_below_root, show};
+use crate::common::ports::free_address;
 use crate::common::{Pki, expect_status, muster, stderr, stdout};
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 1, 187);
@@ -166,7 +167,8 @@ fn without_a_name_an_enrolled_device_takes_a_registration_authority_of_its_own_c
 #[test]
 fn a_device_takes_its_paths_from_the_answer_and_follows_it_to_another_port_under_the_same_name() {
     let pki = Pki::new();
-    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    // Another server has this port later.
+    let server = pki.serve(&["--listen", &free_address().unwrap().to_string()]);
     let enrol = |uri: &str, out: &str| {
         pki.device("enroll", uri).args(["--discover", "--trace", "--out"]).arg(pki.beside(out)).output().unwrap()
     };

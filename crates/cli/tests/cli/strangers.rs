@@ -1,13 +1,14 @@
 //! A server that is not Muster and has no EST: libcoap's example server, with OpenSSL.
 
-use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::ports::two_free_ports;
 use crate::common::{Pki, Running, expect_status, stderr, stdout};
 
 /// The time that a busy machine may take to start a program.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const STARTS_MAX: usize = 3;
 
 /// libcoap's server with the identity of `pki`'s server, on a free port.
 struct Stranger {
@@ -19,21 +20,32 @@ struct Stranger {
 
 impl Stranger {
     fn start(pki: &Pki, arguments: &[&str]) -> Self {
-        let coap = (0..100).find_map(|_| free_pair()).expect("two free ports in a row");
+        // Another process may take a port between its choice and the start.
+        (0..STARTS_MAX).find_map(|_| Self::try_start(pki, arguments)).expect("coap-server-openssl listens")
+    }
+
+    /// `None` if it ends because a port is taken.
+    fn try_start(pki: &Pki, arguments: &[&str]) -> Option<Self> {
+        // With -p, it has DTLS on the next higher port.
+        let coap = two_free_ports().unwrap();
         let mut command = Command::new("coap-server-openssl");
         command.args(["-A", "127.0.0.1", "-p", &coap.to_string(), "-v", "0", "-c"]).arg(pki.path("server.pem"));
         command.arg("-j").arg(pki.path("server.key")).arg("-R").arg(pki.path("manufacturer/ca.pem")).args(arguments);
         let running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap_or_else(|error| {
             panic!("coap-server-openssl cannot be started ({error}): `cargo xtask setup` installs it")
         });
-        let stranger = Self { uri: format!("coaps://127.0.0.1:{}", coap + 1), coap, _running: Running(running) };
-        // It prints nothing when it is ready: wait until its port is in use.
+        let mut running = Running(running);
+        // It prints nothing when it is ready: wait until both ports are in use.
         let began = Instant::now();
-        while UdpSocket::bind(("127.0.0.1", coap + 1)).is_ok() {
+        while !(is_bound(coap) && is_bound(coap + 1)) {
             assert!(began.elapsed() < READY_TIMEOUT, "coap-server-openssl does not listen");
+            if running.0.try_wait().unwrap().is_some() {
+                return None;
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
-        stranger
+        let uri = format!("coaps://127.0.0.1:{}", coap + 1);
+        running.0.try_wait().unwrap().is_none().then_some(Self { uri, coap, _running: running })
     }
 
     /// Makes it answer `GET path` with the bytes of `file`, which it receives over CoAP without DTLS, on the port
@@ -51,11 +63,11 @@ impl Stranger {
 /// application/pkcs7-mime; smime-type=certs-only (RFC 9148 §9.1).
 const CERTS_ONLY: &str = "281";
 
-/// A port for CoAP such that the next one, for CoAP over DTLS, is free as well.
-fn free_pair() -> Option<u16> {
-    let port = UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-    let next = port.checked_add(1)?;
-    UdpSocket::bind(("127.0.0.1", next)).ok().map(|_| port)
+/// Whether a UDP socket has this port on 127.0.0.1. A probe that binds it could take it from the program that is about to.
+fn is_bound(port: u16) -> bool {
+    // proc(5): addresses and ports are in hexadecimal, an address in the order of the machine's bytes.
+    let listed = format!(" {:08X}:{port:04X} ", u32::from_ne_bytes([127, 0, 0, 1]));
+    std::fs::read_to_string("/proc/net/udp").unwrap().contains(&listed)
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::common::ports::free_address;
 use crate::common::{Pki, Running, expect_status, loopbacks, muster, stderr};
 use crate::{PATIENCE, Server, ended};
 
@@ -101,7 +102,7 @@ fn a_server_whose_two_outputs_are_one_stuck_pipe_serves_and_ends() {
     let stuck = StuckPipe::new();
     stuck.fill();
     // Nobody can read the port that it would choose itself.
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = free_address().unwrap();
     let mut server = Server::start_with(&pki, &free.to_string(), stuck.stderr(), |command| {
         command.env("MUSTER_METRICS__LISTEN", "127.0.0.1:0").stderr(stuck.stderr());
     });
