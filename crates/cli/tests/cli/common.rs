@@ -49,6 +49,33 @@ pub(crate) fn expect_status(output: &Output, status: i32) {
     assert_eq!(output.status.code(), Some(status), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
 }
 
+/// The exit status of a `muster load` whose figures do not describe the server: it came late, or had to wait for a core.
+pub(crate) const VOID: i32 = 7;
+
+/// Checks that the exit status is one of these.
+#[track_caller]
+pub(crate) fn expect_one_of(output: &Output, statuses: &[i32]) {
+    let is_expected = output.status.code().is_some_and(|status| statuses.contains(&status));
+    assert!(
+        is_expected,
+        "{}, not of {statuses:?}\nstdout: {}\nstderr: {}",
+        output.status,
+        stdout(output),
+        stderr(output)
+    );
+}
+
+/// Checks that every device of a `muster load --json -` is done, and returns its report. How fast they were does not matter: other work on the machine
+/// may have the cores.
+#[track_caller]
+pub(crate) fn expect_done(output: &Output, devices: usize) -> serde_json::Value {
+    expect_one_of(output, &[0, VOID]);
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|fault| panic!("{fault}: {}", stderr(output)));
+    assert_eq!((&report["done"], &report["failed"]), (&devices.into(), &0.into()), "{report}");
+    report
+}
+
 /// Loopback in both address families, on any port: what tests with a network listen on.
 pub(crate) fn loopbacks() -> [&'static str; 2] {
     if let Err(error) = std::net::UdpSocket::bind("[::1]:0") {

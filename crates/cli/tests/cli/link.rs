@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{ChildStdout, Stdio};
 
-use crate::common::{Pki, Running, expect_status, loopbacks, muster, run, stderr, stdout};
+use crate::common::{Pki, Running, expect_done, expect_status, loopbacks, muster, run, stderr, stdout};
 
 /// A running link.
 struct Forwarding {
@@ -133,10 +133,10 @@ fn enrol_a_fleet_through_one_link(pki: &Pki, listen: &str) {
     let to = server.uri().strip_prefix("coaps://").unwrap();
     let link = Forwarding::start(&["--listen", listen, "--to", to, "--loss", "2%", "--duplicate", "10%"]);
     let uri = format!("coaps://{}", link.address);
-    let fleet = ["load", "--server", &uri, "--devices", "20", "--concurrency", "10", "--pki"];
+    let fleet = ["load", "--server", &uri, "--devices", "20", "--concurrency", "10", "--json", "-", "--pki"];
     let load = muster().args(fleet).arg(pki.dir()).output().unwrap();
-    expect_status(&load, 0);
-    assert!(stdout(&load).contains("20 of 20 devices enrolled"), "{}", stdout(&load));
+    let report = expect_done(&load, 20);
+    assert_eq!(report["enrolled"], 20, "{report}");
     let (status, said) = link.end("INT");
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("clients: 20\n") && said.contains("towards the server : "), "{said}");

@@ -10,7 +10,7 @@ use std::thread;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
-use crate::common::{Pki, Serving, expect_status, muster, run, stderr, stdout};
+use crate::common::{Pki, Serving, VOID, expect_done, expect_one_of, expect_status, muster, run, stderr, stdout};
 use crate::https::{certified_registrar, serve, with_registrar};
 
 /// Runs `muster load` towards a server of this PKI.
@@ -50,16 +50,12 @@ fn every_function_alone_and_a_mix_of_them() {
         seed += 1;
         let seed = seed.to_string();
         let all = ["--devices", "6", "--function", function, "--seed", &seed, "--json", "-"];
-        let output = load(&pki, &server, &all);
-        expect_status(&output, 0);
-        let report = report(&output);
-        assert_eq!((count(&report, stage), &report["done"]), (6, &6.into()), "{function} {report}");
+        let report = expect_done(&load(&pki, &server, &all), 6);
+        assert_eq!(count(&report, stage), 6, "{function} {report}");
         assert_eq!(report["enrolled"], enrolled, "{function}");
     }
     let mix = ["--devices", "40", "--function", "sen=50%,skg=25%,att=25%", "--seed", "7", "--json", "-"];
-    let output = load(&pki, &server, &mix);
-    expect_status(&output, 0);
-    let report = report(&output);
+    let report = expect_done(&load(&pki, &server, &mix), 40);
     let counts = ["enrol", "skg", "att"].map(|stage| count(&report, stage));
     assert!(counts.iter().sum::<u64>() == 40 && counts.iter().all(|count| *count > 2), "{counts:?}");
 }
@@ -70,10 +66,9 @@ fn a_path_leads_to_a_server_with_another_root() {
     let pki = Pki::new();
     let server = one_address(&pki);
     let output = load(&pki, &server, &["--devices", "3", "--path", "est", "--json", "-"]);
-    expect_status(&output, 0);
-    assert_eq!(report(&output)["enrolled"], 3);
+    assert_eq!(expect_done(&output, 3)["enrolled"], 3);
     let output = load(&pki, &server, &["--devices", "3", "--path", "pki", "--json", "-"]);
-    expect_status(&output, 1);
+    expect_one_of(&output, &[1, VOID]);
     assert_eq!(report(&output)["errors"][0]["reason"], "coap.path.not_found");
 }
 
@@ -85,10 +80,10 @@ fn linked_requests_pass_where_they_are_required() {
     assert!(text.contains("require_linking = false"));
     std::fs::write(&file, text.replace("require_linking = false", "require_linking = true")).unwrap();
     let server = one_address(&pki);
-    let output = load(&pki, &server, &["--devices", "4", "--link", "--function", "sen=50%,sren=50%"]);
-    expect_status(&output, 0);
+    let linked = ["--devices", "4", "--link", "--function", "sen=50%,sren=50%", "--json", "-"];
+    expect_done(&load(&pki, &server, &linked), 4);
     let without = load(&pki, &server, &["--devices", "4", "--seed", "2"]);
-    expect_status(&without, 1);
+    expect_one_of(&without, &[1, VOID]);
     assert!(stdout(&without).contains("est.csr.challenge_absent"), "{}", stdout(&without));
 }
 
@@ -134,15 +129,9 @@ fn a_scenario_is_played_phase_by_phase_in_several_threads_with_every_file_that_t
         "--cache",
         &cache,
     ];
-    let output = load(&pki, &server, &arguments);
-    expect_status(&output, 0);
-    let report = report(&output);
+    let report = expect_done(&load(&pki, &server, &arguments), 40);
     assert_eq!((&report["devices"], &report["enrolled"], &report["threads"]), (&30.into(), &30.into(), &2.into()));
-    assert_eq!(
-        (&report["done"], &report["renewed"], &report["starved"]),
-        (&40.into(), &10.into(), &0.into()),
-        "{report}"
-    );
+    assert_eq!((&report["renewed"], &report["starved"]), (&10.into(), &0.into()), "{report}");
     assert_eq!(report["arrivals"], serde_json::json!({"mode": "scenario", "name": "small"}));
     let phases: Vec<_> = report["phases"].as_array().unwrap().iter().map(|row| row["done"].as_u64().unwrap()).collect();
     assert_eq!(phases, [30, 0, 10]);
@@ -163,16 +152,14 @@ fn a_device_whose_key_the_server_made_renews_again_and_again() {
     let server = one_address(&pki);
     let phase = |name: &str, rest: &str| format!("[[phase]]\nname = \"{name}\"\nfor = \"1s\"\ndevices = 6\n{rest}\n");
     let renewal = "who = \"enrolled\"\nfunction = \"sren\"";
-    let pause = "[[phase]]\npause = \"2s\"\n";
+    // A device that has not got its certificate by then has no renewal to make.
+    let pause = "[[phase]]\npause = \"8s\"\n";
     let made = phase("made", "function = \"skg\"");
     let text = [&made, pause, &phase("once", renewal), pause, &phase("again", renewal)].concat();
     let scenario = pki.beside("again.toml");
     std::fs::write(&scenario, format!("name = \"again\"\n{text}")).unwrap();
     let scenario = scenario.to_str().unwrap().to_owned();
-    let output = load(&pki, &server, &["--scenario", &scenario, "--json", "-"]);
-    expect_status(&output, 0);
-    let report = report(&output);
-    assert_eq!(report["failed"], 0, "{report}");
+    let report = expect_done(&load(&pki, &server, &["--scenario", &scenario, "--json", "-"]), 18);
     let done: u64 = report["phases"].as_array().unwrap().iter().map(|row| row["done"].as_u64().unwrap()).sum();
     assert_eq!(done, 18, "{report}");
 }
@@ -248,15 +235,14 @@ fn segments_play_one_fleet_and_their_reports_merge() {
                 certificates.to_str().unwrap(),
             ],
         );
-        expect_status(&output, 0);
+        expect_one_of(&output, &[0, VOID]);
         for entry in std::fs::read_dir(&certificates).unwrap() {
             devices.insert(entry.unwrap().file_name(), n);
         }
     }
     assert_eq!(devices.len(), 42, "a certificate and a key of 21 devices: {devices:?}");
     let merged = muster().args(["load", "merge"]).args(&files).args(["--json", "-"]).output().unwrap();
-    expect_status(&merged, 0);
-    let report = report(&merged);
+    let report = expect_done(&merged, 21);
     assert_eq!((&report["devices"], &report["enrolled"], count(&report, "total")), (&21.into(), &21.into(), 21));
     // What one machine did not finish, nobody takes for a whole run.
     let cut = std::fs::read_to_string(&files[1]).unwrap();
@@ -353,7 +339,7 @@ fn more_threads_than_devices_at_a_time_are_refused() {
 #[test]
 fn devices_without_a_socket_fail_alone() {
     let pki = Pki::new();
-    let line = "ulimit -n 40; exec \"$0\" load --server 'coaps://[::1]:9' --pki \"$1\" --devices 60 --rate 1000 --timeout 1s --json -";
+    let line = "ulimit -n 40; exec \"$0\" load --server 'coaps://[::1]:9' --pki \"$1\" --devices 60 --rate 200 --timeout 1s --json -";
     let mut command = std::process::Command::new("sh");
     command.args(["-c", line]).arg(muster().get_program()).arg(pki.dir());
     let output = command.output().unwrap();
@@ -384,7 +370,9 @@ fn a_search_ends_with_a_rate_and_its_curve() {
         (&report["capacity"]["per_second"], &report["capacity"]["limited_by"]),
         (&20.0.into(), &"highest".into())
     );
-    assert_eq!(report["trials"].as_array().unwrap().len(), 2, "{report}");
+    // A void one is tried again.
+    let judged = report["trials"].as_array().unwrap().iter().filter(|row| row["verdict"] != "void").count();
+    assert_eq!(judged, 2, "{report}");
     assert!(std::fs::read_to_string(&html).unwrap().contains("Latency by rate"));
     // A promise that no server keeps.
     let mut command = muster();
@@ -490,10 +478,7 @@ fn a_registrar_vouches_for_a_fleet_over_https() {
     let mut command = muster();
     command.args(["load", "--https", &url, "--pki"]).arg(pki.dir()).args(&identity);
     command.args(["--devices", "12", "--concurrency", "3", "--function", "sen=50%,skg=30%,crts=20%", "--json", "-"]);
-    let output = command.args(["--renewals", "50%"]).output().unwrap();
-    expect_status(&output, 0);
-    let report = report(&output);
-    assert_eq!((&report["done"], &report["failed"]), (&12.into(), &0.into()), "{report}");
+    let report = expect_done(&command.args(["--renewals", "50%"]).output().unwrap(), 12);
     assert!(count(&report, "enrol") > 0 && count(&report, "skg") > 0 && count(&report, "renew") > 0, "{report}");
     let mut nobody = muster();
     nobody.args(["load", "--https", &url, "--pki"]).arg(pki.dir());
@@ -507,8 +492,8 @@ struct BusyCore {
 }
 
 impl BusyCore {
-    /// More than one, so that a fair share of the core is less than a fleet without pauses needs.
-    const THREADS: usize = 3;
+    /// So many that a fair share of the core is much less than a fleet without pauses needs.
+    const THREADS: usize = 8;
 
     fn new(core: &CpuSet) -> Self {
         let over = Arc::new(AtomicBool::new(false));
@@ -542,7 +527,7 @@ fn a_closed_loop_whose_core_others_have_is_void() {
     let mut only = CpuSet::new();
     only.set(core);
     let busy = BusyCore::new(&only);
-    let arguments = ["--devices", "1500", "--concurrency", "32", "--json", "-"];
+    let arguments = ["--devices", "600", "--concurrency", "32", "--json", "-"];
     // A child inherits what the thread that starts it may use.
     let starved = thread::scope(|scope| {
         let pinned = scope.spawn(|| {

@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Pki, Running, Serving, expect_status, muster, stderr, stdout};
+use crate::common::{Pki, Running, Serving, expect_done, expect_status, muster, stderr, stdout};
 
 /// Two batches of a command: one of a hundred, and the rest.
 const ROWS: usize = 130;
@@ -188,8 +188,19 @@ fn behind_a_door(pki: &Pki) -> Serving {
 fn issued(pki: &Pki, server: &Serving, seed: &str) -> Vec<String> {
     let before: Vec<String> = serials(pki);
     let mut load = muster();
-    load.args(["load", "--server", server.uri(), "--devices", &ROWS.to_string(), "--seed", seed, "--pki"]);
-    expect_status(&load.arg(pki.dir()).output().unwrap(), 0);
+    load.args([
+        "load",
+        "--server",
+        server.uri(),
+        "--devices",
+        &ROWS.to_string(),
+        "--seed",
+        seed,
+        "--json",
+        "-",
+        "--pki",
+    ]);
+    expect_done(&load.arg(pki.dir()).output().unwrap(), ROWS);
     serials(pki).split_off(before.len())
 }
 
