@@ -324,6 +324,10 @@ fn progress(dir: &Path, old: &Path) -> usize {
     }
 }
 
+/// How many renewals are killed: three at each step, and more of them until the steps were met.
+const ROUNDS_MIN: usize = 15;
+const ROUNDS_MAX: usize = 60;
+
 #[test]
 fn a_renewal_that_is_killed_at_any_step_leaves_a_pair_that_works() {
     let pki = Pki::new();
@@ -334,7 +338,13 @@ fn a_renewal_that_is_killed_at_any_step_leaves_a_pair_that_works() {
         expect_status(&renew(&dir, server.uri()).arg("--force").output().unwrap(), 0);
     }
     let mut killed_at = [0_u32; 6];
-    for step in [1, 2, 3, 4, 5].into_iter().cycle().take(15) {
+    // Before the answer, and at another step. On a busy machine a renewal may be over before the loop below has its next turn.
+    let is_met =
+        |killed_at: &[u32; 6]| killed_at[1] > 0 && killed_at[1..].iter().filter(|count| **count > 0).count() > 1;
+    for (round, step) in [1, 2, 3, 4, 5].into_iter().cycle().enumerate().take(ROUNDS_MAX) {
+        if round >= ROUNDS_MIN && is_met(&killed_at) {
+            break;
+        }
         let old = std::fs::read_link(dir.join("current")).unwrap();
         let mut command = renew(&dir, server.uri());
         command.arg("--force").stdout(Stdio::null()).stderr(Stdio::null());
@@ -354,8 +364,7 @@ fn a_renewal_that_is_killed_at_any_step_leaves_a_pair_that_works() {
         let hidden = hidden.filter(|it| it.file_name().to_string_lossy().starts_with(".muster-")).count();
         assert_eq!(hidden, 0, "what the killed process left is removed");
     }
-    assert!(killed_at[1] > 0, "some were killed before the answer: {killed_at:?}");
-    assert!(killed_at[1..].iter().filter(|count| **count > 0).count() > 1, "at several steps: {killed_at:?}");
+    assert!(is_met(&killed_at), "some were killed before the answer, and others at other steps: {killed_at:?}");
 }
 
 /// A server without room says "later", and nothing more comes of it.
