@@ -289,11 +289,11 @@ fn e36_an_interrupted_refusal_of_relayed_certificates_reports_what_is_done_and_l
 fn e36_a_refusal_of_relayed_certificates_without_a_server_ends_between_two_batches() {
     let pki = Pki::new();
     assert_eq!(behind_a_door(&pki).terminate().0, Some(0));
-    let names = relayed(&pki, 1, 4_000);
+    let names = relayed(&pki, 1, 16_000);
     let mut command = REVOKE_RELAYED.start(&pki, &names, Stdio::null());
     let mut words = BufReader::new(command.0.stderr.take().unwrap());
     let mut said = String::new();
-    while !said.ends_with("100 of 4000\n") {
+    while !said.ends_with("100 of 16000\n") {
         assert_ne!(words.read_line(&mut said).unwrap(), 0, "{said}");
     }
     let id = rustix::process::Pid::from_child(&command.0);
@@ -304,7 +304,7 @@ fn e36_a_refusal_of_relayed_certificates_without_a_server_ends_between_two_batch
     let marked = REVOKE_RELAYED.marked(&pki);
     assert!(!marked.is_empty() && marked.len() < names.len() && marked.len().is_multiple_of(100), "{}", marked.len());
     assert_eq!(marked[..], names[..marked.len()]);
-    let end = format!("{} of 4000 are refused, then: interrupted\n", marked.len());
+    let end = format!("{} of 16000 are refused, then: interrupted\n", marked.len());
     assert!(said.contains(&end) && !said.contains("nothing"), "{said}");
     assert_eq!(said.lines().filter(|line| line.ends_with(" is refused")).count(), marked.len());
     // Whoever comes next opens the ledger.
