@@ -12,7 +12,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use authority::{
@@ -172,10 +172,11 @@ fn a_reload_judges_an_open_connection_anew() {
     assert_eq!(server.issued(), 1);
 }
 
-/// A ledger whose disk is slow: everything else comes before its answer.
+/// A ledger whose disk is slow: each record waits until the test releases it, so that everything else comes before its answer.
 struct SlowLedger {
     inner: MemoryLedger,
     begun: mpsc::Sender<()>,
+    released: Mutex<mpsc::Receiver<()>>,
 }
 
 impl LedgerOver for SlowLedger {
@@ -185,19 +186,19 @@ impl LedgerOver for SlowLedger {
 
     fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
         let _the_test_is_over = self.begun.send(());
-        std::thread::sleep(Duration::from_millis(500));
+        let _the_test_is_over = self.released.lock().unwrap().recv();
         self.inner.record(rows, done);
     }
 }
 
-fn slow(pki: &Pki) -> (Handle, Arc<SlowLedger>, mpsc::Receiver<()>) {
-    let (begun, is_begun) = mpsc::channel();
+fn slow(pki: &Pki) -> (Handle, Arc<SlowLedger>, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let ((begun, is_begun), (release, released)) = (mpsc::channel(), mpsc::channel());
     let inner = Arc::into_inner(memory_ledger()).unwrap();
-    let ledger = Arc::new(SlowLedger { inner, begun });
+    let ledger = Arc::new(SlowLedger { inner, begun, released: Mutex::new(released) });
     let text = configuration(pki).replace("ca = \"main\"\n", "ca = \"main\"\nserver_keys = true\n");
     let loaded = server::load(&pki.sources(&text)).unwrap();
     let server = server::start(loaded, Arc::clone(&ledger) as Arc<dyn Ledger>, StartOptions::default()).unwrap();
-    (server, ledger, is_begun)
+    (server, ledger, is_begun, release)
 }
 
 fn revoked(ledger: &SlowLedger) -> usize {
@@ -211,19 +212,31 @@ fn revoked(ledger: &SlowLedger) -> usize {
 #[test]
 fn a_certificate_whose_key_did_not_reach_its_device_is_revoked() {
     let pki = Pki::new();
-    let (server, ledger, is_begun) = slow(&pki);
+    let (server, ledger, is_begun, release) = slow(&pki);
     let device = pki.device(1);
     let mut client = Client::new(&pki, front(&server), Some(&device));
     client.send("POST", "serverkeygen", &request(&device));
     is_begun.recv_timeout(PATIENCE).unwrap();
+    let mut others: Vec<Client> = (0..3).map(|_| Client::new(&pki, front(&server), Some(&device))).collect();
+    for other in &mut others {
+        assert_eq!(other.ask("GET", "cacerts", "").status, 200);
+    }
     client.0.sock.shutdown(Shutdown::Both).unwrap();
     drop(client);
+    // The server knows of the end of the connection once its certificate may have another one.
+    let until = Instant::now() + PATIENCE;
+    while Client::new(&pki, front(&server), Some(&device)).ask("POST", "serverkeygen", "nonsense").status == 503 {
+        assert!(Instant::now() < until, "its place did not come back");
+    }
+    drop(others);
+    release.send(()).unwrap();
     let until = Instant::now() + PATIENCE;
     while revoked(&ledger) == 0 {
         assert!(Instant::now() < until, "a certificate whose key nobody has is good");
         std::thread::sleep(Duration::from_millis(5));
     }
     // One that arrives stays good.
+    release.send(()).unwrap();
     let mut client = Client::new(&pki, front(&server), Some(&device));
     let answer = client.ask("POST", "serverkeygen", &request(&device));
     assert!(answer.status == 200 && answer.head.contains("multipart/mixed"), "{}{}", answer.head, answer.body);
@@ -235,7 +248,7 @@ fn a_certificate_whose_key_did_not_reach_its_device_is_revoked() {
 #[test]
 fn draining_finishes_the_requests_that_have_begun_and_accepts_no_other() {
     let pki = Pki::new();
-    let (server, _, is_begun) = slow(&pki);
+    let (server, _, is_begun, release) = slow(&pki);
     let address = front(&server);
     let (one, two) = (pki.device(1), pki.device(2));
     let mut waiting = Client::new(&pki, address, Some(&one));
@@ -247,6 +260,7 @@ fn draining_finishes_the_requests_that_have_begun_and_accepts_no_other() {
     let joined = std::thread::spawn(move || server.join().unwrap());
     let refused = later.ask("POST", "simpleenroll", &request(&two));
     assert_eq!((refused.status, refused.body.as_str()), (503, "est.busy.draining\n"));
+    release.send(()).unwrap();
     let answer = waiting.read(true).expect("what has begun is finished");
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert!(answer.head.contains("connection: close"), "{}", answer.head);

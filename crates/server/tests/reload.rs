@@ -10,6 +10,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use net::blocking_client::{BlockingClient, ConnectionFault};
 
@@ -174,7 +175,8 @@ fn the_metrics_follow_a_reload() {
     // A shard updates its counts at the end of the turn in which it answers.
     let enrolled = |profile: &str| {
         let line = format!("\nmuster_requests_total{{profile=\"{profile}\",function=\"sen\"}} 1\n");
-        (0..100).any(|_| shows(&line))
+        let until = Instant::now() + PATIENCE;
+        std::iter::repeat_with(|| shows(&line)).find(|shown| *shown || Instant::now() > until) == Some(true)
     };
     let identity = pki.device(1);
     enrol(&mut pki.connect(&identity, server.addresses()[0]), &identity);
