@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test with sockets: a failure is a panic")]
 
+#[allow(dead_code, reason = "these tests need a part of it")]
+#[path = "../../xtask/src/ports.rs"]
+mod ports;
 mod support;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -9,14 +12,10 @@ use std::time::Duration;
 
 use coap::{Code, ContentFormat, Encoder, Kind, Message, MessageId, Method, Number, Token};
 
+use ports::free_port;
 use support::{PATIENCE, Pki, http, loopbacks};
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 1, 187);
-
-/// A port that nothing uses: the kernel gave it a moment ago.
-fn free_port() -> u16 {
-    UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
-}
 
 fn question(kind: Kind, queries: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -43,7 +42,7 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 #[test]
 fn a_group_on_loopback_is_told_where_coaps_is_and_unicast_gets_nothing() {
     let pki = Pki::new();
-    let port = free_port();
+    let port = free_port().unwrap();
     let text = pki.configuration(&loopbacks())
         + &format!(
             "[metrics]\nlisten = \"127.0.0.1:0\"\n[est]\npublic = \"coaps://est.example.net:5690\"\n\
