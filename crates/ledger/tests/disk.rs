@@ -154,13 +154,14 @@ fn replaced(folder: &Path, control: &Path) {
     let file = folder.join("ledger.db");
     let ledger = SqliteLedger::open(&file, Fresh { serial_key: [7; 16] }, utc(NOW)).unwrap();
     let issued: Vec<Serial> = (0..ROWS).map(|number| issue(&ledger, number)).collect();
+    let (aside, copy) = (shim::beside(folder, ".aside"), shim::beside(folder, ".copy"));
+    std::fs::copy(&file, &copy).unwrap();
     std::fs::write(control, "fault write * 5 0 whole\n").unwrap();
     assert_eq!(reserve(&ledger, ROWS), Err(LedgerFault::Unavailable));
-    let aside = shim::beside(folder, ".aside");
+    // In one step, and before the disk takes writes again: no attempt of the ledger comes in between.
+    std::fs::hard_link(&file, &aside).unwrap();
+    std::fs::rename(&copy, &file).unwrap();
     std::fs::write(control, "clear\n").unwrap();
-    // Within the second until the next attempt, or in the middle of it: then the ledger goes on, and the story says nothing.
-    std::fs::rename(&file, &aside).unwrap();
-    std::fs::copy(&aside, &file).unwrap();
     let is_told = || ledger.writes().fault.is_some_and(|why| why.contains("another file has the name"));
     until(&is_told, "the copy is told from the ledger");
     assert_eq!(reserve(&ledger, ROWS + 1), Err(LedgerFault::Unavailable));
