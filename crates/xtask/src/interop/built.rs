@@ -23,7 +23,7 @@ const BUILD_TIMEOUT: Duration = Duration::from_secs(300);
 const TIMEOUT: Duration = Duration::from_secs(25);
 const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(90);
 /// On a bad link a peer gives up its handshake; a device would start again.
-const TRIES_ON_A_BAD_LINK: u64 = 4;
+const TRIES_ON_A_BAD_LINK: usize = 4;
 /// The line that the library's server lists and our client must have read.
 const LISTED: &str = "/.well-known/est/sen  rt=ace.est.sen";
 
@@ -95,7 +95,7 @@ impl Library {
     pub(super) fn serves_on_a_bad_link(&self, world: &InteropWorld, offer: &Offer) -> Result<String> {
         let device = world.device(&format!("our-client-{}-bad-link", self.name))?;
         let program = self.program()?;
-        let attempt = |run: StoryRun, number: u64| {
+        let attempt = |run: StoryRun, number: usize| {
             let mut theirs = self.server(&program, world, offer, &device, run)?;
             let log = device.file(&format!("link-{}-{number}.log", run.number));
             let link = BadLink::to(theirs.address, world, &log, (self.conditions(), number))?;
@@ -104,7 +104,8 @@ impl Library {
             theirs.saw(self, &device)
         };
         runs::hundred_at(loopbacks(), AT_ONCE_WAITING, |run| {
-            (1..TRIES_ON_A_BAD_LINK).find_map(|number| attempt(run, number).ok()).map_or_else(|| attempt(run, 0), Ok)
+            let last = TRIES_ON_A_BAD_LINK - 1;
+            (0..last).find_map(|number| attempt(run, number).ok()).map_or_else(|| attempt(run, last), Ok)
         })?;
         Ok(format!("{RUNS} of {RUNS}"))
     }
