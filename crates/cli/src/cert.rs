@@ -1,5 +1,6 @@
 //! `muster cert`: the certificates that were issued, as the ledger has them, and their revocation.
 
+mod close_relayed;
 mod list;
 mod pages;
 mod relayed;
@@ -33,6 +34,7 @@ enum CertVerb {
     Relayed(relayed::Arguments),
     Revoke(revoke::Arguments),
     RevokeRelayed(revoke_relayed::Arguments),
+    CloseRelayed(close_relayed::Arguments),
 }
 
 impl Arguments {
@@ -44,6 +46,7 @@ impl Arguments {
             CertVerb::Relayed(arguments) => arguments.json,
             CertVerb::Revoke(arguments) => arguments.revoking.json,
             CertVerb::RevokeRelayed(arguments) => arguments.revoking.json,
+            CertVerb::CloseRelayed(arguments) => arguments.json,
         }
     }
 }
@@ -56,6 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         CertVerb::Relayed(arguments) => relayed::run(arguments),
         CertVerb::Revoke(arguments) => revoke::run(arguments),
         CertVerb::RevokeRelayed(arguments) => revoke_relayed::run(arguments),
+        CertVerb::CloseRelayed(arguments) => close_relayed::run(arguments),
     }
 }
 

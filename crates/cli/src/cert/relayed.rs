@@ -14,7 +14,7 @@ For a Registrar. Asks the server that runs, over its admin socket; if none runs,
 begun. They are not rows of `muster cert list`: the upstream has chosen the serial numbers, and revokes its certificates itself.
 
 `unresolved` was sent, and nobody knows what became of it: the upstream may have issued a certificate that no device has. A repeat of the request goes to the \
-same upstream again. Ask the operator of the upstream for certificates of this device. A request with several certificates has a line for each; the first one \
+same upstream again, at the earliest at the time that it named; `muster cert close-relayed` ends that. Ask the operator of the upstream for certificates of this device. A request with several certificates has a line for each; the first one \
 is what the device got.
 
 --json prints one object per request and line, and at the end one object with the number of requests and the outcome.
@@ -72,7 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     })
 }
 
-fn head() -> String {
+pub(super) fn head() -> String {
     format!(
         "{:>8}  {:10}  {:16}  {:40}  {:20}  {}",
         "REQUEST", "STATE", "UPSTREAM", "UPSTREAM'S SERIAL", "REQUESTED", "DEVICE"
@@ -80,7 +80,7 @@ fn head() -> String {
 }
 
 /// One line for each certificate, or one that has none.
-fn lines(row: &RelayedRow) -> Vec<String> {
+pub(super) fn lines(row: &RelayedRow) -> Vec<String> {
     let line = |state: &str, serial: &str| {
         let (upstream, device) = (pki::Shown(&row.upstream).to_string(), pki::Shown(&row.device));
         let (request, at) = (row.request, &row.requested_at);

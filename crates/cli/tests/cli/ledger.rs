@@ -361,6 +361,29 @@ INSERT INTO relay_certificate VALUES (3, 0, 1800000002, 1800086400, 1800000000, 
     );
 }
 
+/// Closes the fourth request, whose upstream named a senseless time; the others are not its kind.
+fn closes_relayed(pki: &Pki) {
+    let row = "INSERT INTO relay_request VALUES (4, 1800000000, 4000000000, 1, 2, 1, 'meters', zeroblob(32), '000004', zeroblob(32), 1, zeroblob(32), zeroblob(32), NULL, zeroblob(32), 'plant', '192.0.2.1:5684', 4000086400, 4)";
+    sqlite(&pki.path("ledger.db"), row);
+    let close = |more: &[&str]| {
+        let command = ["cert", "close-relayed", "--config"];
+        muster().args(command).arg(pki.path("muster.toml")).args(more).output().unwrap()
+    };
+    let rows = || sqlite(&pki.path("ledger.db"), "SELECT count(*) FROM relay_request");
+    let before = rows();
+    assert_eq!(stdout(&close(&["4", "--dry-run"])), "request 4 of device 000004 at plant would be forgotten\n");
+    for refused in [&["2", "--yes"][..], &["4", "9", "--yes"], &["4"], &["four", "--yes"]] {
+        assert_ne!(close(refused).status.code(), Some(0), "{refused:?}");
+    }
+    assert_eq!(rows(), before);
+    let closed = close(&["4", "--yes", "--json"]);
+    expect_status(&closed, 0);
+    let closed: serde_json::Value = serde_json::from_str(&stdout(&closed)).unwrap();
+    assert_eq!((&closed["closed"][0]["request"], &closed["dry_run"]), (&4.into(), &false.into()));
+    assert_ne!(rows(), before);
+    assert_ne!(close(&["4", "--yes"]).status.code(), Some(0), "it is there no more");
+}
+
 #[test]
 fn what_was_relayed_is_listed_beside_a_server_and_without_one() {
     let pki = Pki::new();
@@ -393,6 +416,7 @@ fn what_was_relayed_is_listed_beside_a_server_and_without_one() {
     assert_eq!(server.terminate().0, Some(0));
     assert_eq!(look(), beside, "the answers do not depend on whether a server runs");
     marks_relayed(&pki);
+    closes_relayed(&pki);
     let exported = ledger(&pki, "export", &["--relayed"]);
     expect_status(&exported, 0);
     let lines: Vec<serde_json::Value> =

@@ -79,6 +79,9 @@ impl AdminDesk {
             AdminRequest::CertificateRevokeRelayed { certificates, reason, dry_run } => {
                 self.revoke_relayed(actor, &certificates, &reason, dry_run).await
             }
+            AdminRequest::CertificateCloseRelayed { requests, dry_run } => {
+                self.close_relayed(actor, &requests, dry_run).await
+            }
         };
         answers.unwrap_or_else(|fault| vec![AdminAnswer::Error(fault)])
     }

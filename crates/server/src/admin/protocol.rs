@@ -16,6 +16,7 @@
 //! {"v":1,"request":"cert.relayed","state":"unresolved","after":"7"}
 //! {"v":1,"request":"cert.revoke","rows":[{"serial":"010000a8c4…"}],"reason":"keyCompromise","dry_run":true}
 //! {"v":1,"request":"cert.revoke_relayed","certificates":["4f0c2a9d…"],"reason":"keyCompromise"}
+//! {"v":1,"request":"cert.close_relayed","requests":[17],"dry_run":true}
 //! ```
 //!
 //! Each line of an answer is an object with one field, which names what it is. The last line is `done` or `error`:
@@ -25,7 +26,7 @@
 //! | `{"status":…}` | [`LedgerStatus`] | `status` |
 //! | `{"row":…}` | [`CertificateRow`] | `cert.list`, `cert.show`; the certificate itself only for `cert.show` |
 //! | `{"revocation":…}` | [`RevocationAnswer`] | `cert.revoke`, one a row, in order |
-//! | `{"relayed":…}` | [`RelayedRow`] | `cert.relayed` |
+//! | `{"relayed":…}` | [`RelayedRow`] | `cert.relayed`; `cert.close_relayed`, one a request as it was, in order |
 //! | `{"relayed_revocation":…}` | [`RelayedRevocationAnswer`] | `cert.revoke_relayed`, one a certificate, in order |
 //! | `{"done":{"next":…}}` | where a list goes on (`after` of the next request), or null | all |
 //! | `{"error":…}` | [`AdminFault`] | all |
@@ -35,8 +36,8 @@
 //! `cert.revoke` and `cert.revoke_relayed` revoke all of their rows or, if one of them is not in the ledger, none. A revocation is final: a row that was revoked before keeps the
 //! first one, and its answer shows it.
 //!
-//! Bounds: a line has at most [`LINE_BYTES_MAX`] bytes, a page at most [`authority::LISTING_ROWS_MAX`] rows, a revocation at most
-//! [`REVOKED_ROWS_MAX`]. A page can be empty and still have a `next`.
+//! Bounds: a line has at most [`LINE_BYTES_MAX`] bytes, a page at most [`authority::LISTING_ROWS_MAX`] rows, a revocation or closing at
+//! most [`REVOKED_ROWS_MAX`]. A page can be empty and still have a `next`.
 
 use std::fmt;
 use std::time::Duration;
@@ -112,6 +113,16 @@ pub enum AdminRequest {
         /// The name of a [`RevocationReason`].
         reason: String,
         /// Shows what would be marked, and changes nothing.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Forgets requests that a Registrar relayed and whose end is unknown, all of them or none: the next one of the device is a new request, which may
+    /// go to another upstream.
+    #[serde(rename = "cert.close_relayed")]
+    CertificateCloseRelayed {
+        /// The number of each: at least one.
+        requests: Vec<u64>,
+        /// Shows what would be forgotten, and changes nothing.
         #[serde(default)]
         dry_run: bool,
     },

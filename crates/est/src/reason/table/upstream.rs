@@ -21,7 +21,7 @@ macro_rules! upstream_rows {
             UpstreamAccepted: "est.upstream.accepted", Issuance, UNAVAILABLE;
                 "The upstream CA has accepted the request and not decided yet (202). Max-Age is its Retry-After, or what is left of it, within bounds: before that time the Registrar does not ask it again.";
                 "Wait for Max-Age and send the same CSR again.";
-                "Approve the request at the upstream CA. The Registrar asks there when the time that the upstream named is over, at most 90 days, and the device comes again.";
+                "Approve the request at the upstream CA. The Registrar asks there when the time that the upstream named is over, at most 90 days, and the device comes again. For a time that is a mistake: muster cert close-relayed, then the device's next request is a new one.";
             UpstreamLater: "est.upstream.later", Issuance, UNAVAILABLE;
                 "The upstream CA, or a proxy in front of it, has no time for the request now (503). Max-Age is its Retry-After, within bounds.";
                 "Wait for Max-Age and send the same CSR again.";

@@ -1,14 +1,16 @@
-//! Marks what a Registrar relayed as revoked.
+//! Marks what a Registrar relayed as revoked, and closes requests whose end is unknown.
 
 use std::sync::Arc;
 
-use authority::{Actor, LedgerFault, RelayHolder, RelayLedger, Revocation, Revoked, State};
+use authority::{
+    Actor, LedgerFault, RelayEnd, RelayEntry, RelayHolder, RelayId, RelayLedger, RelayQuery, Revocation, Revoked, State,
+};
 use pki::Digest;
 
 use super::{AdminDesk, NAMED_MAX, ledger_fault, wait};
 use crate::admin::protocol::{
-    AdminAnswer, AdminFault, AdminFaultCode, REVOKED_ROWS_MAX, RelayedRevocationAnswer, RevocationOutcome,
-    revocation_reason,
+    AdminAnswer, AdminFault, AdminFaultCode, REVOKED_ROWS_MAX, RelayedRevocationAnswer, RelayedRow, RelayedState,
+    RevocationOutcome, revocation_reason,
 };
 use crate::admin::row::revocation as row_revocation;
 use crate::rfc3339::rfc3339;
@@ -61,6 +63,66 @@ impl AdminDesk {
         });
         Ok(answers.chain([AdminAnswer::Done { next: None }]).collect())
     }
+
+    /// Closes requests whose end is unknown.
+    pub(super) async fn close_relayed(
+        &self,
+        actor: &Actor,
+        requests: &[u64],
+        dry_run: bool,
+    ) -> Result<Vec<AdminAnswer>, AdminFault> {
+        if requests.is_empty() || requests.len() > REVOKED_ROWS_MAX {
+            return Err(AdminFault::bad_request(
+                format!("the request has {} numbers", requests.len()),
+                format!("name between 1 and {REVOKED_ROWS_MAX} relayed requests, and send several requests for more"),
+            ));
+        }
+        let Some(relayed) = self.relayed.as_ref() else { return Err(not_open(requests)) };
+        let (mut open, mut others) = (Vec::new(), Vec::new());
+        for request in requests {
+            let entry = entry(relayed, *request).await?.map(|entry| RelayedRow::of(&entry, (self.clock)()));
+            match entry.filter(|row| row.state == RelayedState::Unresolved) {
+                Some(row) => open.push(row),
+                None => others.push(*request),
+            }
+        }
+        if !others.is_empty() {
+            return Err(not_open(&others));
+        }
+        if !dry_run {
+            relayed.end(requests.iter().map(|request| (RelayId::new(*request), RelayEnd::Refused)).collect());
+            // An end has no answer, but calls take effect in their order: this one comes after it.
+            wait(|done| relayed.mark_revoked(Vec::new(), done)).await?;
+            for RelayedRow { request, device, upstream, .. } in &open {
+                if entry(relayed, *request).await?.is_some() {
+                    return Err(ledger_fault(LedgerFault::Answer));
+                }
+                tracing::warn!(request, %device, %upstream, %actor, "relayed request closed: its upstream may have issued a certificate");
+            }
+        }
+        let rows = open.into_iter().map(|row| AdminAnswer::Relayed(Box::new(row)));
+        Ok(rows.chain([AdminAnswer::Done { next: None }]).collect())
+    }
+}
+
+/// The row of this number.
+async fn entry(relayed: &Arc<dyn RelayLedger>, request: u64) -> Result<Option<RelayEntry>, AdminFault> {
+    let query = RelayQuery { after: request.checked_sub(1).map(RelayId::new), rows_max: 1, ..RelayQuery::default() };
+    let listing = wait(|done| relayed.relayed(query, done)).await?;
+    Ok(listing.rows.into_iter().find(|entry| entry.id.as_u64() == request))
+}
+
+fn not_open(requests: &[u64]) -> AdminFault {
+    let mut names: Vec<String> = requests.iter().take(NAMED_MAX).map(u64::to_string).collect();
+    let more = requests.len().saturating_sub(NAMED_MAX);
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    AdminFault::new(
+        AdminFaultCode::UnknownRow,
+        format!("no relayed request whose end is unknown has the number {}", names.join(", ")),
+        "nothing was changed; `muster cert relayed --state unresolved` shows the requests whose end is unknown",
+    )
 }
 
 fn digest(text: &str) -> Result<Digest, AdminFault> {

@@ -2,7 +2,7 @@
 
 use authority::{
     Begun, FactoryKeys, Function, Intended, Intent, Issued, MemoryLedger, MemoryRelayLedger, NewRow, Origin,
-    ProfileVersion, Record, Recorded, RelayRecord, RelayRequest, Relayed, RepeatWindow, Reserve, State,
+    ProfileVersion, Record, Recorded, RelayEnd, RelayRecord, RelayRequest, Relayed, RepeatWindow, Reserve, State,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Digest, NameBuilder, Validity};
@@ -453,19 +453,18 @@ fn a_ledger_that_does_not_answer_is_told_and_no_longer_waited_for() {
     }
 }
 
-/// A desk of a Registrar, which relayed this certificate to device `000001`.
-fn registrar(certificate: &str) -> (AdminDesk, Arc<MemoryRelayLedger>) {
-    let relayed = Arc::new(MemoryRelayLedger::default());
+/// What device `000001` asked the upstream for.
+fn relay_request(csr: &[u8]) -> RelayRequest {
     let device = Device { manufacturer: manufacturer(1), id: DeviceId::new("000001").unwrap() };
-    let request = RelayRequest {
+    RelayRequest {
         function: Function::SimpleEnroll,
         profile: "meters".into(),
-        device: device.clone(),
+        device,
         anchor: manufacturer(1),
         vouched_by: Origin::Manufacturer,
         client: Digest::of(b"client"),
-        csr: Digest::of(b"csr"),
-        spki: Some(Digest::of(b"key")),
+        csr: Digest::of(csr),
+        spki: Some(Digest::of(csr)),
         names: Digest::of(b"names"),
         upstream: "plant".into(),
         peer: "[2001:db8::7]:5684".parse().unwrap(),
@@ -473,7 +472,14 @@ fn registrar(certificate: &str) -> (AdminDesk, Arc<MemoryRelayLedger>) {
         window: RepeatWindow { until: at(2_000) },
         new_row: NewRow::Allowed,
         certificates_max: 4,
-    };
+    }
+}
+
+/// A desk of a Registrar, which relayed this certificate to device `000001`.
+fn registrar(certificate: &str) -> (AdminDesk, Arc<MemoryRelayLedger>) {
+    let relayed = Arc::new(MemoryRelayLedger::default());
+    let request = relay_request(b"csr");
+    let device = request.device.clone();
     relayed.begin(vec![request], Box::new(|it| assert!(matches!(it.unwrap()[..], [Begun::New(_)]))));
     let (text, validity) = (certificate.as_bytes(), Validity { not_before: at(1_000), not_after: at(900_000) });
     let (profile, digest) = ("meters".into(), Digest::of(text));
@@ -538,4 +544,43 @@ fn e36_a_relayed_certificate_is_marked_by_its_digest_once_and_all_or_none() {
         format!(r#"{{"v":1,"request":"cert.revoke_relayed","certificates":["{known}"],"reason":"keyCompromise"}}"#);
     let answers = desk.answer_blocking(&ada(), AdminRequest::read(line.as_bytes()).unwrap()).unwrap();
     assert_eq!(fault(answers), AdminFaultCode::UnknownRow);
+}
+
+#[test]
+fn a_relayed_request_whose_end_is_unknown_is_closed_by_its_number_and_no_other_one_is() {
+    let (desk, relayed) = registrar("certificate");
+    let begin = |csr: &[u8]| {
+        let (sender, answer) = std::sync::mpsc::channel();
+        relayed.begin(vec![relay_request(csr)], Box::new(move |it| sender.send(it.unwrap()).unwrap()));
+        answer.recv().unwrap().remove(0)
+    };
+    // A time that its upstream named, a century ahead.
+    let Begun::New(waits) = begin(b"waits") else { panic!("not new") };
+    let century = at(1_000 + 36_525 * 86_400);
+    relayed.end(vec![(waits, RelayEnd::Later { until: century, not_before: century })]);
+    assert!(matches!(begin(b"waits"), Begun::Waits { .. }));
+    let ask = |requests: &[u64], dry_run: bool| {
+        let request = AdminRequest::CertificateCloseRelayed { requests: requests.to_vec(), dry_run };
+        desk.answer_blocking(&ada(), request).unwrap()
+    };
+    let recorded = 1;
+    for (requests, code) in [
+        (&[][..], AdminFaultCode::BadRequest),
+        (&[9; 101], AdminFaultCode::BadRequest),
+        (&[recorded], AdminFaultCode::UnknownRow),
+        (&[waits.as_u64(), 9], AdminFaultCode::UnknownRow),
+    ] {
+        let answers = ask(requests, false);
+        let [AdminAnswer::Error(fault)] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!(fault.code, code, "{requests:?}");
+    }
+    for dry_run in [true, false] {
+        assert!(matches!(begin(b"waits"), Begun::Waits { .. }), "nothing was changed");
+        let answers = ask(&[waits.as_u64()], dry_run);
+        let [AdminAnswer::Relayed(row), AdminAnswer::Done { next: None }] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!((row.request, row.device.as_str()), (waits.as_u64(), "000001"));
+    }
+    assert!(matches!(begin(b"waits"), Begun::New(_)), "it is a new request");
+    let answers = ask(&[waits.as_u64()], false);
+    assert!(matches!(answers[..], [AdminAnswer::Error(_)]), "{answers:?}");
 }

@@ -12,7 +12,7 @@ fn examples() -> Vec<String> {
 #[test]
 fn the_examples_of_the_documentation_are_requests_and_are_written_as_they_are_read() {
     let read: Vec<AdminRequest> = examples().iter().map(|line| AdminRequest::read(line.as_bytes()).unwrap()).collect();
-    assert_eq!(read.len(), 9);
+    assert_eq!(read.len(), 10);
     for request in &read {
         assert_eq!(AdminRequest::read(request.line().as_bytes()).as_ref(), Ok(request));
     }
