@@ -20,8 +20,19 @@ fn load(pki: &Pki, server: &Serving, arguments: &[&str]) -> Output {
     command.args(arguments).output().unwrap()
 }
 
+/// What a run printed, which follows the schema that is published for it.
 fn report(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|fault| panic!("{fault}: {}", stderr(output)))
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|fault| panic!("{fault}: {}", stderr(output)));
+    let schema = match report["schema"].as_str() {
+        Some("muster-load/1") => include_str!("../../../../loadgen/schema/muster-load-1.json"),
+        Some("muster-load-capacity/1") => include_str!("../../../../loadgen/schema/muster-load-capacity-1.json"),
+        other => panic!("no schema is published for {other:?}"),
+    };
+    let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    let errors: Vec<String> = validator.iter_errors(&report).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}: {report}");
+    report
 }
 
 fn count(report: &Value, stage: &str) -> u64 {
