@@ -25,6 +25,7 @@ fn server_handshake(replay: Replay) -> Replay {
 
 #[library_benchmark]
 #[bench::ccm8(Recording::new(ccm8(512)).client_handshake())]
+#[bench::gcm(Recording::new(gcm(512)).client_handshake())]
 fn client_handshake(replay: ClientReplay) -> ClientReplay {
     black_box(replay.run())
 }
