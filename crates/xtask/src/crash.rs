@@ -268,7 +268,7 @@ impl Campaign {
         }
         let mut server = self.serve(None)?;
         server.wait_for_line(LISTENING, STEP_TIMEOUT)?;
-        device.ask_well()?;
+        device.ask_well(&self.book)?;
         server.kill()?;
         self.book.read()?;
         ensure!(self.book.undelivered()?.is_empty(), "a key was delivered, and its certificate still waits for that");

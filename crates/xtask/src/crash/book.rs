@@ -95,6 +95,13 @@ AND NOT EXISTS (SELECT 1 FROM certificate c WHERE c.number = i.number)",
         Ok(query(&self.probe, "SELECT number FROM undelivered")?.lines().map(str::to_owned).collect())
     }
 
+    /// Whether the row that was reserved last has its certificate and no key is on its way, in the ledger of a running server.
+    pub(super) fn has_delivered_the_last(&self) -> Result<bool> {
+        let sql = "SELECT count(*) FROM certificate WHERE number = (SELECT max(number) FROM intent)
+AND NOT EXISTS (SELECT 1 FROM undelivered)";
+        Ok(query(&self.file, sql)?.trim() == "1")
+    }
+
     /// Who revoked the row of this number, in the copy that was read last; nothing if nobody did.
     pub(super) fn revoked_by(&self, number: &str) -> Result<String> {
         let sql = format!("SELECT actor FROM revocation WHERE number = {number}");

@@ -3,7 +3,7 @@
 //! The key is in no process any more: the next start has to revoke the certificate. A key whose delivery was noted keeps its certificate over a start.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -15,8 +15,9 @@ pub(super) const STEPS: &[&str] = &["record-durable", "answered", "key-delivered
 
 /// Longer than a device waits for its key on loopback.
 const DEVICE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The ledger notes a delivery within a second.
-const NOTED: Duration = Duration::from_secs(3);
+/// The ledger notes a delivery within a second, unless the machine is busy.
+const NOTED_TIMEOUT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The device.
 pub(super) struct KeyDevice {
@@ -45,10 +46,14 @@ impl KeyDevice {
         self.program().spawn(&log)
     }
 
-    /// Asks a server that goes on, until the delivery has been noted.
-    pub(super) fn ask_well(&mut self) -> Result<()> {
+    /// Asks a server that goes on, until its ledger has noted the delivery.
+    pub(super) fn ask_well(&mut self, book: &Book) -> Result<()> {
         self.program().expect_success().context("a device got no key")?;
-        std::thread::sleep(NOTED);
+        let until = Instant::now() + NOTED_TIMEOUT;
+        while !book.has_delivered_the_last()? {
+            ensure!(Instant::now() < until, "the delivery of a key was not noted within {NOTED_TIMEOUT:?}");
+            std::thread::sleep(PAUSE);
+        }
         Ok(())
     }
 }

@@ -54,6 +54,8 @@ const STEPS: &[&str] = &[
 const RANDOM_MILLISECONDS_MAX: u64 = 1_200;
 /// A crash comes at this passage of its step, at most.
 const PASSAGES_MAX: u64 = 15;
+/// The first crash comes at this passage, at least: in a short run, devices would otherwise have received nothing that can be compared.
+const FIRST_PASSAGES_MIN: u64 = 5;
 /// The CA's server is killed and started again before each so many-th kill.
 const KILLS_PER_FRONT: u32 = 4;
 /// `authority::RELAY_LIFETIME`, and the second in which it ends.
@@ -199,7 +201,8 @@ impl RelayCampaign {
             self.tally.kills.note_random();
         } else {
             let step = STEPS[(self.first_step + usize::try_from(number / 2)?) % STEPS.len()];
-            let passages = 1 + self.chance.below(PASSAGES_MAX);
+            let least = if number == 1 { FIRST_PASSAGES_MIN } else { 1 };
+            let passages = least + self.chance.below(PASSAGES_MAX + 1 - least);
             let mut registrar = self.registrar(Some(&format!("{step}:{passages}")))?;
             let status =
                 registrar.end(STEP_TIMEOUT).with_context(|| format!("{step} was not passed {passages} times"))?;
