@@ -45,7 +45,9 @@ impl KeyDeliverySteps {
     /// If the PKI of the simulator has no keys.
     #[must_use]
     pub fn new() -> Self {
-        let (random, identity) = (SystemRandom::new(), TestCa::new(SEED).device(1));
+        #[allow(clippy::disallowed_methods, reason = "the randomness of a measurement")]
+        let random = SystemRandom::new();
+        let identity = TestCa::new(SEED).device(1);
         let certificate = identity.certificate;
         let signer = SigningKey::from_pkcs8(identity.key.pkcs8(), &random).expect("a key");
         let [key, device] = [generate(&random), generate(&random)];
