@@ -121,7 +121,8 @@ const PLACES: &[&str] = &[
     "/criteria/0",
 ];
 /// What reports of earlier versions lack.
-const OPTIONAL: &[&str] = &["/generator/waiting_thread_share"];
+const OPTIONAL: &[&str] =
+    &["/generator/waiting_thread_share", "/phases/0/busiest_window_share", "/phases/0/waiting_window_share"];
 
 /// Whatever a report has is described, and whatever is described is there: at each of these places a key that is left out or of another type is refused.
 pub(crate) fn assert_described(

@@ -32,7 +32,7 @@ use super::own_share::OwnShare;
 use super::publish::{Own, Publisher};
 use super::snapshot::SnapshotReader;
 use super::work::{Pool, Ticket, TicketOwner};
-use crate::logging::{Issuance, Journal, Refusals};
+use crate::logging::{Journal, Refusals};
 use crate::metrics::Meters;
 
 /// Batches received from one socket per turn; then results of the pool and deadlines get their turn. Four batches are about 2 ms of ClientHellos.
@@ -111,24 +111,10 @@ struct ToMailbox {
     journal: Journal,
 }
 
-impl ToMailbox {
-    /// The certificate that this very job had issued, not an earlier job: a repeated request returns a certificate with an earlier time.
-    fn note(&self, ticket: &Ticket, outcome: &Outcome) {
-        let Outcome::Issued { issued, .. } = outcome else { return };
-        if issued.at == ticket.at {
-            self.journal.note(|| Issuance {
-                issued: Arc::clone(issued),
-                profile: Arc::clone(&ticket.profile),
-                peer: ticket.peer,
-            });
-        }
-    }
-}
-
 impl Deliver<Ticket> for ToMailbox {
     fn deliver(&self, outcomes: Vec<(Ticket, Outcome)>) {
         for (ticket, outcome) in &outcomes {
-            self.note(ticket, outcome);
+            self.journal.note(|| ticket.issuance(outcome));
         }
         if !outcomes.is_empty() {
             self.results.send(PoolResults::Outcomes(outcomes));

@@ -16,6 +16,7 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use rustls_pki_types::UnixTime;
 
 use super::clock::IssuanceClock;
+use crate::logging::Issuance;
 use crate::panics::guarded;
 
 /// Jobs per task: enough to make the hand-over cheap, few enough to spread the work of a turn over the threads. One job takes about 150 us.
@@ -32,6 +33,19 @@ pub(super) struct Ticket {
     pub(super) at: UnixTime,
     pub(super) profile: Arc<Profile>,
     pub(super) peer: Option<SocketAddr>,
+}
+
+impl Ticket {
+    /// The certificate that this very job had issued, not an earlier job: a repeated request returns a certificate with an earlier time. One that an
+    /// upstream issued has the time of its answer.
+    pub(super) fn issuance(&self, outcome: &Outcome) -> Option<Issuance> {
+        let Outcome::Issued { issued, .. } = outcome else { return None };
+        (issued.at >= self.at).then(|| Issuance {
+            issued: Arc::clone(issued),
+            profile: Arc::clone(&self.profile),
+            peer: self.peer,
+        })
+    }
 }
 
 /// Who waits for the outcome.

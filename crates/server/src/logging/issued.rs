@@ -44,9 +44,12 @@ impl Journal {
         (Self { queue, lost: Arc::clone(&lost) }, IssuanceReporter { issuances, lost, told: Told::default() })
     }
 
-    /// Queues one certificate, or counts it as not logged.
-    pub(crate) fn note(&self, issuance: impl FnOnce() -> Issuance) {
-        if tracing::enabled!(tracing::Level::INFO) && self.queue.try_send(Some(issuance())).is_err() {
+    /// Queues one certificate, if there is one, or counts it as not logged.
+    pub(crate) fn note(&self, issuance: impl FnOnce() -> Option<Issuance>) {
+        if tracing::enabled!(tracing::Level::INFO)
+            && let Some(issuance) = issuance()
+            && self.queue.try_send(Some(issuance)).is_err()
+        {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -24,7 +24,7 @@ use super::Shared;
 use crate::daemon::clock::IssuanceClock;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::work::{Ticket, TicketOwner};
-use crate::logging::{Issuance, Journal};
+use crate::logging::Journal;
 
 /// The body of an answer.
 pub(super) type AnswerBody = Full<Bytes>;
@@ -385,15 +385,7 @@ struct ToConnection {
 impl Deliver<Ticket> for ToConnection {
     fn deliver(&self, outcomes: Vec<(Ticket, Outcome)>) {
         for (ticket, outcome) in outcomes {
-            if let Outcome::Issued { issued, .. } = &outcome
-                && issued.at == ticket.at
-            {
-                self.journal.note(|| Issuance {
-                    issued: Arc::clone(issued),
-                    profile: Arc::clone(&ticket.profile),
-                    peer: ticket.peer,
-                });
-            }
+            self.journal.note(|| ticket.issuance(&outcome));
             self.hand_over(outcome);
         }
     }
