@@ -56,7 +56,10 @@ impl Stream {
             Purpose::Reboot(n) => (8, n),
             Purpose::Storm(n) => (9, n),
         };
-        // Seeds are small numbers; one round spreads them before the first draw.
+        // Eight bits are free for the seed. A greater one is spread over all bits: otherwise two fleets would share keys, because 256 more in the seed
+        // would be the next device.
+        let seed = if seed < 1 << 8 { seed } else { splitmix::mix(seed) };
+        // One round spreads small numbers before the first draw.
         splitmix::at(seed ^ (kind << 56) ^ (u64::from(index) << 8), 0)
     }
 
@@ -130,6 +133,10 @@ mod tests {
         assert_ne!(draw(7, Purpose::Arrivals(0)), draw(8, Purpose::Arrivals(0)));
         assert_ne!(draw(7, Purpose::Arrivals(0)), draw(7, Purpose::Key(0)));
         assert_ne!(draw(7, Purpose::Key(1)), draw(7, Purpose::Key(2)));
+        for (seed, index) in [(256 + 7, 0), (256 + 7, 3), ((1 << 20) + 7, 5), ((1 << 57) + 7, 1)] {
+            let near = (0..1 << 13).find(|other| draw(7, Purpose::Key(*other)) == draw(seed, Purpose::Key(index)));
+            assert_eq!(near, None, "a device of seed {seed} has the key of one of seed 7");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::{
 const MAGIC: &[u8; 12] = b"muster fleet";
 
 /// Part of the file's name: another version of this program ignores the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A certificate, a key and a request together are about a kilobyte; a chunk that claims more than this is damaged.
 const CHUNK_BYTES_MAX: usize = CHUNK_DEVICES * 16 * 1024;
