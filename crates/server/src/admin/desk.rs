@@ -411,16 +411,21 @@ impl NamedRow {
 /// Rows that a message names; further ones are counted.
 const NAMED_MAX: usize = 8;
 
-fn unknown(rows: &[&NamedRow]) -> AdminFault {
-    let mut names: Vec<&str> = rows.iter().take(NAMED_MAX).map(|row| row.serial.as_str()).collect();
+/// The first of `rows`, and how many further ones there are.
+fn named(rows: &[impl ToString]) -> String {
+    let mut names: Vec<String> = rows.iter().take(NAMED_MAX).map(ToString::to_string).collect();
     let more = rows.len().saturating_sub(NAMED_MAX);
-    let further = format!("{more} more");
     if more > 0 {
-        names.push(&further);
+        names.push(format!("{more} more"));
     }
+    names.join(", ")
+}
+
+fn unknown(rows: &[&NamedRow]) -> AdminFault {
+    let serials: Vec<&str> = rows.iter().map(|row| row.serial.as_str()).collect();
     AdminFault::new(
         AdminFaultCode::UnknownRow,
-        format!("the ledger has no row of {}", names.join(", ")),
+        format!("the ledger has no row of {}", named(&serials)),
         "nothing was changed; `muster cert list` shows the rows, and each CA and node has a ledger of its own",
     )
 }

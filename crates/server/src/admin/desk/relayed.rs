@@ -7,7 +7,7 @@ use authority::{
 };
 use pki::Digest;
 
-use super::{AdminDesk, NAMED_MAX, ledger_fault, wait};
+use super::{AdminDesk, ledger_fault, named, wait};
 use crate::admin::protocol::{
     AdminAnswer, AdminFault, AdminFaultCode, REVOKED_ROWS_MAX, RelayedRevocationAnswer, RelayedRow, RelayedState,
     RevocationOutcome, revocation_reason,
@@ -113,14 +113,9 @@ async fn entry(relayed: &Arc<dyn RelayLedger>, request: u64) -> Result<Option<Re
 }
 
 fn not_open(requests: &[u64]) -> AdminFault {
-    let mut names: Vec<String> = requests.iter().take(NAMED_MAX).map(u64::to_string).collect();
-    let more = requests.len().saturating_sub(NAMED_MAX);
-    if more > 0 {
-        names.push(format!("{more} more"));
-    }
     AdminFault::new(
         AdminFaultCode::UnknownRow,
-        format!("no relayed request whose end is unknown has the number {}", names.join(", ")),
+        format!("no relayed request whose end is unknown has the number {}", named(requests)),
         "nothing was changed; `muster cert relayed --state unresolved` shows the requests whose end is unknown",
     )
 }
@@ -174,14 +169,9 @@ async fn mark(
 }
 
 fn unknown(digests: &[Digest]) -> AdminFault {
-    let mut names: Vec<String> = digests.iter().take(NAMED_MAX).map(Digest::to_string).collect();
-    let more = digests.len().saturating_sub(NAMED_MAX);
-    if more > 0 {
-        names.push(format!("{more} more"));
-    }
     AdminFault::new(
         AdminFaultCode::UnknownRow,
-        format!("no certificate that was relayed has the SHA-256 {}", names.join(", ")),
+        format!("no certificate that was relayed has the SHA-256 {}", named(digests)),
         "nothing was changed; `muster cert relayed` shows what was relayed",
     )
 }
