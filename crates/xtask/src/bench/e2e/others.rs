@@ -13,6 +13,7 @@ use super::cpu::{CpuTime, pinned};
 use super::ledgers::LedgerFiles;
 use super::programs::Bench;
 use crate::bench::interval::Interval;
+use crate::ports;
 use crate::process::Daemon;
 use crate::tree;
 
@@ -93,7 +94,8 @@ fn ours(bench: &Bench) -> Result<RunningServer> {
 /// With the certificate and the trust of ours: the same arithmetic.
 fn theirs(bench: &Bench, name: &str) -> Result<RunningServer> {
     let program = tree::find_program(name).with_context(|| format!("{name} is missing: run `cargo xtask setup`"))?;
-    let (port, pki) = (two_free_ports()?, bench.folder.join("pki"));
+    // It does not accept port 0.
+    let (port, pki) = (ports::two_free_ports()?, bench.folder.join("pki"));
     let server = pinned(0, &program).args(["-A", "127.0.0.1", "-v", "3", "-p"]).arg(port.to_string());
     let server = server.arg("-c").arg(pki.join("server.pem")).arg("-j").arg(pki.join("server.key"));
     let server = server.arg("-C").arg(pki.join("ca/root.pem")).arg("-R").arg(pki.join("manufacturer/ca.pem"));
@@ -112,18 +114,6 @@ fn wait_until_bound(address: SocketAddr) -> Result<()> {
         std::thread::sleep(Duration::from_millis(10));
     }
     anyhow::bail!("nothing listens on {address}")
-}
-
-/// libcoap's server does not accept port 0: a free port whose successor is also free.
-fn two_free_ports() -> Result<u16> {
-    for _ in 0..100 {
-        let socket = UdpSocket::bind(("127.0.0.1", 0))?;
-        let port = socket.local_addr()?.port();
-        if port < u16::MAX && UdpSocket::bind(("127.0.0.1", port + 1)).is_ok() {
-            return Ok(port);
-        }
-    }
-    anyhow::bail!("no two neighbouring UDP ports are free")
 }
 
 /// Prints Markdown.
