@@ -331,8 +331,8 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     /// Sets whether new handshakes are admitted.
-    pub fn refuse_new(&mut self, admission: Admission) {
-        self.door.set(admission);
+    pub fn refuse_new(&mut self, now: Now, admission: Admission) {
+        self.door.set(now.mono, admission);
     }
 
     /// The established sessions.

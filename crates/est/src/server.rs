@@ -207,7 +207,7 @@ impl Server {
         };
         if self.admission != Admission::Draining && self.admission != admission {
             self.admission = admission;
-            self.endpoint.refuse_new(admission);
+            self.endpoint.refuse_new(now, admission);
         }
     }
 
@@ -296,7 +296,7 @@ impl Server {
     /// [`Server::handle_timeout`] visits the rest.
     pub fn drain(&mut self, now: Now) {
         self.admission = Admission::Draining;
-        self.endpoint.refuse_new(Admission::Draining);
+        self.endpoint.refuse_new(now, Admission::Draining);
         self.sweep = Some(Sweep { since: now.mono, next: 0, spares: Spares::Occupied });
         self.sweep(now);
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::network::{LEVELS, PrefixHashes, SHARES};
 use crate::drops::DropReason;
-use crate::limits::DATAGRAMS_PER_BEGIN_BEHIND;
+use crate::limits::{DATAGRAMS_PER_BEGIN_BEHIND, FRESH_PARTS};
 
 /// Whether new handshakes are admitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub(super) struct Door {
     recent: RecentBegins,
     /// When a hello that had waited was turned away last.
     turned_away: Option<Instant>,
-    /// When a hello came last while the server was behind.
-    behind: Option<Instant>,
+    /// When the server caught up last.
+    caught_up: Option<Instant>,
 }
 
 /// For how long a hello that had waited and was turned away has precedence, until one that has waited is admitted: its client repeats it within this time,
@@ -53,6 +53,9 @@ const WAITING: Duration = Duration::from_secs(10);
 /// a second; when that is over, new devices are served at once again.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
+/// A server that has kept up for this long has time to spare, and opens an eighth of the slots more to hellos that have not waited.
+const SPARE: Duration = Duration::from_millis(100);
+
 /// The price of one handshake, in datagrams.
 const PRICE: i32 = DATAGRAMS_PER_BEGIN_BEHIND.cast_signed();
 
@@ -62,7 +65,10 @@ impl Door {
     }
 
     /// The counts per prefix are kept: a server may be behind many times in a second.
-    pub(super) fn set(&mut self, admission: Admission) {
+    pub(super) fn set(&mut self, now: Instant, admission: Admission) {
+        if self.admission == Admission::Behind {
+            self.caught_up = Some(now);
+        }
         (self.admission, self.credit) = (admission, 0);
     }
 
@@ -79,7 +85,6 @@ impl Door {
         has_waited: bool,
         prefixes: impl FnOnce() -> PrefixHashes,
     ) -> Result<(), DropReason> {
-        self.note_hello(now);
         match self.admission {
             Admission::Open => Ok(()),
             Admission::Draining => Err(DropReason::Draining),
@@ -97,21 +102,26 @@ impl Door {
         }
     }
 
-    /// A hello with a cookie has arrived.
-    pub(super) fn note_hello(&mut self, now: Instant) {
-        if self.admission == Admission::Behind {
-            self.behind = Some(now);
-        }
-    }
-
     /// Whether every hello that has not waited is turned away now.
     pub(super) fn turns_fresh_away(&self, now: Instant) -> bool {
         self.admission == Admission::Behind && (self.credit < PRICE || self.somebody_waits(now))
     }
 
-    /// Whether the server was behind a short time ago: it is caught up again and again while more arrives than it can serve.
-    pub(super) fn was_behind(&self, now: Instant) -> bool {
-        self.behind.is_some_and(|at| now.saturating_duration_since(at) < AFTERMATH)
+    /// Slots of `all` that a hello may take which has not waited. While the server is behind, and when it has just caught up, they are few: clients that
+    /// fetch a cookie, send one hello and are never heard of again fill them, and cost no further key pair until one comes free. As long as it keeps
+    /// up, more of them open, up to half: nobody is turned away by a server that has nothing to do. A device that finds none repeats its hello, and
+    /// then has waited.
+    pub(super) fn open_to_fresh(&self, now: Instant, all: usize) -> usize {
+        let keeps_up = match (self.admission, self.caught_up) {
+            (Admission::Behind, _) => Duration::ZERO,
+            (_, Some(at)) => now.saturating_duration_since(at),
+            (_, None) => return usize::MAX,
+        };
+        if keeps_up >= AFTERMATH {
+            return usize::MAX;
+        }
+        let parts = 1 + usize::try_from(keeps_up.as_millis() / SPARE.as_millis()).unwrap_or(usize::MAX);
+        all.div_ceil(FRESH_PARTS) * parts.min(FRESH_PARTS / 2)
     }
 
     fn somebody_waits(&self, now: Instant) -> bool {
@@ -216,8 +226,9 @@ mod tests {
         #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
         fn behind() -> Self {
             let mut door = Door::default();
-            door.set(Admission::Behind);
-            Self(door, Instant::now())
+            let now = Instant::now();
+            door.set(now, Admission::Behind);
+            Self(door, now)
         }
 
         fn take(&mut self, datagrams: u32) {
@@ -247,9 +258,9 @@ mod tests {
         house.take(DATAGRAMS_PER_BEGIN_BEHIND * 10);
         assert!(house.knock(A));
         assert!(!house.knock(A), "nothing is saved up");
-        house.0.set(Admission::Open);
+        house.0.set(house.1, Admission::Open);
         assert_eq!(house.0.admits(house.1, true, || A), Ok(()));
-        house.0.set(Admission::Draining);
+        house.0.set(house.1, Admission::Draining);
         assert_eq!(house.0.admits(house.1, true, || A), Err(DropReason::Draining));
     }
 
@@ -292,13 +303,13 @@ mod tests {
     fn c47_a_server_that_is_behind_again_and_again_remembers_who_had_most() {
         let mut house = House::behind();
         for _ in 0..100 {
-            house.0.set(Admission::Open);
-            house.0.set(Admission::Behind);
+            house.0.set(house.1, Admission::Open);
+            house.0.set(house.1, Admission::Behind);
             house.take(DATAGRAMS_PER_BEGIN_BEHIND);
             house.knock(A);
         }
-        house.0.set(Admission::Open);
-        house.0.set(Admission::Behind);
+        house.0.set(house.1, Admission::Open);
+        house.0.set(house.1, Admission::Behind);
         assert!(!house.knock(A) && house.knock(B));
     }
 }

@@ -14,7 +14,7 @@ use crate::handshake::advance::Progress;
 use crate::handshake::established::Established;
 use crate::handshake::public_key::{PublicKeyJob, Work};
 use crate::handshake::server::ServerHandshake;
-use crate::limits::{FLIGHTS_PER_COOKIE_MAX, FRESH_SHARE_AFTER_BEHIND, RETRANSMISSIONS_MAX};
+use crate::limits::{FLIGHTS_PER_COOKIE_MAX, RETRANSMISSIONS_MAX};
 use crate::path::Path;
 use crate::record::Record;
 use crate::refusal::HandshakeRefusal;
@@ -35,10 +35,7 @@ pub(super) struct FirstHello<'a> {
 impl<V: VerifyPeer> Endpoint<V> {
     /// Begins a handshake with a ClientHello whose cookie is good. Reserves the slot before it allocates anything.
     pub(super) fn begin(&mut self, now: Now, path: Path, hello: FirstHello<'_>) {
-        if let Err(reason) = self.door.admits(now.mono, hello.cookie.has_waited, || self.table.prefixes(path)) {
-            return self.outside.port(now, Some(path)).drop(reason);
-        }
-        // Checked before any handshake is ended: a hello that is not admitted changes nothing.
+        // Checked before any handshake is ended, and before the door counts those that wait: a hello that is not admitted changes nothing.
         let bought = match self.meter.admit(self.table.buyer(path), hello.mark, now.mono) {
             Ok(bought) => bought,
             Err(reason) => return self.outside.port(now, Some(path)).drop(reason),
@@ -50,6 +47,9 @@ impl<V: VerifyPeer> Endpoint<V> {
             && now.mono.saturating_duration_since(last) < PURCHASE_INTERVAL
         {
             return self.outside.port(now, Some(path)).drop(DropReason::TooSoon);
+        }
+        if let Err(reason) = self.door.admits(now.mono, hello.cookie.has_waited, || self.table.prefixes(path)) {
+            return self.outside.port(now, Some(path)).drop(reason);
         }
         match slots.half_open {
             // The client gave up its handshake and begins another one: it has proven its address for this one too, and reuses its own
@@ -86,7 +86,6 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// admitted now. Strangers that send one hello each cost two tags less. A client whose cookie is not good, for whatever reason, repeats its
     /// hello, and gets another cookie when its own is no longer fresh.
     pub(super) fn turned_away_unverified(&mut self, now: Now, hello: &HelloHead<'_>) -> Option<DropReason> {
-        self.door.note_hello(now.mono);
         let reason = if self.door.turns_fresh_away(now.mono) {
             DropReason::Behind
         } else if self.table.counts().half_open >= self.open_to_fresh(now) {
@@ -97,12 +96,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.cookies.claims_fresh(now, hello).then_some(reason)
     }
 
-    /// Slots that a hello may take which has not waited. After the server was behind, they are few: clients that fetch a cookie, send one hello and
-    /// are never heard of again fill them, and cost no further key pair until one comes free. A device that finds none repeats its hello, and then has
-    /// waited.
     fn open_to_fresh(&self, now: Now) -> usize {
-        let all = self.config.limits.half_open_max;
-        if self.door.was_behind(now.mono) { all.div_ceil(FRESH_SHARE_AFTER_BEHIND) } else { usize::MAX }
+        self.door.open_to_fresh(now.mono, self.config.limits.half_open_max)
     }
 
     pub(super) fn handle_handshake_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {

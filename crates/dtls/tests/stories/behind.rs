@@ -44,7 +44,7 @@ type Flood = (fn(u64) -> Path, fn(&mut Script, Path, u64));
 fn times(admission: Admission, flood: Option<Flood>) -> Vec<Option<Duration>> {
     let world = World::new();
     let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
-    script.endpoint.refuse_new(admission);
+    script.endpoint.refuse_new(script.clock.now(), admission);
     let mut sent = 0_u64;
     let crowd = Crowd { begins_within: LASTS / 5, ends: LASTS, silent: Duration::ZERO..Duration::ZERO };
     crowd.times_beside(&world, &mut script, |script, now| {
@@ -83,7 +83,7 @@ fn c47_clients_from_everywhere_that_send_one_hello_each_keep_no_device_out() {
 /// Two clients take what is paid for and the credit; after that every fresh hello would be turned away.
 fn turning_away(world: &World) -> Script {
     let mut script = Script::unbegun(world, world.endpoint(), Hello::default());
-    script.endpoint.refuse_new(Admission::Behind);
+    script.endpoint.refuse_new(script.clock.now(), Admission::Behind);
     for n in 0..2 {
         begin_and_leave(&mut script, everywhere(n), n);
     }
@@ -115,7 +115,7 @@ fn c47_a_server_that_is_behind_answers_repetitions_and_goes_on_with_what_it_has_
     let world = World::new();
     let mut script = Script::begin(&world, Hello::default());
     let hello = script.hello.datagram(1, 1);
-    script.endpoint.refuse_new(Admission::Behind);
+    script.endpoint.refuse_new(script.clock.now(), Admission::Behind);
     // Strangers use up what may be begun.
     let (path, own) = (script.path, script.hello.clone());
     for n in 0..8 {
@@ -144,10 +144,10 @@ fn c47_after_the_server_was_behind_an_eighth_of_the_slots_is_open_to_hellos_that
     let slots = 16;
     let endpoint = world.endpoint_with(|config| config.limits.half_open_max = slots);
     let mut script = Script::unbegun(&world, endpoint, Hello::default());
-    script.endpoint.refuse_new(Admission::Behind);
+    script.endpoint.refuse_new(script.clock.now(), Admission::Behind);
     begin_and_leave(&mut script, everywhere(0), 0);
     // Caught up, as many times a second in an overload.
-    script.endpoint.refuse_new(Admission::Open);
+    script.endpoint.refuse_new(script.clock.now(), Admission::Open);
     for n in 1..40 {
         begin_and_leave(&mut script, everywhere(n), n);
     }
@@ -164,4 +164,56 @@ fn c47_after_the_server_was_behind_an_eighth_of_the_slots_is_open_to_hellos_that
     script.clock.elapsed += Duration::from_secs(2);
     begin_and_leave(&mut script, everywhere(60), 60);
     assert_eq!(script.endpoint.counts().half_open, slots / 8 + 2);
+}
+
+/// Two rounds of strangers fill what is open to them, and the server has nothing to do until the devices that it turned away come back: then it need not
+/// turn away those that are new.
+#[test]
+fn c47_a_server_that_keeps_up_after_it_was_behind_opens_more_slots_up_to_half() {
+    let world = World::new();
+    let slots = 16;
+    let endpoint = world.endpoint_with(|config| config.limits.half_open_max = slots);
+    let mut script = Script::unbegun(&world, endpoint, Hello::default());
+    script.endpoint.refuse_new(script.clock.now(), Admission::Behind);
+    script.endpoint.refuse_new(script.clock.now(), Admission::Open);
+    let mut strangers = 0..;
+    let mut filled = |script: &mut Script| {
+        for n in strangers.by_ref().take(40) {
+            begin_and_leave(script, everywhere(n), n);
+        }
+        script.endpoint.counts().half_open
+    };
+    let mut opened = vec![filled(&mut script)];
+    for _ in 0..5 {
+        script.clock.elapsed += Duration::from_millis(100);
+        opened.push(filled(&mut script));
+    }
+    assert_eq!(opened, [2, 4, 6, 8, 8, 8], "half stays for devices that have waited");
+    // Late again: no further slot is open, and after that it begins anew.
+    script.endpoint.refuse_new(script.clock.now(), Admission::Behind);
+    script.endpoint.refuse_new(script.clock.now(), Admission::Open);
+    assert_eq!(filled(&mut script), 8);
+}
+
+/// A client with two cookies begins a handshake with one, and sends the other at once: too soon for another flight. It must not keep new clients out as
+/// one that waits does.
+#[test]
+fn c47_a_hello_that_can_begin_nothing_does_not_count_as_waiting() {
+    let world = World::new();
+    let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
+    script.endpoint.refuse_new(script.clock.now(), Admission::Behind);
+    let [first, second] = [1, 2].map(|n| {
+        fetch_cookie(&mut script, everywhere(0), n);
+        script.hello.datagram(1, 1)
+    });
+    script.clock.elapsed += Duration::from_millis(400);
+    assert!(!script.give(&first).is_empty(), "on credit");
+    assert!(script.give(&second).is_empty());
+    assert_eq!(script.endpoint.drops().count(DropReason::TooSoon), 1);
+    // Datagrams pay for the credit, and for one handshake more.
+    for n in 10..200 {
+        fetch_cookie(&mut script, everywhere(n), n);
+    }
+    begin_and_leave(&mut script, everywhere(9), 9);
+    assert_eq!(script.endpoint.counts().half_open, 2);
 }

@@ -266,7 +266,7 @@ fn d43_a_late_copy_of_the_hello_does_not_disturb_the_session_it_began() {
 fn nothing_is_begun_while_draining_and_what_is_begun_goes_on() {
     let world = World::new();
     let mut script = Script::begin(&world, Hello::default());
-    script.endpoint.refuse_new(dtls::Admission::Draining);
+    script.endpoint.refuse_new(script.clock.now(), dtls::Admission::Draining);
     let flight = script.honest_flight();
     script.give(&flight);
     assert!(script.is_established());
