@@ -42,7 +42,7 @@ type Blocks = BTreeMap<String, (f64, f64)>;
 
 pub(super) fn run() -> Result<()> {
     let valgrind = tree::find_program("valgrind").context("valgrind is missing: run `cargo xtask setup`")?;
-    cargo::cargo("build --quiet --release --locked --package benches --bin warm").stream()?;
+    cargo::cargo("build --quiet --release --locked --package programs --bin warm").stream()?;
     let folder = tree::scratch("allocations")?;
     let replayed = |enrolments: u32| {
         let file = folder.join(format!("{enrolments}.json"));

@@ -1,5 +1,5 @@
-//! `cargo xtask bench crl`: what it costs to revoke a part of a CA's certificates and to write all its lists: `benches/src/bin/crl.rs` on a ledger that
-//! `benches/src/bin/ledger.rs` fills.
+//! `cargo xtask bench crl`: what it costs to revoke a part of a CA's certificates and to write all its lists: `benches/programs/src/bin/crl.rs` on a ledger that
+//! `benches/programs/src/bin/ledger.rs` fills.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,7 +54,7 @@ struct MeasuredLists {
 
 pub(super) fn run(options: &CrlOptions) -> Result<()> {
     let facts = TimingFacts::here();
-    cargo::cargo("build --quiet --release --locked --package benches --bin ledger --bin crl").stream()?;
+    cargo::cargo("build --quiet --release --locked --package programs --bin ledger --bin crl").stream()?;
     let released = tree::target().join("release");
     let folder = tree::scratch("crl")?;
     let fill = Program::new(released.join("ledger")).arg(&folder).arg(options.rows.to_string()).arg("fill");

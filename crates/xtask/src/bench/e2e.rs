@@ -1,7 +1,7 @@
 //! End to end: `muster serve` and `muster load` as processes, and the server's CPU for each enrolment over the floor of the same run.
 //!
 //! The server is pinned to one core with one shard and one pool thread, the load generator to another, so that neither evicts the other's caches. The
-//! floor (`benches/src/bin/floor.rs`) and a bare datagram (`benches/src/bin/bare.rs`) are measured in each repetition on the server's core, so that each
+//! floor (`benches/programs/src/bin/floor.rs`) and a bare datagram (`benches/programs/src/bin/bare.rs`) are measured in each repetition on the server's core, so that each
 //! repetition yields a pair. What is decided is decided on the 95 % interval of the paired ratio; a promise inside of it is not decidable. CPU is user
 //! and system time together, as the kernel accounts it in nanoseconds.
 

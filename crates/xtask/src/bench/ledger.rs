@@ -1,4 +1,4 @@
-//! What the durable ledger costs for each certificate, by the number of rows that it has: `benches/src/bin/ledger.rs`, pinned to one core.
+//! What the durable ledger costs for each certificate, by the number of rows that it has: `benches/programs/src/bin/ledger.rs`, pinned to one core.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,7 +35,7 @@ struct LedgerRecord {
     ledgers: Vec<MeasuredLedger>,
 }
 
-/// As `benches/src/bin/ledger.rs` prints it.
+/// As `benches/programs/src/bin/ledger.rs` prints it.
 #[derive(Serialize, Deserialize)]
 struct MeasuredLedger {
     rows: u64,
@@ -63,7 +63,7 @@ struct MeasuredLoad {
 
 pub(super) fn run(options: &LedgerOptions) -> Result<()> {
     let facts = TimingFacts::here();
-    cargo::cargo("build --quiet --release --locked --package benches --bin ledger").stream()?;
+    cargo::cargo("build --quiet --release --locked --package programs --bin ledger").stream()?;
     let program = tree::target().join("release/ledger");
     let mut ledgers = Vec::new();
     for rows in &options.rows {

@@ -1,7 +1,7 @@
 //! More load than one core can serve: what a released `muster serve`, pinned to a core, still finishes.
 //!
 //! First the peak is searched with devices that start as others finish. Then, at each multiple of the peak, honest devices start at the rate of the peak
-//! on a schedule, and the rest of the load comes from `benches/src/bin/hellos.rs`: hellos with a live cookie exchange, which cost the sender so little that
+//! on a schedule, and the rest of the load comes from `benches/programs/src/bin/hellos.rs`: hellos with a live cookie exchange, which cost the sender so little that
 //! one core can offer four times what another can serve. The hellos begin when the first honest device does. Goodput is what the server's own counters say
 //! it enrolled in each second while the load lasts. A load that was not offered whole and in time, or whose server did not have its core, is void and played
 //! again; what it says then stands in `judged`. Five seconds after the load, new devices show whether the server is back.
@@ -163,7 +163,7 @@ impl OverloadStage {
         if target.is_none() || fleet.is_none() {
             cargo::cargo("build --quiet --release --locked --package muster").stream()?;
         }
-        cargo::cargo("build --quiet --release --locked --package benches --bin hellos").stream()?;
+        cargo::cargo("build --quiet --release --locked --package programs --bin hellos").stream()?;
         let released = tree::target().join("release");
         let [ours, hellos] = ["muster", "hellos"].map(|name| released.join(name));
         let [target, fleet] = [target, fleet].map(|given| StagedProgram::new(given, &ours));

@@ -51,7 +51,7 @@ struct ScaleRecord {
     command: String,
     /// For `bench record`.
     figures: Figures,
-    /// As `benches/src/bin/scale.rs` prints them, one for each end.
+    /// As `benches/programs/src/bin/scale.rs` prints them, one for each end.
     in_process: Vec<Value>,
     /// What a ledger in memory holds for each certificate, beside the sessions.
     ledger_row_bytes: f64,
@@ -79,7 +79,7 @@ struct Loopback {
 
 pub(super) fn run(options: &ScaleOptions) -> Result<()> {
     let facts = TimingFacts::here();
-    cargo::cargo("build --quiet --release --locked --package benches --bin scale").stream()?;
+    cargo::cargo("build --quiet --release --locked --package programs --bin scale").stream()?;
     let program = tree::target().join("release/scale");
     let list = options.sessions.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     let scale = |core: usize, sessions: u32, end: &str, rows: u32| -> Result<Value> {

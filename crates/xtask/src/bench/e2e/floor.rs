@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::median::median;
 
-/// Microseconds, as `benches/src/bin/floor.rs` prints them.
+/// Microseconds, as `benches/programs/src/bin/floor.rs` prints them.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Floor {
     pub(super) sign_us: f64,
@@ -22,7 +22,7 @@ pub(super) struct Floor {
     pub(super) bare: BareDatagrams,
 }
 
-/// Microseconds of one datagram with nothing done to it, as `benches/src/bin/bare.rs` prints them.
+/// Microseconds of one datagram with nothing done to it, as `benches/programs/src/bin/bare.rs` prints them.
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct BareDatagrams {
     pub(super) receive_us: f64,

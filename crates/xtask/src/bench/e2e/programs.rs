@@ -41,7 +41,7 @@ pub(in super::super) struct Bench {
 impl Bench {
     pub(in super::super) fn build() -> Result<Self> {
         cargo::cargo("build --quiet --release --locked --package muster").stream()?;
-        cargo::cargo("build --quiet --release --locked --package benches --bin floor --bin bare --bin ledger")
+        cargo::cargo("build --quiet --release --locked --package programs --bin floor --bin bare --bin ledger")
             .stream()?;
         let released = tree::target().join("release");
         let [muster, floor, bare, filler] = ["muster", "floor", "bare", "ledger"].map(|name| released.join(name));

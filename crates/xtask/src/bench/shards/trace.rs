@@ -16,7 +16,7 @@ use crate::{cargo, tree};
 const TIMEOUT: Duration = Duration::from_secs(600);
 const LINE_BYTES: u64 = 64;
 
-/// What `benches/src/bin/shards.rs` prints: addresses in memory.
+/// What `benches/programs/src/bin/shards.rs` prints: addresses in memory.
 #[derive(Deserialize)]
 struct Marks {
     begin: [u64; 2],
@@ -68,7 +68,7 @@ pub(super) struct Tracer {
 impl Tracer {
     pub(super) fn build() -> Result<Self> {
         let valgrind = tree::find_program("valgrind").context("valgrind is missing: run `cargo xtask setup`")?;
-        cargo::cargo("build --quiet --release --locked --package benches --bin shards").stream()?;
+        cargo::cargo("build --quiet --release --locked --package programs --bin shards").stream()?;
         let program = tree::target().join("release/shards");
         // The program is at the same address each time: valgrind does not randomize it.
         let lackey = Program::new(&valgrind).args(["--quiet", "--tool=lackey"]);

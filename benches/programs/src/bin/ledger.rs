@@ -1,6 +1,6 @@
 //! What both durable steps of an issuance cost in a ledger of SQLite that has many rows already.
 //!
-//! `cargo run --release -p benches --bin ledger -- FOLDER ROWS`: fills a ledger in this folder with as many rows as a fleet makes, then issues more
+//! `cargo run --release -p programs --bin ledger -- FOLDER ROWS`: fills a ledger in this folder with as many rows as a fleet makes, then issues more
 //! of them with 16, 64 and 256 jobs in flight, and one alone. The ledger has an audit and a journal, as `muster init` makes it. The rows are made
 //! before the clock starts. CPU time is that of the process, user and system, so the completions of the jobs are in it. Prints one JSON object;
 //! `cargo xtask bench ledger` runs it and makes a table. With `fill` behind it, it fills the ledger and ends.

@@ -1,6 +1,6 @@
 //! What revocation lists cost: time, memory and size for a number of revoked certificates, in one list or in 128 shards.
 //!
-//! `cargo run --release -p benches --bin crl -- whole 1000000`, or `shards` instead of `whole`. The entries come from an iterator, as from a
+//! `cargo run --release -p programs --bin crl -- whole 1000000`, or `shards` instead of `whole`. The entries come from an iterator, as from a
 //! ledger; for `shards` there is an index of which certificate belongs to which shard, four octets for each certificate, and one list after the
 //! other is made and dropped. The peak of memory is that of the process, so each run measures one of the two. Prints one JSON object.
 //!
