@@ -8,18 +8,21 @@ use anyhow::{Context, Result};
 use crate::process::Program;
 use crate::tree;
 
+/// Builds the binary and the tests.
+pub(crate) const BUILD: &str = "build --quiet --locked --workspace --exclude xtask --bin muster --tests";
+
 /// Cargo with these arguments, at the root of the work tree.
 pub(crate) fn cargo(line: &str) -> Program {
     Program::line("cargo").args(line.split(' ')).directory(&tree::root())
 }
 
-/// Builds the binary with the same features as the tests, and returns its path. `--tests` beside `--bins` keeps the features of the dependencies
-/// the same as in the tests' build, so that nothing is built twice. `MUSTER_BINARY` names another binary to use, such as a released one.
+/// Builds the binary with the same features as the tests, and returns its path. `--tests` keeps the features of the dependencies the same as in the
+/// tests' build, so that nothing is built twice; hence also without `xtask`. `MUSTER_BINARY` names another binary to use, such as a released one.
 pub(crate) fn muster() -> Result<PathBuf> {
     if let Some(binary) = std::env::var_os("MUSTER_BINARY") {
         return Ok(binary.into());
     }
-    cargo("build --quiet --locked --workspace --bins --tests").stream()?;
+    cargo(BUILD).stream()?;
     Ok(tree::target().join("debug/muster"))
 }
 

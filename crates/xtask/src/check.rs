@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::cargo::{cargo, muster};
+use crate::cargo::{BUILD, cargo, muster};
 use crate::process::{Daemon, Program};
 use crate::{bench, crash, dashboards, interop, power, seams, setup, tree};
 
@@ -94,9 +94,9 @@ impl CheckPart {
         }
     }
 
-    fn run(self) -> Result<()> {
+    fn run(self, runner: setup::Runner) -> Result<()> {
         match self {
-            Self::Setup => setup_or_name_what_is_missing(),
+            Self::Setup => setup_or_name_what_is_missing(runner),
             Self::Fmt => cargo("fmt --all --check").stream(),
             Self::House => house::check(),
             Self::Purity => purity::check(),
@@ -132,6 +132,8 @@ pub(crate) fn run(options: &CheckOptions) -> ExitCode {
     let started = Instant::now();
     let mut results: Vec<(CheckPart, PartResult, Cost)> = Vec::new();
     let mut gate_build: Option<Daemon> = None;
+    // Its build costs a minute of two cores, and is needed last.
+    let runner = if chosen.contains(&CheckPart::Gate) { setup::Runner::WithTheGate } else { setup::Runner::Now };
     for part in chosen.iter().copied() {
         let (began, worked) = (Instant::now(), processor_time());
         println!("== {}", part.name());
@@ -141,7 +143,7 @@ pub(crate) fn run(options: &CheckOptions) -> ExitCode {
             CheckPart::Gate => wait_for(gate_build.take()),
             _ => {}
         }
-        let outcome = outcome_of(part, &results);
+        let outcome = outcome_of(part, &results, runner);
         match &outcome {
             PartResult::Passed => println!("   passed in {:.1} s", began.elapsed().as_secs_f64()),
             PartResult::Failed(why) => println!("   FAILED: {why}"),
@@ -151,9 +153,7 @@ pub(crate) fn run(options: &CheckOptions) -> ExitCode {
         results.push((part, outcome, cost));
     }
     let processor = results.iter().map(|(_, _, cost)| cost.processor).sum();
-    let not_run =
-        if chosen.contains(&CheckPart::Tests) { setup::not_run(setup::browser().as_deref()) } else { Vec::new() };
-    let (table, ended) = summarise(&results, &not_run, Cost { elapsed: started.elapsed(), processor });
+    let (table, ended) = summarise(&results, Cost { elapsed: started.elapsed(), processor });
     print!("{table}");
     ended
 }
@@ -199,22 +199,18 @@ impl CheckOptions {
     }
 }
 
-fn outcome_of(part: CheckPart, before: &[(CheckPart, PartResult, Cost)]) -> PartResult {
+fn outcome_of(part: CheckPart, before: &[(CheckPart, PartResult, Cost)], runner: setup::Runner) -> PartResult {
     let failed = |other: CheckPart| {
         before.iter().any(|(done, outcome, _)| *done == other && !matches!(outcome, PartResult::Passed))
     };
-    if part.depends_on().is_some_and(failed)
-        && cargo("build --quiet --locked --workspace --bins --tests")
-            .output()
-            .is_ok_and(|ended| !ended.status.success())
-    {
+    if part.depends_on().is_some_and(failed) && cargo(BUILD).output().is_ok_and(|ended| !ended.status.success()) {
         return PartResult::NotBuilt;
     }
-    part.run().map_or_else(|error| PartResult::Failed(format!("{error:#}")), |()| PartResult::Passed)
+    part.run(runner).map_or_else(|error| PartResult::Failed(format!("{error:#}")), |()| PartResult::Passed)
 }
 
-/// The table of the parts and of what was not run, why parts failed, and the numbers of each.
-fn summarise(results: &[(CheckPart, PartResult, Cost)], not_run: &[(&str, &str)], total: Cost) -> (String, ExitCode) {
+/// The table of the parts, why parts failed, and the numbers of each.
+fn summarise(results: &[(CheckPart, PartResult, Cost)], total: Cost) -> (String, ExitCode) {
     let line = |name: &str, cost: Cost, result: &str| {
         let (elapsed, processor) = (cost.elapsed.as_secs_f64(), cost.processor.as_secs_f64());
         format!("{name:<10} {elapsed:>8.1} {processor:>10.1}  {result}\n")
@@ -228,9 +224,6 @@ fn summarise(results: &[(CheckPart, PartResult, Cost)], not_run: &[(&str, &str)]
         };
         table += &line(&part.name(), *cost, &result);
     }
-    for (program, why) in not_run {
-        let _ = writeln!(table, "{program:<10} {:>8} {:>10}  NOT RUN   not installed: {why}", "-", "-");
-    }
     table += &line("all", total, "");
     for (part, outcome, _) in results {
         if let PartResult::Failed(why) = outcome {
@@ -238,13 +231,13 @@ fn summarise(results: &[(CheckPart, PartResult, Cost)], not_run: &[(&str, &str)]
         }
     }
     let failed = results.iter().filter(|(_, outcome, _)| !matches!(outcome, PartResult::Passed)).count();
-    let _ = writeln!(table, "\n{} passed, {failed} failed, {} not run", results.len() - failed, not_run.len());
+    let _ = writeln!(table, "\n{} passed, {failed} failed", results.len() - failed);
     (table, if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn setup_or_name_what_is_missing() -> Result<()> {
+fn setup_or_name_what_is_missing(runner: setup::Runner) -> Result<()> {
     if setup::is_root() {
-        return setup::run();
+        return setup::run(runner);
     }
     let missing = setup::missing()?;
     if !missing.is_empty() {
@@ -292,19 +285,8 @@ mod tests {
     fn one_failure_makes_the_whole_fail() {
         let passed = (CheckPart::Fmt, PartResult::Passed, Cost::default());
         let failed = (CheckPart::Deny, PartResult::Failed("why".to_owned()), Cost::default());
-        let ended =
-            |results: &[(CheckPart, PartResult, Cost)]| format!("{:?}", summarise(results, &[], Cost::default()).1);
+        let ended = |results: &[(CheckPart, PartResult, Cost)]| format!("{:?}", summarise(results, Cost::default()).1);
         assert_eq!(ended(&[passed]), format!("{:?}", ExitCode::SUCCESS));
         assert_eq!(ended(&[failed]), format!("{:?}", ExitCode::FAILURE));
-    }
-
-    #[test]
-    fn what_a_missing_browser_leaves_out_has_a_line_and_is_counted() {
-        let passed = || [(CheckPart::Tests, PartResult::Passed, Cost::default())];
-        let (table, _) = summarise(&passed(), &setup::not_run(None), Cost::default());
-        assert!(table.lines().any(|line| line.starts_with("chromium") && line.contains("NOT RUN")), "{table}");
-        assert!(table.ends_with("\n1 passed, 0 failed, 1 not run\n"), "{table}");
-        let (table, _) = summarise(&passed(), &setup::not_run(Some("chromium".as_ref())), Cost::default());
-        assert!(!table.contains("chromium") && table.ends_with("0 not run\n"), "{table}");
     }
 }

@@ -97,7 +97,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Setup => setup::run(),
+        Command::Setup => setup::run(setup::Runner::Now),
         Command::Check(options) => return check::run(&options),
         Command::Cases => cases::write(),
         Command::Requirements => requirements::write(),

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::bench::facts::TimingFacts;
+use crate::process::Program;
 use crate::seams::wrapper;
 use crate::{cargo, tree};
 
@@ -75,8 +76,12 @@ fn notice(seams: &[&str]) -> Result<()> {
     let mut unnoticed = Vec::new();
     for seam in seams {
         let wrapper = wrapper(seam)?;
-        let line = format!("run --quiet --locked -p ledger --example power -- until-faulty {SEAM_SEED} {SEAM_IMAGES}");
-        let ended = cargo::cargo(&line).env("RUSTC_WORKSPACE_WRAPPER", &wrapper).timeout(SEAM_TIMEOUT).output()?;
+        // `cargo run` has no `--workspace`, and with other features the dependencies would be built again.
+        let build = cargo::cargo("build --quiet --locked --workspace --exclude xtask --example power");
+        build.env("RUSTC_WORKSPACE_WRAPPER", &wrapper).timeout(SEAM_TIMEOUT).expect_success()?;
+        let power = Program::new(tree::target().join("debug/examples/power"));
+        let seed_and_images = [SEAM_SEED.to_string(), SEAM_IMAGES.to_string()];
+        let ended = power.arg("until-faulty").args(seed_and_images).timeout(SEAM_TIMEOUT).output()?;
         let loss = ended.stdout.lines().find_map(|line| line.strip_prefix("  seed "));
         match (ended.status.success(), loss) {
             (true, _) => unnoticed.push(*seam),

@@ -34,10 +34,9 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("strace", "system calls of an enrolment"),
     ("libc6-dbg", "symbols of the C library, without which valgrind does not start"),
     ("python3-venv", "the environment of what comes from PyPI"),
+    (BROWSER, "looks at the page of `bench report`, if no other Chromium is there"),
 ];
-/// Not installed: too large for what it adds, 124 MB to fetch and 414 MB on disk. The table of `check` says that what wants it was not run.
 const BROWSER: &str = "chromium";
-const BROWSER_USE: &str = "the page of `bench report` is not looked at in a browser";
 /// The names under which distributions install one.
 const BROWSERS: &[&str] = &[BROWSER, "chromium-browser", "google-chrome", "chrome-headless-shell"];
 /// Packages from PyPI, in one environment: name, version, purpose.
@@ -66,22 +65,43 @@ struct Need {
     install: Box<dyn FnOnce() -> Result<()>>,
 }
 
+impl Need {
+    fn meet(self) -> Result<()> {
+        let Self { name, met, install } = self;
+        if met {
+            println!("   {name} is installed");
+            return Ok(());
+        }
+        println!("   installing {name} ...");
+        let started = Instant::now();
+        install().with_context(|| format!("cannot install {name}"))?;
+        println!("   installed {name} in {:.0} s", started.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+/// When the runner of the gate's benchmarks is installed, which takes a minute to build.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runner {
+    Now,
+    /// With the benchmarks, in the background: [`runner`].
+    WithTheGate,
+}
+
+/// Installs the runner of the gate's benchmarks if it is missing.
+pub(crate) fn runner() -> Result<()> {
+    runner_need()?.meet()
+}
+
 /// Installs the missing requirements.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(runner: Runner) -> Result<()> {
     let started = Instant::now();
     install_debian()?;
-    for need in [python_need(), deny_need(), runner_need()?] {
-        if need.met {
-            println!("   {} is installed", need.name);
-            continue;
-        }
-        println!("   installing {} ...", need.name);
-        let started = Instant::now();
-        (need.install)().with_context(|| format!("cannot install {}", need.name))?;
-        println!("   installed {} in {:.0} s", need.name, started.elapsed().as_secs_f64());
+    for need in [python_need(), deny_need()] {
+        need.meet()?;
     }
-    for (program, why) in not_run(browser().as_deref()) {
-        println!("   not installed, and not required: {program}: {why}");
+    if runner == Runner::Now {
+        runner_need()?.meet()?;
     }
     println!("   setup done in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
@@ -99,11 +119,6 @@ pub(crate) fn missing() -> Result<Vec<String>> {
 pub(crate) fn browser() -> Option<PathBuf> {
     let named = std::env::var_os("MUSTER_CHROMIUM").map(PathBuf::from);
     named.or_else(|| BROWSERS.iter().find_map(|name| tree::find_program(name)))
-}
-
-/// The programs that are missing and not required, and what is not run without them.
-pub(crate) fn not_run(browser: Option<&Path>) -> Vec<(&'static str, &'static str)> {
-    if browser.is_some() { Vec::new() } else { vec![(BROWSER, BROWSER_USE)] }
 }
 
 /// Only root may install Debian packages.
@@ -144,6 +159,9 @@ fn install_debian() -> Result<()> {
 
 fn missing_debian() -> Vec<&'static str> {
     let installed = |package: &str| {
+        if package == BROWSER && browser().is_some() {
+            return true;
+        }
         let query = Program::new("dpkg-query").args(["-W", "-f=${db:Status-Status}", package]);
         query.output().is_ok_and(|ended| ended.status.success() && ended.stdout == "installed")
     };

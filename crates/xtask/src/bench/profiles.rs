@@ -72,11 +72,18 @@ impl BenchTree {
     }
 }
 
-/// Builds the benchmarks of this tree in the background, at the lowest priority.
+/// Builds the benchmarks of this tree, and what runs them if it is missing, in the background and at the lowest priority.
 pub(super) fn build_aside() -> Result<Daemon> {
-    let nice = Program::bound_to_us("nice").args(["-n", "19", "cargo"]);
-    let bench = BenchTree::here().cargo(nice, "instructions")?.args(["--bench", "counts", "--no-run"]);
-    bench.spawn(&tree::scratch("gate")?.join("build.log"))
+    let this = std::env::current_exe().context("where is this program?")?;
+    let nice = Program::bound_to_us("nice").args(["-n", "19"]).arg(this).args(["bench", "gate-build"]);
+    nice.spawn(&tree::scratch("gate")?.join("build.log"))
+}
+
+/// Builds the benchmarks of this tree, and what runs them if it is missing.
+pub(super) fn build() -> Result<()> {
+    setup::runner()?;
+    let bench = BenchTree::here().cargo(Program::new("cargo"), "instructions")?;
+    bench.args(["--bench", "counts", "--no-run"]).stream()
 }
 
 /// Counts in a work tree of another commit.

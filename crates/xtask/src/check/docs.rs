@@ -10,7 +10,10 @@ use crate::cargo::cargo;
 use crate::tree;
 
 pub(super) fn check() -> Result<()> {
-    let doc = cargo("doc --quiet --workspace --no-deps --locked --keep-going --document-private-items");
+    // Examples, as all of clippy's targets, take the features that tests need: what it has checked of the dependencies serves here too.
+    let targets = "--lib --bins --examples";
+    let doc =
+        cargo(&format!("doc --quiet --workspace {targets} --no-deps --locked --keep-going --document-private-items"));
     doc.env("RUSTDOCFLAGS", "-D warnings").stream()?;
     let mut broken = Vec::new();
     for file in tree::files(&[".md"])? {

@@ -56,6 +56,7 @@ pub(super) fn check() -> Result<()> {
         findings.extend(too_long(&file, &text));
         findings.extend(forbidden_words(&file, &text));
         findings.extend(allows_without_reason(&file, &text));
+        findings.extend(doc_tests(&file, &text));
         findings.extend(imports::check(&file, &text));
         findings.extend(pages::check(&file, &text, &pages));
         sources.push((file, text));
@@ -112,6 +113,29 @@ fn allows_without_reason(file: &str, text: &str) -> Vec<String> {
                 let number = text[..at].lines().count() + 1;
                 found.push(format!("{file}:{number}: {opening}..)] without a reason"));
             }
+        }
+    }
+    found
+}
+
+/// No part of the check runs the examples of doc comments: one that rustdoc would take for Rust is code that nobody compiles. What it shows is a test.
+fn doc_tests(file: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut is_open = false;
+    for (number, line) in text.lines().enumerate() {
+        let comment = line.trim_start();
+        let Some(comment) = comment.strip_prefix("///").or_else(|| comment.strip_prefix("//!")) else {
+            is_open = false;
+            continue;
+        };
+        let Some(language) = comment.trim_start().strip_prefix("```") else { continue };
+        is_open = !is_open;
+        let is_other = ["text", "json", "toml", "console"].contains(&language.trim());
+        if is_open && !is_other {
+            found.push(format!(
+                "{file}:{}: an example that no test runs: write a test, or name its language",
+                number + 1
+            ));
         }
     }
     found
@@ -180,6 +204,15 @@ mod tests {
         let with = ["#[", "allow(\n    dead_code,\n    reason = \"why\"\n)]"].concat();
         assert_eq!(allows_without_reason("a.rs", &without).len(), 1);
         assert!(allows_without_reason("a.rs", &with).is_empty());
+    }
+
+    #[test]
+    fn an_example_that_no_test_runs_is_found() {
+        let fence =
+            |language: &str| format!("/// Shows:\n///\n/// ```{language}\n/// a();\n/// ```\npub fn a() {{}}\n");
+        assert!(doc_tests("a.rs", &fence("text")).is_empty());
+        assert_eq!(doc_tests("a.rs", &fence("")).len(), 1);
+        assert!(doc_tests("a.rs", &fence("rust"))[0].starts_with("a.rs:3:"));
     }
 
     #[test]

@@ -15,8 +15,9 @@ use crate::process::{Ended, Program};
 
 /// Time for one test program on a busy machine.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(900);
-/// What runs the examples of the documentation.
-const DOC_TESTS: &str = "test --doc --workspace --locked --no-fail-fast";
+/// What builds the tests. Of the developer's commands those of `xtask` itself are built as `cargo xtask` builds it: beside the workspace it would get other
+/// features of its dependencies, and be compiled once more.
+const BUILDS: &[&str] = &["test --workspace --exclude xtask", "test --package xtask"];
 
 /// A line that cargo prints for something that it has built.
 #[derive(Deserialize)]
@@ -50,36 +51,26 @@ struct TestProgram {
     again: String,
 }
 
-/// What a worker runs.
-enum Job {
-    Program(TestProgram),
-    /// The examples of the documentation, which need the compiler.
-    DocTests,
-}
-
-impl Job {
-    /// The command that runs it again, and its end.
-    fn run(self) -> (String, Result<Ended>) {
-        match self {
-            Self::Program(TestProgram { executable, folder, again }) => {
-                (again, Program::new(executable).directory(&folder).timeout(PROGRAM_TIMEOUT).output())
-            }
-            Self::DocTests => (format!("cargo {DOC_TESTS}"), cargo(DOC_TESTS).output()),
-        }
+impl TestProgram {
+    fn run(&self) -> Result<Ended> {
+        Program::new(&self.executable).directory(&self.folder).timeout(PROGRAM_TIMEOUT).output()
     }
 }
 
 /// Builds and runs every test.
 pub(super) fn run() -> Result<()> {
-    let build = cargo("test --workspace --locked --no-run --message-format json-render-diagnostics");
     let began = Instant::now();
-    let (status, messages) = build.stdout()?;
-    if !status.success() {
-        bail!("the tests do not build");
+    let mut found = Vec::new();
+    for build in BUILDS {
+        let build = cargo(&format!("{build} --locked --no-run --message-format json-render-diagnostics"));
+        let (status, messages) = build.stdout()?;
+        if !status.success() {
+            bail!("the tests do not build");
+        }
+        found.extend(programs(&messages)?);
     }
-    let programs = programs(&messages)?;
-    println!("   {} test programs are built after {:.1} s", programs.len(), began.elapsed().as_secs_f64());
-    let failed = run_all(std::iter::once(Job::DocTests).chain(programs.into_iter().map(Job::Program)).collect());
+    println!("   {} test programs are built after {:.1} s", found.len(), began.elapsed().as_secs_f64());
+    let failed = run_all(found);
     if !failed.is_empty() {
         bail!("tests failed; run again: {}", failed.join("; "));
     }
@@ -116,20 +107,20 @@ fn again(folder: &Path, target: &BuiltTarget) -> String {
     format!("cargo test --manifest-path {} {chosen}", manifest.display())
 }
 
-/// Runs the jobs, as many at a time as there are cores; returns the commands of those that failed.
-fn run_all(jobs: Vec<Job>) -> Vec<String> {
+/// Runs the programs, as many at a time as there are cores; returns the commands of those that failed.
+fn run_all(programs: Vec<TestProgram>) -> Vec<String> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = Mutex::new(jobs.into_iter());
+    let programs = Mutex::new(programs.into_iter());
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 loop {
-                    let Some(job) = locked(&jobs).next() else { return };
+                    let Some(program) = locked(&programs).next() else { return };
                     let began = Instant::now();
-                    let (shown, ended) = job.run();
-                    if report(&shown, began.elapsed(), &ended) {
-                        locked(&failed).push(shown);
+                    let ended = program.run();
+                    if report(&program.again, began.elapsed(), &ended) {
+                        locked(&failed).push(program.again);
                     }
                 }
             });
@@ -196,11 +187,11 @@ mod tests {
 
     #[test]
     fn a_program_that_fails_is_named_and_the_others_run() {
-        let job = |program: &str| {
+        let program = |program: &str| {
             let folder = crate::tree::scratch("suite").unwrap();
-            Job::Program(TestProgram { executable: program.into(), folder, again: format!("again {program}") })
+            TestProgram { executable: program.into(), folder, again: format!("again {program}") }
         };
-        let mut failed = run_all(vec![job("/bin/false"), job("/bin/true"), job("/nowhere"), job("/bin/true")]);
+        let mut failed = run_all(["/bin/false", "/bin/true", "/nowhere", "/bin/true"].map(program).into());
         failed.sort_unstable();
         assert_eq!(failed, ["again /bin/false", "again /nowhere"]);
     }
