@@ -328,7 +328,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         DROPS,
         "drops",
         &["reason"],
-        "Datagrams, records and outcomes dropped, by reason. Noise on the network is normal; backlog_full, send_refused, receive_full (the kernel, because a socket was full) and behind are the server's own",
+        "Datagrams, records and outcomes dropped, by reason. Noise on the network is normal; backlog_full, send_refused, receive_full (the kernel, because a socket was full or the UDP checksum was wrong) and behind are the server's own",
         TURN,
     ),
     counter(
