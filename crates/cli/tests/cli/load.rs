@@ -71,7 +71,6 @@ fn every_function_alone_and_a_mix_of_them() {
     assert!(counts.iter().sum::<u64>() == 40 && counts.iter().all(|count| *count > 2), "{counts:?}");
 }
 
-/// A profile that requires a link refuses those without, and takes those of `--link`.
 #[test]
 fn a_path_leads_to_a_server_with_another_root() {
     let pki = Pki::new();
@@ -83,6 +82,7 @@ fn a_path_leads_to_a_server_with_another_root() {
     assert_eq!(report(&output)["errors"][0]["reason"], "coap.path.not_found");
 }
 
+/// A profile that requires a link refuses those without, and takes those of `--link`.
 #[test]
 fn linked_requests_pass_where_they_are_required() {
     let pki = Pki::new();
