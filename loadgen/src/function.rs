@@ -113,6 +113,25 @@ impl FunctionMix {
         self.0[function.index()]
     }
 
+    /// Whether some of the devices get a certificate.
+    #[must_use]
+    pub fn certifies(&self) -> bool {
+        self.functions().any(|(function, _)| function.certifying_stage().is_some())
+    }
+
+    /// Why no share of renewals changes what the devices of this mix do; `None` if one does.
+    #[must_use]
+    pub fn without_renewals(&self) -> Option<&'static str> {
+        let mut certified = self.functions().filter(|(function, _)| function.certifying_stage().is_some());
+        if certified.any(|(function, _)| !function.always_returns()) {
+            return None;
+        }
+        Some(match self.certifies() {
+            false => "no device gets a certificate that it could renew",
+            true => "every device with a certificate comes back in any case",
+        })
+    }
+
     fn drawn(self, draw: u64) -> FleetFunction {
         let mut rest = draw % u64::from(WHOLE);
         for (function, share) in self.functions() {
@@ -263,6 +282,31 @@ mod tests {
         let all = FleetFunctions { renewals_per_mille: 1_000, ..FleetFunctions::ENROL };
         assert!(!all.returns(FleetFunction::CsrAttributes, 7, 0), "without a certificate nothing is renewed");
         assert!(FleetFunctions::ENROL.returns(FleetFunction::Reenrol, 7, 0));
+    }
+
+    #[test]
+    fn a_share_of_renewals_changes_what_a_mix_does_or_not() {
+        for (mix, wanted) in [
+            ("sen", None),
+            ("skg", None),
+            ("skc=1%,crts=99%", None),
+            ("sren=50%,sen=50%", None),
+            ("crts", Some("no device gets a certificate")),
+            ("crts=50%,att=50%", Some("no device gets a certificate")),
+            ("sren", Some("comes back in any case")),
+            ("ren", Some("comes back in any case")),
+            ("sren=50%,ren=40%,att=10%", Some("comes back in any case")),
+        ] {
+            let mix: FunctionMix = mix.parse().unwrap();
+            let why = mix.without_renewals();
+            assert_eq!(why.is_some(), wanted.is_some(), "{mix}");
+            assert!(wanted.is_none_or(|words| why.unwrap().contains(words)), "{mix}: {why:?}");
+            // With a share of all, somebody does otherwise than without, or nobody.
+            let all = FleetFunctions { mix, renewals_per_mille: 1_000 };
+            let none = FleetFunctions { mix, renewals_per_mille: 0 };
+            let changed = mix.functions().any(|(one, _)| all.returns(one, 7, 0) != none.returns(one, 7, 0));
+            assert_eq!(changed, why.is_none(), "{mix}");
+        }
     }
 
     #[test]

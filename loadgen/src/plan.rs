@@ -125,6 +125,12 @@ impl Phase {
         }
     }
 
+    /// Whether devices leave this phase with a certificate that they did not have before.
+    pub(crate) fn enrols(&self) -> bool {
+        let arrives = self.population == PhasePopulation::New && self.arrivals != Arrivals::Pause;
+        arrives && self.functions.mix.certifies()
+    }
+
     /// The first thing that a Registrar cannot play, over HTTPS, by its key in a scenario.
     pub(crate) fn beyond_registrar(&self) -> Option<&'static str> {
         let plain = Self::enrolling(0, Arrivals::Pause);
@@ -174,6 +180,12 @@ impl Plan {
     #[must_use]
     pub fn is_open_loop(&self) -> bool {
         !self.phases.iter().any(|phase| matches!(phase.arrivals, Arrivals::Concurrency(_)))
+    }
+
+    /// Whether some of its devices get a certificate.
+    #[must_use]
+    pub fn enrols(&self) -> bool {
+        self.phases.iter().any(Phase::enrols)
     }
 
     /// Refuses more threads than devices at a time: each thread keeps at least one at work.

@@ -95,14 +95,6 @@ pub fn read_scenario(text: &str, player: ScenarioPlayer) -> Result<Plan, Scenari
     Ok(Plan { name: Some(name), phases })
 }
 
-/// Whether devices leave this phase with a certificate.
-fn enrols(phase: &Phase) -> bool {
-    let mut functions = phase.functions.mix.functions();
-    phase.population == PhasePopulation::New
-        && phase.arrivals != Arrivals::Pause
-        && functions.any(|(function, _)| function.certifying_stage().is_some())
-}
-
 fn phase(mut section: Section<'_>, before: &[Phase], player: ScenarioPlayer) -> Result<Phase, ScenarioFault> {
     let number = before.len();
     let name = section.text("name")?.unwrap_or_else(|| format!("phase-{}", number + 1));
@@ -122,15 +114,11 @@ fn phase(mut section: Section<'_>, before: &[Phase], player: ScenarioPlayer) -> 
     phase.population = section
         .word("who", &[("new", PhasePopulation::New), ("enrolled", PhasePopulation::Enrolled)])?
         .unwrap_or(PhasePopulation::New);
-    if phase.population == PhasePopulation::Enrolled && !before.iter().any(enrols) {
+    if phase.population == PhasePopulation::Enrolled && !before.iter().any(Phase::enrols) {
         let remedy = "put a phase before it whose new devices get certificates, such as function = \"sen\"";
         return Err(section.fault("who", "no device has a certificate when this phase begins", remedy));
     }
-    let mix = section.parsed("function", str::parse::<FunctionMix>)?;
-    phase.functions = FleetFunctions {
-        mix: mix.unwrap_or(FleetFunctions::ENROL.mix),
-        renewals_per_mille: section.parsed("renewals", per_mille)?.unwrap_or(0),
-    };
+    phase.functions = functions(&mut section, phase.population)?;
     if player == ScenarioPlayer::Registrar && phase.functions.mix.share(FleetFunction::RenewalInfo) > 0 {
         return Err(section.fault(
             "function",
@@ -161,6 +149,26 @@ fn phase(mut section: Section<'_>, before: &[Phase], player: ScenarioPlayer) -> 
     phase.link = section.section("link")?.map(link).transpose()?;
     section.end()?;
     Ok(phase)
+}
+
+/// What the devices ask for. A share of renewals that changes nothing is a misunderstanding, which the figures of the run would not show.
+fn functions(section: &mut Section<'_>, population: PhasePopulation) -> Result<FleetFunctions, ScenarioFault> {
+    let mix = section.parsed("function", str::parse::<FunctionMix>)?.unwrap_or(FleetFunctions::ENROL.mix);
+    let renewals_per_mille = section.parsed("renewals", per_mille)?.unwrap_or(0);
+    if renewals_per_mille > 0 && population == PhasePopulation::Enrolled {
+        return Err(section.fault(
+            "renewals",
+            "it is a share of new devices, and those of this phase are enrolled: each renews when it arrives",
+            "leave it out",
+        ));
+    }
+    if renewals_per_mille > 0
+        && let Some(why) = mix.without_renewals()
+    {
+        let remedy = "leave it out, or give a share of `function` to sen, skg or skc";
+        return Err(section.fault("renewals", &format!("with `function` = \"{mix}\" {why}"), remedy));
+    }
+    Ok(FleetFunctions { mix, renewals_per_mille })
 }
 
 /// How devices arrive, how long, and how many at most.

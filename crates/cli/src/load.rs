@@ -183,6 +183,11 @@ impl RunArguments {
             return scenario::print(preset);
         }
         let plan = self.plan()?;
+        target.require_requests(plan.enrols())?;
+        if self.certificates.is_some() && !plan.enrols() {
+            return Err(CommandFault::usage("--certificates has no effect: no device gets a certificate")
+                .remedy("leave it out, or let devices enrol: --function sen"));
+        }
         if self.check {
             return scenario::explain(&plan, target.seed, self.segment);
         }

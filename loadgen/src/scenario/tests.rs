@@ -123,6 +123,10 @@ fn what_is_wrong_is_named_with_its_line_and_a_remedy() {
         (format!("{good}who = \"enrolled\""), 5, "phase.who", "new devices get certificates"),
         (format!("pause = \"1m\"\n[[phase]]\n{good}who = \"enrolled\""), 7, "phase.who", "phase before it"),
         (format!("{good}function = \"crts\"\n[[phase]]\n{good}who = \"enrolled\""), 9, "phase.who", "\"sen\""),
+        (format!("{good}renewals = \"30%\"\nfunction = \"sren\""), 5, "phase.renewals", "leave it out"),
+        (format!("{good}function = \"ren\"\nrenewals = \"0.1%\""), 6, "phase.renewals", "leave it out"),
+        (format!("{good}function = \"crts=50%,att=50%\"\nrenewals = \"30%\""), 6, "phase.renewals", "sen, skg or skc"),
+        (format!("{good}[[phase]]\n{good}who = \"enrolled\"\nrenewals = \"30%\""), 9, "phase.renewals", "leave it out"),
     ] {
         let fault = read(&format!("name = \"x\"\n[[phase]]\n{lines}\n")).unwrap_err();
         assert_eq!((fault.line, fault.key.as_str()), (line, key), "{lines}: {fault}");
@@ -221,6 +225,16 @@ fn the_remedies_work() {
             format!("{good}who = \"enrolled\""),
             "function = \"sen\"",
             format!("{good}function = \"sen\"\n[[phase]]\n{good}who = \"enrolled\""),
+        ),
+        (
+            format!("{good}[[phase]]\n{good}who = \"enrolled\"\nrenewals = \"30%\""),
+            "leave it out",
+            format!("{good}[[phase]]\n{good}who = \"enrolled\""),
+        ),
+        (
+            format!("{good}function = \"att\"\nrenewals = \"30%\""),
+            "a share of `function` to sen",
+            format!("{good}function = \"att=50%,sen=50%\"\nrenewals = \"30%\""),
         ),
     ] {
         let fault = read(&format!("[[phase]]\n{wrong}\n")).unwrap_err();

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use loadgen::identities::IdentityRange;
 use loadgen::{
-    Arrivals, CapacityReport, CapacityResult, CapacitySearch, CapacitySpec, Criterion, LoadReport, LoadedServer, Phase,
-    Plan, PlanFault, REPETITIONS_MAX, RegistrarIdentity, Run, SearchLimit, Segment, TrialRow, TrialVerdict,
+    Arrivals, CapacityReport, CapacityResult, CapacitySearch, CapacitySpec, Criterion, FleetFunctions, LoadReport,
+    LoadedServer, Phase, Plan, PlanFault, REPETITIONS_MAX, RegistrarIdentity, Run, SearchLimit, Segment, TrialRow,
+    TrialVerdict,
 };
 
 use super::folder::Folder;
@@ -94,6 +95,7 @@ impl Arguments {
 /// What all tries share.
 struct Stage<'a> {
     arguments: &'a Arguments,
+    functions: FleetFunctions,
     folder: Folder,
     server: LoadedServer,
     registrar: Option<RegistrarIdentity>,
@@ -114,11 +116,13 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     for file in [json_file(arguments), arguments.report.as_deref()].into_iter().flatten() {
         files::require_writable(file)?;
     }
+    let functions = arguments.target.functions()?;
+    arguments.target.require_requests(functions.mix.certifies())?;
     let interrupt = Interrupt::install()?;
     let folder = arguments.target.folder()?;
     let server = arguments.target.resolve(&folder)?;
     let registrar = arguments.target.registrar()?;
-    let mut stage = Stage { arguments, folder, server, registrar, interrupt, used: 0 };
+    let mut stage = Stage { arguments, functions, folder, server, registrar, interrupt, used: 0 };
     let mut search = CapacitySearch::new(CapacitySpec {
         from: arguments.from,
         to: arguments.to,
@@ -159,7 +163,7 @@ impl Stage<'_> {
         let plan = Plan::of(Phase {
             lasts: Some(self.arguments.trial),
             devices: None,
-            functions: target.functions()?,
+            functions: self.functions,
             label: target.label(),
             block: target.block.size(),
             suite: target.suite.suite(),

@@ -165,15 +165,29 @@ impl Target {
 
     /// What the devices do.
     pub(super) fn functions(&self) -> CommandResult<FleetFunctions> {
-        if self.renewals > 0 && self.function == FunctionMix::only(FleetFunction::Reenrol) {
-            return Err(CommandFault::usage("with --function sren every device renews")
-                .remedy("use --function sen for a share, or leave --renewals out"));
+        if self.renewals > 0
+            && let Some(why) = self.function.without_renewals()
+        {
+            let message = format!("--renewals has no effect with --function {}: {why}", self.function);
+            return Err(CommandFault::usage(message).remedy("leave --renewals out, or use --function sen, skg or skc"));
         }
         if self.player() == ScenarioPlayer::Registrar && self.function.share(FleetFunction::RenewalInfo) > 0 {
             return Err(CommandFault::usage("--function ren is a resource of CoAP: a Registrar cannot ask for it")
                 .remedy("leave ren out, or play the devices: --server instead of --https"));
         }
         Ok(FleetFunctions { mix: self.function, renewals_per_mille: self.renewals })
+    }
+
+    /// Refuses flags about requests for a certificate where no device makes one.
+    pub(super) fn require_requests(&self, enrols: bool) -> CommandResult {
+        let flags = [("--link", self.link), ("--no-crts", self.no_crts)];
+        match flags.into_iter().find(|(_, given)| *given && !enrols) {
+            None => Ok(()),
+            Some((flag, _)) => {
+                let message = format!("{flag} has no effect: no device asks for a certificate");
+                Err(CommandFault::usage(message).remedy("leave it out, or let devices enrol: --function sen"))
+            }
+        }
     }
 
     /// How patient they are.

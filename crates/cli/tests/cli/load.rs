@@ -196,6 +196,11 @@ fn a_scenario_says_what_it_would_do_and_what_is_wrong_with_it() {
     expect_status(&refused, 1);
     let said = stderr(&refused);
     assert!(said.contains("own.toml:4: phase.blok") && said.contains("known are"), "{said}");
+    std::fs::write(&file, "[[phase]]\nrate = 1\nfor = \"1m\"\nfunction = \"sren\"\nrenewals = \"30%\"\n").unwrap();
+    let refused = run([Path::new("load"), Path::new("--check"), Path::new("--scenario"), &file]);
+    expect_status(&refused, 1);
+    let said = stderr(&refused);
+    assert!(said.contains("own.toml:5: phase.renewals") && said.contains("comes back in any case"), "{said}");
     let unknown = run(["load", "--check", "--scenario", "blackout"]);
     expect_status(&unknown, 2);
     assert!(stderr(&unknown).contains("renewal-day"), "{}", stderr(&unknown));

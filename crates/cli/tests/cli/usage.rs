@@ -37,7 +37,7 @@ fn the_help_of_a_device_says_how_its_server_is_found() {
 #[test]
 fn wrong_arguments_exit_2() {
     let server = "coaps://127.0.0.1:5684";
-    let wrong: [&[&str]; 29] = [
+    let wrong: [&[&str]; 36] = [
         &[],
         &["enrol"],
         &["serve", "--no-such-flag"],
@@ -67,6 +67,26 @@ fn wrong_arguments_exit_2() {
         &["load", "capacity", "--server", server, "--pki", "p", "--slo", "p99 < 1s", "--from", "100", "--to", "10"],
         &["load", "--server", server, "--pki", "p", "--rate", "5", "--concurrency", "5"],
         &["load", "--server", server, "--pki", "p", "--function", "sren", "--renewals", "5%"],
+        &["load", "--server", server, "--pki", "p", "--function", "crts", "--renewals", "5%"],
+        &["load", "--server", server, "--pki", "p", "--function", "ren", "--renewals", "5%"],
+        &["load", "--server", server, "--pki", "p", "--function", "crts", "--link"],
+        &["load", "--server", server, "--pki", "p", "--function", "att", "--no-crts"],
+        &["load", "--server", server, "--pki", "p", "--function", "att=50%,crts=50%", "--certificates", "kept"],
+        &[
+            "load",
+            "capacity",
+            "--server",
+            server,
+            "--pki",
+            "p",
+            "--slo",
+            "p99 < 1s",
+            "--function",
+            "att",
+            "--renewals",
+            "5%",
+        ],
+        &["load", "capacity", "--server", server, "--pki", "p", "--slo", "p99 < 1s", "--function", "crts", "--link"],
     ];
     for arguments in wrong {
         let output = run(arguments);
