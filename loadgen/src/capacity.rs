@@ -52,7 +52,7 @@ pub enum SearchLimit {
     Generator,
     /// The highest rate of the search held.
     Highest,
-    /// Not even the lowest rate held.
+    /// Not even the lowest rate held; after some estimates: not any more.
     Lowest,
 }
 
@@ -237,7 +237,9 @@ impl CapacitySearch {
     pub fn result(&self) -> CapacityResult {
         let count = self.estimates.len();
         let whole = u32::try_from(count).unwrap_or(u32::MAX);
-        let mean = if count == 0 { None } else { Some(self.estimates.iter().sum::<f64>() / f64::from(whole)) };
+        // Estimates of a server that keeps the promise at no rate any more are those of another server.
+        let stands = count > 0 && self.limited_by != Some(SearchLimit::Lowest);
+        let mean = stands.then(|| self.estimates.iter().sum::<f64>() / f64::from(whole));
         let interval = mean.filter(|_| count > 1 && self.limited_by.is_none()).map(|mean| {
             let squares: f64 = self.estimates.iter().map(|estimate| (estimate - mean).powi(2)).sum();
             let deviation = (squares / f64::from(whole - 1)).sqrt();
@@ -265,7 +267,7 @@ fn student(degrees: usize) -> f64 {
 /// What a search found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CapacityResult {
-    /// The rate up to which it holds, the mean of the estimates.
+    /// The rate up to which it holds, the mean of the estimates; `None` without an estimate, and if the server ceased to keep the promise after some.
     pub per_second: Option<f64>,
     /// Where the true one is.
     pub interval: Option<ConfidenceInterval>,
@@ -396,6 +398,15 @@ mod tests {
         }
     }
 
+    /// A server that answers by a limit and breaks the promise at every rate after its first estimate.
+    fn ceasing() -> impl FnMut(f64) -> TrialVerdict {
+        let (mut tries, mut inner) = (0, limit(700.0));
+        move |rate| {
+            tries += 1;
+            if tries <= 12 { inner(rate) } else { TrialVerdict::Missed }
+        }
+    }
+
     #[test]
     fn what_bounds_a_search_is_said() {
         let (result, _) = search(SPEC, |_| TrialVerdict::Held);
@@ -405,6 +416,14 @@ mod tests {
         let (result, _) = search(SPEC, |rate| if rate < 700.0 { TrialVerdict::Held } else { TrialVerdict::Void });
         assert_eq!((result.limited_by, result.interval), (Some(SearchLimit::Generator), None));
         assert!(result.per_second.unwrap() < 720.0);
+    }
+
+    /// What a server did before it failed is not its capacity.
+    #[test]
+    fn a_server_that_ceases_to_keep_the_promise_has_no_capacity() {
+        let (result, _) = search(SPEC, ceasing());
+        assert_eq!((result.limited_by, result.per_second, result.interval), (Some(SearchLimit::Lowest), None, None));
+        assert!(result.complete && !result.estimates.is_empty(), "{result:?}");
     }
 
     /// Devices arrive otherwise in each repetition, and in the same way in all tries of one.
@@ -476,6 +495,7 @@ mod tests {
             reported(SPEC, limit(700.0)),
             reported(SPEC, |_| TrialVerdict::Held),
             reported(SPEC, |_| TrialVerdict::Missed),
+            reported(SPEC, ceasing()),
             reported(SPEC, generator),
         ] {
             assert_described(&validator, &json, &["", "/capacity", "/capacity/interval", "/trials/0"], &[]);

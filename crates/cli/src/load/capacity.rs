@@ -33,7 +33,7 @@ The JSON: schema muster-load-capacity/1, server, slo, seed, capacity {per_second
 [{asked_per_second, offered_per_second, done_per_second, failed_share, p50_us, p99_us, verdict, why}]; loadgen/schema/muster-load-capacity-1.json describes it. \
 With `--json -` it goes to standard output with the fields outcome, exit, message and remedy.
 
-Exit status: 0 a rate was found, 1 none, 7 the generator is the limit, 130 interrupted.
+Exit status: 0 a rate was found, 1 none, or the server ceased to keep the promise at any rate during the search, 7 the generator is the limit, 130 interrupted.
 
 Example:
   muster load capacity --server coaps://127.0.0.1:5684 --pki pki --slo 'p99 < 2s, failed < 0.1%' \\
@@ -267,8 +267,13 @@ fn publish(arguments: &Arguments, report: &CapacityReport, ended: CommandResult)
 }
 
 fn summary(capacity: &CapacityResult) -> String {
-    let Some(rate) = capacity.per_second else { return "no rate was found at which the promise holds".to_owned() };
     let estimates: Vec<_> = capacity.estimates.iter().map(|rate| format!("{rate:.1}")).collect();
+    let Some(rate) = capacity.per_second else {
+        return match estimates.as_slice() {
+            [] => "no rate was found at which the promise holds".to_owned(),
+            _ => format!("no capacity, estimates {} before the promise held at no rate", estimates.join(", ")),
+        };
+    };
     let interval = match capacity.interval {
         Some(interval) => {
             format!("{:.0} % interval {:.1}/s to {:.1}/s", interval.level * 100.0, interval.low, interval.high)
@@ -285,6 +290,12 @@ fn verdict(capacity: &CapacityResult) -> CommandResult {
             Err(CommandFault::new(Status::Void, format!("{}: it is the limit", loadgen::MEASURED_THE_GENERATOR))
                 .remedy("the server does more than this: more --threads, or cores of its own"))
         }
+        (Some(SearchLimit::Lowest), _) if !capacity.estimates.is_empty() => Err(CommandFault::failed(
+            "the server ceased to keep the promise during the search: at first it held, and then at no rate",
+        )
+        .remedy(
+            "find out what happened to the server (its log, a full disk, other work on its cores), and search again",
+        )),
         (_, None) => {
             Err(CommandFault::failed("the promise holds at no rate").remedy("see the reasons above; a lower --from"))
         }
@@ -293,5 +304,29 @@ fn verdict(capacity: &CapacityResult) -> CommandResult {
             Ok(())
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(per_second: Option<f64>, estimates: &[f64], limited_by: Option<SearchLimit>) -> CapacityResult {
+        CapacityResult { per_second, interval: None, estimates: estimates.to_vec(), limited_by, complete: true }
+    }
+
+    /// A capacity is only what a search found and nothing contradicted: all else is an exit status and a message.
+    #[test]
+    fn a_search_succeeds_with_a_capacity_only() {
+        let fault = |result: &CapacityResult| verdict(result).unwrap_err().to_string();
+        assert!(verdict(&found(Some(700.0), &[690.0, 710.0], None)).is_ok());
+        assert!(verdict(&found(Some(100.0), &[100.0], Some(SearchLimit::Highest))).is_ok());
+        assert!(fault(&found(None, &[], Some(SearchLimit::Lowest))).contains("holds at no rate"));
+        let ceased = found(None, &[700.0], Some(SearchLimit::Lowest));
+        let said = fault(&ceased);
+        assert!(said.contains("ceased to keep the promise during the search"), "{said}");
+        assert!(said.contains("search again"), "{said}");
+        assert_eq!(summary(&ceased), "no capacity, estimates 700.0 before the promise held at no rate");
+        assert!(fault(&found(Some(700.0), &[700.0], Some(SearchLimit::Generator))).contains("MEASURED THE GENERATOR"));
     }
 }
