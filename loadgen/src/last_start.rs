@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The lateness that a busy machine's scheduler may cause: one late turn does not void a short run.
-const LATENESS_FORGIVEN: Duration = Duration::from_millis(100);
+pub(crate) const LATENESS_FORGIVEN: Duration = Duration::from_millis(100);
 
 /// The last start of a run: when it was due and when it was made, both counted from the run's beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -70,5 +70,6 @@ pub use stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, P
 pub use terminal::LiveView;
 pub use timeline::{LatencySketch, SLICES_MAX, Slice, Timeline};
 pub use verdict::{
-    CPU_SHARE_MAX, OFFERED_SHARE_MIN, SEND_LAG_FORGIVEN, SEND_LAG_SHARE_MAX, SEND_LAG_STARTS_MIN, WAITING_SHARE_MAX,
+    CPU_SHARE_MAX, OFFERED_SHARE_MIN, ON_TIME_STARTS_MIN, SEND_LAG_FORGIVEN, SEND_LAG_P50_STARTS_MIN,
+    SEND_LAG_P99_STARTS_MIN, SEND_LAG_SHARE_MAX, WAITING_SHARE_MAX,
 };

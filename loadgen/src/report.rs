@@ -22,8 +22,9 @@
 //! seconds              length of the run
 //! enrolled_per_second  enrolled / seconds
 //! arrivals             {"mode": "rate", "per_second": N}, {"mode": "concurrency", "devices": N} or {"mode": "scenario", "name": TEXT}
-//! schedule             {"asked_per_second", "offered_per_second", "offered_share", "void"}, or null in closed loop: void if less than
-//!                      98 % of the rate was offered: no figure of such a run describes the server at that rate
+//! schedule             {"asked_per_second", "offered_per_second", "offered_share", "on_time_share", "void"}, or null in closed loop: void if less than
+//!                      98 % of the rate was offered, or less than 98 % of 50 devices or more started within 100 ms of their time: no figure of such a
+//!                      run describes the server at that rate
 //! block, suite, seed   block size in bytes, IANA name of the suite, seed
 //! conduct              {"path", "linked", "ca_certificates", "timeout_ms", "attempts", "ack_timeout_ms", "handshake_timeout_ms"}: what the flags say of a device:
 //!                      the path above label and function, whether requests are linked to their session, whether it asks for /crts, and its patience
@@ -185,8 +186,15 @@ pub struct ScheduleRow {
     pub offered_per_second: f64,
     /// The offered rate divided by the requested rate, at most 1.
     pub offered_share: f64,
-    /// The share is below [`crate::verdict::OFFERED_SHARE_MIN`].
+    /// The share of the devices that started within 100 ms of their time, of all starts; absent from reports before the generator judged it.
+    #[serde(default = "whole")]
+    pub on_time_share: f64,
+    /// One of the shares is below [`crate::verdict::OFFERED_SHARE_MIN`].
     pub void: bool,
+}
+
+fn whole() -> f64 {
+    1.0
 }
 
 /// Latency of one stage.

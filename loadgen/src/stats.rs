@@ -9,6 +9,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::last_start::LastStart;
+use crate::number::float;
 use crate::timeline::Timeline;
 
 /// The stages of one device's work.
@@ -186,6 +187,12 @@ impl DurationHistogram {
     #[must_use]
     pub fn at_quantile(&self, quantile: f64) -> Duration {
         if self.0.is_empty() { Duration::ZERO } else { Duration::from_micros(self.0.value_at_quantile(quantile)) }
+    }
+
+    /// The share of the durations up to this one; 1 if there is none.
+    #[must_use]
+    pub fn share_within(&self, most: Duration) -> f64 {
+        if self.0.is_empty() { 1.0 } else { float(self.0.count_between(0, micros(most))) / float(self.0.len()) }
     }
 
     /// The number of durations.

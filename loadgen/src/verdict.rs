@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::last_start::LATENESS_FORGIVEN;
 use crate::number::Spell;
 use crate::stats::Percentiles;
 
@@ -16,8 +17,14 @@ pub const SEND_LAG_SHARE_MAX: f64 = 0.1;
 /// A delay up to this is no more than a scheduler's: it spoils nothing by itself.
 pub const SEND_LAG_FORGIVEN: Duration = Duration::from_millis(10);
 
-/// In fewer starts one late turn is a percentile.
-pub const SEND_LAG_STARTS_MIN: u64 = 500;
+/// In fewer starts one late turn is the 99th percentile.
+pub const SEND_LAG_P99_STARTS_MIN: u64 = 500;
+
+/// From so many starts on, half of them are not late by accident.
+pub const SEND_LAG_P50_STARTS_MIN: u64 = 30;
+
+/// In fewer starts a single late one is more than the share that [`OFFERED_SHARE_MIN`] leaves.
+pub const ON_TIME_STARTS_MIN: u64 = 50;
 
 /// The largest share of one core that a thread may use in any window (`strain`): a thread without reserves delays what comes at the same time.
 pub const CPU_SHARE_MAX: f64 = 0.9;
@@ -32,6 +39,8 @@ pub const WAITING_SHARE_MAX: f64 = 0.5;
 pub(crate) struct GeneratorFacts {
     /// The offered rate divided by the requested one; `None` in closed loop.
     pub(crate) offered_share: Option<f64>,
+    /// The share of the starts that were in time; `None` in closed loop.
+    pub(crate) on_time_share: Option<f64>,
     /// The delay of the starts.
     pub(crate) send_lag: Percentiles,
     /// From the scheduled start to the last answer.
@@ -49,6 +58,8 @@ pub(crate) struct GeneratorFacts {
 pub(crate) enum GeneratorFlaw {
     /// It offered less than it should have.
     MissedSchedule { offered_share: f64 },
+    /// Its last device started in time, and too many before it did not: a stall was made up for in a burst.
+    LateStarts { on_time_share: f64 },
     /// It started devices late.
     SendLag { percentile: &'static str, lag: Duration, total: Duration },
     /// One of its threads had no reserves.
@@ -66,13 +77,11 @@ impl GeneratorFacts {
         if let Some(offered_share) = self.offered_share.filter(|share| *share < OFFERED_SHARE_MIN) {
             flaws.push(GeneratorFlaw::MissedSchedule { offered_share });
         }
+        let late = self.on_time_share.filter(|share| is_late(*share, self.send_lag.count));
+        flaws.extend(late.map(|on_time_share| GeneratorFlaw::LateStarts { on_time_share }));
         // In closed loop nothing is asked for, and no start is late: a device starts when another one is done.
-        if self.offered_share.is_some() && self.send_lag.count >= SEND_LAG_STARTS_MIN {
-            let both = [("p50", self.send_lag.p50, self.total.p50), ("p99", self.send_lag.p99, self.total.p99)];
-            let late = both.into_iter().find(|(_, lag, total)| {
-                *lag > SEND_LAG_FORGIVEN && lag.as_secs_f64() > SEND_LAG_SHARE_MAX * total.as_secs_f64()
-            });
-            flaws.extend(late.map(|(percentile, lag, total)| GeneratorFlaw::SendLag { percentile, lag, total }));
+        if self.offered_share.is_some() {
+            flaws.extend(self.send_lag_flaw());
         }
         // In either loop answers wait for a busy thread, and that time counts in each latency; in closed loop the thread bounds the rate too.
         if self.busiest_share > CPU_SHARE_MAX {
@@ -86,6 +95,25 @@ impl GeneratorFacts {
         }
         flaws
     }
+
+    /// A percentile says something of the generator if there are enough starts for it.
+    fn send_lag_flaw(&self) -> Option<GeneratorFlaw> {
+        let both = [
+            ("p50", SEND_LAG_P50_STARTS_MIN, self.send_lag.p50, self.total.p50),
+            ("p99", SEND_LAG_P99_STARTS_MIN, self.send_lag.p99, self.total.p99),
+        ];
+        let late = both.into_iter().find(|(_, starts, lag, total)| {
+            self.send_lag.count >= *starts
+                && *lag > SEND_LAG_FORGIVEN
+                && lag.as_secs_f64() > SEND_LAG_SHARE_MAX * total.as_secs_f64()
+        });
+        late.map(|(percentile, _, lag, total)| GeneratorFlaw::SendLag { percentile, lag, total })
+    }
+}
+
+/// Whether a schedule was missed by the share of its starts that were in time.
+pub(crate) fn is_late(on_time_share: f64, starts: u64) -> bool {
+    starts >= ON_TIME_STARTS_MIN && on_time_share < OFFERED_SHARE_MIN
 }
 
 impl fmt::Display for GeneratorFlaw {
@@ -94,6 +122,14 @@ impl fmt::Display for GeneratorFlaw {
             Self::MissedSchedule { offered_share } => {
                 let (offered, least) = (offered_share * 100.0, OFFERED_SHARE_MIN * 100.0);
                 write!(f, "it offered {offered:.1} % of the requested rate (at least {least:.0} %)")
+            }
+            Self::LateStarts { on_time_share } => {
+                let (on_time, least) = (on_time_share * 100.0, OFFERED_SHARE_MIN * 100.0);
+                let forgiven = Spell(LATENESS_FORGIVEN);
+                write!(
+                    f,
+                    "it started {on_time:.1} % of the devices within {forgiven} of their time (at least {least:.0} %)"
+                )
             }
             Self::SendLag { percentile, lag, total } => {
                 let (lag, total) = (Spell(round(lag)), Spell(round(total)));
@@ -136,6 +172,7 @@ mod tests {
         };
         GeneratorFacts {
             offered_share: Some(1.0),
+            on_time_share: Some(1.0),
             send_lag: at(1),
             total: at(50),
             busiest_share: 0.5,
@@ -167,15 +204,48 @@ mod tests {
         facts.send_lag.p50 = Duration::from_millis(20);
         let said = facts.flaws()[0].to_string();
         assert_eq!(said, "devices started 20ms late at p50, where all took 50ms (at most 10 %)");
-        facts.send_lag.count = SEND_LAG_STARTS_MIN - 1;
-        assert!(facts.flaws().is_empty());
+    }
+
+    /// 400 devices that all start 3 s late move the whole schedule, so that its span is right: the median says so.
+    #[test]
+    fn a_percentile_is_judged_from_as_many_starts_as_it_needs() {
+        let late = |starts, p50, p99| {
+            let mut facts = facts();
+            (facts.send_lag.count, facts.total.count) = (starts, starts);
+            facts.send_lag.p50 = Duration::from_millis(p50);
+            facts.send_lag.p99 = Duration::from_millis(p99);
+            facts.flaws().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let median = ["devices started 20ms late at p50, where all took 50ms (at most 10 %)"];
+        assert_eq!(
+            (late(30, 20, 20), late(400, 20, 3_000)),
+            (median.map(str::to_owned).into(), median.map(str::to_owned).into())
+        );
+        assert!(late(29, 20, 20).is_empty());
+        assert_eq!(late(500, 1, 20), ["devices started 20ms late at p99, where all took 50ms (at most 10 %)"]);
+        assert!(late(499, 1, 20).is_empty(), "five late starts of 499 are one busy turn");
+    }
+
+    /// What `muster load` measures is judged as the overload of a server is: on every start, not on the last one.
+    #[test]
+    fn every_start_counts_although_the_last_one_was_in_time() {
+        let judged = |on_time_share, count| {
+            let mut facts = GeneratorFacts { on_time_share, ..facts() };
+            facts.send_lag.count = count;
+            facts.flaws().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let said = "it started 97.9 % of the devices within 100ms of their time (at least 98 %)";
+        assert_eq!(judged(Some(0.979), 1_000), [said]);
+        assert_eq!(judged(Some(0.979), 50), [said]);
+        assert!(judged(Some(0.979), 49).is_empty(), "one late start of 49 is more than 2 %");
+        assert!(judged(Some(0.98), 1_000).is_empty() && judged(None, 1_000).is_empty());
     }
 
     #[test]
     fn a_thread_without_reserves_spoils_either_loop() {
         let busy = GeneratorFacts { busiest_share: 0.91, ..facts() };
         assert!(busy.flaws()[0].to_string().starts_with("its busiest thread used 91 % of a core for seconds"));
-        let closed = GeneratorFacts { offered_share: None, ..busy };
+        let closed = GeneratorFacts { offered_share: None, on_time_share: None, ..busy };
         assert_eq!(closed.flaws(), [GeneratorFlaw::Cpu { share: 0.91 }], "its rate and latency are the generator's");
         assert!(GeneratorFacts { busiest_share: 0.9, ..closed }.flaws().is_empty());
     }

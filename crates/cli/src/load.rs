@@ -45,8 +45,8 @@ arrivals, schedule {asked_per_second, offered_per_second, offered_share, void}, 
 phases, histograms, timeline, traffic, generator, link and more: loadgen/schema/muster-load-1.json describes it. With `--json -` it \
 goes to standard output with the fields outcome, exit, message and remedy, and the table to standard error.
 
-A run that measured the generator says so first, THIS RUN MEASURED THE GENERATOR. In open loop (--rate, --scenario): if less than 98 % of the rate was offered, or if \
-at p50 or p99 (of 500 starts or more) more than 10 ms and more than 10 % of the latency is the generator's own delay, in the run or in one of its phases. In open and \
+A run that measured the generator says so first, THIS RUN MEASURED THE GENERATOR. In open loop (--rate, --scenario): if less than 98 % of the rate was offered, if less than \
+98 % of the devices (of 50 or more) started within 100 ms of their time, or if at p50 (of 30 starts or more) or p99 (of 500 or more) more than 10 ms and more than 10 % of the latency is the generator's own delay, in the run or in one of its phases. In open and \
 closed loop: if a thread used more than 90 % of a core in any window of five seconds (of one or more where devices begin or cease to arrive, or another phase begins); in closed loop the \
 generator is then the limit, and rate and latency are its own. In either if the system had no socket for a device. In closed loop also if one of its threads could run and waited for a core for more than half of \
 such a window, because other processes had it.

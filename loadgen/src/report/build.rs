@@ -6,15 +6,15 @@ use super::{
     ArrivalsRow, ConductRow, ErrorRow, GeneratorRow, HistogramRow, LinkRow, LoadReport, PercentilesRow, PhaseRow,
     REPORT_SCHEMA, ScheduleRow, SliceRow, StageRow, TimelineRow, TrafficRow,
 };
-use crate::last_start::LastStart;
+use crate::last_start::{LATENESS_FORGIVEN, LastStart};
 use crate::number::float;
 use crate::part::Segment;
 use crate::plan::{Arrivals, Phase, Plan};
 use crate::run::{LoadedServer, Patience};
-use crate::stats::{MeasuredStage, Percentiles, Stats, micros};
+use crate::stats::{DurationHistogram, MeasuredStage, Percentiles, Stats, micros};
 use crate::strain::Strain;
 use crate::timeline::{Slice, Timeline};
-use crate::verdict::{GeneratorFacts, OFFERED_SHARE_MIN};
+use crate::verdict::{GeneratorFacts, OFFERED_SHARE_MIN, is_late};
 
 /// The parameters and circumstances of a run, for the report.
 #[derive(Debug, Clone)]
@@ -166,6 +166,9 @@ impl LoadReport {
         if let Some(link) = &mut self.link {
             (link.lost, link.repeated) = (counts.link_lost, counts.link_repeated);
         }
+        if let Some(schedule) = &mut self.schedule {
+            schedule.judge_starts(stats.send_lag());
+        }
         self.generator.spoiled_by = self.flaws(stats);
     }
 
@@ -173,6 +176,7 @@ impl LoadReport {
     fn flaws(&self, stats: &Stats) -> Vec<String> {
         let whole = GeneratorFacts {
             offered_share: self.schedule.map(|schedule| schedule.offered_share),
+            on_time_share: self.schedule.map(|schedule| schedule.on_time_share),
             send_lag: stats.send_lag().percentiles(),
             total: stats.stage(MeasuredStage::Total),
             busiest_share: self.generator.busiest_window_share,
@@ -183,6 +187,7 @@ impl LoadReport {
         for (row, phase) in self.phases.iter().zip(stats.phases()).filter(|_| self.phases.len() > 1) {
             let facts = GeneratorFacts {
                 offered_share: row.offered_share,
+                on_time_share: row.offered_share.map(|_| on_time_share(&phase.send_lag)),
                 send_lag: phase.send_lag.percentiles(),
                 total: phase.total.percentiles(),
                 busiest_share: row.busiest_window_share,
@@ -245,9 +250,21 @@ impl ScheduleRow {
             asked_per_second,
             offered_per_second: asked_per_second * offered_share,
             offered_share,
+            on_time_share: 1.0,
             void: offered_share < OFFERED_SHARE_MIN,
         }
     }
+
+    /// Looks at every start: the last one may be in time although a stall in the middle was made up for in a burst.
+    fn judge_starts(&mut self, send_lag: &DurationHistogram) {
+        self.on_time_share = on_time_share(send_lag);
+        self.void |= is_late(self.on_time_share, send_lag.count());
+    }
+}
+
+/// The share of the starts that were in time.
+fn on_time_share(send_lag: &DurationHistogram) -> f64 {
+    send_lag.share_within(LATENESS_FORGIVEN)
 }
 
 impl PhaseRow {

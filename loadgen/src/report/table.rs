@@ -5,16 +5,21 @@ use std::fmt;
 use super::{LoadReport, MEASURED_THE_GENERATOR, ScheduleRow, StageRow};
 use crate::number::{Micros, float};
 use crate::stats::MeasuredStage;
+use crate::verdict::OFFERED_SHARE_MIN;
 
 impl fmt::Display for ScheduleRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { asked_per_second, offered_per_second, offered_share, void } = *self;
+        let Self { asked_per_second, offered_per_second, offered_share, on_time_share, void } = *self;
         let percent = offered_share * 100.0;
         let verdict = if void { "this run is void: it " } else { "" };
         write!(
             f,
             "{verdict}offered {offered_per_second:.0}/s of the requested {asked_per_second:.0}/s ({percent:.1} %)"
-        )
+        )?;
+        match on_time_share * 100.0 {
+            on_time if void && offered_share >= OFFERED_SHARE_MIN => write!(f, ", {on_time:.1} % of it in time"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -121,8 +121,12 @@ const PLACES: &[&str] = &[
     "/criteria/0",
 ];
 /// What reports of earlier versions lack.
-const OPTIONAL: &[&str] =
-    &["/generator/waiting_thread_share", "/phases/0/busiest_window_share", "/phases/0/waiting_window_share"];
+const OPTIONAL: &[&str] = &[
+    "/schedule/on_time_share",
+    "/generator/waiting_thread_share",
+    "/phases/0/busiest_window_share",
+    "/phases/0/waiting_window_share",
+];
 
 /// Whatever a report has is described, and whatever is described is there: at each of these places a key that is left out or of another type is refused.
 pub(crate) fn assert_described(
@@ -173,6 +177,47 @@ fn e83_a_run_that_missed_its_schedule_says_so_first() {
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["schedule"]["void"], &json["schedule"]["asked_per_second"]), (&true.into(), &6000.0.into()));
     assert_eq!(json["generator"]["spoiled_by"].as_array().unwrap().len(), 1);
+}
+
+/// A generator that stalls for a second and makes up for it in a burst has its last start in time: its schedule is missed all the same.
+#[test]
+fn a_stall_in_the_middle_of_a_run_is_no_kept_schedule() {
+    let millis = Duration::from_millis;
+    let run = |late_starts: u64| {
+        let mut stats = Stats::of_phases(1);
+        for n in 0..1_000 {
+            let at = millis(n * 10);
+            stats.scheduled(0, at);
+            stats.started(0, at, millis(if (400..400 + late_starts).contains(&n) { 150 } else { 1 }));
+            // Where the devices wait for long anyway, no percentile shows the lateness.
+            stats.done(0, at + millis(8_000), millis(8_000));
+        }
+        let plan = Plan::of(Phase::enrolling(1_000, Arrivals::Rate(100.0)));
+        LoadReport::new(&facts(&plan, Segment::WHOLE), &stats)
+    };
+    let kept = run(20);
+    assert!(!kept.is_spoiled() && !kept.schedule.unwrap().void, "{:?}", kept.generator.spoiled_by);
+    let missed = run(21);
+    let row = missed.schedule.unwrap();
+    assert!(row.void && row.offered_share >= 1.0 && (0.978..0.98).contains(&row.on_time_share), "{row:?}");
+    let line = "this run is void: it offered 100/s of the requested 100/s (100.0 %), 97.9 % of it in time";
+    let why = "it started 97.9 % of the devices within 100ms of their time (at least 98 %)";
+    assert!(missed.to_string().starts_with(&format!("{MEASURED_THE_GENERATOR}\n{line}\n  {why}\n")), "{missed}");
+    // A merged report judges again.
+    let merged = merge(&[missed.clone()]).unwrap();
+    assert!(merged.schedule.unwrap().void && merged.generator.spoiled_by == missed.generator.spoiled_by);
+    // So does one of each phase: the other one is larger, and was in time.
+    let mut plan = Plan::of(Phase::enrolling(100, Arrivals::Rate(100.0)));
+    plan.phases.push(Phase { name: "large".to_owned(), ..plan.phases[0].clone() });
+    let mut stats = Stats::of_phases(2);
+    for n in 0..5_000 {
+        let (phase, lag) = (usize::from(n >= 100), if (40..45).contains(&n) { 150 } else { 1 });
+        stats.started(phase, millis(n * 10), millis(lag));
+        stats.done(phase, millis(n * 10 + 8_000), millis(8_000));
+    }
+    let report = LoadReport::new(&facts(&plan, Segment::WHOLE), &stats);
+    let why = "phase `run`: it started 95.0 % of the devices within 100ms of their time (at least 98 %)";
+    assert_eq!(report.generator.spoiled_by, [why]);
 }
 
 #[test]
