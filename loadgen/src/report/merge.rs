@@ -25,6 +25,11 @@ pub enum MergeFault {
         /// How many the report says there are.
         segments: u64,
     },
+    /// One whose counts no run reaches.
+    Counts {
+        /// Its segment.
+        segment: u64,
+    },
     /// Two differ in this.
     Differ(&'static str),
     /// A segment twice.
@@ -40,6 +45,13 @@ impl fmt::Display for MergeFault {
             Self::Schema(found) => write!(f, "`{found}` is not the format of a report: expected {REPORT_SCHEMA}"),
             Self::NoSegment { segment, segments } => {
                 write!(f, "no run has a segment {segment}/{segments}: a fleet has at most {SEGMENTS_MAX}, from 1/1")
+            }
+            Self::Counts { segment } => {
+                let most = COUNTS_MAX.ilog2();
+                write!(
+                    f,
+                    "the report of segment {segment} is damaged: it counts to 2^{most} or more, which no run does"
+                )
             }
             Self::Differ(what) => write!(f, "the reports are of different runs: they differ in `{what}`"),
             Self::Twice(segment) => write!(f, "segment {segment} is there twice"),
@@ -73,6 +85,13 @@ pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
     let missing: Vec<u64> = (1..=first.segments).filter(|segment| !seen.contains(segment)).collect();
     if !missing.is_empty() {
         return Err(MergeFault::Missing(missing));
+    }
+    // Whatever is added up below is a part of this sum.
+    let sums: Vec<u128> = reports.iter().map(|report| counts(report).map(u128::from).sum()).collect();
+    if sums.iter().sum::<u128>() >= u128::from(COUNTS_MAX)
+        && let Some((report, _)) = reports.iter().zip(&sums).max_by_key(|(_, sum)| **sum)
+    {
+        return Err(MergeFault::Counts { segment: report.segment });
     }
     let mut stats = Stats::of_phases(first.phases.len());
     for report in reports {
@@ -110,6 +129,30 @@ pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
         sum.generator.spoiled_by.extend(named);
     }
     Ok(sum)
+}
+
+/// All counts of all reports together are below this: then no sum of a merged report, and no sum of two of its counts, is beyond 2^64. A thousand machines that
+/// send a gigabyte in each second of a month, or whose 256 threads compute for a month, stay below it.
+const COUNTS_MAX: u64 = 1 << 62;
+
+/// Everything in a report that is added to the same of another one.
+fn counts(report: &LoadReport) -> impl Iterator<Item = u64> {
+    let LoadReport { devices, threads, scheduled, started, done, enrolled, renewed, failed, vanished, .. } = *report;
+    let LoadReport { reboots, storm_restarts, starved, later_answers, repeated_attempts, traffic, link, .. } = *report;
+    let own = [devices, threads, scheduled, started, done, enrolled, renewed, failed, vanished];
+    let own = own.into_iter().chain([reboots, storm_restarts, starved, later_answers, repeated_attempts]);
+    let traffic = [traffic.datagrams_sent, traffic.bytes_sent, traffic.datagrams_received, traffic.bytes_received];
+    let link = link.into_iter().flat_map(|link| [link.lost, link.repeated]);
+    let stages = report.stages.iter().map(|row| row.failed);
+    let errors = report.errors.iter().map(|row| row.count);
+    let histograms = report.histograms.iter().flat_map(|row| &row.buckets);
+    let phases = report.phases.iter().flat_map(|row| [row.scheduled, row.started, row.done, row.failed]);
+    let of_phases = report.phases.iter().flat_map(|row| row.buckets.iter().chain(&row.lag_buckets));
+    let slices = report.timeline.slices.iter();
+    let slices = slices.flat_map(|row| [row.scheduled, row.started, row.done, row.failed, row.in_flight, row.cpu_us]);
+    let buckets = histograms.chain(of_phases).map(|(_, count)| *count);
+    let rows = stages.chain(errors).chain(phases).chain(slices).chain(buckets);
+    own.chain(traffic).chain(link).chain([report.generator.stray_datagrams]).chain(rows)
 }
 
 fn has_segment(report: &LoadReport) -> Result<(), MergeFault> {

@@ -380,6 +380,57 @@ fn what_does_not_belong_together_is_not_merged() {
     assert_eq!(changed(|report| report.schema = "x/1".to_owned()), MergeFault::Schema("x/1".to_owned()));
 }
 
+/// A file can say anything: a count that no run has makes a fault that names the report, and not a sum that starts again at zero.
+#[test]
+fn counts_near_the_end_of_their_type_are_refused() {
+    type Change = fn(&mut LoadReport, u64);
+    let changes: [(&str, Change); 22] = [
+        ("devices", |report, count| report.devices = count),
+        ("threads", |report, count| report.threads = count),
+        ("scheduled", |report, count| report.scheduled = count),
+        ("started", |report, count| report.started = count),
+        ("done", |report, count| report.done = count),
+        ("enrolled", |report, count| report.enrolled = count),
+        ("renewed", |report, count| report.renewed = count),
+        ("failed", |report, count| report.failed = count),
+        ("storm_restarts", |report, count| report.storm_restarts = count),
+        ("later_answers", |report, count| report.later_answers = count),
+        ("traffic", |report, count| report.traffic.bytes_received = count),
+        ("link", |report, count| report.link = Some(LinkRow { lost: count, repeated: count })),
+        ("stray_datagrams", |report, count| report.generator.stray_datagrams = count),
+        ("stages", |report, count| report.stages[3].failed = count),
+        ("errors", |report, count| report.errors[0].count = count),
+        ("histograms", |report, count| report.histograms[0].buckets[0].1 = count),
+        ("phases", |report, count| report.phases[0].started = count),
+        ("buckets", |report, count| report.phases[0].buckets[0].1 = count),
+        ("lag_buckets", |report, count| report.phases[0].lag_buckets[0].1 = count),
+        ("slices", |report, count| report.timeline.slices[0].done = count),
+        ("in_flight", |report, count| report.timeline.slices[0].in_flight = count),
+        ("cpu_us", |report, count| report.timeline.slices[0].cpu_us = count),
+    ];
+    for (name, change) in changes {
+        for count in [1 << 62, 1 << 63, u64::MAX - 1, u64::MAX] {
+            let mut reports = segments();
+            change(&mut reports[1], count);
+            let fault = merge(&reports).unwrap_err();
+            assert_eq!(fault, MergeFault::Counts { segment: 2 }, "{name}: {count}");
+            assert!(fault.to_string().contains("segment 2 is damaged"), "{fault}");
+        }
+        // What is just below the bound is added, shown and judged.
+        let mut reports = segments();
+        change(&mut reports[1], (1 << 60) - 1);
+        let sum = merge(&reports).unwrap();
+        let criteria = ["failed > 1%", "p99 > 2s", "enrol.p50 > 1s", "later > 5", "rate < 1"];
+        criteria.iter().for_each(|text| drop(text.parse::<crate::Criterion>().unwrap().as_failure(&sum)));
+        assert!(!sum.to_string().is_empty() && !crate::render_page(&sum).is_empty(), "{name}");
+        assert!(merge(&[LoadReport { segment: 1, segments: 1, ..sum }]).is_ok(), "{name}");
+    }
+    // Each machine alone is below the bound, and their sum is not.
+    let mut reports = segments();
+    reports.iter_mut().for_each(|report| report.enrolled = (1 << 62) / 3 + 1);
+    assert!(matches!(merge(&reports), Err(MergeFault::Counts { .. })));
+}
+
 #[test]
 fn what_one_machine_did_not_finish_the_sum_does_not_have() {
     let mut reports = segments();

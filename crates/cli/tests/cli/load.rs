@@ -275,6 +275,12 @@ fn segments_play_one_fleet_and_their_reports_merge() {
     let endless = muster().args(["load", "merge"]).arg(&file).output().unwrap();
     expect_status(&endless, 1);
     assert!(stderr(&endless).contains("at most 1000"), "{}", stderr(&endless));
+    // Neither does a count.
+    (cut["segments"], cut["enrolled"]) = (2.into(), u64::MAX.into());
+    std::fs::write(&file, cut.to_string()).unwrap();
+    let huge = muster().args(["load", "merge", &files[0]]).arg(&file).output().unwrap();
+    expect_status(&huge, 1);
+    assert!(stderr(&huge).contains("the report of segment 2 is damaged"), "{}", stderr(&huge));
     let alone = muster().args(["load", "merge", &files[0]]).output().unwrap();
     expect_status(&alone, 1);
     assert!(stderr(&alone).contains("segment 2 is missing"), "{}", stderr(&alone));
