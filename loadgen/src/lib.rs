@@ -65,7 +65,7 @@ pub use report::{
 };
 pub use run::{LoadedServer, Patience, RegistrarIdentity, Run};
 pub use samples::{SAMPLES_HEADER, Sample, SampleSender, SampleWriter, samples};
-pub use scenario::{PRESETS, ScenarioFault, ScenarioPlayer, preset, read_scenario};
+pub use scenario::{EVERY_KEY, PRESETS, ScenarioFault, ScenarioPlayer, preset, read_scenario};
 pub use stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, Percentiles, PhaseStats, Stats};
 pub use terminal::LiveView;
 pub use timeline::{LatencySketch, SLICES_MAX, Slice, Timeline};
@@ -73,3 +73,8 @@ pub use verdict::{
     CPU_SHARE_MAX, OFFERED_SHARE_MIN, ON_TIME_STARTS_MIN, SEND_LAG_FORGIVEN, SEND_LAG_P50_STARTS_MIN,
     SEND_LAG_P99_STARTS_MIN, SEND_LAG_SHARE_MAX, WAITING_SHARE_MAX,
 };
+
+/// The JSON Schema of a report of a run, for validators.
+pub const RUN_JSON_SCHEMA: &str = include_str!("../schema/muster-load-1.json");
+/// The JSON Schema of a report of a search for the capacity.
+pub const CAPACITY_JSON_SCHEMA: &str = include_str!("../schema/muster-load-capacity-1.json");

@@ -1,28 +1,9 @@
 //! Scenarios: a plan as a TOML file that people write and share.
 //!
-//! ```toml
-//! name = "evening"
-//!
-//! [[phase]]                          # one after the other
-//! name = "peak"
-//! for = "10m"                        # with `rate` or `ramp`; `devices` replaces one of `rate` and `for`; `pause = "5m"` alone is a phase too
-//! rate = 300                         # devices per second, on average; or
-//! ramp = { from = 10, to = 500 }     # a rate that grows or falls evenly
-//! who = "new"                        # or "enrolled": those that got a certificate in an earlier phase
-//! function = "sen=70%,skg=30%"       # crts, att, sen, sren, skg, skc, ren
-//! renewals = "30%"                   # come back at once
-//! profile = "meters"                 # the label in the path
-//! block = 64
-//! suite = "ccm8"                     # ccm8, ccm, gcm
-//! vanish = "10%"                     # leave without close_notify
-//! reboot = "5%"                      # lose their state in the middle and begin again from the same address and port
-//! retry_storm = { share = "20%", every = "2s" }     # begin again without waiting for an answer
-//! link = { loss = "10%", duplicate = "1%", reorder = "1%", corrupt = "0.1%", delay = "400ms", jitter = "100ms", mtu = 256, bitrate = 50000, duty_cycle = "1%" }
-//! ```
-//!
-//! `bitrate` is the transmitter's, in bit/s; with `duty_cycle` a device is silent after each datagram until its share of time is kept. All phases are open loop.
-//! What describes devices on CoAP and DTLS is refused if a Registrar plays over HTTPS: `block`, `suite`, `vanish`, `reboot`, `retry_storm`, `link`, `ren`.
-//! A file with anything else in it is refused with the line, the key and what to write instead. The command line reads the file; this module reads its text.
+//! `presets/every-key.toml` has every key, with its unit and its default. `bitrate` is the transmitter's; with `duty_cycle` a device is silent after each
+//! datagram until its share of time is kept. All phases are open loop. What describes devices on CoAP and DTLS is refused if a Registrar plays over HTTPS:
+//! `block`, `suite`, `vanish`, `reboot`, `retry_storm`, `link`, `ren`. A file with anything else in it is refused with the line, the key and what to write
+//! instead. The command line reads the file; this module reads its text.
 
 mod reader;
 
@@ -45,6 +26,9 @@ pub const PRESETS: [(&str, &str); 3] = [
     ("renewal-day", include_str!("../presets/renewal-day.toml")),
     ("drip", include_str!("../presets/drip.toml")),
 ];
+
+/// A scenario with every key, its unit and what holds without it: to be read and changed, rather than played.
+pub const EVERY_KEY: &str = include_str!("../presets/every-key.toml");
 
 /// The text of a built-in scenario.
 #[must_use]

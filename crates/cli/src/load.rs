@@ -13,7 +13,7 @@ use loadgen::{Arrivals, FleetBehaviour, LiveFigures, LiveView, Phase, Plan, Run,
 
 use crate::files;
 use crate::interrupt::Interrupt;
-use crate::outcome::{CommandFault, CommandResult, say};
+use crate::outcome::{CommandFault, CommandResult, out, say};
 use results::{OpenSamples, Outputs, SamplesFile, verdict};
 use target::Target;
 
@@ -24,40 +24,45 @@ pub(crate) use results::write_certificates;
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
-Each device acts like a real one: a full DTLS handshake, GET /crts, POST /sen. With --function skg it asks the server for a key (/skg); with --function sren, or --renewals \
-for a share of the fleet, it comes back over a new session with the certificate that it got and renews it, by /sren or again by /skg; with --function ren it comes \
-back and asks when to renew. Its IDevID is created with the manufacturer key of a folder from \
-`muster init`; the same seed gives the same fleet. --rate is open loop: the devices do not wait for the server, and latency counts from the scheduled \
-start. --concurrency keeps this number of devices at work. --vanish makes a share of the devices leave without close_notify once they have their \
-certificate, as after a power cut. With a server on 127.0.0.1, each device has its own address in 127.0.0.0/8; otherwise its own port.
+A device does what a real one does, byte for byte: a full DTLS handshake with a device certificate of its own, GET /crts, POST /sen. --function names \
+something else, or shares of several: crts and att only ask; skg and skc ask for a key that the server makes; sren enrols, comes back over a new session with its \
+certificate and renews it; ren enrols, comes back and asks when to renew. --renewals lets a share of sen, skg and skc come back and renew. --vanish makes a share leave without close_notify once it is done, as after a power cut. \
+With a server on 127.0.0.1 each device has its own address in 127.0.0.0/8, otherwise its own port.
 
-Other people's servers: --path est for libest, --trust for their CA, --no-crts, --link where a profile requires it.
+Pace. Closed loop, the default (--concurrency): a device begins when another one is done, so the server sets the pace. Open loop (--rate, --scenario): \
+devices arrive whatever the server does, and latency counts from the scheduled start; only this measures a server under a given load.
 
-With --https it plays a Registrar: one client certificate with id-kp-cmcRA that vouches for many devices, over HTTPS (RFC 7030), in the same schedules and \
-reports; traffic then counts requests and answers. What describes devices and their links is refused: --vanish, --block, --suite and --function ren, and in a scenario also \
-reboot, retry_storm and link.
+Scenarios. --scenario plays phases of rates and ramps with functions, bad links and misbehaving devices: power-restore, renewal-day, drip, or a file. \
+--print-scenario every-key shows every key with its unit and its default, and --check says what a scenario would do. The guide to all of this is README.md in the folder loadgen of Muster's source.
 
-Several machines: the same command on each, with --segment 1/3, 2/3, 3/3 and --json; `muster load merge` adds the reports up. They play one fleet with one \
-schedule; start them together.
+Other servers. --path est for libest, --trust for another CA than that of --pki, --no-crts without /crts, --link where a profile requires tls-unique. With --https it plays a \
+Registrar: one client certificate with id-kp-cmcRA that vouches for the devices over HTTPS (RFC 7030), in the same schedules and reports; traffic then counts requests and answers. \
+What describes devices on CoAP and DTLS is refused: --vanish, --block, --suite and --function ren, and in a scenario also reboot, retry_storm and link.
 
---json writes one object: schema, server, devices, enrolled, renewed, failed, vanished, later_answers, repeated_attempts, seconds, enrolled_per_second, \
-arrivals, schedule {asked_per_second, offered_per_second, offered_share, void}, block, suite, seed, stages [{stage, failed, count, p50_us, p90_us, p99_us, max_us}], errors [{stage, reason, count}], \
-phases, histograms, timeline, traffic, generator, link and more: loadgen/schema/muster-load-1.json describes it. With `--json -` it \
-goes to standard output with the fields outcome, exit, message and remedy, and the table to standard error.
+Several machines. The same command on each, started together, with --segment 1/3, 2/3, 3/3 and --json; they play one fleet with one schedule, and `muster load merge` adds \
+the reports up.
 
-A run that measured the generator says so first, THIS RUN MEASURED THE GENERATOR. In open loop (--rate, --scenario): if less than 98 % of the rate was offered, if less than \
-98 % of the devices (of 50 or more) started within 100 ms of their time, or if at p50 (of 30 starts or more) or p99 (of 500 or more) more than 10 ms and more than 10 % of the latency is the generator's own delay, in the run or in one of its phases. In open and \
-closed loop: if a thread used more than 90 % of a core in any window of five seconds (of one or more where devices begin or cease to arrive, or another phase begins); in closed loop the \
-generator is then the limit, and rate and latency are its own. In either if the system had no socket for a device. In closed loop also if one of its threads could run and waited for a core for more than half of \
-such a window, because other processes had it.
+Results. A table; --json for programs: devices, enrolled, renewed, failed, stages [{stage, failed, count, p50_us, p90_us, p99_us, max_us}], errors [{stage, reason, count}], \
+schedule {asked_per_second, offered_per_second, offered_share, on_time_share, void}, phases, histograms, timeline, traffic, generator and more, which --print-schema run describes; \
+with `--json -` the object goes to standard output, with the fields outcome, exit, message and remedy, and the table to standard error. --report is a page with charts, --samples every measurement.
 
---scenario plays phases of rates and ramps with functions, links and faults; --print-scenario power-restore shows how one is written, and --check what it \
-would do. --fail-if makes a run a test: [STAGE.]p50, p90, p99, p999, max or mean against a duration; failed, later or repeated against a share or a number; \
-rate against devices done per second. Percentiles rank the devices that gave up in the stage (without a stage: in any) above every limit; of those in the \
-table, failed devices are no part. With criteria, failed devices fail the run only if a criterion says so.
+--fail-if makes a run a test: [STAGE.]p50, p90, p99, p999, max or mean against a duration; failed, later or repeated against a share or a number; \
+rate against devices done per second. Stages are handshake, crts, att, enrol, skg, skc, renew, ren, total and send_lag. A device that gave up in the stage (without a stage: in any) ranks above every limit, although \
+the percentiles of the table are those of the others. With criteria, failed devices fail the run only if a criterion says so.
 
-Exit status: 0 every device has a certificate, 1 some have none, 7 the run is void because it measured the generator, regardless \
-of the devices: it measured this machine, not the server; 9 a criterion of --fail-if is met; 130 interrupted.
+THIS RUN MEASURED THE GENERATOR stands first in a report whose figures are the generator's own, not the server's. In open loop: less than 98 % of the rate was offered; less than \
+98 % of the devices (of 50 or more) started within 100 ms of their time; or at p50 (of 30 starts or more) or p99 (of 500 or more) the start was more than 10 ms late and that is more than 10 % of the latency. In either loop: a thread used more than 90 % of a core in \
+a window of five seconds (of one or more where devices begin or cease to arrive, or another phase begins), or the system had no socket for a device. In closed loop: a thread could run and waited for a core for more than half of \
+such a window. Each phase is judged too. Remedies: a lower rate, more --threads, cores of its own, several machines.
+
+Exit status:
+  0 every device got what it asked for; with --fail-if, no criterion is met
+  1 some did not, or a file cannot be read or written
+  2 the command line is wrong
+  5 the server's name has no address
+  7 the run is void because it measured the generator, whatever the devices got
+  9 a criterion of --fail-if is met
+  130 interrupted; the report covers what was done so far
 
 Examples:
   muster load --server coaps://127.0.0.1:5684 --pki pki --devices 10000 --concurrency 100
@@ -86,6 +91,13 @@ enum Action {
     Capacity(Box<capacity::Arguments>),
 }
 
+/// A kind of report.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum SchemaOf {
+    Run,
+    Capacity,
+}
+
 /// One run.
 #[derive(clap::Args)]
 struct RunArguments {
@@ -96,9 +108,13 @@ struct RunArguments {
     #[arg(long, value_name = "FILE|PRESET", conflicts_with_all = ["devices", "rate", "concurrency", "vanish", "function", "renewals", "block", "suite"])]
     scenario: Option<String>,
 
-    /// Print a built-in scenario, to be changed and played
-    #[arg(long, value_name = "PRESET", exclusive = true)]
+    /// Print a built-in scenario, to be changed and played; every-key is one with every key, its unit and its default
+    #[arg(long, value_name = "PRESET|every-key", exclusive = true)]
     print_scenario: Option<String>,
+
+    /// Print the JSON Schema of what --json writes: of a run and a merge, or of a search for the capacity
+    #[arg(long, value_name = "OF", value_enum, exclusive = true)]
+    print_schema: Option<SchemaOf>,
 
     /// Print what would be done, and do nothing
     #[arg(long)]
@@ -181,6 +197,14 @@ impl RunArguments {
         let target = &self.target;
         if let Some(preset) = &self.print_scenario {
             return scenario::print(preset);
+        }
+        if let Some(kind) = self.print_schema {
+            let schema = match kind {
+                SchemaOf::Run => loadgen::RUN_JSON_SCHEMA,
+                SchemaOf::Capacity => loadgen::CAPACITY_JSON_SCHEMA,
+            };
+            out!("{}", schema.trim_end());
+            return Ok(());
         }
         let plan = self.plan()?;
         target.require_requests(plan.enrols())?;

@@ -45,32 +45,79 @@ fn a_preset_does_what_its_first_lines_claim() {
     assert_eq!((on_radio.count(), drip.phases.len()), (1, 2), "phases of one length and one rate");
 }
 
+/// The example with every key; the label of a profile, which few servers have, is a comment there.
+fn every_key() -> String {
+    EVERY_KEY.replace("# profile = ", "profile = ")
+}
+
 #[test]
 fn every_key_of_the_documentation_is_read() {
-    let documented: String = include_str!("../scenario.rs")
-        .lines()
-        .skip_while(|line| *line != "//! ```toml")
-        .skip(1)
-        .take_while(|line| *line != "//! ```")
-        .map(|line| format!("{}\n", line.trim_start_matches("//!").trim_start()))
-        .collect();
-    // One of the two ways to arrive.
-    let scenario = documented.replace("rate = 300 ", "#");
-    let plan = read(&scenario).unwrap();
-    let phase = &plan.phases[0];
-    assert_eq!((plan.name.as_deref(), phase.name.as_str()), (Some("evening"), "peak"));
-    assert_eq!(phase.arrivals, Arrivals::Ramp { from: 10.0, to: 500.0 });
-    assert_eq!((phase.lasts, phase.devices), (Some(Duration::from_secs(600)), None));
+    let plan = read(EVERY_KEY).unwrap();
+    assert_eq!((plan.name.as_deref(), plan.phases[0].label.as_deref()), (Some("every-key"), None));
+    let plan = read(&every_key()).unwrap();
+    let [phase, pause, back, last] = &plan.phases[..] else { panic!("{plan:?}") };
+    assert_eq!((phase.name.as_str(), phase.arrivals), ("peak", Arrivals::Rate(2.0)));
+    assert_eq!((phase.lasts, phase.devices), (Some(Duration::from_secs(30)), None));
     assert_eq!((phase.functions.mix.to_string(), phase.functions.renewals_per_mille), ("sen=70%,skg=30%".into(), 300));
     assert_eq!((phase.label.as_deref(), phase.block), (Some("meters"), BlockSize::B64));
     assert_eq!((phase.behaviour.vanish_per_mille, phase.behaviour.reboot_per_mille), (100, 50));
     assert_eq!(phase.behaviour.storm, Some(RetryStorm { per_mille: 200, every: Duration::from_secs(2) }));
     let link = phase.link.as_ref().unwrap();
-    assert_eq!(link.airtime, Some(Airtime { bits_per_second: 50_000, duty_per_mille: 10 }));
-    let delay = Delay { least: Duration::from_millis(400), most: Duration::from_millis(500) };
-    let wanted = Conditions { loss: 100, duplication: 10, corruption: 1, reordering: 10, delay, mtu: 256 };
+    assert_eq!(link.airtime, Some(Airtime { bits_per_second: 50_000, duty_per_mille: 500 }));
+    let delay = Delay { least: Duration::from_millis(40), most: Duration::from_millis(50) };
+    let wanted = Conditions { loss: 20, duplication: 10, corruption: 1, reordering: 10, delay, mtu: 1_200 };
     assert_eq!(link.conditions, wanted);
     assert!(link.devices.contains(&4_000_000));
+    assert_eq!((pause.arrivals, pause.lasts), (Arrivals::Pause, Some(Duration::from_secs(10))));
+    assert_eq!((back.population, back.arrivals), (PhasePopulation::Enrolled, Arrivals::Ramp { from: 0.0, to: 2.0 }));
+    assert_eq!((last.arrivals, last.devices), (Arrivals::Rate(2.0), Some(20)));
+}
+
+/// The keys that the reader knows in the table into which this change puts a strange one, as its fault lists them.
+fn known_keys(before: &str, after: &str) -> Vec<String> {
+    let text = every_key().replacen(before, after, 1);
+    let fault = read(&text).unwrap_err();
+    let (_, known) = fault.remedy.split_once("known are ").unwrap_or_else(|| panic!("{after}: {fault}"));
+    known.split(", ").map(str::to_owned).collect()
+}
+
+/// Nothing that the reader knows is left out of the example and of the page for users, and the page has the example as it is.
+#[test]
+fn the_page_for_users_has_every_key_and_the_example() {
+    let page = include_str!("../../README.md");
+    assert!(page.contains(&format!("```toml\n{EVERY_KEY}```\n")), "README.md has another example");
+    let row = |key: &str| page.lines().find(|line| line.starts_with(&format!("| `{key}` |"))).map(str::to_owned);
+    let (top, phase) = (known_keys("name = ", "strange = 1\nname = "), known_keys("block = ", "strange = 1\nblock = "));
+    assert_eq!((top.len(), phase.len()), (2, 16), "{top:?} {phase:?}");
+    for key in top.iter().chain(&phase) {
+        let in_example = every_key().lines().any(|line| line.starts_with(&format!("{key} = ")));
+        assert!(in_example || key == "phase", "`{key}` is not in every-key.toml");
+        assert!(row(key).is_some(), "`{key}` has no row in README.md");
+    }
+    for (table, keys) in [("link", 9), ("ramp", 2), ("retry_storm", 2)] {
+        let known = known_keys(&format!("{table} = {{ "), &format!("{table} = {{ strange = 1, "));
+        assert_eq!(known.len(), keys, "{known:?}");
+        for key in known {
+            assert!(every_key().lines().any(|line| line.starts_with(table) && line.contains(&format!("{key} = "))));
+            assert!(row(table).is_some_and(|row| row.contains(&key)), "`{table}.{key}` is not in README.md");
+        }
+    }
+    let presets = PRESETS.map(|(name, _)| name).into_iter().chain(["every-key"]);
+    presets
+        .for_each(|name| assert!(page.contains(&format!("`{name}` (")) || page.contains(&format!("`{name}`, which"))));
+}
+
+/// The page names every field that the schemas have at their top, and every reason and status has its row.
+#[test]
+fn the_page_for_users_has_every_field_of_a_report() {
+    let page = include_str!("../../README.md");
+    let schema: serde_json::Value = serde_json::from_str(crate::RUN_JSON_SCHEMA).unwrap();
+    for field in schema["properties"].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("`{field}`")), "`{field}` is not in README.md");
+    }
+    for status in ["0", "1", "2", "5", "7", "9", "130"] {
+        assert!(page.contains(&format!("\n| {status} |")), "status {status} is not in README.md");
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ The promise ranks devices that failed above every limit, as --fail-if does; p50 
 A server with a durable ledger remembers devices: take another --seed for each search. Overload lasts as long as its devices have patience: --timeout.
 
 The JSON: schema muster-load-capacity/1, server, slo, seed, capacity {per_second, interval {level, low, high}, estimates, limited_by, complete}, trials \
-[{asked_per_second, offered_per_second, done_per_second, failed_share, p50_us, p99_us, verdict, why}]; loadgen/schema/muster-load-capacity-1.json describes it. \
+[{asked_per_second, offered_per_second, done_per_second, failed_share, p50_us, p99_us, verdict, why}]; `muster load --print-schema capacity` describes it. \
 With `--json -` it goes to standard output with the fields outcome, exit, message and remedy.
 
 Exit status: 0 a rate was found, 1 none, or the server ceased to keep the promise at any rate during the search, 7 the generator is the limit, 130 interrupted.

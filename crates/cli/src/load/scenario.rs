@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use loadgen::{PRESETS, Phase, PhasePopulation, Plan, PlanFault, ScenarioPlayer, Segment, preset, read_scenario};
+use loadgen::{
+    EVERY_KEY, PRESETS, Phase, PhasePopulation, Plan, PlanFault, ScenarioPlayer, Segment, preset, read_scenario,
+};
 
 use crate::files;
 use crate::outcome::{CommandFault, CommandResult, out};
@@ -30,9 +32,13 @@ pub(super) fn read(name: &str, player: ScenarioPlayer, label: Option<&String>) -
     Ok(plan)
 }
 
-/// Prints a built-in scenario.
+/// The name under which the scenario with every key is printed.
+const EVERY_KEY_NAME: &str = "every-key";
+
+/// Prints a built-in scenario, or the one with every key.
 pub(super) fn print(name: &str) -> CommandResult {
-    let text = preset(name).ok_or_else(|| unknown(name))?;
+    let text = if name == EVERY_KEY_NAME { Some(EVERY_KEY) } else { preset(name) };
+    let text = text.ok_or_else(|| unknown(name))?;
     out!("{}", text.trim_end());
     Ok(())
 }
@@ -67,5 +73,8 @@ fn totals(arrivals: &[(&Phase, usize)]) -> (usize, usize) {
 fn unknown(name: &str) -> CommandFault {
     let names: Vec<_> = PRESETS.iter().map(|(name, _)| *name).collect();
     CommandFault::usage(format!("there is no scenario `{name}`"))
-        .remedy(format!("built in are {}; a file of your own has a dot or a slash in its name", names.join(", ")))
+        .remedy(format!(
+            "built in are {}; a file of your own has a dot or a slash in its name, and --print-scenario {EVERY_KEY_NAME} begins one",
+            names.join(", ")
+        ))
 }

@@ -15,11 +15,11 @@ use crate::pem;
 /// The server, and what its devices do.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Target {
-    /// The server, and the label of a profile if it has several
+    /// The server, and the label of a profile if it has several; required, or --https instead
     #[arg(long, value_name = "coaps://HOST:PORT[/LABEL]")]
     pub(super) server: Option<ServerUri>,
 
-    /// A folder from `muster init`: manufacturer/ca.pem and manufacturer/ca.key create the devices, ca/root.pem is their trust anchor
+    /// Required: a folder from `muster init`. Its manufacturer/ca.pem and manufacturer/ca.key create the devices, ca/root.pem is their trust anchor. The server has to trust this manufacturer
     #[arg(long, value_name = "DIR")]
     pub(super) pki: Option<PathBuf>,
 
@@ -39,7 +39,7 @@ pub(crate) struct Target {
     #[arg(long, value_name = "FILE", requires = "https")]
     pub(super) cert: Option<PathBuf>,
 
-    /// Its private key
+    /// The Registrar's private key
     #[arg(long, value_name = "FILE", requires = "https")]
     pub(super) key: Option<PathBuf>,
 
@@ -71,11 +71,11 @@ pub(crate) struct Target {
     #[arg(long, value_enum, default_value_t = SuiteName::Ccm8)]
     pub(super) suite: SuiteName,
 
-    /// Seed for the fleet's names and keys, and for when each device starts
+    /// Seed for the fleet's names and keys, and for when each device starts; a server that keeps a ledger on disk knows the devices of a seed that was played
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
 
-    /// A device without a certificate gives up after this time
+    /// A device that is not done gives up this long after its scheduled start
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = time_limit)]
     pub(super) timeout: Duration,
 

@@ -206,6 +206,32 @@ fn a_scenario_says_what_it_would_do_and_what_is_wrong_with_it() {
     assert!(stderr(&unknown).contains("renewal-day"), "{}", stderr(&unknown));
 }
 
+/// Whoever installed the program and has no source sees the keys of a scenario and the fields of a report.
+#[test]
+fn the_program_describes_its_own_formats() {
+    let printed = run(["load", "--print-scenario", "every-key"]);
+    expect_status(&printed, 0);
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("own.toml");
+    std::fs::write(&file, stdout(&printed)).unwrap();
+    let checked = run([Path::new("load"), Path::new("--check"), Path::new("--scenario"), &file]);
+    expect_status(&checked, 0);
+    assert!(stdout(&checked).contains("peak: 2.0/s for 30s, new devices"), "{}", stdout(&checked));
+    for (kind, title) in [("run", "Report of muster load"), ("capacity", "capacity")] {
+        let printed = run(["load", "--print-schema", kind]);
+        expect_status(&printed, 0);
+        let schema: Value = serde_json::from_str(&stdout(&printed)).unwrap();
+        assert!(schema["title"].as_str().unwrap().contains(title), "{schema}");
+    }
+    let help: String = stdout(&run(["load", "--help"])) + &stdout(&run(["load", "capacity", "--help"]));
+    assert!(!help.contains("loadgen/schema"), "a file that an installed program does not have: {help}");
+    for words in
+        ["--print-scenario every-key", "--print-schema run", "--print-schema capacity", "2 the command line is wrong"]
+    {
+        assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}: {help}");
+    }
+}
+
 /// What each machine of several would do is a part of what all would do.
 #[test]
 fn a_check_says_what_this_machine_would_play() {
