@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::{Authority, CaAuthority, Collected, Deliver, Flights, Job, MemoryLedger};
-use dtls::{CookieKeys, Path, SocketIndex};
+use dtls::{CookieKeys, DropReason, Path, SocketIndex};
 use est::{
     Backlog, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, JobId, Operation, Output, Reason, Server,
     ServerConfig, ServerSpec, Success,
@@ -83,6 +83,8 @@ pub struct Outturn {
     pub enrolled: u32,
     /// Handshakes and requests that the server refused, and sessions that devices lost before they had their certificate.
     pub cut_off: usize,
+    /// Hellos that the server turned away.
+    pub refused: u32,
     /// Datagrams that the full receive queue dropped.
     pub dropped: usize,
     /// Handshakes that are not finished at the end.
@@ -259,6 +261,9 @@ impl<'c> OverloadRun<'c> {
     }
 
     fn ended(mut self) -> Outturn {
+        let drops = self.server.drops();
+        let refused: u64 = TURNED_AWAY.iter().map(|reason| drops.count(*reason)).sum();
+        self.outturn.refused = u32::try_from(refused).expect("a run of some seconds");
         self.outturn.unfinished = self.server.counters().sessions.map_or(0, |sessions| sessions.half_open);
         self.outturn.handshake_p99 = percentile(&mut self.handshakes, 99);
         self.outturn.total_p50 = percentile(&mut self.totals, 50);
@@ -453,6 +458,9 @@ impl<'c> OverloadRun<'c> {
         self.clients[device] = Some(client);
     }
 }
+
+/// Why a hello is turned away, by a server that is behind or has no slot for it.
+const TURNED_AWAY: [DropReason; 3] = [DropReason::Behind, DropReason::HalfOpenFull, DropReason::NetworkFull];
 
 /// When a device sends its hello after its start: timers from 1 s, doubling (RFC 6347 §4.2.4.1).
 const HELLOS: [Duration; 4] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(7)];
