@@ -125,7 +125,7 @@ impl Overloaded {
             hellos_late_max_ms: run.junk.as_ref().map_or(0.0, |junk| number(junk, "/late_max_us") / 1e3),
             socket_drops: sum(&run.page, "muster_drops_total", "\"receive_full\""),
             behind_drops: sum(&run.page, "muster_drops_total", "\"behind\""),
-            probe_at_once: count(&run.probe, "failed") == 0 && stage(&run.probe, "handshake", "p99_us") < AT_ONCE_US,
+            probe_at_once: is_at_once(&run.probe),
         }
     }
 
@@ -181,6 +181,13 @@ fn on_time_share(report: &Value) -> f64 {
     if all > 0.0 { on_time / all } else { 0.0 }
 }
 
+/// Whether there were devices, and each enrolled as if there had been no load. A report that does not say so is one of a probe that was not made.
+fn is_at_once(probe: &Value) -> bool {
+    let devices = count(probe, "devices");
+    let handshake_p99 = stage(probe, "handshake", "p99_us");
+    devices > 0 && count(probe, "enrolled") == devices && handshake_p99 > 0.0 && handshake_p99 < AT_ONCE_US
+}
+
 fn mean<'s>(seconds: impl Iterator<Item = &'s Second>) -> f64 {
     let (count, sum) = seconds.fold((0.0, 0.0), |(count, sum), second| (count + 1.0, sum + second.enrolled));
     if count > 0.0 { sum / count } else { 0.0 }
@@ -231,10 +238,15 @@ pub(super) mod tests {
     fn load(each_second: &[f64], core_share: f64, late_starts: u32, junk: Option<Value>) -> Overloaded {
         let each_second: Vec<Second> =
             each_second.iter().map(|enrolled| Second { enrolled: *enrolled, core_share }).collect();
-        let (page, probe, seconds) = (String::new(), Value::Null, u32::try_from(each_second.len()).unwrap());
+        let (page, probe, seconds) = (String::new(), probe(300, 300, 20e3), u32::try_from(each_second.len()).unwrap());
         let hellos = if junk.is_some() { 1_000.0 } else { 0.0 };
         let (peak, report) = (&peak(), report(late_starts));
         Overloaded::of(&LoadRun { peak, hellos, seconds, each_second, report, probe, junk, page })
+    }
+
+    fn probe(devices: u32, enrolled: u32, p99_us: f64) -> Value {
+        let handshake = serde_json::json!({ "stage": "handshake", "p99_us": p99_us });
+        serde_json::json!({ "devices": devices, "enrolled": enrolled, "failed": devices - enrolled, "stages": [handshake] })
     }
 
     impl Overloaded {
@@ -268,6 +280,17 @@ pub(super) mod tests {
         assert!(hellos(6_000, 5_800).void, "all were sent, but a stall made them late");
         assert!(hellos(5_800, 5_800).void);
         assert!((hellos(6_000, 6_000).hellos_late_max_ms - 1.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_server_is_back_if_all_of_some_devices_enrolled_without_a_retransmission() {
+        assert!(is_at_once(&probe(300, 300, 20e3)));
+        assert!(load(&[950.0; 6], 1.0, 0, None).probe_at_once);
+        assert!(!is_at_once(&probe(300, 300, 1_020e3)), "one of a hundred waited for its timer");
+        assert!(!is_at_once(&probe(300, 299, 20e3)), "one failed");
+        assert!(!is_at_once(&probe(0, 0, 0.0)), "there were no devices");
+        assert!(!is_at_once(&Value::Null), "there was no report");
+        assert!(!is_at_once(&serde_json::json!({ "devices": 300, "enrolled": 300 })), "nothing was timed");
     }
 
     #[test]

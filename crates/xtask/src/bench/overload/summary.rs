@@ -83,7 +83,7 @@ impl Summary {
             void_because: loads.iter().flat_map(|load| load.void_because.clone()).collect(),
             spoiled_runs: loads.iter().filter(|load| !load.spoiled_by.is_empty()).count(),
             cut_off: loads.iter().map(|load| load.cut_off).sum(),
-            back_within_5_s: loads.iter().all(|load| load.probe_at_once),
+            back_within_5_s: !loads.is_empty() && loads.iter().all(|load| load.probe_at_once),
         }
     }
 }
