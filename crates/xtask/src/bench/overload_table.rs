@@ -11,6 +11,7 @@ use super::run_file::{RunFile, list, number, word};
 const SCHEMA: &str = "muster-overload/1";
 /// What is promised, and at which multiples of the peak.
 const GOAL: &str = "90 %";
+const GOODPUT_MIN: f64 = 0.9;
 const PROMISED: [f64; 2] = [2.0, 4.0];
 
 pub(super) fn overload() -> Result<String> {
@@ -27,7 +28,7 @@ fn rendered(run: &RunFile) -> Result<String> {
     let mut text = format!(
         "\nOffered more than one core can serve (honest devices at the rate of the peak, the rest hellos with a live cookie exchange that are never heard of\n\
          again), the server finishes, of its peak of {peak:.0} enrolments a second{}:\n\n\
-         | offered | goodput, of the peak | of the peak, over the whole load | in its first two seconds | by each second of the server's CPU | part of its core that the server had \
+         | offered | goodput after the first two seconds, of the peak | of the peak, over the whole load | in its first two seconds | by each second of the server's CPU | part of its core that the server had \
          | honest devices, p50 / p99 | cut off | back within 5 s | void | goal |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
         peak_core(rounds)
     );
@@ -37,11 +38,12 @@ fn rendered(run: &RunFile) -> Result<String> {
     }
     write!(
         text,
-        "\nMedians of {} rounds (least to most). The promise is decided on the median second after the first two: those belong to hellos that find the queue full and come\n\
-         back with their retransmission, after 1 s (RFC 6347 section 4.2.4.1). The mean over the whole load has them in it{}. A load is void if less\n\
+        "\nMedians of {} rounds (least to most). Goodput is that of the median second after the first two: those belong to hellos that find the queue full and come\n\
+         back with their retransmission, after 1 s (RFC 6347 section 4.2.4.1). The mean over the whole load has them in it{}.{} A load is void if less\n\
          than 98 % of it was offered in time or the server had less than 95 % of its core; it is played up to three times.{}\n",
         rounds.len(),
         whole(summaries),
+        first_seconds(summaries),
         spoiled(summaries, rounds.len()),
     )?;
     let facts = &record["facts"];
@@ -99,14 +101,33 @@ fn peak_core(rounds: &[Value]) -> String {
     format!(" (found with {:.0} % of its core)", median(shares) * 100.0)
 }
 
-/// The means over the whole load of the promised multiples.
+/// The means over the whole load of the promised multiples, and which of them are below the goal.
 fn whole(summaries: &[Value]) -> String {
-    let means = summaries.iter().filter_map(|summary| {
-        let multiple = summary["multiple"].as_f64().filter(|multiple| PROMISED.contains(multiple))?;
-        Some(format!("{:.0} % at {multiple}x", summary["whole_of_peak"].as_f64()? * 100.0))
+    let means = at_promised(summaries, |summary| {
+        let mean = summary["whole_of_peak"].as_f64()?;
+        let below = if mean < GOODPUT_MIN { ", below the goal" } else { "" };
+        Some((mean, below))
     });
-    let means = means.collect::<Vec<_>>().join(", ");
     if means.is_empty() { means } else { format!(": {means}") }
+}
+
+/// Whether the first seconds were seconds of work. The first records do not have it.
+fn first_seconds(summaries: &[Value]) -> String {
+    let shares = at_promised(summaries, |summary| Some((summary["first_two_seconds_core_share"].as_f64()?, "")));
+    if shares.is_empty() {
+        return shares;
+    }
+    format!(" In the first two seconds the server used, of its core, {shares}: the rest of it waited.")
+}
+
+/// A share of each promised multiple that has it, and a word behind it.
+fn at_promised(summaries: &[Value], share: fn(&Value) -> Option<(f64, &'static str)>) -> String {
+    let shares = summaries.iter().filter_map(|summary| {
+        let multiple = summary["multiple"].as_f64().filter(|multiple| PROMISED.contains(multiple))?;
+        let (share, word) = share(summary)?;
+        Some(format!("{:.0} % at {multiple}x{word}", share * 100.0))
+    });
+    shares.collect::<Vec<_>>().join("; ")
 }
 
 fn spoiled(summaries: &[Value], rounds: usize) -> String {
@@ -153,7 +174,12 @@ mod tests {
     #[test]
     fn a_record_of_today_becomes_a_row_with_the_whole_load_and_the_first_seconds() {
         let mut new = summary();
-        for (key, value) in [("whole_of_peak", 0.81), ("first_two_seconds_of_peak", 0.45), ("core_share", 0.96)] {
+        for (key, value) in [
+            ("whole_of_peak", 0.81),
+            ("first_two_seconds_of_peak", 0.45),
+            ("first_two_seconds_core_share", 0.52),
+            ("core_share", 0.96),
+        ] {
             new[key] = value.into();
         }
         (new["total_p50_ms"], new["total_p99_ms"], new["spoiled_runs"]) = (1_040.0.into(), 7_049.0.into(), 1.into());
@@ -164,7 +190,7 @@ mod tests {
         let row = "| 4x | **94 %** (89 to 96) | 81 % | 45 % | 92 % | 96 % | 1.0 / 7.0 s | 0 | yes | none | 90 % |";
         assert!(text.contains(row), "{text}");
         for words in [
-            ": 81 % at 4x. A load",
+            ": 81 % at 4x, below the goal. In the first two seconds the server used, of its core, 52 % at 4x: the rest of it waited. A load",
             "peak of 2600 enrolments a second (found with 97 % of its core)",
             "In 1 of 3 loads",
             "sha256 ab12",

@@ -51,8 +51,10 @@ pub(in super::super) struct Overloaded {
     pub(super) void_because: Vec<String>,
     /// How often the load was played: one that is void is repeated.
     pub(super) attempts: u32,
-    /// Enrolments in each second, by the server's counter.
+    /// Enrolments in each second, by the server's counter, and the part of the core that the server used in it: whether a second with few enrolments was
+    /// one of work or one of waiting.
     enrolled_each_second: Vec<f64>,
+    core_share_each_second: Vec<f64>,
     /// The median second after the first two: what is promised.
     goodput_per_second: f64,
     pub(in super::super) of_peak: f64,
@@ -61,6 +63,7 @@ pub(in super::super) struct Overloaded {
     /// The mean of the first two.
     first_two_seconds_per_second: f64,
     pub(super) first_two_seconds_of_peak: f64,
+    pub(super) first_two_seconds_core_share: f64,
     /// Enrolments for each second of the server's CPU time, and that of the peak; the part of the core that the server had.
     per_cpu_second: f64,
     pub(in super::super) of_peak_by_cpu: f64,
@@ -96,7 +99,7 @@ impl Overloaded {
             / counted().map(|second| second.core_share).sum::<f64>().max(f64::MIN_POSITIVE);
         let core_share = median(counted().map(|second| second.core_share));
         let void_because = void_because(offered_share, core_share);
-        let first = mean(run.each_second.iter().take(SETTLING));
+        let first = mean(run.each_second.iter().take(SETTLING), |second| second.enrolled);
         Self {
             multiple: 1.0 + run.hellos / run.peak.per_second,
             offered_per_second: number(&run.report, "/schedule/offered_per_second") + run.hellos * junk_share,
@@ -105,11 +108,13 @@ impl Overloaded {
             void_because,
             attempts: 1,
             enrolled_each_second: run.each_second.iter().map(|second| second.enrolled).collect(),
+            core_share_each_second: run.each_second.iter().map(|second| second.core_share).collect(),
             goodput_per_second: goodput,
             of_peak: goodput / run.peak.per_second,
-            whole_of_peak: mean(run.each_second.iter()) / run.peak.per_second,
+            whole_of_peak: mean(run.each_second.iter(), |second| second.enrolled) / run.peak.per_second,
             first_two_seconds_per_second: first,
             first_two_seconds_of_peak: first / run.peak.per_second,
+            first_two_seconds_core_share: mean(run.each_second.iter().take(SETTLING), |second| second.core_share),
             per_cpu_second,
             of_peak_by_cpu: per_cpu_second / run.peak.per_cpu_second,
             core_share,
@@ -132,7 +137,7 @@ impl Overloaded {
     pub(in super::super) fn line(&self) -> String {
         let void = if self.void { format!(" VOID: {}", self.void_because.join(", ")) } else { String::new() };
         format!(
-            "   {:>4.1}x offered {:>6.0}/s, goodput {:>5.0}/s = {:>3.0} % of the peak (whole load {:.0} %, first two seconds {:.0} %), by its CPU {:.0} % with {:.0} % of the core; \
+            "   {:>4.1}x offered {:>6.0}/s, goodput {:>5.0}/s = {:>3.0} % of the peak (whole load {:.0} %, first two seconds {:.0} % with {:.0} % of the core), by its CPU {:.0} % with {:.0} % of the core; \
              cut off {}, failed {}; total p50 {:.0} p99 {:.0} ms; dropped by the socket {:.0}, while behind {:.0}; back within 5 s: {}{void}",
             self.multiple,
             self.offered_per_second,
@@ -140,6 +145,7 @@ impl Overloaded {
             self.of_peak * 100.0,
             self.whole_of_peak * 100.0,
             self.first_two_seconds_of_peak * 100.0,
+            self.first_two_seconds_core_share * 100.0,
             self.of_peak_by_cpu * 100.0,
             self.core_share * 100.0,
             self.cut_off,
@@ -188,8 +194,8 @@ fn is_at_once(probe: &Value) -> bool {
     devices > 0 && count(probe, "enrolled") == devices && handshake_p99 > 0.0 && handshake_p99 < AT_ONCE_US
 }
 
-fn mean<'s>(seconds: impl Iterator<Item = &'s Second>) -> f64 {
-    let (count, sum) = seconds.fold((0.0, 0.0), |(count, sum), second| (count + 1.0, sum + second.enrolled));
+fn mean<'s>(seconds: impl Iterator<Item = &'s Second>, value: fn(&Second) -> f64) -> f64 {
+    let (count, sum) = seconds.fold((0.0, 0.0), |(count, sum), second| (count + 1.0, sum + value(second)));
     if count > 0.0 { sum / count } else { 0.0 }
 }
 
@@ -263,6 +269,18 @@ pub(super) mod tests {
         assert!((load.whole_of_peak - 0.7).abs() < 1e-9, "{}", load.whole_of_peak);
         assert!((load.first_two_seconds_of_peak - 0.2).abs() < 1e-9, "{}", load.first_two_seconds_of_peak);
         assert_eq!((load.void, load.spoiled_by.as_slice()), (false, &["devices started late".to_owned()][..]));
+    }
+
+    #[test]
+    fn the_record_says_of_each_second_how_much_of_its_core_the_server_used() {
+        let second = |(enrolled, core_share)| Second { enrolled, core_share };
+        let each_second = Vec::from([(200.0, 0.3), (800.0, 0.9), (950.0, 0.97), (950.0, 0.97)].map(second));
+        let (peak, report, probe) = (&peak(), report(0), probe(300, 300, 20e3));
+        let (hellos, seconds, junk, page) = (0.0, 4, None, String::new());
+        let load = Overloaded::of(&LoadRun { peak, hellos, seconds, each_second, report, probe, junk, page });
+        let record = serde_json::to_value(&load).unwrap();
+        assert_eq!(record["core_share_each_second"], serde_json::json!([0.3, 0.9, 0.97, 0.97]));
+        assert!((load.first_two_seconds_core_share - 0.6).abs() < 1e-9 && !load.void, "they do not make the load void");
     }
 
     #[test]
