@@ -1,7 +1,8 @@
 //! More load than one core can serve: what a released `muster serve`, pinned to a core, still finishes.
 //!
-//! First the peak is searched with devices that start as others finish. Then, at each multiple of the peak, honest devices start at the rate of the peak
-//! on a schedule, and the rest of the load comes from `benches/programs/src/bin/hellos.rs`: hellos with a live cookie exchange, which cost the sender so little that
+//! First the peak is searched with devices that start as others finish, twice as many at a time until the rate falls. Then, at each multiple of the
+//! peak, honest devices start at the rate of the peak on a schedule, and the rest of the load comes from `benches/programs/src/bin/hellos.rs`: hellos with
+//! a live cookie exchange, which cost the sender so little that
 //! one core can offer four times what another can serve. The hellos begin when the first honest device does. Goodput is what the server's own counters say
 //! it enrolled in each second while the load lasts. A load that was not offered whole and in time, or whose server did not have its core, is void and played
 //! again; what it says then stands in `judged`. Five seconds after the load, new devices show whether the server is back.
@@ -22,7 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::judged::{LoadRun, Second, sum};
-use self::peak::PeakStep;
+use self::peak::{ATTEMPTS_MAX, PeakStep};
 use self::summary::{Round, Summary, figures, print_summary, summary};
 use super::e2e::{CpuTime, pinned};
 use super::facts::TimingFacts;
@@ -60,12 +61,8 @@ pub(crate) struct OverloadOptions {
     json: Option<PathBuf>,
 }
 
-/// Devices at work at the same time while the peak is searched.
-const CONCURRENCIES: [u32; 3] = [32, 64, 128];
 /// Devices of one step of the search.
 const PEAK_DEVICES: u32 = 8_000;
-/// A load that is void is played so often, and so is the search for a peak at which the server did not have its core.
-const ATTEMPTS_MAX: u32 = 3;
 /// After this time new devices must find the server as before.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
 /// The first honest device starts within this time: before, the fleet makes its identities or reads them.
@@ -201,18 +198,9 @@ impl OverloadStage {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// Searches the peak, again if the server did not have its core where it was fastest.
+    /// Searches the peak.
     pub(super) fn peak(&self) -> Result<Peak> {
-        let mut steps = Vec::new();
-        for _ in 0..ATTEMPTS_MAX {
-            for concurrency in CONCURRENCIES {
-                steps.push(self.peak_step(concurrency)?);
-            }
-            if Peak::of(steps.clone()).is_some_and(|peak| peak.is_whole()) {
-                break;
-            }
-        }
-        Peak::of(steps).context("no device enrolled")
+        Peak::search(&mut |concurrency| self.peak_step(concurrency))
     }
 
     fn peak_step(&self, concurrency: u32) -> Result<PeakStep> {
@@ -231,7 +219,8 @@ impl OverloadStage {
         Ok(PeakStep {
             concurrency,
             enrolled_per_second: number("enrolled_per_second"),
-            per_cpu_second: f64::from(PEAK_DEVICES) / cpu_seconds,
+            // With many at a time some give up: who did not enrol does not count.
+            per_cpu_second: number("enrolled") / cpu_seconds,
             core_share: cpu_seconds / number("seconds").max(f64::MIN_POSITIVE),
             spoiled_by,
         })
