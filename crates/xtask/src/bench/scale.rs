@@ -23,6 +23,10 @@ pub(crate) struct ScaleOptions {
     /// Numbers of idle sessions in one process; 1,000,000 take a quarter of an hour
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000])]
     sessions: Vec<u32>,
+    /// Rounds at each number of sessions, and over loopback [default: 3, and 1 where there are more than 100,000 sessions]. A round measures a number of
+    /// sessions twice, once for each end, and takes five minutes over loopback. Fewer than three samples decide no promise
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20))]
+    rounds: Option<u32>,
     /// Enrolments that are measured at each number
     #[arg(long, default_value_t = 20_000)]
     enrolments: u32,
@@ -34,6 +38,9 @@ pub(crate) struct ScaleOptions {
     json: Option<PathBuf>,
 }
 
+/// The rounds where nobody says how many, up to this number of sessions. Above there is one: a million take a quarter of an hour.
+const ROUNDS: u32 = 3;
+const SESSIONS_OF_ROUNDS: u32 = 100_000;
 /// The rows that the ledger keeps while sessions are measured: a session does not hold its row.
 const FEW_ROWS: u32 = 64;
 /// The seeds of the fleets over loopback.
@@ -51,11 +58,12 @@ struct ScaleRecord {
     command: String,
     /// For `bench record`.
     figures: Figures,
-    /// As `benches/programs/src/bin/scale.rs` prints them, one for each end.
+    /// As `benches/programs/src/bin/scale.rs` prints them, with the number of the round: one for each end.
     in_process: Vec<Value>,
     /// What a ledger in memory holds for each certificate, beside the sessions.
     ledger_row_bytes: f64,
-    loopback: Option<Loopback>,
+    /// One for each round.
+    loopback: Vec<Loopback>,
 }
 
 /// A server as a process, and two fleets of as many devices each that enrol and vanish.
@@ -77,56 +85,105 @@ struct Loopback {
     bytes_idle_beside_others: f64,
 }
 
+impl ScaleOptions {
+    fn rounds_at(&self, sessions: u32) -> u32 {
+        self.rounds.unwrap_or(if sessions <= SESSIONS_OF_ROUNDS { ROUNDS } else { 1 })
+    }
+
+    fn rounds_over_loopback(&self) -> u32 {
+        if self.loopback > 0 { self.rounds.unwrap_or(ROUNDS) } else { 0 }
+    }
+
+    /// The numbers of sessions of each round.
+    fn plan(&self) -> Vec<(u32, Vec<u32>)> {
+        let rounds = self.sessions.iter().map(|sessions| self.rounds_at(*sessions)).max().unwrap_or_default();
+        let of = |round: u32| self.sessions.iter().copied().filter(|it| round <= self.rounds_at(*it)).collect();
+        (1..=rounds).map(|round| (round, of(round))).collect()
+    }
+
+    fn command(&self) -> String {
+        let list = self.sessions.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let rounds = self.rounds.map_or_else(String::new, |rounds| format!(" --rounds {rounds}"));
+        let Self { enrolments, loopback, .. } = self;
+        format!("cargo xtask bench scale --sessions {list}{rounds} --enrolments {enrolments} --loopback {loopback}")
+    }
+}
+
 pub(super) fn run(options: &ScaleOptions) -> Result<()> {
     let facts = TimingFacts::here();
-    cargo::cargo("build --quiet --release --locked --package programs --bin scale").stream()?;
-    let program = tree::target().join("release/scale");
-    let list = options.sessions.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-    let scale = |core: usize, sessions: u32, end: &str, rows: u32| -> Result<Value> {
-        let scale = pinned(core, &program).arg(sessions.to_string()).arg(options.enrolments.to_string());
-        let (status, printed) = scale.arg(end).arg(rows.to_string()).timeout(TIMEOUT).stdout()?;
-        ensure!(status.success(), "scale ended with {status}");
-        serde_json::from_str(&printed).with_context(|| format!("scale printed {printed}"))
-    };
+    let program = ScaleProgram::build(options.enrolments)?;
     let mut in_process = Vec::new();
-    for sessions in &options.sessions {
-        // Both ends at once, each on a core of its own: a million sessions take many minutes.
-        let (drain, expiry) = std::thread::scope(|scope| {
-            let expiry = scope.spawn(|| scale(0, *sessions, "expiry", FEW_ROWS));
-            (scale(1, *sessions, "drain", FEW_ROWS), expiry.join())
-        });
-        let expiry = expiry.map_err(|_| anyhow!("the thread that waits for scale panicked"))?;
-        for measured in [expiry?, drain?] {
-            print(&measured);
-            in_process.push(measured);
+    for (round, levels) in options.plan() {
+        for sessions in levels {
+            in_process.extend(program.both_ends(sessions, round)?);
         }
     }
-    let with_rows = scale(0, options.sessions[0], "expiry", 2 * options.enrolments.max(FEW_ROWS))?;
+    let with_rows = program.measure(0, options.sessions[0], "expiry", 2 * options.enrolments.max(FEW_ROWS))?;
     let within = |level: &Value| level["within_247_s_bytes"].as_f64().unwrap_or_default();
     let ledger_row_bytes = within(&with_rows) - within(&in_process[0]);
     println!("   a row of the ledger in memory, its certificate included: {ledger_row_bytes:.0} bytes");
-    let loopback = if options.loopback > 0 { Some(loopback(options.loopback)?) } else { None };
-    if let Some(it) = &loopback {
-        println!(
-            "   {} over loopback: {:.0} us of CPU an enrolment; {:.0} bytes a session within 247 s, {:.0} idle (resident with what is free again: {:.0}), \
-             {:.0} of ledger and cache",
-            it.devices,
-            it.server_cpu_us_per_enrolment,
-            it.bytes_within_247_s,
-            it.bytes_idle_beside_others,
-            it.bytes_resident_when_idle,
-            it.bytes_of_ledger_and_cache
-        );
+    let rounds = 1..=options.rounds_over_loopback();
+    let loopback = rounds.map(|_| over_loopback(options.loopback)).collect::<Result<Vec<_>>>()?;
+    let record = ScaleRecord {
+        schema: "muster-scale/2",
+        command: options.command(),
+        figures: figures(&in_process, &loopback),
+        in_process,
+        ledger_row_bytes,
+        loopback,
+        facts,
+    };
+    RunFile::write("scale", &record.facts.at, options.json.as_deref(), &record)
+}
+
+/// `benches/programs/src/bin/scale.rs`.
+struct ScaleProgram {
+    path: PathBuf,
+    enrolments: u32,
+}
+
+impl ScaleProgram {
+    fn build(enrolments: u32) -> Result<Self> {
+        cargo::cargo("build --quiet --release --locked --package programs --bin scale").stream()?;
+        Ok(Self { path: tree::target().join("release/scale"), enrolments })
     }
-    let command = format!(
-        "cargo xtask bench scale --sessions {list} --enrolments {} --loopback {}",
-        options.enrolments, options.loopback
+
+    fn measure(&self, core: usize, sessions: u32, end: &str, rows: u32) -> Result<Value> {
+        let scale = pinned(core, &self.path).arg(sessions.to_string()).arg(self.enrolments.to_string());
+        let (status, printed) = scale.arg(end).arg(rows.to_string()).timeout(TIMEOUT).stdout()?;
+        ensure!(status.success(), "scale ended with {status}");
+        serde_json::from_str(&printed).with_context(|| format!("scale printed {printed}"))
+    }
+
+    /// Both ends at once, each on a core of its own: a million sessions take many minutes.
+    fn both_ends(&self, sessions: u32, round: u32) -> Result<[Value; 2]> {
+        let (drain, expiry) = std::thread::scope(|scope| {
+            let expiry = scope.spawn(|| self.measure(0, sessions, "expiry", FEW_ROWS));
+            (self.measure(1, sessions, "drain", FEW_ROWS), expiry.join())
+        });
+        let expiry = expiry.map_err(|_| anyhow!("the thread that waits for scale panicked"))?;
+        let mut ends = [expiry?, drain?];
+        for measured in &mut ends {
+            measured["round"] = round.into();
+            print(measured);
+        }
+        Ok(ends)
+    }
+}
+
+fn over_loopback(devices: u32) -> Result<Loopback> {
+    let it = loopback(devices)?;
+    println!(
+        "   {} over loopback: {:.0} us of CPU an enrolment; {:.0} bytes a session within 247 s, {:.0} idle (resident with what is free again: {:.0}), \
+         {:.0} of ledger and cache",
+        it.devices,
+        it.server_cpu_us_per_enrolment,
+        it.bytes_within_247_s,
+        it.bytes_idle_beside_others,
+        it.bytes_resident_when_idle,
+        it.bytes_of_ledger_and_cache
     );
-    let at = facts.at.clone();
-    let figures = figures(&in_process);
-    let record =
-        ScaleRecord { schema: "muster-scale/1", facts, command, figures, in_process, ledger_row_bytes, loopback };
-    RunFile::write("scale", &at, options.json.as_deref(), &record)
+    Ok(it)
 }
 
 fn loopback(devices: u32) -> Result<Loopback> {
@@ -183,8 +240,8 @@ fn established(page: &str) -> f64 {
 }
 
 /// Sizes and growth; the microseconds depend on the machine, their growth with the sessions does not. Each number of sessions is measured once for each
-/// end, and the noise is that of these samples.
-fn figures(in_process: &[Value]) -> Figures {
+/// end in a round, and the noise is that of these samples.
+fn figures(in_process: &[Value], loopback: &[Loopback]) -> Figures {
     let mut samples: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let of = |level: &Value, key: &str| level[key].as_f64().unwrap_or_default();
     let mut insert = |name: String, value: f64| samples.entry(name).or_default().push(value);
@@ -192,12 +249,17 @@ fn figures(in_process: &[Value]) -> Figures {
         let sessions = &level["sessions"];
         insert(format!("session_bytes/idle.{sessions}"), of(level, "idle_bytes_per_session"));
         insert(format!("session_bytes/within_247_s.{sessions}"), of(level, "within_247_s_bytes"));
-        let first = in_process.iter().find(|first| first["end"]["how"] == level["end"]["how"]).unwrap_or(level);
         // The first number of sessions is what the others are compared with.
+        let is_beside = |first: &&Value| first["round"] == level["round"] && first["end"]["how"] == level["end"]["how"];
+        let first = in_process.iter().find(is_beside).unwrap_or(level);
         if first["sessions"] != level["sessions"] {
             let growth = of(level, "enrolment_cpu_us") / of(first, "enrolment_cpu_us");
             insert(format!("enrolment_cpu_growth/{sessions}"), growth);
         }
+    }
+    for it in loopback {
+        insert("session_bytes/idle.loopback".to_owned(), it.bytes_idle_beside_others);
+        insert("session_bytes/within_247_s.loopback".to_owned(), it.bytes_within_247_s);
     }
     samples.into_iter().filter_map(|(name, samples)| Some((name, measured(&samples)?))).collect()
 }
@@ -236,7 +298,7 @@ mod tests {
     fn growth_is_that_over_the_fewest_sessions_of_the_same_end_and_the_noise_that_of_both_ends() {
         let level = |sessions: u32, how: &str, cpu: f64, within: f64| {
             serde_json::json!({ "sessions": sessions, "within_247_s_bytes": within, "idle_bytes_per_session": 300.0,
-                                "enrolment_cpu_us": cpu, "end": { "how": how } })
+                                "enrolment_cpu_us": cpu, "end": { "how": how }, "round": 1 })
         };
         let measured = [
             level(1_000, "expiry", 200.0, 1500.0),
@@ -244,7 +306,7 @@ mod tests {
             level(100_000, "expiry", 210.0, 1500.0),
             level(100_000, "drain", 107.0, 1520.0),
         ];
-        let found = figures(&measured);
+        let found = figures(&measured, &[]);
         let growth = found["enrolment_cpu_growth/100000"];
         // Two samples: Student's quantile for one degree of freedom, times half of their distance.
         assert!((growth.value - 1.06).abs() < 1e-9 && (growth.noise - 12.706 * 0.01).abs() < 1e-9, "{growth:?}");
@@ -252,6 +314,49 @@ mod tests {
         let within = found["session_bytes/within_247_s.100000"];
         assert!((within.value - 1510.0).abs() < 1e-9 && (within.noise - 127.06).abs() < 1e-9, "{within:?}");
         assert!(found["session_bytes/idle.1000"].noise < 1e-9, "both ends agree");
-        assert!(figures(&measured[..1]).is_empty(), "one end has no noise");
+        assert!(figures(&measured[..1], &[]).is_empty(), "one end has no noise");
+        let mut second = measured[2..].to_vec();
+        second.iter_mut().for_each(|level| level["round"] = 2.into());
+        second.insert(0, level(1_000, "drain", 107.0, 1500.0));
+        second[0]["round"] = 2.into();
+        let with_second = figures(&[&measured[..], &second].concat(), &[])["enrolment_cpu_growth/100000"];
+        assert!((with_second.value - (1.05 + 1.07 + 1.0) / 3.0).abs() < 1e-9, "each round by itself: {with_second:?}");
+    }
+
+    #[test]
+    fn rounds_over_loopback_are_figures_with_their_noise() {
+        let round = |bytes: f64| Loopback {
+            devices: 20_000,
+            server_cpu_us_per_enrolment: 300.0,
+            bytes_of_ledger_and_cache: 900.0,
+            bytes_within_247_s: 1_197.0,
+            bytes_resident_when_idle: 1_197.0,
+            bytes_idle_beside_others: bytes,
+        };
+        let found = figures(&[], &[round(249.0), round(251.0), round(250.0)]);
+        assert!((found["session_bytes/idle.loopback"].value - 250.0).abs() < 1e-9);
+        assert!(found["session_bytes/within_247_s.loopback"].noise < 1e-9);
+        assert!(figures(&[], &[round(249.0)]).is_empty());
+    }
+
+    fn options(line: &str) -> ScaleOptions {
+        let command = <ScaleOptions as Args>::augment_args(clap::Command::new("scale"));
+        let matches = command.get_matches_from(std::iter::once("scale").chain(line.split_whitespace()));
+        <ScaleOptions as clap::FromArgMatches>::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn what_takes_minutes_is_measured_three_times_and_a_million_once_unless_rounds_are_asked_for() {
+        let default = options("");
+        assert_eq!(
+            default.plan(),
+            [(1, vec![1_000, 100_000, 1_000_000]), (2, vec![1_000, 100_000]), (3, vec![1_000, 100_000])]
+        );
+        assert_eq!(default.rounds_over_loopback(), 3);
+        let asked = options("--sessions 1000,1000000 --rounds 2");
+        assert_eq!(asked.plan(), [(1, vec![1_000, 1_000_000]), (2, vec![1_000, 1_000_000])]);
+        assert_eq!(asked.rounds_over_loopback(), 2);
+        assert!(asked.command().contains(" --sessions 1000,1000000 --rounds 2 --enrolments 20000"));
+        assert_eq!(options("--loopback 0").rounds_over_loopback(), 0);
     }
 }

@@ -1,82 +1,107 @@
 //! What is promised of sessions by the thousand to the million, by `bench scale`.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde_json::Value;
 
-use super::{Evidence, Row, ends, rounded};
+use super::{Evidence, ROUNDS_MIN, Row, ends, rounded};
+use crate::bench::interval::{Decision, Interval};
 use crate::bench::run_file::{RunFile, list};
 
-const SCALE: (&str, &str) = ("scale", "muster-scale/1");
+/// The kind of the runs, and their schemas, the newest first: the first runs had one round, and one object for loopback.
+const SCALE: &str = "scale";
+const SCHEMAS: [&str; 2] = ["muster-scale/2", "muster-scale/1"];
+const COMMAND: &str = "cargo xtask bench scale";
 
 /// The sessions that the promises to them are made for.
 const SESSIONS: u64 = 1_000_000;
 
+/// A promise about samples.
+#[derive(Clone, Copy)]
+enum AtMost {
+    /// Their mean is promised: decided on its 95 % interval.
+    Mean(f64),
+    /// Each is promised, as "no turn is longer" is.
+    Each(f64),
+}
+
+/// Samples of one number of sessions.
+type Samples = Vec<f64>;
+
 /// What `bench scale` says at its largest number of sessions, once for each of both ends: the newest of the runs with the most sessions. Over loopback, the
 /// newest run that has it.
 pub(super) fn session_rows() -> Result<Vec<Row>> {
-    const COMMAND: &str = "cargo xtask bench scale";
-    let runs = RunFile::all(SCALE.0, SCALE.1)?;
+    let mut runs = Vec::new();
+    for schema in SCHEMAS {
+        runs.extend(RunFile::all(SCALE, schema)?);
+    }
     let newest =
         runs.iter().rev().max_by_key(|run| largest(&run.record).first().and_then(|level| level["sessions"].as_u64()));
+    let mut rows = rows_of(newest);
+    rows.extend(loopback_rows(&runs));
+    Ok(rows)
+}
+
+fn rows_of(newest: Option<&RunFile>) -> Vec<Row> {
     let levels: Vec<Value> = newest.iter().flat_map(|run| largest(&run.record)).collect();
     // What is promised for a million sessions is not shown by fewer.
     let sessions = levels.first().and_then(|level| level["sessions"].as_u64()).unwrap_or_default();
     let smaller = if sessions < SESSIONS { format!(" with {sessions} sessions") } else { String::new() };
-    let row = |what, goal: String, bound: f64, unit: &str, samples: Vec<f64>| {
-        let evidence = newest.filter(|_| !samples.is_empty()).map(|run| {
-            let [least, most] = ends(&samples);
-            let mean = samples.iter().sum::<f64>() / f64::from(u32::try_from(samples.len()).unwrap_or(u32::MAX));
-            let verdict = format!("{}{smaller}", if most <= bound { "holds" } else { "missed" });
-            let spread = format!("{} to {}", rounded(least), rounded(most));
-            Evidence::of(run, format!("{} {unit}", rounded(mean)), spread, verdict)
-        });
-        Row { what, goal, evidence, command: COMMAND }
+    let row = |what, goal: &str, at_most: AtMost, unit: &str, samples: &[Samples]| {
+        let evidence = newest.and_then(|run| at_most.evidence(run, samples, unit));
+        let evidence = evidence.map(|it| Evidence { verdict: it.verdict + &smaller, ..it });
+        Row { what, goal: goal.to_owned(), evidence, command: COMMAND }
     };
-    let of = |key: &str| levels.iter().filter_map(|level| level[key].as_f64()).collect::<Vec<_>>();
-    // Soon after an enrolment the bound holds at every number of sessions.
-    let all = newest.iter().flat_map(|run| list(&run.record, "in_process").cloned().unwrap_or_default());
-    let within = all.filter_map(|level| level["within_247_s_bytes"].as_f64()).collect::<Vec<_>>();
-    let end = |key: &str| levels.iter().filter_map(|level| level["end"][key].as_f64()).collect::<Vec<_>>();
-    let growth = newest.iter().flat_map(|run| cpu_growth(&run.record)).collect();
-    let mut rows = vec![
+    let of = |key: &str| [levels.iter().filter_map(|level| level[key].as_f64()).collect::<Samples>()];
+    let end = |key: &str| [levels.iter().filter_map(|level| level["end"][key].as_f64()).collect::<Samples>()];
+    let within = newest.map(|run| at_each_level(&run.record, "within_247_s_bytes")).unwrap_or_default();
+    let growth = newest.map(|run| cpu_growth(&run.record)).unwrap_or_default();
+    vec![
         row(
             "CPU of an enrolment beside 1,000,000 idle sessions, over that beside 1,000: of the engines, in one process, without the kernel and the authority",
-            "<= 1.10".into(),
-            1.10,
+            "<= 1.10",
+            AtMost::Mean(1.10),
             "",
-            growth,
+            &[growth],
         ),
-        row("memory of an idle session", "<= 320 B".into(), 320.0, "B", of("idle_bytes_per_session")),
+        row("memory of an idle session", "<= 320 B", AtMost::Mean(320.0), "B", &of("idle_bytes_per_session")),
         Row {
             what: "memory of an idle session with a connection ID and resumption: the server has neither",
             goal: "<= 448 B".into(),
             evidence: None,
             command: "",
         },
+        // Soon after an enrolment the bound holds at every number of sessions.
         row(
-            "memory of a session within 247 s of an enrolment, at each number of sessions",
-            "<= 1.25 KiB".into(),
-            1280.0,
+            "memory of a session within 247 s of an enrolment, at the number of sessions where it is most",
+            "<= 1.25 KiB",
+            AtMost::Mean(1280.0),
             "B",
-            within,
+            &within,
         ),
-        row("mass expiry and drain: memory", "<= 5 % more".into(), 5.0, "%", end("resident_growth_percent")),
-        row("mass expiry and drain: longest turn of a shard", "<= 5 ms".into(), 5000.0, "us", end("longest_turn_us")),
-    ];
-    rows.extend(loopback_rows(&runs));
-    Ok(rows)
+        row("mass expiry and drain: memory", "<= 5 % more", AtMost::Each(5.0), "%", &end("resident_growth_percent")),
+        row(
+            "mass expiry and drain: longest turn of a shard",
+            "<= 5 ms",
+            AtMost::Each(5000.0),
+            "us",
+            &end("longest_turn_us"),
+        ),
+    ]
 }
 
 /// What a server as a process has resident for each session, over loopback, by the newest run that has it.
 pub(super) fn loopback_rows(runs: &[RunFile]) -> [Row; 2] {
     let row = |what, goal: &str, bound: f64, key: &str| {
         let evidence = runs.iter().find_map(|run| {
-            let loopback = &run.record["loopback"];
-            let (devices, bytes) = (loopback["devices"].as_u64()?, loopback[key].as_f64()?);
-            let verdict = if bytes <= bound { "holds" } else { "missed" }.to_owned();
-            Some(Evidence::of(run, format!("{bytes:.0} B with {devices} sessions"), String::new(), verdict))
+            let rounds = loopback_rounds(&run.record);
+            let samples: Samples = rounds.iter().filter_map(|round| round[key].as_f64()).collect();
+            let devices = rounds.first()?["devices"].as_u64()?;
+            let it = AtMost::Mean(bound).evidence(run, &[samples], "B")?;
+            Some(Evidence { figure: format!("{} with {devices} sessions", it.figure), ..it })
         });
-        Row { what, goal: goal.into(), evidence, command: "cargo xtask bench scale" }
+        Row { what, goal: goal.into(), evidence, command: COMMAND }
     };
     [
         row(
@@ -94,31 +119,161 @@ pub(super) fn loopback_rows(runs: &[RunFile]) -> [Row; 2] {
     ]
 }
 
-/// The levels with the most sessions.
+impl AtMost {
+    /// Of the samples of each level: the figure is that of the level with the most. `None` where there are none.
+    fn evidence(self, run: &RunFile, levels: &[Samples], unit: &str) -> Option<Evidence> {
+        let levels: Vec<&Samples> = levels.iter().filter(|samples| !samples.is_empty()).collect();
+        let means = levels.iter().map(|samples| Interval::of(samples));
+        let highest = means.max_by(|one, other| one.mean.total_cmp(&other.mean))?;
+        let all: Samples = levels.iter().copied().flatten().copied().collect();
+        let [least, most] = ends(&all);
+        let figure = match self {
+            Self::Mean(_) if highest.high < f64::MAX => {
+                format!("{} {unit} ({} to {})", rounded(highest.mean), rounded(highest.low), rounded(highest.high))
+            }
+            Self::Mean(_) => format!("{} {unit}", rounded(highest.mean)),
+            Self::Each(_) => format!("at most {} {unit}", rounded(most)),
+        };
+        let figure = figure.replace("  ", " ");
+        let fewest = levels.iter().map(|samples| samples.len()).min().unwrap_or_default();
+        let samples = if fewest == 1 { "1 sample".to_owned() } else { format!("{fewest} samples") };
+        let spread = format!("{} to {}, {samples}", rounded(least), rounded(most));
+        let verdict = match self.decide(&levels) {
+            Decision::NotDecidable if fewest < ROUNDS_MIN => format!("not decidable ({samples})"),
+            decision => decision.word().to_owned(),
+        };
+        Some(Evidence::of(run, figure.trim().to_owned(), spread, verdict))
+    }
+
+    /// The worst decision of the levels.
+    fn decide(self, levels: &[&Samples]) -> Decision {
+        let decisions: Vec<Decision> = levels.iter().map(|samples| self.decide_one(samples)).collect();
+        let worst = [Decision::Missed, Decision::NotDecidable].into_iter().find(|it| decisions.contains(it));
+        worst.unwrap_or(Decision::Holds)
+    }
+
+    fn decide_one(self, samples: &[f64]) -> Decision {
+        match self {
+            // However few there are: one shows it.
+            Self::Each(bound) if ends(samples)[1] > bound => Decision::Missed,
+            _ if samples.len() < ROUNDS_MIN => Decision::NotDecidable,
+            Self::Each(_) => Decision::Holds,
+            Self::Mean(bound) => Interval::of(samples).decide(bound),
+        }
+    }
+}
+
+fn levels(record: &Value) -> Vec<Value> {
+    list(record, "in_process").cloned().unwrap_or_default()
+}
+
+/// The levels with the most sessions, of each round.
 fn largest(record: &Value) -> Vec<Value> {
-    let levels = list(record, "in_process").cloned().unwrap_or_default();
+    let levels = levels(record);
     let most = levels.iter().filter_map(|level| level["sessions"].as_u64()).max();
     levels.into_iter().filter(|level| level["sessions"].as_u64() == most).collect()
 }
 
-/// The CPU of an enrolment beside the most sessions over that beside the fewest, for each end.
-fn cpu_growth(record: &Value) -> Vec<f64> {
-    let levels = list(record, "in_process").cloned().unwrap_or_default();
+/// The samples of each number of sessions.
+fn at_each_level(record: &Value, key: &str) -> Vec<Samples> {
+    let mut found = BTreeMap::<u64, Samples>::new();
+    for level in levels(record) {
+        if let (Some(sessions), Some(value)) = (level["sessions"].as_u64(), level[key].as_f64()) {
+            found.entry(sessions).or_default().push(value);
+        }
+    }
+    found.into_values().collect()
+}
+
+/// The CPU of an enrolment beside the most sessions over that beside the fewest of the same round and end.
+fn cpu_growth(record: &Value) -> Samples {
+    let levels = levels(record);
     let fewest = levels.iter().filter_map(|level| level["sessions"].as_u64()).min();
-    let cpu = |level: &Value| level["enrolment_cpu_us"].as_f64();
-    let few = levels.iter().filter(|level| level["sessions"].as_u64() == fewest).filter_map(cpu);
-    few.zip(largest(record).iter().filter_map(cpu)).map(|(few, most)| most / few).collect()
+    let growth = largest(record).into_iter().filter_map(|most| {
+        let mut few = levels.iter().filter(|level| level["sessions"].as_u64() == fewest);
+        let few = few.find(|few| few["round"] == most["round"] && few["end"]["how"] == most["end"]["how"])?;
+        Some(most["enrolment_cpu_us"].as_f64()? / few["enrolment_cpu_us"].as_f64()?)
+    });
+    growth.collect()
+}
+
+/// Each round over loopback.
+fn loopback_rounds(record: &Value) -> Vec<Value> {
+    match &record["loopback"] {
+        Value::Null => Vec::new(),
+        Value::Array(rounds) => rounds.clone(),
+        first => vec![first.clone()],
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn run(record: Value) -> RunFile {
+        RunFile { path: "benches/runs/x.json".to_owned(), record }
+    }
+
+    fn level(sessions: u32, [round, cpu]: [f64; 2], how: &str) -> Value {
+        serde_json::json!({ "sessions": sessions, "round": round, "enrolment_cpu_us": cpu, "end": { "how": how } })
+    }
+
     #[test]
-    fn growth_compares_the_most_sessions_with_the_fewest() {
-        let level = |sessions: u32, cpu: f64| serde_json::json!({ "sessions": sessions, "enrolment_cpu_us": cpu });
-        let record = serde_json::json!({ "in_process": [level(1000, 50.0), level(1000, 40.0), level(9000, 55.0), level(9000, 42.0)] });
-        let growth = cpu_growth(&record);
-        assert!((growth[0] - 1.1).abs() < 1e-9 && (growth[1] - 1.05).abs() < 1e-9, "{growth:?}");
+    fn growth_compares_the_most_sessions_with_the_fewest_of_the_same_round_and_end() {
+        let in_process = [
+            level(1000, [1.0, 50.0], "expiry"),
+            level(1000, [1.0, 40.0], "drain"),
+            level(9000, [1.0, 55.0], "expiry"),
+            level(9000, [1.0, 42.0], "drain"),
+            level(1000, [2.0, 20.0], "drain"),
+            level(9000, [2.0, 20.0], "drain"),
+            level(9000, [3.0, 99.0], "drain"),
+        ];
+        let growth = cpu_growth(&serde_json::json!({ "in_process": in_process }));
+        assert_eq!(growth.len(), 3, "the third round has nothing to compare with");
+        let expected = [1.1, 1.05, 1.0];
+        assert!(growth.iter().zip(expected).all(|(found, it)| (found - it).abs() < 1e-9), "{growth:?}");
+    }
+
+    #[test]
+    fn what_has_fewer_than_three_samples_is_not_decided() {
+        let of = |at_most: AtMost, levels: &[&[f64]]| {
+            let levels: Vec<Samples> = levels.iter().map(|samples| samples.to_vec()).collect();
+            let it = at_most.evidence(&run(Value::Null), &levels, "B").unwrap();
+            [it.figure, it.spread, it.verdict]
+        };
+        let two = of(AtMost::Mean(320.0), &[&[286.0, 286.0]]);
+        assert_eq!(two, ["286 B (286 to 286)", "286 to 286, 2 samples", "not decidable (2 samples)"]);
+        let one = of(AtMost::Mean(320.0), &[&[249.0]]);
+        assert_eq!(one, ["249 B", "249 to 249, 1 sample", "not decidable (1 sample)"]);
+        assert_eq!(of(AtMost::Mean(320.0), &[&[286.0, 287.0, 286.0]])[2], "holds");
+        assert_eq!(of(AtMost::Mean(320.0), &[&[300.0, 320.0, 310.0]])[2], "not decidable", "its interval has 320");
+        assert_eq!(of(AtMost::Mean(320.0), &[&[330.0, 331.0, 332.0]])[2], "missed");
+        let levels = of(AtMost::Mean(320.0), &[&[286.0, 287.0, 286.0], &[330.0, 331.0, 332.0]]);
+        assert_eq!(levels, ["331 B (329 to 333)", "286 to 332, 3 samples", "missed"], "each level must hold");
+    }
+
+    #[test]
+    fn of_what_is_promised_each_time_one_sample_decides_that_it_is_missed() {
+        let verdict = |samples: &[f64]| {
+            let it = AtMost::Each(5_000.0).evidence(&run(Value::Null), &[samples.to_vec()], "us").unwrap();
+            (it.figure, it.verdict)
+        };
+        assert_eq!(verdict(&[588.0, 598.0, 590.0]), ("at most 598 us".to_owned(), "holds".to_owned()));
+        assert_eq!(verdict(&[588.0, 598.0]).1, "not decidable (2 samples)");
+        assert_eq!(verdict(&[588.0, 5_001.0]).1, "missed");
+    }
+
+    #[test]
+    fn rounds_over_loopback_decide_and_a_single_one_of_the_first_records_does_not() {
+        let round = |bytes: f64| serde_json::json!({ "devices": 20_000, "bytes_idle_beside_others": bytes });
+        let idle = |loopback: Value| {
+            let [idle, _] = loopback_rows(&[run(serde_json::json!({ "loopback": loopback }))]);
+            idle.evidence.map(|it| [it.figure, it.verdict])
+        };
+        let three = idle(serde_json::json!([round(249.0), round(251.0), round(250.0)])).unwrap();
+        assert_eq!(three, ["250 B (248 to 252) with 20000 sessions", "holds"]);
+        assert_eq!(idle(round(249.0)).unwrap(), ["249 B with 20000 sessions", "not decidable (1 sample)"]);
+        assert!(idle(Value::Null).is_none() && idle(serde_json::json!([])).is_none());
     }
 }
