@@ -137,11 +137,11 @@ fn handshakes(record: &Value) -> Result<String> {
     }
     let mut text = String::from(
         "\nOne handshake and one answer to `coap-client-openssl`, one session after the other:\n\n\
-         | server | CPU, us | over ours |\n|---|---|---|\n",
+         | server | CPU, us (95 % interval) | over ours (95 % interval) |\n|---|---|---|\n",
     );
     for cost in costs {
-        let (cpu, over) = (&cost["cpu_us"], &cost["over_ours"]);
-        writeln!(text, "| {} | {:.0} | {:.1} |", word(cost, "server")?, number(cpu, "mean")?, number(over, "mean")?)?;
+        let (cpu, over) = (with_ends(&cost["cpu_us"], 0)?, with_ends(&cost["over_ours"], 2)?);
+        writeln!(text, "| {} | {cpu} | {over} |", word(cost, "server")?)?;
     }
     Ok(text)
 }
@@ -149,9 +149,14 @@ fn handshakes(record: &Value) -> Result<String> {
 /// `1.33 (1.31 to 1.35)` of the ratio with this name.
 fn interval(record: &Value, name: &str) -> Result<String> {
     let found = list(record, "ratios")?.iter().find(|ratio| ratio["name"] == name);
-    let interval = &found.with_context(|| format!("the run has no {name}"))?["interval"];
+    with_ends(&found.with_context(|| format!("the run has no {name}"))?["interval"], 2)
+}
+
+/// The mean and the ends of an interval, with so many digits behind the point; of what is compared with itself, the mean.
+fn with_ends(interval: &Value, digits: usize) -> Result<String> {
     let [mean, low, high] = ["mean", "low", "high"].map(|key| number(interval, key));
-    Ok(format!("{:.2} ({:.2} to {:.2})", mean?, low?, high?))
+    let [mean, low, high] = [mean?, low?, high?].map(|value| format!("{value:.digits$}"));
+    Ok(if low == high { mean } else { format!("{mean} ({low} to {high})") })
 }
 
 /// In how many runs the generator says that it measured itself. The first records do not have it.
@@ -208,7 +213,11 @@ mod tests {
                 ratio("ratio_to_floor/ccm8_512.sqlite_10000.closing", promise),
                 ratio("ratio_to_floor_and_datagrams/ccm8_512.sqlite_10000.closing", Value::Null),
             ],
-            "handshakes": [{ "server": "muster", "cpu_us": { "mean": 300.0 }, "over_ours": { "mean": 1.0 } }],
+            "handshakes": [
+                { "server": "muster", "cpu_us": { "mean": 300.0, "low": 290.0, "high": 310.4 }, "over_ours": { "mean": 1.0, "low": 1.0, "high": 1.0 } },
+                { "server": "other", "cpu_us": { "mean": 1200.0, "low": 1100.0, "high": 1300.0 },
+                  "over_ours": { "mean": 4.0, "low": 3.8, "high": 4.2 } },
+            ],
             "medians": [{
                 "suite": "ccm8", "block": 512, "ledger": { "sqlite": { "rows": 10000 } }, "leaving": "closing", "pace": "saturating",
                 "floor_us": 175.0, "bare_us": 15.0, "engine_us": 194.0, "server_cpu_us": 232.4,
@@ -226,7 +235,8 @@ mod tests {
         let mut counted = record();
         counted["medians"][0]["spoiled_runs"] = 3.into();
         assert!(rendered("x", &counted).unwrap().contains("| 1360 / 2357 | 3 of 10 |"));
-        assert!(text.contains("| muster | 300 | 1.0 |"), "{text}");
+        assert!(text.contains("| muster | 300 (290 to 310) | 1.00 |"), "{text}");
+        assert!(text.contains("| other | 1200 (1100 to 1300) | 4.00 (3.80 to 4.20) |"), "{text}");
     }
 
     #[test]
