@@ -541,7 +541,7 @@ mod tests {
         let rows = sessions::loopback_rows(&[run(serde_json::json!({ "loopback": null }))]);
         assert!(rows.iter().all(|row| row.evidence.is_none() && !row.goal.is_empty()));
         let written = written(rows.into());
-        assert_eq!(written.unwrap().matches("| not measured | |").count(), 2);
+        assert_eq!(written.unwrap().matches("| not measured | |").count(), 3);
         assert!(counted(&run(serde_json::json!({ "counts": {} })), &[PROMISED[0].0], "").is_none());
     }
 }

@@ -92,7 +92,7 @@ fn rows_of(newest: Option<&RunFile>) -> Vec<Row> {
 }
 
 /// What a server as a process has resident for each session, over loopback, by the newest run that has it.
-pub(super) fn loopback_rows(runs: &[RunFile]) -> [Row; 2] {
+pub(super) fn loopback_rows(runs: &[RunFile]) -> [Row; 3] {
     let row = |what, goal: &str, bound: f64, key: &str| {
         let evidence = runs.iter().find_map(|run| {
             let rounds = loopback_rounds(&run.record);
@@ -110,6 +110,13 @@ pub(super) fn loopback_rows(runs: &[RunFile]) -> [Row; 2] {
             320.0,
             "bytes_idle_beside_others",
         ),
+        Row {
+            what: "what such a process has resident for each session once all have become idle, over loopback: its memory does not fall, and what a session \
+                   held within 247 s is free for the next",
+            goal: "beside it".into(),
+            evidence: runs.iter().find_map(resident_when_idle),
+            command: COMMAND,
+        },
         row(
             "memory of a session within 247 s of an enrolment, over loopback",
             "<= 1.25 KiB",
@@ -119,6 +126,29 @@ pub(super) fn loopback_rows(runs: &[RunFile]) -> [Row; 2] {
     ]
 }
 
+/// The raw figure beside that of an idle session. Nothing is promised of it.
+fn resident_when_idle(run: &RunFile) -> Option<Evidence> {
+    let rounds = loopback_rounds(&run.record);
+    let of = |key: &str| rounds.iter().filter_map(|round| round[key].as_f64()).collect::<Samples>();
+    let (resident, idle) = (of("bytes_resident_when_idle"), of("bytes_idle_beside_others"));
+    if resident.is_empty() || resident.len() != idle.len() {
+        return None;
+    }
+    let [all, held] = [&resident, &idle].map(|samples| Interval::of(samples).mean);
+    let figure = format!("{} B, of which {} B are free for the next", rounded(all), rounded(all - held));
+    Some(Evidence::of(run, figure, spread(&resident, resident.len()), String::new()))
+}
+
+/// `249 to 251, 3 samples`.
+fn spread(all: &[f64], samples: usize) -> String {
+    let [least, most] = ends(all);
+    format!("{} to {}, {}", rounded(least), rounded(most), counted_samples(samples))
+}
+
+fn counted_samples(samples: usize) -> String {
+    if samples == 1 { "1 sample".to_owned() } else { format!("{samples} samples") }
+}
+
 impl AtMost {
     /// Of the samples of each level: the figure is that of the level with the most. `None` where there are none.
     fn evidence(self, run: &RunFile, levels: &[Samples], unit: &str) -> Option<Evidence> {
@@ -126,23 +156,20 @@ impl AtMost {
         let means = levels.iter().map(|samples| Interval::of(samples));
         let highest = means.max_by(|one, other| one.mean.total_cmp(&other.mean))?;
         let all: Samples = levels.iter().copied().flatten().copied().collect();
-        let [least, most] = ends(&all);
         let figure = match self {
             Self::Mean(_) if highest.high < f64::MAX => {
                 format!("{} {unit} ({} to {})", rounded(highest.mean), rounded(highest.low), rounded(highest.high))
             }
             Self::Mean(_) => format!("{} {unit}", rounded(highest.mean)),
-            Self::Each(_) => format!("at most {} {unit}", rounded(most)),
+            Self::Each(_) => format!("at most {} {unit}", rounded(ends(&all)[1])),
         };
         let figure = figure.replace("  ", " ");
         let fewest = levels.iter().map(|samples| samples.len()).min().unwrap_or_default();
-        let samples = if fewest == 1 { "1 sample".to_owned() } else { format!("{fewest} samples") };
-        let spread = format!("{} to {}, {samples}", rounded(least), rounded(most));
         let verdict = match self.decide(&levels) {
-            Decision::NotDecidable if fewest < ROUNDS_MIN => format!("not decidable ({samples})"),
+            Decision::NotDecidable if fewest < ROUNDS_MIN => format!("not decidable ({})", counted_samples(fewest)),
             decision => decision.word().to_owned(),
         };
-        Some(Evidence::of(run, figure.trim().to_owned(), spread, verdict))
+        Some(Evidence::of(run, figure.trim().to_owned(), spread(&all, fewest), verdict))
     }
 
     /// The worst decision of the levels.
@@ -268,12 +295,27 @@ mod tests {
     fn rounds_over_loopback_decide_and_a_single_one_of_the_first_records_does_not() {
         let round = |bytes: f64| serde_json::json!({ "devices": 20_000, "bytes_idle_beside_others": bytes });
         let idle = |loopback: Value| {
-            let [idle, _] = loopback_rows(&[run(serde_json::json!({ "loopback": loopback }))]);
+            let [idle, ..] = loopback_rows(&[run(serde_json::json!({ "loopback": loopback }))]);
             idle.evidence.map(|it| [it.figure, it.verdict])
         };
         let three = idle(serde_json::json!([round(249.0), round(251.0), round(250.0)])).unwrap();
         assert_eq!(three, ["250 B (248 to 252) with 20000 sessions", "holds"]);
         assert_eq!(idle(round(249.0)).unwrap(), ["249 B with 20000 sessions", "not decidable (1 sample)"]);
         assert!(idle(Value::Null).is_none() && idle(serde_json::json!([])).is_none());
+    }
+
+    #[test]
+    fn what_is_resident_when_all_are_idle_stands_beside_what_an_idle_session_holds() {
+        let round = |resident: f64| serde_json::json!({ "devices": 20_000, "bytes_idle_beside_others": 249.0, "bytes_resident_when_idle": resident });
+        let of = |loopback: Value| {
+            let [_, resident, _] = loopback_rows(&[run(serde_json::json!({ "loopback": loopback }))]);
+            (resident.goal, resident.evidence.map(|it| [it.figure, it.spread, it.verdict]))
+        };
+        let (goal, evidence) = of(serde_json::json!([round(1_197.0), round(1_199.0)]));
+        assert_eq!(goal, "beside it");
+        assert_eq!(evidence.unwrap(), ["1198 B, of which 949 B are free for the next", "1197 to 1199, 2 samples", ""]);
+        let first = of(round(1_198.0)).1.unwrap();
+        assert_eq!(first[1], "1198 to 1198, 1 sample", "the first records have one round");
+        assert!(of(serde_json::json!([{ "devices": 20_000, "bytes_idle_beside_others": 249.0 }])).1.is_none());
     }
 }
