@@ -32,7 +32,10 @@ pub(crate) struct RecordOptions {
     /// Take the committed baselines of every commit that changed them, instead of counting this tree
     #[arg(long)]
     from_baselines: bool,
-    /// A result of `bench e2e`, `scale`, `service` or `overload` of this commit, whose figures are recorded too
+    /// Record this earlier commit, with its committed baselines, instead of counting this tree: for results that were committed after it
+    #[arg(long, value_name = "COMMIT", conflicts_with = "from_baselines")]
+    of: Option<String>,
+    /// A result of `bench e2e`, `scale`, `service` or `overload` of the recorded commit, whose figures are recorded too
     #[arg(long, value_name = "JSON")]
     measured: Vec<std::path::PathBuf>,
 }
@@ -48,7 +51,11 @@ pub(super) struct RecordedCommit {
 
 /// Appends the figures of this commit, or of all commits that changed the baselines.
 pub(super) fn record(options: &RecordOptions) -> Result<()> {
-    let lines = if options.from_baselines { from_baselines()? } else { vec![counted(options)?] };
+    let lines = match &options.of {
+        Some(commit) => vec![earlier(commit, &options.measured)?],
+        None if options.from_baselines => from_baselines()?,
+        None => vec![counted(options)?],
+    };
     ensure!(!lines.is_empty(), "every commit that changed the baselines is recorded already");
     let text = lines.iter().map(|line| Ok(serde_json::to_string(line)? + "\n")).collect::<Result<String>>()?;
     println!("   {} recorded", lines.iter().map(|line| line.commit.as_str()).collect::<Vec<_>>().join(", "));
@@ -59,14 +66,16 @@ fn counted(options: &RecordOptions) -> Result<RecordedCommit> {
     ensure!(is_committed(), "files have changed since the last commit: the figures would not be those of a commit");
     let mut line = RecordedCommit::of("HEAD", &CountingFacts::here(), Figures::new())?;
     line.facts.insert("cpu".to_owned(), TimingFacts::here().cpu);
-    for file in &options.measured {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let record: serde_json::Value = serde_json::from_str(&text)?;
-        let of = record["facts"]["commit"].as_str().unwrap_or_default();
-        ensure!(of == line.commit, "{} is of {of}, not of {}", file.display(), line.commit);
-        line.figures.extend(measured(&record).with_context(|| format!("{} cannot be recorded", file.display()))?);
-    }
+    line.add_measured(&options.measured)?;
     line.figures.extend(Baselines::measure(&BenchTree::here())?.figures());
+    Ok(line)
+}
+
+/// The committed baselines of a commit, and results that were measured of it.
+fn earlier(commit: &str, measured: &[std::path::PathBuf]) -> Result<RecordedCommit> {
+    let baselines = Baselines::of_commit(commit)?.with_context(|| format!("{commit} has no baselines"))?;
+    let mut line = RecordedCommit::of(commit, &baselines.facts, baselines.figures())?;
+    line.add_measured(measured)?;
     Ok(line)
 }
 
@@ -109,6 +118,20 @@ impl RecordedCommit {
             facts: facts.map(|(name, fact)| (name.to_owned(), fact.clone())).into(),
             figures,
         })
+    }
+
+    /// Adds the figures of results of this commit, and the processor that they depend on.
+    fn add_measured(&mut self, files: &[std::path::PathBuf]) -> Result<()> {
+        for file in files {
+            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let record: serde_json::Value = serde_json::from_str(&text)?;
+            let of = record["facts"]["commit"].as_str().unwrap_or_default();
+            ensure!(of == self.commit, "{} is of {of}, not of {}", file.display(), self.commit);
+            self.figures.extend(measured(&record).with_context(|| format!("{} cannot be recorded", file.display()))?);
+            let cpu = record["facts"]["cpu"].as_str().with_context(|| format!("{} names no CPU", file.display()))?;
+            self.facts.insert("cpu".to_owned(), cpu.to_owned());
+        }
+        Ok(())
     }
 
     /// The facts that differ and that figures of this kind depend on.
@@ -225,6 +248,7 @@ fn find<'c>(commits: &'c [RecordedCommit], named: &str) -> Result<&'c RecordedCo
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::bench::run_file::RunFile;
 
     pub(in super::super) fn recorded(commit: &str, at: &str, figures: &[(&str, f64, f64)]) -> RecordedCommit {
         let figures =
@@ -287,6 +311,28 @@ pub(super) mod tests {
         assert!(measured(&serde_json::json!({ "schema": "muster-overload/1" })).is_err());
         let record = serde_json::json!({ "figures": { "ratio/x": { "value": 1.3, "noise": 0.1 } } });
         assert_eq!(measured(&record).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_earlier_commit_is_recorded_with_its_results_and_not_with_those_of_another() {
+        let newest = RunFile::all("service", "muster-service/2").unwrap().swap_remove(0);
+        let of = newest.record["facts"]["commit"].as_str().unwrap();
+        let file = tree::root().join(&newest.path);
+        let mut own = recorded(of, "1", &[("instructions/x", 1.0, 0.0)]);
+        own.add_measured(std::slice::from_ref(&file)).unwrap();
+        assert!(own.figures["step_cpu_us/cookieless"].value > 0.0);
+        assert!(own.figures.contains_key("instructions/x") && newest.record["facts"]["cpu"] == own.facts["cpu"]);
+        let mut other = recorded("000000000000", "1", &[]);
+        assert!(other.add_measured(&[file]).unwrap_err().to_string().contains(&format!("is of {of}")));
+    }
+
+    #[test]
+    fn each_kind_that_is_measured_has_recorded_figures() {
+        let commits = read(&tree::read(HISTORY).unwrap()).unwrap();
+        for name in ["ratio_to_floor", "enrolment_cpu_growth", "goodput_lost", "step_cpu_us"] {
+            let is_recorded = commits.iter().flat_map(|it| it.figures.keys()).any(|it| it.starts_with(name));
+            assert!(is_recorded, "{name}");
+        }
     }
 
     #[test]
