@@ -204,7 +204,7 @@ fn a_stall_in_the_middle_of_a_run_is_no_kept_schedule() {
     let why = "it started 97.9 % of the devices within 100ms of their time (at least 98 %)";
     assert!(missed.to_string().starts_with(&format!("{MEASURED_THE_GENERATOR}\n{line}\n  {why}\n")), "{missed}");
     // A merged report judges again.
-    let merged = merge(&[missed.clone()]).unwrap();
+    let merged = merge(std::slice::from_ref(&missed)).unwrap();
     assert!(merged.schedule.unwrap().void && merged.generator.spoiled_by == missed.generator.spoiled_by);
     // So does one of each phase: the other one is larger, and was in time.
     let mut plan = Plan::of(Phase::enrolling(100, Arrivals::Rate(100.0)));

@@ -289,6 +289,10 @@ fn the_remedies_work() {
         let plan = read(&format!("[[phase]]\n{right}\n")).unwrap_or_else(|fault| panic!("{right}: {fault}"));
         assert!(plan.arrivals(1).is_ok_and(|arrivals| !arrivals.is_empty()), "{right}");
     }
+}
+
+#[test]
+fn a_scenario_has_at_most_a_thousand_phases() {
     let many = read(&"[[phase]]\npause = \"1s\"\n".repeat(1_001)).unwrap_err();
     assert_eq!(
         (many.problem.as_str(), many.remedy.as_str()),
