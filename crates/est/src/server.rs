@@ -22,6 +22,7 @@ mod request;
 mod sent_away;
 mod slots;
 mod throughput;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -38,9 +39,10 @@ use crate::reason::Reason;
 use crate::verify::{PeerDevice, PeerVerifier};
 use attempt::AttemptBuilder;
 use backlog::Pace;
-use live::{Asker, KeyEnd, Sessions, Waited};
+use live::{KeyEnd, Sessions};
 use sent_away::SentAway;
 use throughput::Throughput;
+use waiting::{Asker, Waited, WaitingPlace};
 
 pub use attempt::{Attempt, Counters, Notice, OFFERED_BYTES_MAX, Success};
 pub use backlog::Backlog;
@@ -257,12 +259,12 @@ impl Server {
     /// is dropped and counted: the certificate is in the ledger, and the same request yields it again.
     pub fn complete(&mut self, now: Now, job: JobId, outcome: Outcome) {
         let waited = self.sessions.take_waiting(job);
-        match outcome {
-            Outcome::Issued { .. } => self.throughput.note_issued(now.mono, self.sessions.pending()),
-            _ => self.throughput.note_not_issued(self.sessions.pending()),
-        }
         if let (Some(waited), Outcome::Issued { private_key, .. }) = (&waited, &outcome) {
-            let Asker { certificate, request, .. } = waited.asker();
+            let Asker { certificate, request, place, ahead, since, .. } = waited.asker();
+            // A repetition is answered from what is known, past the queue.
+            if place != WaitingPlace::ForRepeats {
+                self.throughput.note_issued(ahead, now.mono.saturating_duration_since(since));
+            }
             // A request whose key is made here is never a repeat.
             self.config.certificates.note_issued(&certificate, private_key.is_none().then_some(request));
         }

@@ -32,6 +32,12 @@ impl Accounts {
         self.total
     }
 
+    /// How many owners hold something.
+    #[must_use]
+    pub fn owners(&self) -> usize {
+        self.held.len()
+    }
+
     /// What `owner` holds.
     #[must_use]
     pub fn held_by(&self, owner: Owner) -> usize {

@@ -8,15 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use authority::{Function, Issued, Profile};
+use authority::Issued;
 use coap::server::{Accounts, ExchangeId, Owner, Peer};
 use dtls::{Occupation, SessionId};
-use pki::Digest;
 
 use super::far_deadlines::{FAR, FarDeadlines, Second};
 use super::slots::Slots;
-use crate::resources::Packing;
-use crate::verify::{Authenticated, RequestMark};
+use super::waiting::{Asker, PendingRequest, Waited, Waiting, WaitingPlace};
+use crate::verify::Authenticated;
 
 /// Identifies one enrolment on its way through the authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,55 +26,6 @@ pub struct JobId {
     pub session: SessionId,
     /// The exchange in that session.
     pub exchange: u32,
-}
-
-/// A request that the authority is working on.
-pub(super) struct PendingRequest {
-    pub(super) exchange: ExchangeId,
-    pub(super) function: Function,
-    pub(super) packing: Packing,
-    /// Fixed when the request arrived: a new configuration does not change it.
-    pub(super) profile: Arc<Profile>,
-    pub(super) client: Authenticated,
-    pub(super) asker: Asker,
-    pub(super) since: Instant,
-}
-
-/// What a pending enrolment takes, and what is remembered of it when its session is gone.
-#[derive(Clone, Copy)]
-pub(super) struct Asker {
-    /// The owner whose share it takes.
-    pub(super) owner: Owner,
-    pub(super) place: WaitingPlace,
-    /// The certificate of the device, and its request.
-    pub(super) certificate: Digest,
-    pub(super) request: RequestMark,
-}
-
-/// The places of requests that wait for the authority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitingPlace {
-    /// One of `pending_max`.
-    Common,
-    /// One of those that only repetitions of issued requests take, when a new request would be sent away.
-    ForRepeats,
-}
-
-/// A request whose outcome has come.
-pub(super) enum Waited {
-    /// Its client waits for the answer.
-    Present(PendingRequest),
-    /// Its session is gone.
-    Orphan(Asker),
-}
-
-impl Waited {
-    pub(super) fn asker(&self) -> Asker {
-        match self {
-            Self::Present(waiting) => waiting.asker,
-            Self::Orphan(asker) => *asker,
-        }
-    }
 }
 
 /// The state of a session while it is not idle. Most of them only remember an enrolment, for [`coap::EXCHANGE_LIFETIME`]: what is needed while somebody
@@ -105,38 +55,6 @@ struct Work {
     certificate: Option<Authenticated>,
     /// While draining: when to close the session, unless it waits for an answer.
     linger: Option<Instant>,
-}
-
-/// The requests of a session that the authority is working on: nearly always one.
-#[derive(Default)]
-struct Waiting {
-    first: Option<PendingRequest>,
-    further: Vec<PendingRequest>,
-}
-
-impl Waiting {
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.further.len()
-    }
-
-    fn push(&mut self, request: PendingRequest) {
-        match &mut self.first {
-            None => self.first = Some(request),
-            Some(_) => self.further.push(request),
-        }
-    }
-
-    fn take(&mut self, exchange: u32) -> Option<PendingRequest> {
-        let first = self.first.take_if(|waiting| waiting.exchange.0 == exchange);
-        first.or_else(|| {
-            let place = self.further.iter().position(|waiting| waiting.exchange.0 == exchange)?;
-            Some(self.further.swap_remove(place))
-        })
-    }
-
-    fn drain(&mut self) -> impl Iterator<Item = PendingRequest> {
-        self.first.take().into_iter().chain(self.further.drain(..))
-    }
 }
 
 /// While draining, a session stays open for this long after its last message, so that the client can fetch the rest of
@@ -277,6 +195,11 @@ impl Sessions {
     /// How many requests the authority is working on.
     pub(super) fn pending(&self) -> usize {
         self.pending.total() + self.repeats.total()
+    }
+
+    /// How many certificates have requests among these that are not repetitions.
+    pub(super) fn owners(&self) -> usize {
+        self.pending.owners()
     }
 
     /// Whether closing the session now would lose an answer, or a part of it, for its client.

@@ -15,7 +15,8 @@ use pki::Digest;
 
 use super::attempt::{self, AttemptBuilder, Success};
 use super::jitter::{Jitter, MAX_AGE_SECONDS_MAX};
-use super::live::{Asker, JobId, PendingRequest, WaitingPlace};
+use super::live::JobId;
+use super::waiting::{Asker, PendingRequest, WaitingPlace};
 use super::{Output, Server};
 use crate::config::{EnrolmentLimits, RequestTarget, ServerConfig, refusal};
 use crate::discovery::{LinkBase, TooManyFilters};
@@ -209,10 +210,10 @@ impl Server {
             peer: path.peer,
         };
         let job_id = JobId { shard: self.shard, session, exchange: id.0 };
-        let asker = Asker { owner, place, certificate: client.certificate.digest(), request };
-        self.sessions
-            .wait(job_id, PendingRequest { exchange: id, function, packing, profile, client, asker, since: now.mono });
-        self.throughput.note_submitted(now.mono);
+        let ahead = u32::try_from(self.sessions.pending()).unwrap_or(u32::MAX);
+        let certificate = client.certificate.digest();
+        let asker = Asker { owner, place, certificate, request, ahead, since: now.mono };
+        self.sessions.wait(job_id, PendingRequest { exchange: id, function, packing, profile, client, asker });
         self.counters.submitted += 1;
         self.outputs.push_back(Output::Submit(job_id, job));
     }
@@ -266,7 +267,7 @@ impl Server {
                     let attempt = AttemptBuilder::success(Success::Function(resource(waiting)))
                         .device(Some(device))
                         .profile(Some(&waiting.profile))
-                        .elapsed(now.mono.saturating_duration_since(waiting.since));
+                        .elapsed(now.mono.saturating_duration_since(waiting.asker.since));
                     self.succeeded(job.session, attempt);
                 }
             }
@@ -364,7 +365,7 @@ impl Server {
     /// Refuses a request that the authority refused, with the authority's text.
     fn refused_for(&mut self, now: Now, session: SessionId, waiting: &PendingRequest, words: AttemptBuilder) {
         let device = waiting.profile.device_shown(&waiting.client.certificate, &waiting.client.anchor);
-        let elapsed = now.mono.saturating_duration_since(waiting.since);
+        let elapsed = now.mono.saturating_duration_since(waiting.asker.since);
         let attempt = words.device(device).profile(Some(&waiting.profile)).elapsed(elapsed);
         self.record_refusal(now, session, attempt);
     }
@@ -420,7 +421,8 @@ impl Server {
     /// for too long ([`super::throughput`]).
     fn is_full(&self, owner: Owner) -> Option<Reason> {
         let has_room = self.sessions.has_room_to_wait(owner, self.config.limits.pending_max);
-        (!has_room || self.throughput.is_too_long(self.sessions.pending())).then_some(Reason::EstPendingFull)
+        let too_long = self.throughput.is_too_long(self.sessions.pending(), self.sessions.owners());
+        (!has_room || too_long).then_some(Reason::EstPendingFull)
     }
 
     /// The minimum Max-Age now. The devices that were sent away form a queue, although the server does not store their

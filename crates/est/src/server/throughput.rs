@@ -1,119 +1,59 @@
-//! How fast the authority issues, while it has work.
+//! How fast the queue before the authority moves.
 //!
-//! A device that is sent away is told to come back when the queue before it can have been served: the queue over this rate (Little's law). A request
-//! that would wait for too long is not accepted in the first place. The rate is measured only while many requests wait without a break: an authority
-//! that has little to do is not slow, and one request that hangs says nothing of others. One that has issued many without a break, in whatever time, is
-//! at least that fast: so an estimate of a bad hour does not outlive it, although a healthy authority never has requests waiting for a whole second.
+//! A device that is sent away is told to come back when the queue before it can have been served, and a request that would wait for too long is not
+//! accepted in the first place. Both follow from what a request that was issued has seen: how many waited when it came, and how long it waited then
+//! (Little's law: their quotient is the rate at which requests leave the queue). Whatever else stood in that queue counts as it should: a refusal that
+//! took its time before the authority was work, and one that was known at once delayed nobody. Neither can a device whose requests are all refused
+//! make a slow authority look fast, nor can many of them make it look slow.
 //!
-//! Only what is issued counts. A refusal leaves the queue as soon as it is known, so that a device whose requests are all refused does not make a slow
-//! authority look fast.
+//! A request before which few waited says how long one takes, and nothing about a queue.
 
-use std::time::{Duration, Instant};
-
-/// One measurement takes at least this long. Shorter than the first Max-Age, so that an estimate of a storm exists when its first devices return.
-const WINDOW: Duration = Duration::from_secs(1);
+use std::time::Duration;
 
 /// Requests wait no longer than this: the client of an acknowledged request has its own patience, and a device that is told to come back sleeps meanwhile.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// So many requests may wait whatever the rate is, so that an authority that was slow once gets the chance to show that it is not.
-const WAITING_MIN: usize = 64;
+/// Requests of so many certificates may wait whatever the rate is, so that an authority that was slow once gets the chance to show that it is not, and a
+/// few devices with many requests each make no queue for others.
+const OWNERS_MIN: usize = 64;
 
-/// A queue is not taken to be answered in less time than this: a clock that has not moved says nothing.
+/// A request is not taken to be answered in less time than this: a clock that has not moved says nothing.
 const INSTANT: Duration = Duration::from_millis(1);
 
-/// A window in which fewer wait than this measures how fast requests come.
-const WAITING_MEASURED: usize = 32;
+/// A request before which fewer waited than this says nothing about the queue.
+const AHEAD_MEASURED: u32 = 32;
 
-/// A queue that is empty before a window is over shows how fast the authority is, if at least so many were answered: few may only say how long each takes.
-const DRAINED_MIN: u32 = 32;
+/// The part of the newest request in the estimate: one that hung is forgotten after a few dozen others.
+const NEWEST_PART: f64 = 1.0 / 8.0;
+
+const _: () = assert!(OWNERS_MIN > AHEAD_MEASURED as usize, "an estimate of a bad hour does not outlive it");
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Throughput {
-    busy: Option<Busy>,
-    per_second: Option<f64>,
-}
-
-/// Requests wait without a break.
-struct Busy {
-    since: Instant,
-    /// What was issued since then, or since the last window.
-    issued: u32,
-    /// [`WAITING_MEASURED`] or more have waited since.
-    window: Option<Window>,
-}
-
-/// What the authority does without a break begins with something issued: how long one request takes alone does not count.
-struct Window {
-    first: Instant,
-    /// The first one included.
-    issued: u32,
-}
-
-impl Busy {
-    fn since(now: Instant) -> Self {
-        Self { since: now, issued: 0, window: None }
-    }
+    /// Seconds in which the queue moves by one request.
+    step: Option<f64>,
 }
 
 impl Throughput {
-    /// A request begins to wait.
-    pub(super) fn note_submitted(&mut self, now: Instant) {
-        self.busy.get_or_insert_with(|| Busy::since(now));
-    }
-
-    /// The authority has refused a request, or sent a device away, which is no work done; `waiting` others still wait.
-    pub(super) fn note_not_issued(&mut self, waiting: usize) {
-        if waiting == 0 {
-            self.busy = None;
-        } else if waiting < WAITING_MEASURED
-            && let Some(busy) = &mut self.busy
-        {
-            busy.window = None;
+    /// The authority has issued what a request asks for that has `waited`; `ahead` others waited when it came.
+    pub(super) fn note_issued(&mut self, ahead: u32, waited: Duration) {
+        if ahead < AHEAD_MEASURED {
+            return;
         }
-    }
-
-    /// The authority has issued what one request asks for; `waiting` others still wait.
-    pub(super) fn note_issued(&mut self, now: Instant, waiting: usize) {
-        let busy = self.busy.get_or_insert_with(|| Busy::since(now));
-        busy.issued += 1;
-        if waiting < WAITING_MEASURED {
-            busy.window = None;
-        } else {
-            let window = busy.window.get_or_insert(Window { first: now, issued: 0 });
-            window.issued += 1;
-            let passed = now.saturating_duration_since(window.first);
-            if passed >= WINDOW {
-                let sample = f64::from(window.issued - 1) / passed.as_secs_f64();
-                self.per_second = Some(self.per_second.map_or(sample, |before| f64::midpoint(before, sample)));
-                *busy = Busy { since: now, issued: 1, window: Some(Window { first: now, issued: 1 }) };
-            }
-        }
-        if waiting == 0 {
-            self.note_drained(now);
-        }
-    }
-
-    /// Nobody waits any more.
-    fn note_drained(&mut self, now: Instant) {
-        let Some(Busy { since, issued, .. }) = self.busy.take() else { return };
-        if issued >= DRAINED_MIN {
-            let passed = now.saturating_duration_since(since).max(INSTANT);
-            let sample = f64::from(issued) / passed.as_secs_f64();
-            self.per_second = self.per_second.map(|before| f64::midpoint(before, sample.max(before)));
-        }
+        let sample = waited.max(INSTANT).as_secs_f64() / f64::from(ahead);
+        self.step = Some(self.step.map_or(sample, |step| step + (sample - step) * NEWEST_PART));
     }
 
     /// The time in which so many requests are answered, as far as the rate is known.
     pub(super) fn time_for(&self, requests: usize) -> Option<Duration> {
         let requests = f64::from(u32::try_from(requests).unwrap_or(u32::MAX));
-        self.per_second.and_then(|rate| Duration::try_from_secs_f64(requests / rate).ok())
+        self.step.and_then(|step| Duration::try_from_secs_f64(requests * step).ok())
     }
 
-    /// Whether a request that begins to wait behind so many others would wait for too long.
-    pub(super) fn is_too_long(&self, waiting: usize) -> bool {
-        waiting >= WAITING_MIN && self.time_for(waiting).is_some_and(|time| time > WAIT_MAX)
+    /// Whether a request that begins to wait behind `waiting` others, of so many certificates, would wait for too long.
+    pub(super) fn is_too_long(&self, waiting: usize, owners: usize) -> bool {
+        owners >= OWNERS_MIN && self.time_for(waiting).is_some_and(|time| time > WAIT_MAX)
     }
 }
 
@@ -121,91 +61,69 @@ impl Throughput {
 mod tests {
     use super::*;
 
-    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
-    fn start() -> Instant {
-        Instant::now()
+    fn milliseconds(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// Whether as many certificates as this would wait for too long, each with one request.
+    fn is_too_long(throughput: &Throughput, waiting: usize) -> bool {
+        throughput.is_too_long(waiting, waiting)
     }
 
     #[test]
-    fn c37_the_rate_is_that_of_an_authority_with_work() {
-        let (start, mut throughput) = (start(), Throughput::default());
-        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+    fn c37_the_rate_is_that_of_a_queue() {
+        let mut throughput = Throughput::default();
         // One request a minute, each answered before the next one comes.
-        (0..10).for_each(|minute| throughput.note_issued(at(minute * 60_000), 0));
+        (0..10).for_each(|_| throughput.note_issued(0, milliseconds(60_000)));
         assert_eq!(throughput.time_for(100), None);
         // Requests wait, and ten a second are answered.
-        (0..=30).for_each(|n| throughput.note_issued(at(1_000_000 + n * 100), 500));
-        assert_eq!(throughput.time_for(100), Some(Duration::from_secs(10)));
-        assert!(throughput.is_too_long(201) && !throughput.is_too_long(199));
+        (100..200).for_each(|ahead: u32| throughput.note_issued(ahead, milliseconds(u64::from(ahead) * 100)));
+        let time = throughput.time_for(100).unwrap();
+        assert!((9.9..10.1).contains(&time.as_secs_f64()), "{time:?}");
+        assert!(is_too_long(&throughput, 202) && !is_too_long(&throughput, 198));
         // Idle again: the estimate stays, and a break does not count as slow work.
-        throughput.note_issued(at(1_003_100), 0);
-        (0..10).for_each(|minute| throughput.note_issued(at(2_000_000 + minute * 60_000), 0));
-        assert_eq!(throughput.time_for(100), Some(Duration::from_secs(10)));
+        (0..10).for_each(|_| throughput.note_issued(0, milliseconds(60_000)));
+        assert_eq!(throughput.time_for(100), Some(time));
     }
 
     #[test]
-    fn a_slow_authority_gets_a_few_requests_nevertheless() {
-        let (start, mut throughput) = (start(), Throughput::default());
-        (0..10).for_each(|n| throughput.note_issued(start + Duration::from_secs(n * 60), 99));
-        assert!(!throughput.is_too_long(WAITING_MIN - 1) && throughput.is_too_long(WAITING_MIN));
+    fn a_slow_authority_gets_requests_of_a_few_certificates_nevertheless() {
+        let mut throughput = Throughput::default();
+        (0..10).for_each(|_| throughput.note_issued(99, Duration::from_secs(600)));
+        assert!(!is_too_long(&throughput, OWNERS_MIN - 1) && is_too_long(&throughput, OWNERS_MIN));
+        assert!(!throughput.is_too_long(1_000, OWNERS_MIN - 1), "however many requests they have");
     }
 
     #[test]
     fn c49_an_estimate_of_a_bad_hour_does_not_outlive_it() {
-        let (start, mut throughput) = (start(), Throughput::default());
-        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut throughput = Throughput::default();
         // A disk that hangs: two requests a second for half a minute.
-        (0..=60).for_each(|n| throughput.note_issued(at(n * 500), 500));
-        throughput.note_issued(at(30_500), 0);
-        assert!(throughput.is_too_long(WAITING_MIN));
-        // Well again: as many as may wait then come together, and are answered within 21 ms. Nothing waits for a whole second any more.
-        for burst in 1..=10 {
-            let began = 40_000 + burst * 100;
-            (0..64).for_each(|_| throughput.note_submitted(at(began)));
-            (0..64_usize).for_each(|n| throughput.note_issued(at(began + 21), 63 - n));
-        }
-        assert!(!throughput.is_too_long(1_000));
+        (0..=60).for_each(|_| throughput.note_issued(500, Duration::from_secs(250)));
+        assert!(is_too_long(&throughput, OWNERS_MIN));
+        // Well again: as many as may wait then come together, and are answered within 21 ms.
+        (0..10).flat_map(|_| 0..64).for_each(|ahead| throughput.note_issued(ahead, milliseconds(21)));
+        assert!(!is_too_long(&throughput, 1_000));
         assert!(throughput.time_for(1_000) < Some(Duration::from_secs(1)));
     }
 
     #[test]
-    fn how_long_a_few_take_is_no_rate() {
-        let (start, mut throughput) = (start(), Throughput::default());
-        let at = |seconds| start + Duration::from_secs(seconds);
-        // An upstream that needs five seconds for each, and answers many at a time.
-        for n in 0..10 {
-            throughput.note_submitted(at(n * 60));
-            throughput.note_issued(at(n * 60 + 5), 0);
-        }
-        // One that is approved by hand says so at once, and is asked again after an hour.
-        throughput.note_submitted(at(1_000));
-        throughput.note_not_issued(0);
-        throughput.note_submitted(at(4_600));
-        throughput.note_issued(at(4_601), 0);
-        assert_eq!(throughput.time_for(100), None);
-    }
-
-    #[test]
     fn c37_one_request_that_hangs_says_nothing_of_the_others() {
-        let (start, mut throughput) = (start(), Throughput::default());
-        let at = |seconds| start + Duration::from_secs(seconds);
-        throughput.note_submitted(at(0));
-        for n in 1..=30 {
-            throughput.note_submitted(at(2 * n));
-            throughput.note_issued(at(2 * n), 1);
-        }
-        assert_eq!(throughput.time_for(100), None, "one in two seconds is how fast they come");
-        assert!(!throughput.is_too_long(1_000));
+        let mut throughput = Throughput::default();
+        let served = |throughput: &mut Throughput| (0..32).for_each(|_| throughput.note_issued(100, milliseconds(100)));
+        served(&mut throughput);
+        throughput.note_issued(100, Duration::from_secs(60));
+        served(&mut throughput);
+        assert!(throughput.time_for(1_000) < Some(Duration::from_secs(3)), "{:?}", throughput.time_for(1_000));
     }
 
     #[test]
-    fn c37_refusals_do_not_make_a_slow_authority_look_fast() {
-        let (start, mut throughput) = (start(), Throughput::default());
-        // Ten a second are issued, and between two of them a hundred requests of one device are refused.
-        for n in 0..=30 {
-            throughput.note_issued(start + Duration::from_millis(n * 100), 500);
-            (0..100).for_each(|_| throughput.note_not_issued(500));
-        }
-        assert_eq!(throughput.time_for(100), Some(Duration::from_secs(10)));
+    fn c37_refusals_that_take_their_time_do_not_make_an_authority_look_slow_and_others_do_not_make_it_look_fast() {
+        let mut throughput = Throughput::default();
+        // An upstream that works on all of them and takes a second: most are refused, one in a while is issued.
+        (0..3).for_each(|_| throughput.note_issued(64, Duration::from_secs(1)));
+        assert!(!is_too_long(&throughput, 1_000));
+        // Ten a second are issued, however many others are refused at once.
+        (0..60).for_each(|_| throughput.note_issued(500, Duration::from_secs(50)));
+        assert!(is_too_long(&throughput, 202));
     }
 }

@@ -1,6 +1,8 @@
 //! How many of the waiting enrolments the sessions of one certificate may use, and how many are left for other devices
 //! (C44, E55).
 
+use std::time::Duration;
+
 use coap::Code;
 use est::Reason;
 
@@ -97,4 +99,45 @@ fn e55_several_enrolments_of_one_device_are_nobodys_loss_while_there_is_room() {
     assert_eq!(asks(&mut world, 21, &last, &request(&last)), None);
     let beyond = world.pki.device(7);
     assert!(asks(&mut world, 22, &beyond, &request(&beyond)).is_some(), "now it is full");
+}
+
+/// One device enrols while others wait; the authority answers it after this time.
+fn is_issued(world: &mut World, number: u32, after: Duration) {
+    let holder = world.pki.device(number);
+    let port = u16::try_from(number).unwrap();
+    assert_eq!(asks(world, port, &holder, &request(&holder)), None);
+    world.advance(after);
+    let others = world.held.drain(..world.held.len() - 1).collect();
+    world.release();
+    while world.server.poll_transmit().is_some() {}
+    world.held = others;
+}
+
+#[test]
+fn c37_requests_that_an_upstream_keeps_for_a_second_do_not_make_it_look_slow() {
+    let mut world = World::new();
+    world.pace = Pace::Held;
+    // Whatever becomes of them in the end.
+    for number in 1..=70 {
+        let holder = world.pki.device(number);
+        assert_eq!(asks(&mut world, number.try_into().unwrap(), &holder, &request(&holder)), None);
+    }
+    (101..=103).for_each(|number| is_issued(&mut world, number, Duration::from_secs(1)));
+    let honest = world.pki.device(200);
+    assert_eq!(asks(&mut world, 200, &honest, &request(&honest)), None, "it will be answered after a second, too");
+}
+
+#[test]
+fn e55_c37_many_requests_of_a_few_certificates_send_nobody_else_away() {
+    let mut world = World::new();
+    world.pace = Pace::Held;
+    for number in 1..=16 {
+        let holder = world.pki.device(number);
+        let body = request(&holder);
+        let first = u16::try_from(number * 10).unwrap();
+        assert!((first..first + 5).all(|port| asks(&mut world, port, &holder, &body).is_none()));
+    }
+    (301..=303).for_each(|number| is_issued(&mut world, number, Duration::from_secs(60)));
+    let honest = world.pki.device(400);
+    assert_eq!(asks(&mut world, 400, &honest, &request(&honest)), None);
 }
