@@ -1,7 +1,7 @@
 //! One shard: a thread with its sockets, its sessions and its event loop.
 //!
-//! It blocks only in `poll`, takes no lock in the path of a datagram, and reads the clock once per turn; twice more in a turn in which it handles
-//! enrolments itself.
+//! It blocks only in `poll`, takes no lock in the path of a datagram, and reads the clock once per turn; in a turn in which it handles enrolments
+//! itself also around each few of them.
 //!
 //! ```text
 //!          ┌──────────────────────── poll (until the next deadline) ◄───────────────────────┐
@@ -331,16 +331,23 @@ impl Shard {
 
     /// Handles some of the enrolments on this thread. Their outcomes are in the mailbox afterwards. Returns the time after that.
     fn handle_own_share(&mut self, now: Now) -> Now {
-        let share = self.desk.own_share.of(self.desk.jobs.len());
-        if share == 0 {
+        let mut piece = self.desk.own_share.piece(self.desk.jobs.len(), Duration::ZERO);
+        if piece == 0 {
             return now;
         }
+        let mut jobs = std::mem::take(&mut self.desk.jobs).into_iter();
         let began = self.clock.now();
-        let rest = self.desk.jobs.split_off(share);
-        let jobs = std::mem::replace(&mut self.desk.jobs, rest);
-        self.pool.submit_here(now, &self.snapshot.current().authority, jobs, &self.desk.outcomes);
-        let after = self.clock.now();
-        self.desk.own_share.note(share, after.mono.saturating_duration_since(began.mono));
+        let mut after = began;
+        while piece > 0 {
+            let before = after;
+            let some = jobs.by_ref().take(piece).collect();
+            self.pool.submit_here(now, &self.snapshot.current().authority, some, &self.desk.outcomes);
+            after = self.clock.now();
+            self.desk.own_share.note(piece, after.mono.saturating_duration_since(before.mono));
+            let spent = after.mono.saturating_duration_since(began.mono);
+            piece = self.desk.own_share.piece(jobs.len(), spent);
+        }
+        self.desk.jobs = jobs.collect();
         after
     }
 
