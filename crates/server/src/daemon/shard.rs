@@ -23,7 +23,7 @@ use dtls::{Now, Path, SocketIndex};
 use est::{Alarm, Attempt, Backlog, Output, PublicKeyDone, PublicKeyJob, Success};
 use mio::{Events, Poll, Token, Waker};
 use net::Clock;
-use net::udp::{Batch, Socket, finish, is_passing};
+use net::udp::{BATCH_MAX, Batch, Socket, finish, is_passing};
 
 use super::control::{Control, Phase};
 use super::kernel_drops::KernelDrops;
@@ -35,8 +35,10 @@ use super::work::{Pool, Ticket, TicketOwner};
 use crate::logging::{Journal, Refusals};
 use crate::metrics::Meters;
 
-/// Batches received from one socket per turn; then results of the pool and deadlines get their turn. Four batches are about 2 ms of ClientHellos.
-const RECEIVES_PER_TURN_MAX: usize = 4;
+/// Datagrams handled of one socket per turn; then results of the pool and deadlines get their turn. So many are about 2 ms of ClientHellos. They are
+/// counted, and not the receives that brought them: where the kernel joins the datagrams of one peer, one receive may bring 2,048, and what is too many
+/// for a turn waits in the batch for the next.
+const DATAGRAMS_PER_TURN_MAX: usize = 4 * BATCH_MAX;
 /// The shard counts as overloaded when more steps of handshakes than this wait for a thread of the pool: about 20 ms of work.
 const STEPS_AHEAD_MAX: usize = 128;
 /// Events per `poll`: a readable and a writable event for each of several sockets, and the waker.
@@ -76,6 +78,7 @@ pub(super) struct Shard {
     sockets: Vec<Socket>,
     /// Sockets that may still have datagrams: the event loop is edge-triggered.
     readable: Vec<bool>,
+    intake: Intake,
     server: est::Server,
     snapshot: SnapshotReader,
     control: Arc<Control>,
@@ -88,6 +91,15 @@ pub(super) struct Shard {
     kernel_drops: KernelDrops,
     not_unicast: u64,
     draining: bool,
+}
+
+/// How far the sockets have had their turns.
+#[derive(Default)]
+struct Intake {
+    /// The socket of the datagrams that are left in the batch.
+    left: Option<usize>,
+    /// The socket that comes first in the next turn: the one after that which filled the last.
+    first: usize,
 }
 
 /// Work that leaves the engine: collected during a turn. The shard handles its share of the enrolments when all datagrams are in, and hands over the
@@ -150,6 +162,7 @@ impl Shard {
             clock: Clock,
             // A datagram that arrived between bind and registration triggers no edge.
             readable: vec![true; sockets.len()],
+            intake: Intake::default(),
             sockets,
             server,
             snapshot,
@@ -197,7 +210,7 @@ impl Shard {
     /// What waits before a turn: datagrams left from the last turn, or steps of handshakes. Enrolments that wait for the authority have a limit of
     /// their own, and their refusals say how long to wait.
     fn backlog(&self) -> Backlog {
-        let empty = !self.readable.contains(&true) && self.desk.steps <= self.desk.steps_ahead_max;
+        let empty = !self.has_datagrams() && self.desk.steps <= self.desk.steps_ahead_max;
         if empty { Backlog::Empty } else { Backlog::Waiting }
     }
 
@@ -233,7 +246,7 @@ impl Shard {
     /// the clock reading of the turn that ends, so the sleep is too long by the length of that turn, which is negligible for every timer of the
     /// protocols.
     fn sleep(&mut self, now: Now) -> Option<Duration> {
-        if self.readable.contains(&true) || !self.mailbox.may_sleep() {
+        if self.has_datagrams() || !self.mailbox.may_sleep() {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.server.poll_timeout(), self.control.deadline()];
@@ -292,32 +305,53 @@ impl Shard {
         Ok(dropped(&self.sockets) - before)
     }
 
+    /// Whether datagrams wait: in the batch, or as far as is known in a socket.
+    fn has_datagrams(&self) -> bool {
+        self.intake.left.is_some() || self.readable.contains(&true)
+    }
+
     fn receive(&mut self, now: Now, batch: &mut Batch) -> io::Result<()> {
-        for index in 0..self.sockets.len() {
-            for _ in 0..RECEIVES_PER_TURN_MAX {
-                if !self.readable[index] {
-                    break;
+        if let Some(index) = self.intake.left {
+            self.handle_some(now, index, batch, DATAGRAMS_PER_TURN_MAX);
+        }
+        let (first, sockets) = (self.intake.first, self.sockets.len());
+        for index in (first..sockets).chain(0..first) {
+            if self.intake.left.is_some() {
+                break;
+            }
+            self.receive_from(now, index, batch)?;
+        }
+        Ok(())
+    }
+
+    fn receive_from(&mut self, now: Now, index: usize, batch: &mut Batch) -> io::Result<()> {
+        let mut room = DATAGRAMS_PER_TURN_MAX;
+        while self.readable[index] && room > 0 {
+            match self.sockets[index].receive(batch) {
+                Ok(()) => {
+                    // A receive that leaves messages unfilled has emptied the socket: the next datagram triggers an edge. Asking once more would
+                    // cost a system call for each batch.
+                    self.readable[index] = batch.is_full();
+                    room = self.handle_some(now, index, batch, room);
                 }
-                match self.sockets[index].receive(batch) {
-                    Ok(()) => {
-                        // A receive that leaves messages unfilled has emptied the socket: the next datagram triggers an edge. Asking once more would
-                        // cost a system call for each batch.
-                        self.readable[index] = batch.is_full();
-                        self.handle_batch(now, index, batch);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable[index] = false,
-                    Err(error) if is_passing(&error) => {}
-                    Err(error) => return Err(error),
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable[index] = false,
+                // As much as a batch, so that errors without end do not hold the turn.
+                Err(error) if is_passing(&error) => room = room.saturating_sub(BATCH_MAX),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    fn handle_batch(&mut self, now: Now, index: usize, batch: &mut Batch) {
+    /// Handles so many datagrams of the batch at most, and returns for how many more there is room. What is left waits for the next turn, in which
+    /// the other sockets come first.
+    fn handle_some(&mut self, now: Now, index: usize, batch: &mut Batch, mut room: usize) -> usize {
         // A configuration has far fewer addresses than this.
         let socket = SocketIndex(u16::try_from(index).unwrap_or(u16::MAX));
-        for received in batch.datagrams() {
+        while room > 0
+            && let Some(received) = batch.take_datagram()
+        {
+            room -= 1;
             // RFC 9148 defines no multicast, and an answer to a multicast request amplifies traffic.
             if received.local.is_some_and(|local| local.is_multicast() || is_broadcast(local)) {
                 self.not_unicast += 1;
@@ -327,6 +361,11 @@ impl Shard {
             self.server.handle_datagram(now, path, received.bytes);
             self.collect(now);
         }
+        self.intake.left = (!batch.is_taken()).then_some(index);
+        if room == 0 {
+            self.intake.first = (index + 1) % self.sockets.len().max(1);
+        }
+        room
     }
 
     /// Handles some of the enrolments on this thread. Their outcomes are in the mailbox afterwards. Returns the time after that.
