@@ -270,6 +270,12 @@ impl Peer {
         self.exchanges.iter().any(|exchange| exchange.has_rest)
     }
 
+    /// How many uploads are under way.
+    #[must_use]
+    pub fn uploads(&self) -> usize {
+        self.uploads.len()
+    }
+
     /// Whether an upload is under way.
     #[must_use]
     pub fn has_upload(&self) -> bool {

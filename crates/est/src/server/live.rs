@@ -13,8 +13,9 @@ use coap::server::{Accounts, ExchangeId, Owner, Peer};
 use dtls::{Occupation, SessionId};
 
 use super::far_deadlines::{FAR, FarDeadlines, Second};
+use super::places::{Places, UPLOAD_KEEPS, WaitingPlace};
 use super::slots::Slots;
-use super::waiting::{Asker, PendingRequest, Waited, Waiting, WaitingPlace};
+use super::waiting::{Asker, PendingRequest, Waited, Waiting};
 use crate::verify::Authenticated;
 
 /// Identifies one enrolment on its way through the authority.
@@ -47,6 +48,9 @@ struct Work {
     /// the place to others.
     occupies: Option<Owner>,
     waiting: Waiting,
+    /// Places that its uploads keep, and until when they do without a further message.
+    upload_places: u8,
+    places_until: Option<Instant>,
     /// Its entry in the set of near deadlines.
     armed: Option<Instant>,
     /// Answers with a key that the server made, until they are delivered.
@@ -84,13 +88,11 @@ pub(super) struct Sessions {
     slots: Slots<Live>,
     deadlines: BTreeSet<(Instant, SessionId)>,
     far: FarDeadlines,
-    /// Enrolments that the authority is working on, by the certificate that requested them.
-    pending: Accounts,
-    /// Those of them that take a place for repetitions.
-    repeats: Accounts,
+    /// The places of enrolments that the authority is working on, and of uploads.
+    places: Places,
     /// The pending enrolments whose sessions are gone. Their jobs are still in the authority's queue, so they count
     /// until their outcome arrives: otherwise a device that closes and reconnects would take more than its share. They
-    /// are bounded like `pending`.
+    /// are bounded like these.
     orphans: BTreeMap<(SessionId, ExchangeId), Asker>,
     /// Sessions that keep their places, by the certificate of their devices.
     occupied: Accounts,
@@ -132,20 +134,28 @@ impl Sessions {
         self.open(job.session);
         if let Some(work) = self.work(job.session) {
             work.waiting.push(waiting);
+            work.upload_places -= u8::from(asker.place == WaitingPlace::OfUpload);
         }
-        self.places(asker.place).change(asker.owner, 0, 1);
+        self.places.take(asker.place, asker.owner);
     }
 
-    /// Whether one more request of `owner` may wait if `most` may wait in total. The share is a limit only when room
-    /// runs out, see [`Accounts`].
-    pub(super) fn has_room_to_wait(&self, owner: Owner, most: usize) -> bool {
-        self.pending.has_room(owner, 1, most)
+    /// An upload of the session was admitted, and keeps a place.
+    pub(super) fn keep_place(&mut self, session: SessionId, now: Instant) {
+        let Some(owner) = self.find(session).map(|live| live.peer.owner()) else { return };
+        if let Some(work) = self.work(session) {
+            work.upload_places += 1;
+            work.places_until = Some(now + UPLOAD_KEEPS);
+            self.places.keep(owner);
+        }
     }
 
-    /// Whether a repetition of an issued request of `owner` may wait, if `most` of them may: one of each owner, so that one
-    /// device does not take the places of others.
-    pub(super) fn has_room_to_repeat(&self, owner: Owner, most: usize) -> bool {
-        self.repeats.held_by(owner) == 0 && self.repeats.total() < most
+    /// Whether a place of the session is there whose upload has just ended.
+    pub(super) fn has_place_of_upload(&mut self, session: SessionId) -> bool {
+        self.find(session).is_some_and(|live| live.upload_places() > live.peer.uploads())
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Removes the request that `job` names from those that wait. `None` if none has this name.
@@ -155,15 +165,8 @@ impl Sessions {
         let orphan = || self.orphans.remove(&(job.session, ExchangeId(job.exchange))).map(Waited::Orphan);
         let waited = waiting.or_else(orphan)?;
         let Asker { owner, place, .. } = waited.asker();
-        self.places(place).change(owner, 1, 0);
+        self.places.give_back(place, owner);
         Some(waited)
-    }
-
-    fn places(&mut self, place: WaitingPlace) -> &mut Accounts {
-        match place {
-            WaitingPlace::Common => &mut self.pending,
-            WaitingPlace::ForRepeats => &mut self.repeats,
-        }
     }
 
     /// Holds the certificate of a session that has begun an enrolment, until the session is idle. The limits for
@@ -194,12 +197,7 @@ impl Sessions {
 
     /// How many requests the authority is working on.
     pub(super) fn pending(&self) -> usize {
-        self.pending.total() + self.repeats.total()
-    }
-
-    /// How many certificates have requests among these that are not repetitions.
-    pub(super) fn owners(&self) -> usize {
-        self.pending.owners()
+        self.places.waiting()
     }
 
     /// Whether closing the session now would lose an answer, or a part of it, for its client.
@@ -261,7 +259,7 @@ impl Sessions {
 
     /// Updates the deadline of a session after an event, or drops its state if it is idle.
     pub(super) fn settle(&mut self, session: SessionId, now: Instant, draining: bool) -> SessionFate {
-        let Self { slots, key_ends, spare_work, deadlines, far, .. } = self;
+        let Self { slots, key_ends, spare_work, deadlines, far, places, .. } = self;
         let live = slots.get_mut(index(session));
         let Some(live) = live.filter(|live| live.generation == session.generation) else {
             return if draining { SessionFate::Close } else { SessionFate::Keep };
@@ -277,6 +275,7 @@ impl Sessions {
         let Live { peer, work, .. } = &mut *live;
         if let Some(work) = work {
             work.settle(peer, is_occupied, key_ends);
+            places.give_up(peer.owner(), work.end_uploads(peer, now));
         }
         if live.peer.is_idle() && live.work.as_ref().is_none_or(|work| work.is_over()) {
             self.forget(session);
@@ -316,7 +315,8 @@ impl Sessions {
             }
             self.key_ends.extend(work.deliveries.drain(..).map(|(_, issued)| KeyEnd::Undelivered(issued)));
             self.orphans.extend(work.waiting.drain().map(|waiting| ((session, waiting.exchange), waiting.asker)));
-            (work.certificate, work.linger) = (None, None);
+            self.places.give_up(live.peer.owner(), std::mem::take(&mut work.upload_places));
+            (work.certificate, work.linger, work.places_until) = (None, None, None);
             debug_assert!(work.is_over() && work.armed.is_none(), "it is used again");
             self.spare_work = Some(work);
         }
@@ -337,6 +337,7 @@ impl Sessions {
         let work = || live().filter_map(|live| live.work.as_ref());
         let waiting = work().map(|work| work.waiting.len()).sum::<usize>();
         assert_eq!(self.pending(), waiting + self.orphans.len());
+        assert_eq!(self.places.of_uploads(), work().map(|work| usize::from(work.upload_places)).sum::<usize>());
         assert_eq!(self.occupied.total(), work().filter(|work| work.occupies.is_some()).count());
         assert_eq!(self.deadlines.len(), work().filter(|work| work.armed.is_some()).count());
     }
@@ -360,8 +361,8 @@ impl Live {
 
     /// When there is something to do for it.
     fn wanted(&self) -> Option<Instant> {
-        let linger = self.work.as_ref().and_then(|work| work.linger);
-        [self.peer.poll_timeout(), linger].into_iter().flatten().min()
+        let work = self.work.as_ref().map(|work| [work.linger, work.places_until]);
+        work.into_iter().flatten().chain([self.peer.poll_timeout()]).flatten().min()
     }
 
     /// Whether a far deadline is there for what is wanted at `at`, or is set now because that is far.
@@ -393,10 +394,19 @@ impl Live {
         self.is_busy() || self.peer.has_rest()
     }
 
-    /// The client has sent something: while draining, its time to fetch the rest starts again.
+    /// Places that its uploads keep.
+    fn upload_places(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.upload_places.into())
+    }
+
+    /// The client has sent something: while draining, its time to fetch the rest starts again, and its uploads go on.
     pub(super) fn touch(&mut self, now: Instant) {
-        if let Some(until) = self.work.as_mut().and_then(|work| work.linger.as_mut()) {
+        let Some(work) = self.work.as_mut() else { return };
+        if let Some(until) = work.linger.as_mut() {
             *until = now + LINGER;
+        }
+        if let Some(until) = work.places_until.as_mut() {
+            *until = now + UPLOAD_KEEPS;
         }
     }
 }
@@ -408,6 +418,17 @@ impl Work {
             && self.deliveries.is_empty()
             && self.certificate.is_none()
             && self.linger.is_none()
+            && self.upload_places == 0
+    }
+
+    /// How many places are not needed any more, because their uploads have ended or stand still.
+    fn end_uploads(&mut self, peer: &Peer, now: Instant) -> u8 {
+        let is_still = self.places_until.is_some_and(|until| until <= now);
+        let needed = if is_still { 0 } else { u8::try_from(peer.uploads()).unwrap_or(u8::MAX) };
+        let ended = self.upload_places.saturating_sub(needed);
+        self.upload_places -= ended;
+        self.places_until.take_if(|_| self.upload_places == 0);
+        ended
     }
 
     /// Ends what has ended: deliveries, the hold of the certificate.

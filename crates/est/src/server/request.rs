@@ -16,7 +16,8 @@ use pki::Digest;
 use super::attempt::{self, AttemptBuilder, Success};
 use super::jitter::{Jitter, MAX_AGE_SECONDS_MAX};
 use super::live::JobId;
-use super::waiting::{Asker, PendingRequest, WaitingPlace};
+use super::places::WaitingPlace;
+use super::waiting::{Asker, PendingRequest};
 use super::{Output, Server};
 use crate::config::{EnrolmentLimits, RequestTarget, ServerConfig, refusal};
 use crate::discovery::{LinkBase, TooManyFilters};
@@ -39,9 +40,10 @@ impl Server {
         self.sent_away.roll(now.mono, || longest_wait(&self.config.limits));
         let config = Arc::clone(&self.config);
         let owner = self.owner_of(session);
+        let full = self.is_full(owner);
         let table = ResourceTable {
             config: &config,
-            turns_away: self.turns_away(session, owner),
+            turns_away: self.turns_away(session, owner, full),
             retry: self.retry_after(),
             jitter: &self.jitter,
         };
@@ -53,7 +55,11 @@ impl Server {
             live.peer.belongs_to(owner);
         }
         self.outbox.clear();
+        let uploads = live.peer.uploads();
         let handled = live.peer.handle(now.mono, plaintext, &mut self.coap, &table, &mut self.outbox);
+        if full.is_none() && live.peer.uploads() > uploads {
+            self.sessions.keep_place(session, now.mono);
+        }
         match handled {
             Handled::Done { done: Done::Refused(refusal), target } => {
                 let profile = target.and_then(RequestTarget::profile);
@@ -183,6 +189,7 @@ impl Server {
         let owner = self.owner_of(session);
         let request = RequestMark::of(function, profile.name(), &csr);
         let place = match self.is_full(owner) {
+            _ if self.sessions.has_place_of_upload(session) => WaitingPlace::OfUpload,
             None => WaitingPlace::Common,
             Some(_) if self.may_repeat(session, owner, |issued| issued == request) => WaitingPlace::ForRepeats,
             Some(reason) => {
@@ -398,17 +405,17 @@ impl Server {
 
     /// Why an enrolment of this session may not begin now; `None` if it may. A device that has been issued something may
     /// begin although the server is full: its CSR, at the end of its upload, shows whether it repeats that request.
-    fn turns_away(&self, session: SessionId, owner: Owner) -> Option<Reason> {
+    fn turns_away(&self, session: SessionId, owner: Owner, full: Option<Reason>) -> Option<Reason> {
         if self.admission == Admission::Draining {
             return Some(Reason::EstDraining);
         }
-        self.is_full(owner).filter(|_| !self.may_repeat(session, owner, |_| true))
+        full.filter(|_| !self.may_repeat(session, owner, |_| true))
     }
 
     /// Whether a request that is too many may wait nevertheless, because it asks for what is already issued. `is_same`
     /// judges the request that was answered last.
     fn may_repeat(&self, session: SessionId, owner: Owner, is_same: impl FnOnce(RequestMark) -> bool) -> bool {
-        self.sessions.has_room_to_repeat(owner, self.config.limits.repeats_max())
+        self.sessions.places().has_room_to_repeat(owner, self.config.limits.repeats_max())
             && self
                 .endpoint
                 .peer(session)
@@ -416,12 +423,13 @@ impl Server {
                 .is_some_and(is_same)
     }
 
-    /// Why an enrolment of this certificate that has begun may not continue; `None` if it may. It may not if the
-    /// maximum of enrolments already waits, if those of this certificate already use its share, or if it would wait
-    /// for too long ([`super::throughput`]).
+    /// Why an enrolment of this certificate has no place; `None` if it has one. It has none if all places are taken, if
+    /// this certificate already uses its share of them, or if it would wait for too long ([`super::throughput`]). An
+    /// upload that was admitted keeps its place.
     fn is_full(&self, owner: Owner) -> Option<Reason> {
-        let has_room = self.sessions.has_room_to_wait(owner, self.config.limits.pending_max);
-        let too_long = self.throughput.is_too_long(self.sessions.pending(), self.sessions.owners());
+        let places = self.sessions.places();
+        let has_room = places.has_room(owner, self.config.limits.pending_max);
+        let too_long = self.throughput.is_too_long(places.taken(), places.owners());
         (!has_room || too_long).then_some(Reason::EstPendingFull)
     }
 
@@ -435,7 +443,7 @@ impl Server {
         let rounds = (1 + away / limits.pending_max).min(RETRY_GROWTH_MAX);
         let guessed = limits.retry_after * u32::try_from(rounds).unwrap_or(1);
         let growth_max = u32::try_from(RETRY_GROWTH_MAX).unwrap_or(1);
-        let measured = self.throughput.time_for(self.sessions.pending().saturating_add(away));
+        let measured = self.throughput.time_for(self.sessions.places().taken().saturating_add(away));
         measured.map_or(guessed, |time| time.clamp(limits.retry_after, limits.retry_after.saturating_mul(growth_max)))
     }
 }

@@ -7,6 +7,7 @@ use authority::{Function, Profile};
 use coap::server::{ExchangeId, Owner};
 use pki::Digest;
 
+use super::places::WaitingPlace;
 use crate::resources::Packing;
 use crate::verify::{Authenticated, RequestMark};
 
@@ -33,15 +34,6 @@ pub(super) struct Asker {
     /// How many waited when it began to wait, and since when it does.
     pub(super) ahead: u32,
     pub(super) since: Instant,
-}
-
-/// The places of requests that wait for the authority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitingPlace {
-    /// One of `pending_max`.
-    Common,
-    /// One of those that only repetitions of issued requests take, when a new request would be sent away.
-    ForRepeats,
 }
 
 /// A request whose outcome has come.

@@ -1,6 +1,8 @@
 //! What a server that is full never sends away: retransmissions, the blocks of a request or an answer in progress, and requests for what is
 //! already issued.
 
+use std::time::Duration;
+
 use coap::{Block, BlockSize, Code};
 use est::Reason;
 
@@ -49,6 +51,11 @@ impl Enrolled {
 
 /// From now on the authority does not answer, and as many as may are waiting for it.
 fn fill(world: &mut World) {
+    fill_beside(world, 0);
+}
+
+/// The same while so many uploads keep a place.
+fn fill_beside(world: &mut World, uploads: usize) {
     world.pace = Pace::Held;
     let before = world.submitted;
     for number in 1_000.. {
@@ -57,7 +64,7 @@ fn fill(world: &mut World) {
         let mut session = Raw::connect(world, number, &holder);
         let message = session.message(&enrolment(&body));
         if !session.send(world, &message).is_empty() {
-            assert_eq!(world.submitted - before, PENDING_MAX);
+            assert_eq!(world.submitted - before, PENDING_MAX - uploads);
             return;
         }
     }
@@ -176,7 +183,7 @@ fn c47_a_full_server_answers_retransmissions_and_every_block_of_what_it_has_begu
     let block1 = |num, more| Some(Block { num, more, size: BlockSize::B64 });
     let begun = upload.ask(&mut world, &Ask { block1: block1(0, true), ..enrolment(&new[..64]) });
     assert_eq!(begun.code, Code::CONTINUE);
-    fill(&mut world);
+    fill_beside(&mut world, 1);
     let sent_away = world.server.counters().requests_later;
 
     // The same message again gets the same answer, and each further block is served.
@@ -197,4 +204,98 @@ fn c47_a_full_server_answers_retransmissions_and_every_block_of_what_it_has_begu
         assert_eq!(upload.send(&mut world, &message)[0].code, Code::CONTINUE);
     }
     assert_eq!(world.server.counters().requests_later, sent_away, "nobody was sent away");
+}
+
+/// An upload in blocks of 64 bytes.
+struct Upload {
+    session: Raw,
+    body: Vec<u8>,
+    sent: usize,
+}
+
+impl Upload {
+    fn begin(world: &mut World, port: u16, holder: &Holder) -> Self {
+        let mut upload = Self { session: Raw::connect(world, port, holder), body: request(holder), sent: 0 };
+        assert_eq!(upload.next(world)[0].code, Code::CONTINUE);
+        upload
+    }
+
+    fn is_whole(&self) -> bool {
+        self.sent * 64 >= self.body.len()
+    }
+
+    fn next(&mut self, world: &mut World) -> Vec<Said> {
+        let payload = self.body.chunks(64).nth(self.sent).unwrap();
+        let num = u32::try_from(self.sent).unwrap();
+        self.sent += 1;
+        let block1 = Block { num, more: !self.is_whole(), size: BlockSize::B64 };
+        let message = self.session.message(&Ask { block1: Some(block1), ..enrolment(payload) });
+        self.session.send(world, &message)
+    }
+
+    /// What the last block is told.
+    fn end(&mut self, world: &mut World) -> Vec<Said> {
+        loop {
+            let said = self.next(world);
+            if self.is_whole() {
+                return said;
+            }
+            assert_eq!(said[0].code, Code::CONTINUE);
+        }
+    }
+}
+
+#[test]
+fn c47_an_upload_that_was_admitted_has_its_place_at_its_end() {
+    let mut world = world();
+    let holders: Vec<_> = (1..=3).map(|number| world.pki.device(number)).collect();
+    let mut uploads: Vec<_> =
+        (1..).zip(&holders).map(|(port, holder)| Upload::begin(&mut world, port, holder)).collect();
+    fill_beside(&mut world, 3);
+    assert_eq!(world.server.counters().pending, PENDING_MAX - 3, "who uploads does not wait yet");
+    for upload in &mut uploads {
+        assert!(upload.end(&mut world).is_empty(), "it waits");
+    }
+    assert_eq!(world.server.counters().pending, PENDING_MAX);
+    world.release();
+    while world.server.poll_transmit().is_some() {}
+    assert_eq!((world.server.counters().pending, world.ledger.issued_count()), (0, PENDING_MAX));
+    // Each place is free again.
+    fill(&mut world);
+}
+
+#[test]
+fn c44_uploads_of_one_certificate_keep_no_more_places_than_they_leave() {
+    let mut world = world();
+    let holder = world.pki.device(1);
+    for port in 1..=PENDING_MAX / 2 {
+        Upload::begin(&mut world, port.try_into().unwrap(), &holder);
+    }
+    let mut session = Raw::connect(&mut world, 100, &holder);
+    let body = request(&holder);
+    let block1 = Some(Block { num: 0, more: true, size: BlockSize::B64 });
+    let message = session.message(&Ask { block1, ..enrolment(&body[..64]) });
+    let said = session.send(&mut world, &message);
+    assert_sent_away(&world, &said);
+    fill_beside(&mut world, PENDING_MAX / 2);
+}
+
+#[test]
+fn c47_an_upload_that_stands_still_keeps_no_place() {
+    let mut world = world();
+    let (still, goes_on) = (world.pki.device(1), world.pki.device(2));
+    let mut still = Upload::begin(&mut world, 1, &still);
+    let mut goes_on = Upload::begin(&mut world, 2, &goes_on);
+    for _ in 0..2 {
+        world.advance(Duration::from_secs(6));
+        world.server.handle_timeout(world.now);
+        if !goes_on.is_whole() {
+            goes_on.next(&mut world);
+        }
+    }
+    fill_beside(&mut world, 1);
+    assert!(goes_on.end(&mut world).is_empty(), "it waits");
+    let said = still.end(&mut world);
+    assert_sent_away(&world, &said);
+    assert_eq!(world.server.counters().pending, PENDING_MAX);
 }
