@@ -6,6 +6,7 @@
 //! sessions, their deadlines and their order of idleness.
 
 mod association;
+mod crowd;
 mod door;
 mod forgeries;
 mod handshakes;
@@ -41,6 +42,7 @@ use crate::time::Now;
 use crate::verify::{Account, VerifyPeer};
 use crate::wire::{ContentType, Epoch, Fragment, HandshakeType, Offered, Reader};
 use association::Association;
+use crowd::Crowd;
 use door::Door;
 use forgeries::ForgeryRate;
 use meter::{Alerts, Meter};
@@ -61,6 +63,7 @@ pub struct Endpoint<V: VerifyPeer> {
     meter: Meter,
     alerts: Alerts,
     pressure: Pressure,
+    crowd: Crowd,
     outside: Outside,
     events: VecDeque<Event<V::Peer>>,
     jobs: VecDeque<PublicKeyJob<V>>,
@@ -168,6 +171,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             meter: Meter::new(config.cookie.lifetime()),
             alerts: Alerts::new(),
             pressure: Pressure::default(),
+            crowd: Crowd::default(),
             outside: Outside::new(random),
             events: VecDeque::new(),
             jobs: VecDeque::new(),

@@ -49,6 +49,13 @@ pub trait VerifyPeer: Send + Sync + 'static {
         0
     }
 
+    /// The same number for the peer of a session. If there is one, sessions of a certificate that has several give way to those of others when every
+    /// slot is taken.
+    fn holder_of(peer: &Self::Peer) -> Option<u64> {
+        let _ = peer;
+        None
+    }
+
     /// A few words on the identity that a certificate claims, for the report of a failed handshake. The claim is
     /// not proven.
     fn claimed(&self, _leaf: &[u8]) -> Option<Box<str>> {

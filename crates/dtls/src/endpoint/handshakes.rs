@@ -180,7 +180,8 @@ impl<V: VerifyPeer> Endpoint<V> {
     fn establish(&mut self, now: Now, slot: u32, established: Established<V::Proven>) {
         let Some((id, replaced)) = self.table.half_open_id(slot) else { return };
         let Established { proven, secured } = established;
-        if replaced.is_none() && !self.has_room(now) {
+        let gives_way = if replaced.is_some() { None } else { self.gives_way(now, V::holder(&proven)) };
+        if replaced.is_none() && gives_way.is_none() && self.is_full() {
             let mut session = Session::new(secured, (), now.mono);
             if let Some(half_open) = self.table.half_open_at(slot) {
                 session.close(&mut self.outside.port(now, Some(half_open.path)));
@@ -192,12 +193,11 @@ impl<V: VerifyPeer> Endpoint<V> {
         let session = Session::new(secured, peer.clone(), now.mono);
         match replaced {
             Some(old) => self.end(now, old, Closed::Replaced),
-            None if self.table.counts().established >= self.config.limits.sessions_max => {
-                if let Some((longest_idle, _)) = self.table.longest_idle(Occupation::Free) {
-                    self.end(now, longest_idle, Closed::Evicted);
+            None => {
+                if let Some(slot) = gives_way {
+                    self.end(now, slot, Closed::Evicted);
                 }
             }
-            None => {}
         }
         let facts = session.facts();
         let Some(half_open) = self.table.half_open_at(slot) else { return };
@@ -250,12 +250,28 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.events.push_back(Event::Refused { path, refusal, account, further, offered, narrowed_to, elapsed });
     }
 
-    /// Whether there is a slot for a further session: a free one, or that of a session that is idle for long enough and not busy.
-    fn has_room(&self, now: Now) -> bool {
-        let limits = &self.config.limits;
-        self.table.counts().established < limits.sessions_max
-            || self.table.longest_idle(Occupation::Free).is_some_and(|(_, last_heard)| {
-                now.mono.saturating_duration_since(last_heard) >= limits.eviction_idle_min
-            })
+    /// Whether there is a slot for a further session: a free one, or that of a session that may give way.
+    fn has_room(&mut self, now: Now) -> bool {
+        !self.is_full() || self.longest_idle(now).is_some() || self.is_crowded(now)
+    }
+
+    fn is_full(&self) -> bool {
+        self.table.counts().established >= self.config.limits.sessions_max
+    }
+
+    /// The session that gives way to a new one of the certificate with this number, if every slot is taken: first one of a certificate that has
+    /// several, then the one that is idle for longest.
+    fn gives_way(&mut self, now: Now, newcomer: u64) -> Option<u32> {
+        if !self.is_full() {
+            return None;
+        }
+        self.one_of_many(Some(newcomer)).or_else(|| self.longest_idle(now))
+    }
+
+    /// The session that is idle for longest, if that is long enough. A busy one never is.
+    fn longest_idle(&self, now: Now) -> Option<u32> {
+        let (slot, last_heard) = self.table.longest_idle(Occupation::Free)?;
+        let idle = now.mono.saturating_duration_since(last_heard);
+        (idle >= self.config.limits.eviction_idle_min).then_some(slot)
     }
 }

@@ -107,7 +107,7 @@ impl<P> SessionEntry<P> {
         Association::of(self.path)
     }
 
-    fn occupation(&self) -> Occupation {
+    pub(super) fn occupation(&self) -> Occupation {
         if self.session.is_busy() { Occupation::Busy } else { Occupation::Free }
     }
 }
@@ -410,6 +410,20 @@ impl<V: VerifyPeer> EndpointTable<V> {
     pub(super) fn prefixes(&self, path: Path) -> PrefixHashes {
         let network = Network::of(path);
         std::array::from_fn(|level| self.hash.of(&network.prefix(level)))
+    }
+
+    /// The session in a slot, if there is one.
+    pub(super) fn session_at(&self, slot: u32) -> Option<&SessionEntry<V::Peer>> {
+        match self.slab.get(slot) {
+            Some(Tenant::Established(member)) => Some(member),
+            _ => None,
+        }
+    }
+
+    /// A slot that nobody outside can predict.
+    pub(super) fn random_slot(&self, seed: (u64, u32)) -> u32 {
+        let at = self.hash.of(&seed) % u64::from(self.slot_count().max(1));
+        u32::try_from(at).unwrap_or(NO_SLOT)
     }
 
     /// Number of slots ever used: [`EndpointTable::sessions_in`] walks them.

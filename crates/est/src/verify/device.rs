@@ -164,8 +164,11 @@ impl VerifyPeer for PeerVerifier {
     }
 
     fn holder(proven: &ProvenDevice) -> u64 {
-        let digest = proven.authenticated.certificate.digest();
-        digest.as_bytes().first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
+        number_of(&proven.authenticated.certificate.digest())
+    }
+
+    fn holder_of(peer: &PeerDevice) -> Option<u64> {
+        Some(number_of(&peer.certificate))
     }
 
     fn claimed(&self, leaf: &[u8]) -> Option<Box<str>> {
@@ -180,6 +183,11 @@ impl VerifyPeer for PeerVerifier {
     fn authorities(&self) -> &[Vec<u8>] {
         &self.authorities
     }
+}
+
+/// A number for a certificate.
+fn number_of(digest: &Digest) -> u64 {
+    digest.as_bytes().first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
 }
 
 /// Bytes of a subject in a report: what fits a log line.

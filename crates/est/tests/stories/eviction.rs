@@ -294,3 +294,27 @@ fn c44_open_uploads_of_one_certificate_leave_places_to_the_sessions_of_others() 
     house.devices[last].certificate();
     assert_eq!(house.turned_away(), 0);
 }
+
+#[test]
+fn c44_the_sessions_of_one_certificate_give_way_to_others_however_awake_they_are() {
+    const SESSIONS_MAX: usize = 8;
+    let mut house = House::of(SESSIONS_MAX);
+    let greedy = house.world.pki.device(1_000);
+    let connected = |house: &mut House, who: usize| {
+        matches!(house.devices[who].events.pop_front(), Some(ClientEvent::Connected { .. }))
+    };
+    for _ in 0..SESSIONS_MAX {
+        let who = house.arrive_as(&greedy, ALL);
+        assert!(connected(&mut house, who));
+    }
+    // No session has been idle for as long as a session may be.
+    let others: Vec<_> = (0..SESSIONS_MAX - 2).map(|_| house.settled()).collect();
+    assert_eq!(house.turned_away(), 0);
+    // It takes none from those who have one, however often it tries.
+    for _ in 0..SESSIONS_MAX {
+        let who = house.arrive_as(&greedy, ALL);
+        assert!(!connected(&mut house, who));
+    }
+    assert_eq!(house.world.server.counters().sessions.unwrap().established, SESSIONS_MAX);
+    assert!(others.iter().all(|who| house.devices[*who].events.is_empty()));
+}
