@@ -23,6 +23,15 @@ use crate::time::Now;
 use crate::verify::VerifyPeer;
 use crate::wire::{Fragment, HelloHead};
 
+/// Handshakes that may be in progress although fewer session slots are left.
+const NEWCOMERS_MIN: usize = 8;
+
+/// The same while a certificate has several sessions, which give way: as many as a sample of the sessions has.
+const NEWCOMERS_IN_CROWD_MAX: usize = 64;
+
+/// Idle sessions that are counted for a newcomer.
+const IDLE_COUNTED_MAX: usize = 64;
+
 /// A hello with a good cookie, or its first fragment, that begins a handshake.
 pub(super) struct FirstHello<'a> {
     pub(super) record_sequence: u64,
@@ -61,7 +70,9 @@ impl<V: VerifyPeer> Endpoint<V> {
             None if !hello.cookie.has_waited && self.table.counts().half_open >= self.open_to_fresh(now) => {
                 return self.outside.port(now, Some(path)).drop(DropReason::HalfOpenFull);
             }
-            None if self.table.counts().half_open >= self.config.limits.half_open_max => {
+            None if self.table.counts().half_open >= self.config.limits.half_open_max
+                || slots.established.is_none() && !self.has_room_for_one_more(now) =>
+            {
                 if let Err(reason) = self.displace(now, path) {
                     return self.outside.port(now, Some(path)).drop(reason);
                 }
@@ -253,6 +264,22 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// Whether there is a slot for a further session: a free one, or that of a session that may give way.
     fn has_room(&mut self, now: Now) -> bool {
         !self.is_full() || self.longest_idle(now).is_some() || self.is_crowded(now)
+    }
+
+    /// Whether a session slot is left for one more handshake beside those in progress. Otherwise the newcomer has to take the place of one of these, as
+    /// if every handshake slot were taken: what cannot become a session would cost a key pair and two signatures, and be refused at its end. Some
+    /// may begin whatever is left, because a client that is never heard of again should not be the only one.
+    fn has_room_for_one_more(&mut self, now: Now) -> bool {
+        let (newcomers, most) = (self.table.newcomers(), self.config.limits.sessions_max);
+        let free = most.saturating_sub(self.table.counts().established);
+        if newcomers < free.max(NEWCOMERS_MIN) {
+            return true;
+        }
+        let wanted = newcomers + 1 - free;
+        let before = now.mono.checked_sub(self.config.limits.eviction_idle_min);
+        let idle = before.map_or(0, |before| self.table.idle_since(before, wanted.min(IDLE_COUNTED_MAX)));
+        // Where there are so many, there are more.
+        idle >= wanted.min(IDLE_COUNTED_MAX) || newcomers < NEWCOMERS_IN_CROWD_MAX && self.is_crowded(now)
     }
 
     fn is_full(&self) -> bool {

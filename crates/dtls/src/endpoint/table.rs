@@ -31,6 +31,8 @@ pub(super) struct EndpointTable<V: VerifyPeer> {
     free: IdleOrder,
     busy: IdleOrder,
     counts: SessionCounts,
+    /// How many of the handshakes in progress would replace a session.
+    beside: usize,
 }
 
 /// Number of sessions and of handshakes.
@@ -176,6 +178,7 @@ impl<V: VerifyPeer> EndpointTable<V> {
             free: IdleOrder::EMPTY,
             busy: IdleOrder::EMPTY,
             counts: SessionCounts { established: 0, half_open: 0 },
+            beside: 0,
         }
     }
 
@@ -187,6 +190,11 @@ impl<V: VerifyPeer> EndpointTable<V> {
 
     pub(super) const fn counts(&self) -> SessionCounts {
         self.counts
+    }
+
+    /// How many handshakes in progress want a session slot of their own.
+    pub(super) const fn newcomers(&self) -> usize {
+        self.counts.half_open - self.beside
     }
 
     pub(super) fn find(&self, association: Association) -> Slots {
@@ -282,7 +290,10 @@ impl<V: VerifyPeer> EndpointTable<V> {
         half_open.beside = established.unwrap_or(NO_SLOT);
         let slot = self.slab.insert(Tenant::HalfOpen(Box::new(half_open)))?.slot;
         match established.and_then(|old| self.member_at(old)) {
-            Some((_, member)) => member.newer = slot,
+            Some((_, member)) => {
+                member.newer = slot;
+                self.beside += 1;
+            }
             None => self.add_to_index(association, slot),
         }
         self.counts.half_open += 1;
@@ -294,7 +305,10 @@ impl<V: VerifyPeer> EndpointTable<V> {
         let beside = self.half_open_at(slot)?.beside;
         let association = self.half_open_at(slot)?.association();
         match self.member_at(beside) {
-            Some((_, member)) => member.newer = NO_SLOT,
+            Some((_, member)) => {
+                member.newer = NO_SLOT;
+                self.beside -= 1;
+            }
             None => self.remove_from_index(association, slot),
         }
         let Some(Tenant::HalfOpen(half_open)) = self.slab.remove(slot) else { return None };
@@ -310,6 +324,7 @@ impl<V: VerifyPeer> EndpointTable<V> {
         match self.half_open_at(newer) {
             Some(half_open) => {
                 half_open.beside = NO_SLOT;
+                self.beside -= 1;
                 self.index.redirect(self.hash.of(&association), slot, newer);
             }
             None => self.remove_from_index(association, slot),
@@ -365,6 +380,12 @@ impl<V: VerifyPeer> EndpointTable<V> {
             Some(Tenant::Established(member)) => Some((first, member.session.last_heard())),
             _ => None,
         }
+    }
+
+    /// How many of so many sessions are not busy and were last heard from before `before`.
+    pub(super) fn idle_since(&self, before: Instant, most: usize) -> usize {
+        let idle = std::iter::successors(self.session_at(self.free.first), |member| self.session_at(member.idle_after));
+        idle.take(most).take_while(|member| member.session.last_heard() <= before).count()
     }
 
     /// The facts about all handshakes in progress that decide which one gives way.
@@ -512,6 +533,10 @@ impl<V: VerifyPeer> EndpointTable<V> {
     #[cfg(debug_assertions)]
     pub(super) fn check_invariants(&self) {
         assert_eq!(self.timers.len(), self.counts.half_open, "each handshake has one deadline");
+        let beside = self.timers.iter().filter(|(_, slot)| {
+            matches!(self.slab.get(*slot), Some(Tenant::HalfOpen(half_open)) if half_open.beside != NO_SLOT)
+        });
+        assert!(self.counts.half_open > 64 || self.beside == beside.count(), "who would replace a session is counted");
         let none = |end: fn(&IdleOrder) -> u32| [&self.free, &self.busy].into_iter().all(|list| end(list) == NO_SLOT);
         assert_eq!(none(|list| list.first), self.counts.established == 0, "each session hangs in a list");
         assert_eq!(none(|list| list.last), self.counts.established == 0, "each session hangs in a list");

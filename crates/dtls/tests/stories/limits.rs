@@ -322,3 +322,29 @@ fn a_job_of_a_handshake_that_is_gone_is_left_out() {
     assert!(script.endpoint.poll_public_key_job().is_none());
     assert_eq!(script.endpoint.drops().count(DropReason::StaleJob), 2);
 }
+
+#[test]
+fn c47_no_more_handshakes_are_begun_than_there_are_session_slots_and_a_few() {
+    let world = World::new();
+    let endpoint = world.endpoint_with(|config| config.limits.sessions_max = 100);
+    let mut script = Script::begin_at(&world, endpoint, Hello::default());
+    let flight = script.honest_flight();
+    script.give(&flight);
+    // A session that is not idle leaves 99 slots.
+    for port in 1..=150 {
+        knock_from(&mut script, network(port));
+    }
+    assert_eq!(script.endpoint.counts(), SessionCounts { established: 1, half_open: 99 });
+    // One that is idle leaves another one.
+    script.clock.elapsed += Duration::from_secs(11);
+    for port in 201..=210 {
+        knock_from(&mut script, network(port));
+    }
+    assert_eq!(script.endpoint.counts(), SessionCounts { established: 1, half_open: 100 });
+    // A device that comes back to its session needs no slot.
+    knock_with(&mut script, path(50_000), 0xAA);
+    assert_eq!(script.endpoint.counts(), SessionCounts { established: 1, half_open: 101 });
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established());
+}
