@@ -261,6 +261,7 @@ impl Server {
     /// is dropped and counted: the certificate is in the ledger, and the same request yields it again.
     pub fn complete(&mut self, now: Now, job: JobId, outcome: Outcome) {
         let waited = self.sessions.take_waiting(job);
+        self.throughput.note_left(now.mono, self.sessions.pending());
         if let (Some(waited), Outcome::Issued { private_key, .. }) = (&waited, &outcome) {
             let Asker { certificate, request, place, ahead, since, .. } = waited.asker();
             // A repetition is answered from what is known, past the queue.

@@ -6,9 +6,10 @@
 //! took its time before the authority was work, and one that was known at once delayed nobody. Neither can a device whose requests are all refused
 //! make a slow authority look fast, nor can many of them make it look slow.
 //!
-//! A request before which few waited says how long one takes, and nothing about a queue.
+//! A request before which few waited says how long one takes, and nothing about a queue. Until one has come through a queue, the rate at which requests
+//! leave it must do, for whatever reason: so there is an estimate a second after a storm has begun.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Requests wait no longer than this: the client of an acknowledged request has its own patience, and a device that is told to come back sleeps meanwhile.
 const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -23,6 +24,9 @@ const INSTANT: Duration = Duration::from_millis(1);
 /// A request before which fewer waited than this says nothing about the queue.
 const AHEAD_MEASURED: u32 = 32;
 
+/// The first measurement takes at least this long. Shorter than the first Max-Age, so that an estimate of a storm exists when its first devices return.
+const WINDOW: Duration = Duration::from_secs(1);
+
 /// The part of the newest request in the estimate: one that hung is forgotten after a few dozen others.
 const NEWEST_PART: f64 = 1.0 / 8.0;
 
@@ -33,6 +37,15 @@ const _: () = assert!(OWNERS_MIN > AHEAD_MEASURED as usize, "an estimate of a ba
 pub(super) struct Throughput {
     /// Seconds in which the queue moves by one request.
     step: Option<f64>,
+    /// The same by what left the queue, as long as nothing better is known.
+    first_step: Option<f64>,
+    window: Option<Window>,
+}
+
+/// [`AHEAD_MEASURED`] or more have waited since a request left the queue.
+struct Window {
+    since: Instant,
+    left: u32,
 }
 
 impl Throughput {
@@ -45,10 +58,28 @@ impl Throughput {
         self.step = Some(self.step.map_or(sample, |step| step + (sample - step) * NEWEST_PART));
     }
 
+    /// A request has left the queue; `waiting` others still wait.
+    pub(super) fn note_left(&mut self, now: Instant, waiting: usize) {
+        if self.step.is_some() || u32::try_from(waiting).is_ok_and(|waiting| waiting < AHEAD_MEASURED) {
+            (self.first_step, self.window) = (None, None);
+            return;
+        }
+        let Some(window) = &mut self.window else {
+            self.window = Some(Window { since: now, left: 0 });
+            return;
+        };
+        window.left += 1;
+        let passed = now.saturating_duration_since(window.since);
+        if passed >= WINDOW {
+            self.first_step = Some(passed.as_secs_f64() / f64::from(window.left));
+            self.window = Some(Window { since: now, left: 0 });
+        }
+    }
+
     /// The time in which so many requests are answered, as far as the rate is known.
     pub(super) fn time_for(&self, requests: usize) -> Option<Duration> {
         let requests = f64::from(u32::try_from(requests).unwrap_or(u32::MAX));
-        self.step.and_then(|step| Duration::try_from_secs_f64(requests * step).ok())
+        self.step.or(self.first_step).and_then(|step| Duration::try_from_secs_f64(requests * step).ok())
     }
 
     /// Whether a request that begins to wait behind `waiting` others, of so many certificates, would wait for too long.
@@ -84,6 +115,21 @@ mod tests {
         // Idle again: the estimate stays, and a break does not count as slow work.
         (0..10).for_each(|_| throughput.note_issued(0, milliseconds(60_000)));
         assert_eq!(throughput.time_for(100), Some(time));
+    }
+
+    #[test]
+    fn c37_a_storm_has_an_estimate_before_anybody_has_come_through_its_queue() {
+        #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        let (start, mut throughput) = (Instant::now(), Throughput::default());
+        let mut left = |at, waiting| {
+            throughput.note_left(start + milliseconds(at), waiting);
+            throughput.time_for(40)
+        };
+        assert_eq!([0, 500, 900].map(|at| left(at, 1)), [None; 3], "nobody waits");
+        assert_eq!([1_000, 1_500].map(|at| left(at, 40)), [None; 2]);
+        assert_eq!(left(2_000, 40), Some(Duration::from_secs(20)), "two a second");
+        throughput.note_issued(40, Duration::from_secs(4));
+        assert_eq!(throughput.time_for(40), Some(Duration::from_secs(4)));
     }
 
     #[test]

@@ -313,7 +313,8 @@ fn c44_the_sessions_of_one_certificate_give_way_to_others_however_awake_they_are
     // It takes none from those who have one, however often it tries.
     for _ in 0..SESSIONS_MAX {
         let who = house.arrive_as(&greedy, ALL);
-        assert!(!connected(&mut house, who));
+        assert!(connected(&mut house, who), "our Finished comes before the refusal");
+        assert!(matches!(house.devices[who].event(), ClientEvent::Closed(Closed::ByPeer)));
     }
     assert_eq!(house.world.server.counters().sessions.unwrap().established, SESSIONS_MAX);
     assert!(others.iter().all(|who| house.devices[*who].events.is_empty()));

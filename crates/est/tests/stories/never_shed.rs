@@ -261,6 +261,7 @@ fn c47_an_upload_that_was_admitted_has_its_place_at_its_end() {
     while world.server.poll_transmit().is_some() {}
     assert_eq!((world.server.counters().pending, world.ledger.issued_count()), (0, PENDING_MAX));
     // Each place is free again.
+    world.advance(Duration::from_secs(1));
     fill(&mut world);
 }
 
