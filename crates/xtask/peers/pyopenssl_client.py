@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass
 from typing import Iterable
 
+import dtls_context
 import wire
 from OpenSSL import SSL
 
@@ -38,8 +39,6 @@ COUNTINGS_MAX = 20
 UNDISTURBED_MILLISECONDS_MAX = 900
 # The longest wait between two looks at the timers.
 SELECT_SECONDS_MAX = 0.5
-# The value in the hello; pyOpenSSL has no name for it.
-DTLS_1_2 = 0xFEFD
 RESOURCE = "/.well-known/core"
 
 
@@ -265,16 +264,9 @@ def plan_of(name: str) -> Plan:
 
 
 def make_context(options: argparse.Namespace) -> SSL.Context:
-    context = SSL.Context(SSL.DTLS_CLIENT_METHOD)
-    context.set_min_proto_version(DTLS_1_2)
-    context.set_max_proto_version(DTLS_1_2)
-    # From level 1 on, OpenSSL refuses CCM_8 for its short tag.
-    context.set_cipher_list(f"{options.suite}:@SECLEVEL=0".encode())
-    context.set_options(SSL.OP_NO_QUERY_MTU)
+    context = dtls_context.of_client(options.suite, options.trust)
     context.use_certificate_file(options.cert)
     context.use_privatekey_file(options.key)
-    context.load_verify_locations(options.trust)
-    context.set_verify(SSL.VERIFY_PEER)
     return context
 
 

@@ -6,7 +6,7 @@ It uses no sockets and no clocks: the caller carries the bytes. A violation of a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Iterator
+from typing import Callable, Generator, Iterator
 
 # RFC 6347 section 4.1: type, version, epoch, sequence number, length.
 RECORD_HEADER_BYTES = 13
@@ -196,35 +196,49 @@ class Answer:
 
 # One confirmable exchange: takes a request, returns its answer.
 Ask = Callable[[Message], Message]
+# Yields one request after the other, and is sent the answer of each: for a caller that has several associations at once.
+Exchanges = Generator[Message, Message, Answer]
 
 
 def fetch(ask: Ask, requests: Requests, code: int, path: str, exponent: int, payload: bytes, content: int) -> Answer:
     """Sends a request, with its payload (if any) in blocks, and fetches the answer in blocks of at most this size."""
+    steps = exchanges(requests, code, path, exponent, payload, content)
+    request = next(steps)
+    while True:
+        answer = ask(request)
+        try:
+            request = steps.send(answer)
+        except StopIteration as done:
+            return done.value
+
+
+def exchanges(requests: Requests, code: int, path: str, exponent: int, payload: bytes, content: int) -> Exchanges:
+    """The same, without sending anything itself."""
     size = Block(0, False, exponent).size
     ups = [payload[at : at + size] for at in range(0, len(payload), size)]
     answer = None
     for number, piece in enumerate(ups):
         block = Block(number, number + 1 < len(ups), exponent)
         options = [(CONTENT_FORMAT, content.to_bytes(2, "big")), (BLOCK1, block.value())]
-        answer = ask(requests.make(code, path, options, piece))
+        answer = yield requests.make(code, path, options, piece)
         echoed = answer.option(BLOCK1)
         if echoed is None or Block.parse(echoed).number != number:
             raise Broken(f"the answer to block {number} carries Block1 {echoed!r}: {answer.dotted()} {answer.payload!r}")
         if block.more and answer.dotted() != "2.31":
             raise Broken(f"block {number} was answered {answer.dotted()} {answer.payload!r}")
     if answer is None:
-        answer = ask(requests.make(code, path, [(BLOCK2, Block(0, False, exponent).value())]))
-    return rest(ask, requests, code, path, answer, len(ups))
+        answer = yield requests.make(code, path, [(BLOCK2, Block(0, False, exponent).value())])
+    return (yield from rest(requests, code, path, answer, len(ups)))
 
 
-def rest(ask: Ask, requests: Requests, code: int, path: str, first: Message, ups: int) -> Answer:
+def rest(requests: Requests, code: int, path: str, first: Message, ups: int) -> Exchanges:
     """Fetches the blocks after the first one of an answer (RFC 7959 section 2.4)."""
     whole, downs, answer = first.payload, 1, first
     while (value := answer.option(BLOCK2)) is not None and (block := Block.parse(value)).more:
         if len(answer.payload) != block.size or (block.number + 1) * block.size != len(whole):
             raise Broken(f"{len(answer.payload)} bytes in block {block}")
         wanted = Block(len(whole) // block.size, False, block.exponent)
-        answer = ask(requests.make(code, path, [(BLOCK2, wanted.value())]))
+        answer = yield requests.make(code, path, [(BLOCK2, wanted.value())])
         if answer.dotted() != first.dotted():
             raise Broken(f"{wanted} was answered {answer.dotted()} {answer.payload!r}")
         value = answer.option(BLOCK2)

@@ -83,6 +83,7 @@ const BUSY: &[Story] = &[
     story("Mbed TLS, GCM, and GET /.well-known/core", OPENSSL, mbedtls::gcm),
     story("Mbed TLS enrols in records of 512 bytes", OPENSSL, mbedtls::enrols_in_small_records),
     story("pyOpenSSL, each datagram dropped, doubled, swapped", OPENSSL, pyopenssl::each_datagram_astray),
+    story("pyOpenSSL enrols a fleet, 16 at once", &[], pyopenssl::a_fleet_at_once),
     story("wolfSSL's client, CCM_8", WOLFSSL, wolfssl::ccm8),
     story("wolfSSL's client, GCM", WOLFSSL, wolfssl::gcm),
     story("muster discover against wolfSSL's server", WOLFSSL, wolfssl::serves),

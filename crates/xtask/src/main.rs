@@ -19,6 +19,7 @@ mod fuzz;
 mod interop;
 mod invert;
 mod named_tests;
+mod openssl_fleet;
 mod population;
 mod ports;
 mod power;

@@ -26,7 +26,7 @@ use self::floor::{Floor, median_floor};
 use self::others::{HandshakeCost, print_handshakes};
 use self::pairs::{PairedRatio, print_ratios};
 use self::programs::FleetSize;
-use self::run::{BenchConfiguration, Leaving, LedgerKind, MeasuredRun, Pace, median_run};
+use self::run::{BenchConfiguration, Leaving, LedgerKind, MeasuredRun, UNSATURATED, median_run};
 use self::table::print_table;
 use super::facts::TimingFacts;
 use super::figures::Figures;
@@ -74,7 +74,7 @@ fn configurations(rows: &[u64]) -> Vec<BenchConfiguration> {
     let vanishing = BenchConfiguration { leaving: Leaving::Vanishing, ..memory };
     let others = [("gcm", 512), ("ccm8", 64), ("gcm", 64)];
     let others = others.map(|(suite, block)| BenchConfiguration { suite, block, ..memory });
-    let unsaturated = [Pace::Sixteen, Pace::Unhurried].map(|pace| BenchConfiguration { pace, ..memory });
+    let unsaturated = UNSATURATED.map(|pace| BenchConfiguration { pace, ..memory });
     let first = rows.iter().take(1).map(|rows| LedgerKind::Sqlite { rows: *rows });
     let combined = first.flat_map(|ledger| {
         [BenchConfiguration { block: 64, ..compared(ledger) }, BenchConfiguration { ledger, ..vanishing }]
@@ -235,8 +235,10 @@ mod tests {
             }
         }
         assert!(names.contains(&"ccm8_512.sqlite_1000000.closing".to_owned()));
-        assert!(names.contains(&"ccm8_512.memory.closing.sixteen".to_owned()));
-        assert_eq!(names.len(), 11);
+        for unsaturated in ["sixteen", "openssl", "unhurried"] {
+            assert!(names.contains(&format!("ccm8_512.memory.closing.{unsaturated}")));
+        }
+        assert_eq!(names.len(), 12);
     }
 
     #[test]

@@ -134,6 +134,10 @@ fn enrolment_rows() -> Result<Vec<Row>> {
             "16 at once of our own fleet (`muster load`), each as soon as the one before is done, over the floor",
             "sixteen",
         )?,
+        partly_used(
+            "by an independent client that never saturates the server (OpenSSL, 16 at once), over the floor",
+            "openssl",
+        )?,
         partly_used("at 300 enrolments a second, over the floor", "unhurried")?,
         durable("in SQLite with 10,000 rows, over memory", "ratio_to_memory/ccm8_512.sqlite_10000.closing", COMMAND)?,
         durable(

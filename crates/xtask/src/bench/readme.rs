@@ -183,6 +183,7 @@ fn devices(run: &Value) -> Result<String> {
     Ok(match word(run, "pace")? {
         "unhurried" => format!("{leaving}, {:.0} a second", number(run, "enrolled_per_second")?),
         "sixteen" => format!("{leaving}, 16 at once"),
+        "openssl" => format!("{leaving}, 16 at once on OpenSSL"),
         _ => leaving.to_owned(),
     })
 }
@@ -240,15 +241,18 @@ mod tests {
     }
 
     #[test]
-    fn devices_that_come_sixteen_at_once_have_a_row_of_their_own() {
-        let mut sixteen = record();
-        sixteen["medians"][0]["pace"] = "sixteen".into();
-        assert!(rendered("x", &sixteen).unwrap_err().to_string().contains("sqlite_10000.closing.sixteen"));
-        for number in 0..2 {
-            let name = sixteen["ratios"][number]["name"].as_str().unwrap().to_owned() + ".sixteen";
-            sixteen["ratios"][number]["name"] = name.into();
+    fn devices_that_come_sixteen_at_once_have_a_row_of_their_own_and_so_have_those_on_openssl() {
+        for (pace, row) in [("sixteen", "closing, 16 at once"), ("openssl", "closing, 16 at once on OpenSSL")] {
+            let mut sixteen = record();
+            sixteen["medians"][0]["pace"] = pace.into();
+            let error = rendered("x", &sixteen).unwrap_err().to_string();
+            assert!(error.contains(&format!("sqlite_10000.closing.{pace}")), "{error}");
+            for number in 0..2 {
+                let name = sixteen["ratios"][number]["name"].as_str().unwrap();
+                sixteen["ratios"][number]["name"] = format!("{name}.{pace}").into();
+            }
+            assert!(rendered("x", &sixteen).unwrap().contains(&format!("| {row} |")));
         }
-        assert!(rendered("x", &sixteen).unwrap().contains("| closing, 16 at once |"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! OpenSSL 4.0 over a memory BIO, through pyOpenSSL: each datagram of a handshake and of an exchange is lost,
-//! duplicated and reordered once.
+//! duplicated and reordered once, and a fleet of devices enrols at the same time.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,8 +9,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::world::{CCM8, InteropDevice, InteropWorld, MTU};
+use crate::openssl_fleet::OpenSslFleet;
+use crate::process::Program;
+use crate::tree;
 
 const TIMEOUT: Duration = Duration::from_secs(100);
+/// Devices on each address family, and how many of them enrol at the same time.
+const FLEET: u32 = 40;
+const FLEET_AT_ONCE: u32 = 16;
 /// The minimum for both address families together.
 const HANDSHAKES_MIN: usize = 100;
 const DIRECTIONS: [&str; 2] = ["to-server", "to-client"];
@@ -45,6 +51,44 @@ fn play(world: &InteropWorld, device: &InteropDevice, server: SocketAddr) -> Res
     // A failed case makes the client fail with the case's name.
     let ended = client.timeout(TIMEOUT).expect_success()?;
     serde_json::from_str(&ended.stdout).with_context(|| format!("the pyOpenSSL client said {:?}", ended.stdout))
+}
+
+/// As `bench e2e` measures them, in the blocks of both of its configurations.
+pub(super) fn a_fleet_at_once(world: &InteropWorld) -> Result<String> {
+    let server = world.serve("pyopenssl-fleet", &[])?;
+    for (server, prefix, block) in [(server.v4, "fleet4", 512), (server.v6, "fleet6", 64)] {
+        let fleet = OpenSslFleet {
+            pki: &world.pki(""),
+            server,
+            suite: CCM8.openssl,
+            prefix,
+            devices: FLEET,
+            at_once: FLEET_AT_ONCE,
+            block,
+        };
+        let python = Program::new(tree::python()).timeout(TIMEOUT);
+        let report = fleet.play(python, &world.folder.join(format!("{prefix}.json")))?;
+        judge_fleet(&report, block)?;
+    }
+    server.operator(world, "ledger verify").expect_success()?;
+    let rows = server.operator(world, "cert list --state good --json").expect_success()?.stdout;
+    let recorded = rows.lines().filter(|row| row.contains("\"fleet")).count();
+    ensure!(recorded == usize::try_from(2 * FLEET)?, "{recorded} certificates are in the ledger: {rows}");
+    server.stop()?;
+    Ok(format!("{recorded} of {recorded}, {FLEET_AT_ONCE} at once"))
+}
+
+/// All of them are enrolled, and their report counts every datagram: in blocks of 64 bytes there are about four times as many.
+fn judge_fleet(report: &Value, block: u16) -> Result<()> {
+    ensure!(report["enrolled"] == FLEET && report["failed"] == 0, "not all devices: {report}");
+    let exchanges = if block == 64 { 20 } else { 3 };
+    for (datagrams, handshake) in [("datagrams_sent", 4), ("datagrams_received", 3)] {
+        let datagrams = report["traffic"][datagrams].as_u64().unwrap_or_default();
+        ensure!(datagrams >= u64::from(FLEET) * (exchanges + handshake), "{datagrams} datagrams: {report}");
+    }
+    let ends = ["p50_us", "p99_us"].map(|it| report["stages"][1][it].as_u64().unwrap_or_default());
+    ensure!(ends[0] > 0 && ends[0] <= ends[1], "no latency: {report}");
+    Ok(())
 }
 
 /// Every datagram must have had each fate once, and each case must have used the expected suite and version; returns

@@ -12,6 +12,7 @@ use super::floor::{BareDatagrams, Floor};
 use super::ledgers::{LedgerFiles, copied, filled};
 use super::run::{BenchConfiguration, LedgerKind, MeasuredRun, Pace, SIXTEEN, UNHURRIED_RATE, measured};
 use crate::dashboards::http;
+use crate::openssl_fleet::OpenSslFleet;
 use crate::process::{MEASURED_THE_GENERATOR, Program};
 use crate::{cargo, tree};
 
@@ -27,6 +28,16 @@ pub(super) struct FleetSize {
     pub(super) devices: u32,
     /// How many enrol at the same time.
     pub(super) concurrency: u32,
+}
+
+impl FleetSize {
+    /// At a pace that leaves the server idle an enrolment costs more, and each takes its time: fewer devices have as much to tell.
+    fn devices_at(self, pace: Pace) -> u32 {
+        match pace {
+            Pace::Saturating | Pace::Sixteen => self.devices,
+            Pace::OpenSsl | Pace::Unhurried => self.devices * 2 / 3,
+        }
+    }
 }
 
 /// The released programs, and a PKI.
@@ -113,19 +124,17 @@ impl Bench {
         seed: u32,
         uri: &str,
     ) -> Result<serde_json::Value> {
+        if configuration.pace == Pace::OpenSsl {
+            return self.on_openssl(fleet, configuration, seed, uri);
+        }
         let file = self.folder.join("load.json");
         let load = pinned(1, &self.muster).args(["load", "--server", uri, "--pki"]).arg(self.folder.join("pki"));
         let pace = match configuration.pace {
             Pace::Saturating => ["--concurrency".to_owned(), fleet.concurrency.to_string()],
-            Pace::Sixteen => ["--concurrency".to_owned(), SIXTEEN.to_string()],
+            Pace::Sixteen | Pace::OpenSsl => ["--concurrency".to_owned(), SIXTEEN.to_string()],
             Pace::Unhurried => ["--rate".to_owned(), UNHURRIED_RATE.to_string()],
         };
-        let devices = match configuration.pace {
-            Pace::Saturating | Pace::Sixteen => fleet.devices,
-            // An enrolment costs more at this pace, and each takes its time.
-            Pace::Unhurried => fleet.devices * 2 / 3,
-        };
-        let load = load.arg("--devices").arg(devices.to_string()).args(pace);
+        let load = load.arg("--devices").arg(fleet.devices_at(configuration.pace).to_string()).args(pace);
         let load = load.args(["--suite", configuration.suite, "--block"]).arg(configuration.block.to_string());
         let load = load
             .args(["--vanish", configuration.leaving.vanish(), "--seed"])
@@ -136,11 +145,32 @@ impl Bench {
         // The ratios are of the server's CPU time, which a fleet without reserves leaves as it is; a schedule that was not kept changes how often the
         // server wakes. `measured` refuses a run with failed devices.
         let accepted: &[i32] = match configuration.pace {
-            Pace::Saturating | Pace::Sixteen => &[0, MEASURED_THE_GENERATOR],
+            Pace::Saturating | Pace::Sixteen | Pace::OpenSsl => &[0, MEASURED_THE_GENERATOR],
             Pace::Unhurried => &[0],
         };
         load.expect_status(accepted)?;
         Ok(serde_json::from_str(&std::fs::read_to_string(&file)?)?)
+    }
+
+    /// By the fleet that we did not write, on the core of the load generator.
+    fn on_openssl(
+        &self,
+        fleet: FleetSize,
+        configuration: BenchConfiguration,
+        seed: u32,
+        uri: &str,
+    ) -> Result<serde_json::Value> {
+        let server = uri.strip_prefix("coaps://").and_then(|address| address.parse().ok());
+        let fleet = OpenSslFleet {
+            pki: &self.folder.join("pki"),
+            server: server.with_context(|| format!("no address in {uri}"))?,
+            suite: configuration.suite_of_openssl(),
+            prefix: &format!("openssl-{seed:x}"),
+            devices: fleet.devices_at(configuration.pace),
+            at_once: SIXTEEN,
+            block: configuration.block,
+        };
+        fleet.play(pinned(1, &tree::python()).timeout(LOAD_TIMEOUT), &self.folder.join("openssl.json"))
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) enum Pace {
     Saturating,
     /// [`SIXTEEN`] at the same time, one after another: the server often finds one datagram alone, and pays for waking.
     Sixteen,
+    /// The same by a process on OpenSSL, which does more for an enrolment than the server does: the server waits for it most of the time.
+    OpenSsl,
     /// [`UNHURRIED_RATE`]: the server sleeps between most datagrams.
     Unhurried,
 }
@@ -42,10 +44,14 @@ impl Pace {
         match self {
             Self::Saturating => "",
             Self::Sixteen => ".sixteen",
+            Self::OpenSsl => ".openssl",
             Self::Unhurried => ".unhurried",
         }
     }
 }
+
+/// The paces that leave the server idle again and again.
+pub(super) const UNSATURATED: [Pace; 3] = [Pace::Sixteen, Pace::OpenSsl, Pace::Unhurried];
 
 /// Devices at the same time in a closed loop; far fewer than it takes to fill the server's batches.
 pub(super) const SIXTEEN: u32 = 16;
@@ -97,7 +103,7 @@ impl BenchConfiguration {
         Self { suite: "ccm8", block: 512, ledger, leaving: Leaving::Closing, pace: Pace::Saturating }
     }
 
-    /// As figures are named: `ccm8_512.memory.closing`, with `.sixteen` or `.unhurried` behind it at that pace.
+    /// As figures are named: `ccm8_512.memory.closing`, with `.sixteen`, `.openssl` or `.unhurried` behind it at that pace.
     pub(super) fn name(&self) -> String {
         let ledger = match self.ledger {
             LedgerKind::Memory => "memory".to_owned(),
@@ -117,6 +123,10 @@ impl BenchConfiguration {
     pub(super) fn warm_up_seed(&self, repetition: u32) -> u32 {
         const APART: u32 = 1 << 20;
         APART + self.seed(repetition)
+    }
+
+    pub(super) fn suite_of_openssl(&self) -> &'static str {
+        if self.suite == "ccm8" { "ECDHE-ECDSA-AES128-CCM8" } else { "ECDHE-ECDSA-AES128-GCM-SHA256" }
     }
 
     pub(super) fn is_compared(&self) -> bool {
