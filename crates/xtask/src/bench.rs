@@ -12,6 +12,7 @@ mod crl;
 mod drag;
 mod durable_tables;
 mod e2e;
+mod e2e_record;
 pub(crate) mod facts;
 mod figures;
 mod gate;

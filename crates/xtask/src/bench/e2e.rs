@@ -83,6 +83,11 @@ fn configurations(rows: &[u64]) -> Vec<BenchConfiguration> {
     plain.chain(others).chain(combined).collect()
 }
 
+/// The names of what is measured for the README.
+pub(super) fn names() -> Vec<String> {
+    configurations(&[10_000, 1_000_000]).iter().map(BenchConfiguration::name).collect()
+}
+
 /// What is promised to a ratio, by its name in a run.
 pub(super) fn promised(ratio: &str) -> Option<f64> {
     pairs::promised(ratio, &configurations(&[10_000, 1_000_000]))

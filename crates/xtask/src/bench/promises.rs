@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use self::sessions::session_rows;
 use super::e2e::promised;
+use super::e2e_record::{self, CoreUse};
 use super::median::median;
 use super::promised::PROMISED;
 use super::run_file::{RunFile, list, number, word};
@@ -85,11 +86,11 @@ fn written(rows: Vec<Row>) -> Result<String> {
     Ok(text)
 }
 
-/// The ratios of `bench e2e`, each of the newest run that has it.
+/// The ratios of `bench e2e`, each of the newest run that has it. How much of its core the server used is a part of what a figure says.
 fn enrolment_rows() -> Result<Vec<Row>> {
     let runs = RunFile::all(E2E.0, E2E.1)?;
     let row = |what, name: &str, command| -> Result<Row> {
-        let found = runs.iter().find_map(|run| Some((run, ratio(&run.record, name)?)));
+        let found = e2e_record::newest(&runs, name);
         let evidence = found.map(|(run, ratio)| of_ratio(run, ratio)).transpose()?;
         let goal = found.and_then(|(_, ratio)| ratio["promise"]["at_most"].as_f64()).or_else(|| promised(name));
         Ok(Row { what, goal: goal.map_or_else(String::new, |goal| format!("<= {goal:.2}")), evidence, command })
@@ -97,9 +98,9 @@ fn enrolment_rows() -> Result<Vec<Row>> {
     // A bar that is kept, and beside it a goal.
     let durable = |what, name, command| -> Result<Row> {
         let mut row = row(what, name, command)?;
-        let interval = runs.iter().find_map(|run| Some(ratio(&run.record, name)?["interval"].clone()));
+        let interval = e2e_record::newest(&runs, name).map(|(_, ratio)| &ratio["interval"]);
         if let (Some(evidence), Some(interval)) = (&mut row.evidence, interval) {
-            let [low, high] = [number(&interval, "low")?, number(&interval, "high")?];
+            let [low, high] = [number(interval, "low")?, number(interval, "high")?];
             let goal = match (low, high) {
                 (_, high) if high <= DURABLE_GOAL => "reached",
                 (low, _) if low > DURABLE_GOAL => "missed",
@@ -110,18 +111,9 @@ fn enrolment_rows() -> Result<Vec<Row>> {
         }
         Ok(row)
     };
-    // How much of its core a server used that was not saturated is a part of what the figure says.
-    let partly_used = |what, pace: &str| -> Result<Row> {
-        let name = format!("ratio_to_floor/ccm8_512.memory.closing.{pace}");
-        let mut row = row(what, &name, COMMAND)?;
-        let run = runs.iter().find(|run| ratio(&run.record, &name).is_some());
-        if let (Some(evidence), Some(share)) = (&mut row.evidence, run.and_then(|run| core_used(&run.record, pace))) {
-            write!(evidence.figure, ", with {:.0} % of the core used", share * 100.0)?;
-        }
-        Ok(row)
-    };
     const COMMAND: &str = "cargo xtask bench e2e";
-    const MILLION: &str = "cargo xtask bench e2e --rows 1000000 --only ccm8_512";
+    const MILLION: &str = "cargo xtask bench e2e --rows 1000000 --only sqlite";
+    const UNSATURATED: &str = "ratio_to_floor/ccm8_512.memory.closing";
     Ok(vec![
         row("server CPU of an enrolment, over the floor", "ratio_to_floor/ccm8_512.memory.closing", COMMAND)?,
         row("the same, over floor and datagrams", "ratio_to_floor_and_datagrams/ccm8_512.memory.closing", COMMAND)?,
@@ -130,15 +122,17 @@ fn enrolment_rows() -> Result<Vec<Row>> {
             "ratio_to_floor_and_datagrams/ccm8_64.memory.closing",
             COMMAND,
         )?,
-        partly_used(
+        row(
             "16 at once of our own fleet (`muster load`), each as soon as the one before is done, over the floor",
-            "sixteen",
+            &format!("{UNSATURATED}.sixteen"),
+            COMMAND,
         )?,
-        partly_used(
+        row(
             "by an independent client that never saturates the server (OpenSSL, 16 at once), over the floor",
-            "openssl",
+            &format!("{UNSATURATED}.openssl"),
+            COMMAND,
         )?,
-        partly_used("at 300 enrolments a second, over the floor", "unhurried")?,
+        row("at 300 enrolments a second, over the floor", &format!("{UNSATURATED}.unhurried"), COMMAND)?,
         durable("in SQLite with 10,000 rows, over memory", "ratio_to_memory/ccm8_512.sqlite_10000.closing", COMMAND)?,
         durable(
             "in SQLite with 1,000,000 rows, over memory",
@@ -146,19 +140,6 @@ fn enrolment_rows() -> Result<Vec<Row>> {
             MILLION,
         )?,
     ])
-}
-
-/// The part of its core that the server used at this pace, with CCM_8 in 512-byte blocks and the ledger in memory: enrolments a second times CPU of each.
-fn core_used(record: &Value, pace: &str) -> Option<f64> {
-    let mut medians = record["medians"].as_array()?.iter();
-    let run = medians.find(|run| {
-        run["pace"] == pace && run["suite"] == "ccm8" && run["block"] == 512 && run["ledger"] == "memory"
-    })?;
-    Some(run["enrolled_per_second"].as_f64()? * run["server_cpu_us"].as_f64()? / 1e6)
-}
-
-fn ratio<'v>(record: &'v Value, name: &str) -> Option<&'v Value> {
-    record["ratios"].as_array()?.iter().find(|ratio| ratio["name"] == name)
 }
 
 fn of_ratio(run: &RunFile, ratio: &Value) -> Result<Evidence> {
@@ -170,7 +151,10 @@ fn of_ratio(run: &RunFile, ratio: &Value) -> Result<Evidence> {
         _ => "not decidable",
     }
     .to_owned();
-    let figure = format!("{mean:.2} ({low:.2} to {high:.2})");
+    let configuration = word(ratio, "name")?.split('/').nth(1).unwrap_or_default();
+    let used = e2e_record::medians(&run.record, configuration).and_then(CoreUse::of);
+    let used = used.map_or(String::new(), |it| format!(", with {} of the core used{}", it.percent(), it.mark()));
+    let figure = format!("{mean:.2} ({low:.2} to {high:.2}){used}");
     Ok(Evidence::of(run, figure, format!("{:.0} %", number(ratio, "spread_percent")?), verdict))
 }
 
@@ -530,14 +514,16 @@ mod tests {
     }
 
     #[test]
-    fn the_part_of_the_core_is_rate_times_cpu_at_that_pace() {
-        let run = |pace: &str, block: u32| {
-            serde_json::json!({ "suite": "ccm8", "block": block, "ledger": "memory", "pace": pace,
-                                "enrolled_per_second": 2_000.0, "server_cpu_us": 350.0 })
-        };
-        let record = serde_json::json!({ "medians": [run("saturating", 512), run("sixteen", 512)] });
-        assert!((core_used(&record, "sixteen").unwrap() - 0.7).abs() < 1e-9);
-        assert!(core_used(&record, "unhurried").is_none());
+    fn a_ratio_says_how_much_of_the_core_was_used_for_it() {
+        let ratio = serde_json::json!({
+            "name": "ratio_to_floor/ccm8_512.memory.closing.openssl", "spread_percent": 4.0,
+            "interval": { "mean": 1.5, "low": 1.48, "high": 1.52 }, "promise": { "at_most": 1.4, "decision": "missed" },
+        });
+        let medians = serde_json::json!({ "suite": "ccm8", "block": 512, "ledger": "memory", "leaving": "closing",
+                                          "pace": "openssl", "enrolled_per_second": 1_000.0, "server_cpu_us": 400.0 });
+        let evidence = |medians: &[&Value]| of_ratio(&run(serde_json::json!({ "medians": medians })), &ratio).unwrap();
+        assert_eq!(evidence(&[&medians]).figure, "1.50 (1.48 to 1.52), with 40 % of the core used");
+        assert_eq!(evidence(&[]).figure, "1.50 (1.48 to 1.52)");
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::e2e_record::{self, CoreUse, SATURATED_MIN};
 use super::run_file::{RunFile, list, number, word};
-use super::{durable_tables, overload_table, promises};
+use super::{durable_tables, e2e, overload_table, promises};
 use crate::tree;
 
 const README: &str = "README.md";
@@ -14,7 +15,7 @@ const SCHEMA: &str = "muster-e2e/4";
 /// What is written, by the marks around it.
 const SECTIONS: [(&str, &str, Section); 5] = [
     (
-        "<!-- written by `cargo xtask bench readme` from the newest run of `bench e2e` -->\n",
+        "<!-- written by `cargo xtask bench readme` from the newest runs of `bench e2e` -->\n",
         "<!-- end of what `cargo xtask bench readme` writes of an enrolment -->\n",
         costs,
     ),
@@ -75,48 +76,75 @@ fn with_figures(readme: &str) -> Result<String> {
     Ok(written)
 }
 
-/// The costs of an enrolment by the newest whole run.
+/// The costs of an enrolment: each configuration by the newest run that has it.
 fn costs() -> Result<String> {
-    let runs = RunFile::all("e2e", SCHEMA)?;
-    // A run with --only lacks rows.
-    let newest = runs.iter().find(|run| word(&run.record, "command").is_ok_and(|it| !it.contains("--only")));
-    let newest = newest.with_context(|| format!("no run with the schema {SCHEMA}: run `cargo xtask bench e2e`"))?;
-    rendered(&newest.path, &newest.record)
+    rendered(&RunFile::all("e2e", SCHEMA)?, &e2e::names())
 }
 
-fn rendered(file: &str, record: &Value) -> Result<String> {
+fn rendered(runs: &[RunFile], names: &[String]) -> Result<String> {
     let mut text = String::from(
-        "\n| suite | block | ledger | devices | floor, us | floor and datagrams, us | engines in memory, us | server CPU, us | over the floor | over floor and datagrams | datagrams up / down | bytes up / down | runs whose generator had no reserves |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+        "\n| suite | block | ledger | devices | floor, us | floor and datagrams, us | engines in memory, us | server CPU, us | part of the core used | over the floor | over floor and datagrams | datagrams up / down | bytes up / down | runs whose generator had no reserves | run |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    for run in list(record, "medians")? {
-        let name = name_of(run)?;
-        let [floor, bare] = [number(run, "floor_us")?, number(run, "bare_us")?];
-        writeln!(
-            text,
-            "| {} | {} | {} | {} | {floor:.0} | {:.0} | {:.0} | {:.0} | **{}** | **{}** | {:.0} / {:.0} | {:.0} / {:.0} | {} |",
-            suite(run)?,
-            run["block"],
-            ledger(run),
-            devices(run)?,
-            floor + bare,
-            number(run, "engine_us")?,
-            number(run, "server_cpu_us")?,
-            interval(record, &format!("ratio_to_floor/{name}"))?,
-            interval(record, &format!("ratio_to_floor_and_datagrams/{name}"))?,
-            number(run, "datagrams_up")?,
-            number(run, "datagrams_down")?,
-            number(run, "bytes_up")?,
-            number(run, "bytes_down")?,
-            spoiled(record, run),
-        )?;
+    let mut used: Vec<&RunFile> = Vec::new();
+    for name in names {
+        let Some((run, _)) = e2e_record::newest(runs, &format!("ratio_to_floor/{name}")) else { continue };
+        text.push_str(&row(run, name)?);
+        if used.iter().all(|it| it.path != run.path) {
+            used.push(run);
+        }
     }
-    text.push_str(&handshakes(record)?);
-    let facts = &record["facts"];
+    ensure!(!used.is_empty(), "no run with the schema {SCHEMA} has pairs: run `cargo xtask bench e2e`");
+    text.push_str(&handshakes(runs)?);
     writeln!(
         text,
-        "\nEach ratio is the mean of {} pairs with its 95 % interval; a pair is one run of the server and the floor, and as many bare datagrams, of the \
-         same repetition. {}, {} cores, {}, {}; commit {}, {}: `{}`, kept in `{file}`.\n",
+        "\nEach ratio is the mean of the pairs of its run with its 95 % interval; a pair is one run of the server and the floor, and as many bare datagrams, of the \
+         same repetition. A server that was to be saturated and used less than {:.0} % of its core is marked.\n",
+        SATURATED_MIN * 100.0,
+    )?;
+    for run in used {
+        text.push_str(&facts_of(run)?);
+    }
+    text.push('\n');
+    Ok(text)
+}
+
+/// One configuration.
+fn row(run: &RunFile, name: &str) -> Result<String> {
+    let (file, record) = (file_name(run), &run.record);
+    let run = e2e_record::medians(record, name).with_context(|| format!("{file} has no medians of {name}"))?;
+    let [floor, bare] = [number(run, "floor_us")?, number(run, "bare_us")?];
+    let core = CoreUse::of(run).with_context(|| format!("{file} does not say how much of its core {name} used"))?;
+    Ok(format!(
+        "| {} | {} | {} | {} | {floor:.0} | {:.0} | {:.0} | {:.0} | {} | **{}** | **{}** | {:.0} / {:.0} | {:.0} / {:.0} | {} | `{file}` |\n",
+        suite(run)?,
+        run["block"],
+        ledger(run),
+        devices(run)?,
+        floor + bare,
+        number(run, "engine_us")?,
+        number(run, "server_cpu_us")?,
+        core.percent() + &core.mark(),
+        interval(record, &format!("ratio_to_floor/{name}"))?,
+        interval(record, &format!("ratio_to_floor_and_datagrams/{name}"))?,
+        number(run, "datagrams_up")?,
+        number(run, "datagrams_down")?,
+        number(run, "bytes_up")?,
+        number(run, "bytes_down")?,
+        spoiled(record, run),
+    ))
+}
+
+fn file_name(run: &RunFile) -> &str {
+    run.path.trim_start_matches("benches/runs/")
+}
+
+/// What a run was made of.
+fn facts_of(run: &RunFile) -> Result<String> {
+    let (record, facts) = (&run.record, &run.record["facts"]);
+    Ok(format!(
+        "- `{}`: {} pairs, {}, {} cores, {}, {}; commit {}, {}: `{}`\n",
+        file_name(run),
         record["repetitions"],
         word(facts, "cpu")?,
         facts["cores"],
@@ -125,19 +153,18 @@ fn rendered(file: &str, record: &Value) -> Result<String> {
         word(facts, "commit")?,
         word(facts, "at")?,
         word(record, "command")?,
-    )?;
-    Ok(text)
+    ))
 }
 
-/// The servers of libcoap.
-fn handshakes(record: &Value) -> Result<String> {
-    let costs = list(record, "handshakes")?;
-    if costs.is_empty() {
-        return Ok(String::new());
-    }
-    let mut text = String::from(
-        "\nOne handshake and one answer to `coap-client-openssl`, one session after the other:\n\n\
+/// The servers of libcoap, by the newest run that has them.
+fn handshakes(runs: &[RunFile]) -> Result<String> {
+    let measured = |run: &&RunFile| list(&run.record, "handshakes").is_ok_and(|costs| !costs.is_empty());
+    let Some(run) = runs.iter().find(measured) else { return Ok(String::new()) };
+    let costs = list(&run.record, "handshakes")?;
+    let mut text = format!(
+        "\nOne handshake and one answer to `coap-client-openssl`, one session after the other (`{}`):\n\n\
          | server | CPU, us (95 % interval) | over ours (95 % interval) |\n|---|---|---|\n",
+        file_name(run)
     );
     for cost in costs {
         let (cpu, over) = (with_ends(&cost["cpu_us"], 0)?, with_ends(&cost["over_ours"], 2)?);
@@ -162,19 +189,6 @@ fn with_ends(interval: &Value, digits: usize) -> Result<String> {
 /// In how many runs the generator says that it measured itself. The first records do not have it.
 fn spoiled(record: &Value, run: &Value) -> String {
     run["spoiled_runs"].as_u64().map_or("-".to_owned(), |runs| format!("{runs} of {}", record["repetitions"]))
-}
-
-/// As `bench e2e` names a configuration.
-fn name_of(run: &Value) -> Result<String> {
-    let ledger = match &run["ledger"]["sqlite"]["rows"] {
-        Value::Null => "memory".to_owned(),
-        rows => format!("sqlite_{rows}"),
-    };
-    let pace = match word(run, "pace")? {
-        "saturating" => String::new(),
-        pace => format!(".{pace}"),
-    };
-    Ok(format!("{}_{}.{ledger}.{}{pace}", word(run, "suite")?, run["block"], word(run, "leaving")?))
 }
 
 /// How they come and leave.
@@ -222,43 +236,75 @@ mod tests {
             "medians": [{
                 "suite": "ccm8", "block": 512, "ledger": { "sqlite": { "rows": 10000 } }, "leaving": "closing", "pace": "saturating",
                 "floor_us": 175.0, "bare_us": 15.0, "engine_us": 194.0, "server_cpu_us": 232.4,
+                "enrolled_per_second": 3_000.0,
                 "datagrams_up": 7.0, "datagrams_down": 6.0, "bytes_up": 1360.0, "bytes_down": 2357.0,
             }],
         })
     }
 
+    fn tables_of(record: &Value, name: &str) -> Result<String> {
+        rendered(&[RunFile { path: "benches/runs/e2e-x.json".to_owned(), record: record.clone() }], &[name.to_owned()])
+    }
+
+    const NAME: &str = "ccm8_512.sqlite_10000.closing";
+
     #[test]
     fn a_run_becomes_tables() {
-        let text = rendered("benches/runs/e2e-x.json", &record()).unwrap();
-        let row = "| CCM_8 | 512 | SQLite, 10000 rows | closing | 175 | 190 | 194 | 232 | **1.33 (1.31 to 1.35)** |";
+        let text = tables_of(&record(), NAME).unwrap();
+        let row = "| CCM_8 | 512 | SQLite, 10000 rows | closing | 175 | 190 | 194 | 232 | 70 %: not saturated | **1.33 (1.31 to 1.35)** |";
         assert!(text.contains(row), "{text}");
-        assert!(text.contains("| 1360 / 2357 | - |"), "an older record does not have it: {text}");
+        assert!(text.contains("| 1360 / 2357 | - | `e2e-x.json` |"), "an older record does not have it: {text}");
         let mut counted = record();
         counted["medians"][0]["spoiled_runs"] = 3.into();
-        assert!(rendered("x", &counted).unwrap().contains("| 1360 / 2357 | 3 of 10 |"));
+        assert!(tables_of(&counted, NAME).unwrap().contains("| 1360 / 2357 | 3 of 10 |"));
         assert!(text.contains("| muster | 300 (290 to 310) | 1.00 |"), "{text}");
         assert!(text.contains("| other | 1200 (1100 to 1300) | 4.00 (3.80 to 4.20) |"), "{text}");
+        assert!(text.contains("- `e2e-x.json`: 10 pairs, CPU, 2 cores"), "{text}");
     }
 
     #[test]
     fn devices_that_come_sixteen_at_once_have_a_row_of_their_own_and_so_have_those_on_openssl() {
         for (pace, row) in [("sixteen", "closing, 16 at once"), ("openssl", "closing, 16 at once on OpenSSL")] {
             let mut sixteen = record();
-            sixteen["medians"][0]["pace"] = pace.into();
-            let error = rendered("x", &sixteen).unwrap_err().to_string();
-            assert!(error.contains(&format!("sqlite_10000.closing.{pace}")), "{error}");
             for number in 0..2 {
                 let name = sixteen["ratios"][number]["name"].as_str().unwrap();
                 sixteen["ratios"][number]["name"] = format!("{name}.{pace}").into();
             }
-            assert!(rendered("x", &sixteen).unwrap().contains(&format!("| {row} |")));
+            let name = format!("{NAME}.{pace}");
+            let error = tables_of(&sixteen, &name).unwrap_err().to_string();
+            assert!(error.contains(&format!("no medians of {name}")), "{error}");
+            sixteen["medians"][0]["pace"] = pace.into();
+            assert!(tables_of(&sixteen, &name).unwrap().contains(&format!("| {row} |")));
         }
+    }
+
+    #[test]
+    fn each_configuration_has_its_newest_run_wherever_it_is() {
+        let mut part = record();
+        part["medians"][0]["block"] = 64.into();
+        for number in 0..2 {
+            let name = part["ratios"][number]["name"].as_str().unwrap().replace("512", "64");
+            part["ratios"][number]["name"] = name.into();
+        }
+        part["handshakes"] = serde_json::json!([]);
+        let run = |path: &str, record: &Value| RunFile { path: format!("benches/runs/{path}"), record: record.clone() };
+        let runs = [run("e2e-3.json", &part), run("e2e-2.json", &record()), run("e2e-1.json", &record())];
+        let text = rendered(&runs, &[NAME, "ccm8_64.sqlite_10000.closing"].map(str::to_owned)).unwrap();
+        let of = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap();
+        assert!(
+            of("| CCM_8 | 512 |").ends_with("| `e2e-2.json` |") && of("| CCM_8 | 64 |").ends_with("| `e2e-3.json` |")
+        );
+        assert!(text.contains("one session after the other (`e2e-2.json`)") && !text.contains("e2e-1.json"), "{text}");
+        assert!(text.contains("- `e2e-3.json`: 10 pairs") && text.contains("- `e2e-2.json`: 10 pairs"));
     }
 
     #[test]
     fn a_run_that_lacks_a_figure_is_refused() {
         let mut broken = record();
         broken["ratios"] = serde_json::json!([]);
-        assert!(rendered("x", &broken).unwrap_err().to_string().contains("ratio_to_floor"));
+        assert!(tables_of(&broken, NAME).unwrap_err().to_string().contains("has pairs"));
+        let mut half = record();
+        half["ratios"].as_array_mut().unwrap().truncate(1);
+        assert!(tables_of(&half, NAME).unwrap_err().to_string().contains("ratio_to_floor_and_datagrams"));
     }
 }
