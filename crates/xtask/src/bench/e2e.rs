@@ -5,6 +5,7 @@
 //! repetition yields a pair. What is decided is decided on the 95 % interval of the paired ratio; a promise inside of it is not decidable. CPU is user
 //! and system time together, as the kernel accounts it in nanoseconds.
 
+mod core_watch;
 mod cpu;
 mod durable;
 mod floor;
@@ -45,15 +46,16 @@ pub(crate) struct E2eOptions {
     /// Pairs of each configuration: a run, and the floor and bare datagrams of the same repetition
     #[arg(long, default_value_t = 10)]
     repetitions: u32,
-    /// Devices that enrol at the same time
-    #[arg(long, default_value_t = 64)]
+    /// Devices that enrol at the same time, where the server is to be saturated: a durable ledger holds most of them back until their rows are synced
+    #[arg(long, default_value_t = 256)]
     concurrency: u32,
     /// Rows that the durable ledgers have already; 10,000,000 of them take a quarter of an hour to fill and 11 GB
     #[arg(long, value_delimiter = ',', default_values_t = [10_000])]
     rows: Vec<u64>,
-    /// Measure only configurations whose name contains this, such as `ccm8_512.memory`
-    #[arg(long)]
-    only: Option<String>,
+    /// Measure only configurations whose name contains one of these, such as `openssl` or `sqlite`; a durable ledger brings the runs in memory that it is
+    /// paired with
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Leave out the handshakes of libcoap's servers
     #[arg(long)]
     without_others: bool,
@@ -81,6 +83,16 @@ fn configurations(rows: &[u64]) -> Vec<BenchConfiguration> {
     });
     let plain = std::iter::once(memory).chain(durable).chain([vanishing]).chain(unsaturated);
     plain.chain(others).chain(combined).collect()
+}
+
+/// The configurations with one of these words in their names, or all if there is none; and the runs in memory that chosen runs on disk are paired with.
+fn chosen(configurations: Vec<BenchConfiguration>, only: &[String]) -> Result<Vec<BenchConfiguration>> {
+    let is_named =
+        |it: &BenchConfiguration| only.is_empty() || only.iter().any(|word| it.name().contains(word.as_str()));
+    let named: Vec<BenchConfiguration> = configurations.iter().copied().filter(is_named).collect();
+    ensure!(!named.is_empty(), "no configuration has {} in its name", only.join(" or "));
+    let is_pair = |it: &BenchConfiguration| named.iter().any(|named| named.in_memory() == *it);
+    Ok(configurations.into_iter().filter(|it| named.contains(it) || is_pair(it)).collect())
 }
 
 /// The names of what is measured for the README.
@@ -142,11 +154,7 @@ pub(super) fn print_floor() -> Result<()> {
 pub(super) fn run(options: &E2eOptions) -> Result<()> {
     let facts = TimingFacts::here();
     let bench = Bench::build()?;
-    let mut configurations = configurations(&options.rows);
-    if let Some(only) = &options.only {
-        configurations.retain(|it| it.name().contains(only.as_str()));
-        ensure!(!configurations.is_empty(), "no configuration has {only} in its name");
-    }
+    let configurations = chosen(configurations(&options.rows), &options.only)?;
     let (floors, runs) = repeat(&bench, options, &configurations)?;
     let floor = median_floor(&floors);
     let medians: Vec<MeasuredRun> = configurations.iter().map(|it| median_run(&runs, *it)).collect();
@@ -186,7 +194,7 @@ pub(super) fn run(options: &E2eOptions) -> Result<()> {
 impl E2eOptions {
     /// As the record has it: every option that the figures depend on.
     fn command(&self) -> String {
-        let only = self.only.as_ref().map_or(String::new(), |only| format!(" --only {only}"));
+        let only = if self.only.is_empty() { String::new() } else { format!(" --only {}", self.only.join(",")) };
         format!(
             "cargo xtask bench e2e --devices {} --repetitions {} --concurrency {} --rows {}{only}{}",
             self.devices,
@@ -211,13 +219,15 @@ fn repeat(
         for configuration in configurations {
             let run = bench.run(fleet, *configuration, repetition, &floor)?;
             println!(
-                "   {}/{}  {:<28}  {:.1} us, {:.3} x floor, {:.3} x floor and datagrams{}",
+                "   {}/{}  {:<28}  {:.1} us, {:.3} x floor, {:.3} x floor and datagrams, {:.0} % of the core{}{}",
                 repetition + 1,
                 options.repetitions,
                 run.configuration.name(),
                 run.server_cpu_us,
                 run.ratio,
                 run.ratio_bare,
+                run.core_share * 100.0,
+                if run.unsaturated_runs == 0 { "" } else { ": not saturated" },
                 if run.spoiled_by.is_empty() { "" } else { ", the generator had no reserves" }
             );
             runs.push(run);
@@ -244,6 +254,22 @@ mod tests {
             assert!(names.contains(&format!("ccm8_512.memory.closing.{unsaturated}")));
         }
         assert_eq!(names.len(), 12);
+    }
+
+    #[test]
+    fn a_part_of_the_runs_can_be_measured_and_those_on_disk_have_their_pairs_in_memory() {
+        let chosen = |only: &[&str]| -> Result<Vec<String>> {
+            let only: Vec<String> = only.iter().map(|&word| word.to_owned()).collect();
+            let chosen = chosen(configurations(&[10_000, 1_000_000]), &only)?;
+            Ok(chosen.iter().map(BenchConfiguration::name).collect())
+        };
+        assert_eq!(chosen(&["openssl", "unhurried"]).unwrap().len(), 2);
+        let million = ["ccm8_512.memory.closing", "ccm8_512.sqlite_1000000.closing"];
+        assert_eq!(chosen(&["sqlite_1000000"]).unwrap(), million);
+        let sqlite = chosen(&["sqlite"]).unwrap();
+        assert!(sqlite.contains(&"ccm8_64.memory.closing".to_owned()) && sqlite.len() == 7, "{sqlite:?}");
+        assert_eq!(chosen(&[]).unwrap(), names());
+        assert!(chosen(&["openssl", "gnutls"]).is_ok() && chosen(&["gnutls"]).is_err());
     }
 
     #[test]

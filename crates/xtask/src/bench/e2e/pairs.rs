@@ -66,7 +66,7 @@ pub(super) fn ratios(runs: &[MeasuredRun], configurations: &[BenchConfiguration]
         let bare = of(|run| run.ratio_bare);
         ratios.push(PairedRatio::of(format!("ratio_to_floor_and_datagrams/{name}"), &bare, promised(1)));
         if configuration.ledger != LedgerKind::Memory {
-            let memory = BenchConfiguration { ledger: LedgerKind::Memory, ..*configuration };
+            let memory = configuration.in_memory();
             let pairs = with(runs, &memory).zip(with(runs, configuration));
             let samples: Vec<f64> =
                 pairs.map(|(memory, durable)| durable.server_cpu_us / memory.server_cpu_us).collect();

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 
 use super::super::released::{ReleasedServer, Threads};
+use super::core_watch::CoreWatch;
 use super::cpu::{CpuTime, pinned, resident_kib};
 use super::floor::{BareDatagrams, Floor};
 use super::ledgers::{LedgerFiles, copied, filled};
@@ -85,13 +86,15 @@ impl Bench {
         self.load(warm_up, saturating, configuration.warm_up_seed(repetition), &uri)?;
         let committed = || commits(&http::get(metrics, "/metrics")?);
         let (before, committed_before) = (CpuTime::of(server.process_id())?, committed()?);
+        let watch = CoreWatch::start(server.process_id());
         let report = self.load(fleet, configuration, configuration.seed(repetition), &uri)?;
+        let core_share = watch.stop();
         let cpu = CpuTime::of(server.process_id())?.since(&before);
         let server_rss_kib = resident_kib(server.process_id());
         let commits = committed()? - committed_before;
         let (status, words) = server.stop()?;
         ensure!(status.success(), "muster serve ended with {status}:\n{words}");
-        let run = measured(configuration, &report, &cpu, server_rss_kib, floor)?;
+        let run = measured(configuration, &report, &cpu, server_rss_kib, floor)?.with_core_share(core_share);
         // A log of what came before the run may be copied into the ledger during it, so that the bytes are those of both.
         let recorded = run.enrolled + f64::from(WARM_UP_DEVICES);
         let [ledger_bytes, journal_bytes] = files.growth(sizes).map(|bytes| bytes / recorded);

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::cpu::CpuTime;
 use super::floor::Floor;
+use crate::bench::e2e_record::SATURATED_MIN;
 use crate::bench::generator::spoiled_by;
 use crate::bench::median::median;
 
@@ -28,7 +29,7 @@ pub(super) struct BenchConfiguration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Pace {
-    /// As many at the same time as the options say: the server is never idle.
+    /// As many at the same time as the options say, so that the server is never idle: [`MeasuredRun::core_share`] says whether it was.
     Saturating,
     /// [`SIXTEEN`] at the same time, one after another: the server often finds one datagram alone, and pays for waking.
     Sixteen,
@@ -129,6 +130,11 @@ impl BenchConfiguration {
         if self.suite == "ccm8" { "ECDHE-ECDSA-AES128-CCM8" } else { "ECDHE-ECDSA-AES128-GCM-SHA256" }
     }
 
+    /// What a durable ledger is paired with.
+    pub(super) fn in_memory(&self) -> Self {
+        Self { ledger: LedgerKind::Memory, ..*self }
+    }
+
     pub(super) fn is_compared(&self) -> bool {
         *self == Self::compared(self.ledger)
     }
@@ -151,6 +157,10 @@ pub(super) struct MeasuredRun {
     pub(super) enrolled: f64,
     pub(super) enrolled_per_second: f64,
     pub(super) server_cpu_us: f64,
+    /// The part of its core that the server used for the middle of its work.
+    pub(super) core_share: f64,
+    /// Runs whose server was to be saturated and used less than [`SATURATED_MIN`] of its core: one or none, and of the medians their number.
+    pub(super) unsaturated_runs: u32,
     /// The floor of the same repetition.
     pub(super) floor_us: f64,
     /// Receiving and sending as many datagrams with nothing done in between, in the same repetition.
@@ -183,6 +193,13 @@ pub(super) struct MeasuredRun {
     /// do: the rate and the times are.
     pub(super) spoiled_by: Vec<String>,
     pub(super) spoiled_runs: u32,
+}
+
+impl MeasuredRun {
+    pub(super) fn with_core_share(self, core_share: f64) -> Self {
+        let is_unsaturated = self.configuration.pace == Pace::Saturating && core_share < SATURATED_MIN;
+        Self { core_share, unsaturated_runs: u32::from(is_unsaturated), ..self }
+    }
 }
 
 pub(super) fn measured(
@@ -220,6 +237,8 @@ pub(super) fn measured(
         enrolled,
         enrolled_per_second: number("/enrolled_per_second")?,
         server_cpu_us,
+        core_share: 0.0,
+        unsaturated_runs: 0,
         floor_us,
         bare_us,
         engine_us: floor.engine(configuration.suite, configuration.block),
@@ -255,6 +274,8 @@ pub(super) fn median_run(runs: &[MeasuredRun], configuration: BenchConfiguration
         enrolled: of(|run| run.enrolled),
         enrolled_per_second: of(|run| run.enrolled_per_second),
         server_cpu_us: of(|run| run.server_cpu_us),
+        core_share: of(|run| run.core_share),
+        unsaturated_runs: runs.iter().filter(same).map(|run| run.unsaturated_runs).sum(),
         floor_us: of(|run| run.floor_us),
         bare_us: of(|run| run.bare_us),
         engine_us: of(|run| run.engine_us),
@@ -291,6 +312,27 @@ mod tests {
         let configuration = BenchConfiguration::compared(LedgerKind::Memory);
         let cpu = CpuTime::of(std::process::id()).unwrap();
         assert!(measured(configuration, &report, &cpu, 0.0, &floor()).is_err());
+    }
+
+    #[test]
+    fn a_run_whose_server_was_to_be_saturated_and_was_not_is_marked() {
+        let memory = BenchConfiguration::compared(LedgerKind::Memory);
+        let cpu = CpuTime::of(std::process::id()).unwrap();
+        let traffic = serde_json::json!({
+            "datagrams_sent": 7, "datagrams_received": 6, "bytes_sent": 1, "bytes_received": 1,
+        });
+        let report = serde_json::json!({
+            "enrolled": 1, "failed": 0, "enrolled_per_second": 1.0, "stages": [], "traffic": traffic,
+        });
+        let run = |pace, share: f64| {
+            let run = measured(BenchConfiguration { pace, ..memory }, &report, &cpu, 0.0, &floor()).unwrap();
+            run.with_core_share(share)
+        };
+        let runs = [0.96, 0.94, 0.97].map(|share| run(Pace::Saturating, share));
+        let median = median_run(&runs, memory);
+        assert!((median.core_share - 0.96).abs() < 1e-9);
+        assert_eq!(median.unsaturated_runs, 1);
+        assert_eq!(run(Pace::OpenSsl, 0.5).unsaturated_runs, 0, "it was not to be saturated");
     }
 
     #[test]

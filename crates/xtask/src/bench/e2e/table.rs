@@ -1,26 +1,38 @@
 //! The medians of each configuration.
 
 use super::run::MeasuredRun;
+use crate::bench::e2e_record::SATURATED_MIN;
 use crate::bench::facts::TimingFacts;
+
+/// The part of its core, and in how many runs a server that was to be saturated was not.
+fn used(run: &MeasuredRun) -> String {
+    let percent = run.core_share * 100.0;
+    if run.unsaturated_runs == 0 {
+        return format!("{percent:.0} %");
+    }
+    format!("{percent:.0} %, below {:.0} in {} runs", SATURATED_MIN * 100.0, run.unsaturated_runs)
+}
 
 /// Prints Markdown.
 pub(super) fn print_table(medians: &[MeasuredRun], facts: &TimingFacts) {
     println!("\n{}, {}, {}\n", facts.cpu, facts.kernel, facts.rustc);
     println!(
-        "| suite | block | ledger | devices | floor, us | datagrams, us | engines in memory, us | server CPU, us | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms | spoiled |"
+        "| suite | block | ledger | devices | floor, us | datagrams, us | engines in memory, us | server CPU, us | part of the core | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms | spoiled |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for run in medians {
         println!(
-            "| {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | **{:.2}** | {:.1} / {:.1} | {:.0} / {:.0} | {:.0} | {:.1} / {:.1} | {} |",
+            "| {} | {} | {} | {}{} | {:.0} | {:.0} | {:.0} | {:.0} | {} | **{:.2}** | {:.1} / {:.1} | {:.0} / {:.0} | {:.0} | {:.1} / {:.1} | {} |",
             run.configuration.suite.to_uppercase(),
             run.configuration.block,
             run.configuration.ledger.name(),
             run.configuration.leaving.name(),
+            run.configuration.pace.suffix(),
             run.floor_us,
             run.bare_us,
             run.engine_us,
             run.server_cpu_us,
+            used(run),
             run.ratio,
             run.datagrams_up,
             run.datagrams_down,
