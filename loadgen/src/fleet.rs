@@ -213,6 +213,7 @@ impl<'r> Fleet<'r> {
             self.stats.counts.link_lost += link.lost();
             self.stats.counts.link_repeated += link.repeated();
         }
+        self.sockets.end().count(&mut self.stats.counts);
         Ok(FleetRemains {
             interrupted: !self.schedule.is_over(),
             took: self.shared.began.elapsed(),

@@ -66,11 +66,12 @@ pub use report::{
 pub use run::{LoadedServer, Patience, RegistrarIdentity, Run};
 pub use samples::{SAMPLES_HEADER, Sample, SampleSender, SampleWriter, samples};
 pub use scenario::{EVERY_KEY, PRESETS, ScenarioFault, ScenarioPlayer, preset, read_scenario};
+pub use sockets::SmallReceiveBuffer;
 pub use stats::{DatagramTotals, DurationHistogram, FleetCounts, MeasuredStage, Percentiles, PhaseStats, Stats};
 pub use terminal::LiveView;
 pub use timeline::{LatencySketch, SLICES_MAX, Slice, Timeline};
 pub use verdict::{
-    CPU_SHARE_MAX, OFFERED_SHARE_MIN, ON_TIME_STARTS_MIN, SEND_LAG_FORGIVEN, SEND_LAG_P50_STARTS_MIN,
+    CPU_SHARE_MAX, LOST_SHARE_MAX, OFFERED_SHARE_MIN, ON_TIME_STARTS_MIN, SEND_LAG_FORGIVEN, SEND_LAG_P50_STARTS_MIN,
     SEND_LAG_P99_STARTS_MIN, SEND_LAG_SHARE_MAX, WAITING_SHARE_MAX,
 };
 

@@ -41,7 +41,7 @@
 //!                      took is [[step, count], ..] with four steps an octave from 64 us; the percentiles are rounded up to a step
 //! traffic              {"datagrams_sent", "bytes_sent", "datagrams_received", "bytes_received"}
 //! generator            {"cpu_seconds", "busiest_thread_share", "waiting_thread_share", "busiest_window_share", "waiting_window_share", "send_lag": {"count", "p50_us", ..}, "stray_datagrams",
-//!                      "spoiled_by"}: user and system together; a thread that could run waits while others have the core; spoiled_by says why the run measured the generator, and is empty if it did not
+//!                      "receive_drops", "refused_sends", "dropped_sends", "spoiled_by"}: what full sockets of the generator dropped, and what its machine did not send; user and system together; a thread that could run waits while others have the core; spoiled_by says why the run measured the generator, and is empty if it did not
 //! link                 {"lost", "repeated"}, or null without a lossy link
 //! criteria             [{"criterion", "value", "met"}]: what --fail-if asked for; met if the run fails by it
 //! ```
@@ -350,6 +350,15 @@ pub struct GeneratorRow {
     pub send_lag: PercentilesRow,
     /// Datagrams for devices that were done.
     pub stray_datagrams: u64,
+    /// Datagrams that the kernel dropped because a socket of the generator was full; 0 in reports before the generator counted them, as the next two.
+    #[serde(default)]
+    pub receive_drops: u64,
+    /// Datagrams that this machine's kernel refused to send. Where a peer was reported as absent, the datagram is not in it.
+    #[serde(default)]
+    pub refused_sends: u64,
+    /// Datagrams that waited for the kernel and found no room to wait, or still waited at the end.
+    #[serde(default)]
+    pub dropped_sends: u64,
     /// Why the run measured the generator; empty if it measured the server.
     pub spoiled_by: Vec<String>,
 }

@@ -281,6 +281,12 @@ pub struct FleetCounts {
     pub link_lost: u64,
     /// Answers that arrived twice there.
     pub link_repeated: u64,
+    /// Datagrams that the kernel dropped because a socket of the generator was full.
+    pub receive_drops: u64,
+    /// Datagrams that this machine's kernel refused to send; not those whose peer was reported as absent.
+    pub refused_sends: u64,
+    /// Datagrams that waited for the kernel and found no room to wait, or still waited at the end.
+    pub dropped_sends: u64,
 }
 
 impl FleetCounts {
@@ -302,6 +308,9 @@ impl FleetCounts {
             (&mut self.stray_datagrams, other.stray_datagrams),
             (&mut self.link_lost, other.link_lost),
             (&mut self.link_repeated, other.link_repeated),
+            (&mut self.receive_drops, other.receive_drops),
+            (&mut self.refused_sends, other.refused_sends),
+            (&mut self.dropped_sends, other.dropped_sends),
         ];
         for (sum, more) in sums {
             *sum += more;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::last_start::LATENESS_FORGIVEN;
-use crate::number::Spell;
+use crate::number::{Spell, float};
 use crate::stats::Percentiles;
 
 /// The smallest share of the requested rate that a run may offer.
@@ -34,6 +34,10 @@ pub const CPU_SHARE_MAX: f64 = 0.9;
 /// others decided rate and latency, and no other figure shows it. In open loop the same waiting delays the starts, and [`SEND_LAG_SHARE_MAX`] judges it.
 pub const WAITING_SHARE_MAX: f64 = 0.5;
 
+/// The largest share of the datagrams that the generator's own sockets may lose, in either direction. A device takes some ten datagrams each way: if one of a thousand
+/// is lost, one device of a hundred waits for a retransmission, and the 99th percentile is that wait.
+pub const LOST_SHARE_MAX: f64 = 0.001;
+
 /// What the judgement needs of a run, or of a phase.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GeneratorFacts {
@@ -51,6 +55,23 @@ pub(crate) struct GeneratorFacts {
     pub(crate) waiting_share: f64,
     /// Devices for which the generator had no socket.
     pub(crate) without_socket: u64,
+    /// Datagrams to the devices that the kernel dropped at the generator's sockets.
+    pub(crate) unread: Lost,
+    /// Datagrams of the devices that this machine did not send.
+    pub(crate) unsent: Lost,
+}
+
+/// Datagrams that the generator's sockets lost, of how many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) datagrams: u64,
+    pub(crate) of: u64,
+}
+
+impl Lost {
+    fn is_too_much(self) -> bool {
+        float(self.datagrams) > LOST_SHARE_MAX * float(self.of)
+    }
 }
 
 /// Why a run measured the generator.
@@ -68,6 +89,10 @@ pub(crate) enum GeneratorFlaw {
     Waiting { share: f64 },
     /// Devices failed that never sent anything.
     NoSocket { devices: u64 },
+    /// Its sockets were full when answers came: the devices repeat their requests, which takes a second and more.
+    Unread(Lost),
+    /// What its devices sent did not leave.
+    Unsent(Lost),
 }
 
 impl GeneratorFacts {
@@ -93,6 +118,8 @@ impl GeneratorFacts {
         if self.without_socket > 0 {
             flaws.push(GeneratorFlaw::NoSocket { devices: self.without_socket });
         }
+        flaws.extend(Some(self.unread).filter(|lost| lost.is_too_much()).map(GeneratorFlaw::Unread));
+        flaws.extend(Some(self.unsent).filter(|lost| lost.is_too_much()).map(GeneratorFlaw::Unsent));
         flaws
     }
 
@@ -146,6 +173,17 @@ impl fmt::Display for GeneratorFlaw {
                     "it had no socket for {devices} devices, which count as failed: raise the limit of open files"
                 )
             }
+            Self::Unread(Lost { datagrams, of }) => {
+                let most = LOST_SHARE_MAX * 100.0;
+                write!(
+                    f,
+                    "its full sockets dropped {datagrams} of {of} answers (at most {most} %): raise net.core.rmem_max"
+                )
+            }
+            Self::Unsent(Lost { datagrams, of }) => {
+                let most = LOST_SHARE_MAX * 100.0;
+                write!(f, "its machine did not send {datagrams} of {of} datagrams (at most {most} %)")
+            }
             Self::Waiting { share } => {
                 let (share, most) = (share * 100.0, WAITING_SHARE_MAX * 100.0);
                 write!(
@@ -178,6 +216,26 @@ mod tests {
             busiest_share: 0.5,
             waiting_share: 0.05,
             without_socket: 0,
+            unread: Lost { datagrams: 0, of: 10_000 },
+            unsent: Lost { datagrams: 0, of: 10_000 },
+        }
+    }
+
+    /// Loss inflates the latency by retransmissions, and so the share of it that a lag may be: it is a flaw of its own.
+    #[test]
+    fn datagrams_that_its_sockets_lost_spoil_either_loop() {
+        for offered_share in [None, Some(1.0)] {
+            let facts = GeneratorFacts { offered_share, ..facts() };
+            let lost = |datagrams| Lost { datagrams, of: 10_000 };
+            let kept = GeneratorFacts { unread: lost(10), unsent: lost(10), ..facts };
+            assert!(kept.flaws().is_empty());
+            let said = |facts: GeneratorFacts| facts.flaws().iter().map(ToString::to_string).collect::<Vec<_>>();
+            let why = "its full sockets dropped 11 of 10000 answers (at most 0.1 %): raise net.core.rmem_max";
+            assert_eq!(said(GeneratorFacts { unread: lost(11), ..facts }), [why]);
+            let why = "its machine did not send 11 of 10000 datagrams (at most 0.1 %)";
+            assert_eq!(said(GeneratorFacts { unsent: lost(11), ..facts }), [why]);
+            let nothing = GeneratorFacts { unread: Lost { datagrams: 1, of: 1 }, ..facts };
+            assert_eq!(said(nothing).len(), 1, "all that came was lost");
         }
     }
 

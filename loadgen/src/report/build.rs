@@ -14,7 +14,7 @@ use crate::run::{LoadedServer, Patience};
 use crate::stats::{DurationHistogram, MeasuredStage, Percentiles, Stats, micros};
 use crate::strain::Strain;
 use crate::timeline::{Slice, Timeline};
-use crate::verdict::{GeneratorFacts, OFFERED_SHARE_MIN, is_late};
+use crate::verdict::{GeneratorFacts, Lost, OFFERED_SHARE_MIN, is_late};
 
 /// The parameters and circumstances of a run, for the report.
 #[derive(Debug, Clone)]
@@ -103,6 +103,9 @@ impl LoadReport {
                 waiting_window_share: strain.waiting,
                 send_lag: Percentiles::default().into(),
                 stray_datagrams: 0,
+                receive_drops: 0,
+                refused_sends: 0,
+                dropped_sends: 0,
                 spoiled_by: Vec::new(),
             },
             link: has_link.then_some(LinkRow { lost: 0, repeated: 0 }),
@@ -162,6 +165,8 @@ impl LoadReport {
             bytes_received: traffic.bytes_received,
         };
         self.generator.stray_datagrams = counts.stray_datagrams;
+        (self.generator.receive_drops, self.generator.refused_sends, self.generator.dropped_sends) =
+            (counts.receive_drops, counts.refused_sends, counts.dropped_sends);
         self.generator.send_lag = stats.send_lag().percentiles().into();
         if let Some(link) = &mut self.link {
             (link.lost, link.repeated) = (counts.link_lost, counts.link_repeated);
@@ -174,6 +179,7 @@ impl LoadReport {
 
     /// Why the run measured the generator: as a whole, and in each of several phases.
     fn flaws(&self, stats: &Stats) -> Vec<String> {
+        let counts = stats.counts;
         let whole = GeneratorFacts {
             offered_share: self.schedule.map(|schedule| schedule.offered_share),
             on_time_share: self.schedule.map(|schedule| schedule.on_time_share),
@@ -182,6 +188,11 @@ impl LoadReport {
             busiest_share: self.generator.busiest_window_share,
             waiting_share: self.generator.waiting_window_share,
             without_socket: stats.without_socket(),
+            unread: Lost {
+                datagrams: counts.receive_drops,
+                of: stats.traffic.datagrams_received + counts.stray_datagrams + counts.receive_drops,
+            },
+            unsent: Lost { datagrams: counts.refused_sends + counts.dropped_sends, of: stats.traffic.datagrams_sent },
         };
         let mut flaws: Vec<_> = whole.flaws().iter().map(ToString::to_string).collect();
         for (row, phase) in self.phases.iter().zip(stats.phases()).filter(|_| self.phases.len() > 1) {
@@ -192,7 +203,10 @@ impl LoadReport {
                 total: phase.total.percentiles(),
                 busiest_share: row.busiest_window_share,
                 waiting_share: row.waiting_window_share,
+                // What a socket loses has no phase.
                 without_socket: 0,
+                unread: Lost::default(),
+                unsent: Lost::default(),
             };
             flaws.extend(facts.flaws().iter().map(|flaw| format!("phase `{}`: {flaw}", row.name)));
         }

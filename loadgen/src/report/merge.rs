@@ -152,7 +152,10 @@ fn counts(report: &LoadReport) -> impl Iterator<Item = u64> {
     let slices = slices.flat_map(|row| [row.scheduled, row.started, row.done, row.failed, row.in_flight, row.cpu_us]);
     let buckets = histograms.chain(of_phases).map(|(_, count)| *count);
     let rows = stages.chain(errors).chain(phases).chain(slices).chain(buckets);
-    own.chain(traffic).chain(link).chain([report.generator.stray_datagrams]).chain(rows)
+    let generator = &report.generator;
+    let sockets =
+        [generator.stray_datagrams, generator.receive_drops, generator.refused_sends, generator.dropped_sends];
+    own.chain(traffic).chain(link).chain(sockets).chain(rows)
 }
 
 fn has_segment(report: &LoadReport) -> Result<(), MergeFault> {
@@ -244,6 +247,9 @@ fn measured(report: &LoadReport) -> Stats {
         stray_datagrams: report.generator.stray_datagrams,
         link_lost: report.link.map_or(0, |link| link.lost),
         link_repeated: report.link.map_or(0, |link| link.repeated),
+        receive_drops: report.generator.receive_drops,
+        refused_sends: report.generator.refused_sends,
+        dropped_sends: report.generator.dropped_sends,
     };
     stats.traffic = DatagramTotals {
         datagrams_sent: report.traffic.datagrams_sent,

@@ -153,6 +153,14 @@ impl LoadReport {
             writeln!(f, "the lossy link lost {} datagrams and repeated {} answers", link.lost, link.repeated)?;
         }
         let generator = &self.generator;
+        let unsent = generator.refused_sends.saturating_add(generator.dropped_sends);
+        if generator.receive_drops > 0 || unsent > 0 {
+            writeln!(
+                f,
+                "the generator's full sockets dropped {} answers, and its machine did not send {unsent} datagrams",
+                generator.receive_drops
+            )?;
+        }
         writeln!(
             f,
             "the generator used {:.2} s of CPU, its busiest thread {:.0} % of a core ({:.0} % at most for seconds), and waited {:.0} % of the run for one ({:.0} %); devices started {} late (p99), {} at most",

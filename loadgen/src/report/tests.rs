@@ -124,6 +124,9 @@ const PLACES: &[&str] = &[
 const OPTIONAL: &[&str] = &[
     "/schedule/on_time_share",
     "/generator/waiting_thread_share",
+    "/generator/receive_drops",
+    "/generator/refused_sends",
+    "/generator/dropped_sends",
     "/phases/0/busiest_window_share",
     "/phases/0/waiting_window_share",
 ];
@@ -276,6 +279,31 @@ fn a_missing_socket_spoils_a_run() {
     assert_eq!(merge(&[report]).unwrap().generator.spoiled_by, [why]);
 }
 
+/// Answers that the generator's own socket lost make the devices wait for retransmissions: the run says so, and so does the sum of several machines.
+#[test]
+fn a_socket_that_lost_answers_spoils_a_run() {
+    let plan = Plan::of(Phase::enrolling(12, Arrivals::Concurrency(2)));
+    let run = |segment: &str, drops| {
+        let mut stats = stats();
+        (stats.traffic.datagrams_received, stats.traffic.datagrams_sent) = (9_995 - drops, 10_000);
+        stats.counts.stray_datagrams = 5;
+        (stats.counts.receive_drops, stats.counts.refused_sends, stats.counts.dropped_sends) = (drops, 4, 6);
+        LoadReport::new(&facts(&plan, segment.parse().unwrap()), &stats)
+    };
+    let kept = run("1/2", 10);
+    assert!(!kept.is_spoiled(), "{:?}", kept.generator.spoiled_by);
+    let words = "the generator's full sockets dropped 10 answers, and its machine did not send 10 datagrams";
+    assert!(kept.to_string().contains(words), "{kept}");
+    let spoiled = run("2/2", 31);
+    let why = "its full sockets dropped 31 of 10000 answers (at most 0.1 %): raise net.core.rmem_max";
+    assert_eq!(spoiled.generator.spoiled_by, [why]);
+    let sum = merge(&[kept, spoiled]).unwrap();
+    let row = &sum.generator;
+    assert_eq!((row.receive_drops, row.refused_sends, row.dropped_sends), (41, 8, 12));
+    let of_both = "its full sockets dropped 41 of 20000 answers (at most 0.1 %): raise net.core.rmem_max";
+    assert_eq!(row.spoiled_by, [of_both.to_owned(), format!("segment 2: {why}")]);
+}
+
 /// A phase in which the generator fell behind spoils the run, although the other phases are larger and the last device started in time.
 #[test]
 fn each_phase_is_judged() {
@@ -384,7 +412,7 @@ fn what_does_not_belong_together_is_not_merged() {
 #[test]
 fn counts_near_the_end_of_their_type_are_refused() {
     type Change = fn(&mut LoadReport, u64);
-    let changes: [(&str, Change); 22] = [
+    let changes: [(&str, Change); 25] = [
         ("devices", |report, count| report.devices = count),
         ("threads", |report, count| report.threads = count),
         ("scheduled", |report, count| report.scheduled = count),
@@ -398,6 +426,9 @@ fn counts_near_the_end_of_their_type_are_refused() {
         ("traffic", |report, count| report.traffic.bytes_received = count),
         ("link", |report, count| report.link = Some(LinkRow { lost: count, repeated: count })),
         ("stray_datagrams", |report, count| report.generator.stray_datagrams = count),
+        ("receive_drops", |report, count| report.generator.receive_drops = count),
+        ("refused_sends", |report, count| report.generator.refused_sends = count),
+        ("dropped_sends", |report, count| report.generator.dropped_sends = count),
         ("stages", |report, count| report.stages[3].failed = count),
         ("errors", |report, count| report.errors[0].count = count),
         ("histograms", |report, count| report.histograms[0].buckets[0].1 = count),

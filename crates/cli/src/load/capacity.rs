@@ -12,7 +12,7 @@ use loadgen::{
 
 use super::folder::Folder;
 use super::results::{JsonTo, first_in_rank};
-use super::target::Target;
+use super::target::{self, Target};
 use crate::arguments::time_limit;
 use crate::files::{self, Access};
 use crate::interrupt::Interrupt;
@@ -122,6 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let folder = arguments.target.folder()?;
     let server = arguments.target.resolve(&folder)?;
     let registrar = arguments.target.registrar()?;
+    target::tell_of_buffers(&server, registrar.as_ref());
     let mut stage = Stage { arguments, functions, folder, server, registrar, interrupt, used: 0 };
     let mut search = CapacitySearch::new(CapacitySpec {
         from: arguments.from,

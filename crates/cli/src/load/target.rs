@@ -4,12 +4,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use loadgen::{FleetFunction, FleetFunctions, FunctionMix, LoadedServer, Patience, RegistrarIdentity, ScenarioPlayer};
+use loadgen::{
+    FleetFunction, FleetFunctions, FunctionMix, LoadedServer, Patience, RegistrarIdentity, ScenarioPlayer,
+    SmallReceiveBuffer,
+};
 use pki::ServerName;
 
 use super::folder::Folder;
 use crate::arguments::{BlockBytes, PathSegments, ServerUri, SuiteName, path, time_limit};
-use crate::outcome::{CommandFault, CommandResult};
+use crate::outcome::{CommandFault, CommandResult, say};
 use crate::pem;
 
 /// The server, and what its devices do.
@@ -193,6 +196,15 @@ impl Target {
     /// How patient they are.
     pub(super) fn patience(&self) -> Patience {
         Patience { timeout: self.timeout, ..Patience::default() }
+    }
+}
+
+/// Says before the run that answers may be lost, as `serve` does of requests.
+pub(super) fn tell_of_buffers(server: &LoadedServer, registrar: Option<&RegistrarIdentity>) {
+    // TCP loses nothing.
+    let small = if registrar.is_some() { None } else { SmallReceiveBuffer::towards(server.address) };
+    if let Some(small) = small {
+        say!("{small}");
     }
 }
 

@@ -19,6 +19,9 @@ pub struct SocketCounters {
     pub dropped_backlog_full: u64,
     /// Datagrams that the kernel refused (no route, too big, ...); the protocol retransmits them.
     pub dropped_refused: u64,
+    /// The ones among `dropped_refused` that a connected socket refused because its peer's host or a router had reported the peer as not there: no fault of
+    /// this machine.
+    pub refused_as_absent: u64,
 }
 
 impl SocketCounters {
@@ -34,6 +37,7 @@ impl SocketCounters {
             delayed: self.delayed + other.delayed,
             dropped_backlog_full: self.dropped_backlog_full + other.dropped_backlog_full,
             dropped_refused: self.dropped_refused + other.dropped_refused,
+            refused_as_absent: self.refused_as_absent + other.refused_as_absent,
         }
     }
 }

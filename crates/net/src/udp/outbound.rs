@@ -203,7 +203,7 @@ impl Outbound {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.delay(first.flow, first.segment, &bytes[first.place.clone()]);
                 }
-                Err(_) if first.segments() == 1 => self.counters.dropped_refused += 1,
+                Err(error) if first.segments() == 1 => self.refused(&error),
                 Err(error) => self.send_singly(kernel, first, bytes, &error),
             }
             rest = others;
@@ -230,13 +230,18 @@ impl Outbound {
             match self.give(kernel, backlog.iter().map(|it| it.flow.message(None, &it.bytes))) {
                 Ok(sent) => drop(backlog.drain(..sent)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => {
+                Err(error) => {
                     backlog.pop_front();
-                    self.counters.dropped_refused += 1;
+                    self.refused(&error);
                 }
             }
         }
         self.backlog = backlog;
+    }
+
+    fn refused(&mut self, error: &io::Error) {
+        self.counters.dropped_refused += 1;
+        self.counters.refused_as_absent += u64::from(says_absent(error));
     }
 
     fn delay(&mut self, flow: Flow, segment: usize, bytes: &[u8]) {
@@ -278,6 +283,12 @@ impl Outbound {
 fn says_indivisible(error: &io::Error) -> bool {
     use rustix::io::Errno;
     [Errno::IO, Errno::INVAL].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// A report about a peer that is not there: a closed port, or a host that no router reaches. An unconnected socket hears of neither.
+fn says_absent(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::CONNREFUSED, Errno::HOSTUNREACH].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 #[cfg(test)]
