@@ -342,7 +342,8 @@ pub struct GeneratorRow {
     /// The time for which one thread could run and waited for a core, divided by the time of the run; of the thread that waited most.
     #[serde(default)]
     pub waiting_thread_share: f64,
-    /// The largest share of a core that a thread used in a window of five seconds, or of one second or more where devices begin or cease to arrive.
+    /// The largest share of a core that a thread used in a window of five seconds, or of one second or more where devices begin or cease to arrive; in all of a run
+    /// of 50 starts or more that was too short for a window.
     pub busiest_window_share: f64,
     /// The largest share of such a window for which a thread waited for a core.
     pub waiting_window_share: f64,

@@ -14,7 +14,7 @@ use crate::run::{LoadedServer, Patience};
 use crate::stats::{DurationHistogram, MeasuredStage, Percentiles, Stats, micros};
 use crate::strain::Strain;
 use crate::timeline::{Slice, Timeline};
-use crate::verdict::{GeneratorFacts, Lost, OFFERED_SHARE_MIN, is_late};
+use crate::verdict::{GeneratorFacts, Lost, OFFERED_SHARE_MIN, WHOLE_RUN_STARTS_MIN, is_late};
 
 /// The parameters and circumstances of a run, for the report.
 #[derive(Debug, Clone)]
@@ -58,7 +58,13 @@ impl LoadReport {
         let share = |time: Duration| if seconds > 0.0 { time.as_secs_f64() / seconds } else { 0.0 };
         let schedule = plan.is_open_loop().then(|| ScheduleRow::new(facts, stats));
         let first = plan.phases.first();
-        let strain = Strain::of_all(&facts.strain);
+        let strain = match facts.strain.as_slice() {
+            // Too short for any window: the run as a whole is the only one.
+            [] if stats.counts.started >= WHOLE_RUN_STARTS_MIN => {
+                Strain { busy: share(facts.busiest), waiting: share(facts.waiting) }
+            }
+            windows => Strain::of_all(windows),
+        };
         let has_link = plan.phases.iter().any(|phase| phase.link.is_some());
         let mut report = Self {
             schema: REPORT_SCHEMA.to_owned(),

@@ -258,11 +258,41 @@ fn a_closed_loop_of_a_busy_generator_says_so_first() {
     assert!(!report(0.895).is_spoiled());
     let spoiled = report(0.995);
     let first =
-        "THIS RUN MEASURED THE GENERATOR\n  its busiest thread used 100 % of a core for seconds (at most 90 %)\n";
+        "THIS RUN MEASURED THE GENERATOR\n  its busiest thread used 100 % of a core in a window (at most 90 %)\n";
     assert!(spoiled.is_spoiled() && spoiled.to_string().starts_with(first), "{spoiled}");
     // A merged report judges again, and names the machine too.
     let merged = merge(&[spoiled]).unwrap();
     assert_eq!(merged.generator.spoiled_by.len(), 1, "{:?}", merged.generator.spoiled_by);
+}
+
+/// The default command towards a fast server is over before any window is: then the whole run is the window.
+#[test]
+fn a_run_too_short_for_a_window_is_judged_as_a_whole() {
+    let plan = Plan::of(Phase::enrolling(1_000, Arrivals::Concurrency(64)));
+    let run = |devices, busy_ms, waiting_ms, strain| {
+        let mut stats = Stats::of_phases(1);
+        for n in 0..devices {
+            let at = Duration::from_micros(n * 350);
+            stats.scheduled(0, at);
+            stats.started(0, at, Duration::ZERO);
+            stats.done(0, at, Duration::from_millis(20));
+        }
+        let (took, busiest) = (Duration::from_millis(350), Duration::from_millis(busy_ms));
+        let waiting = Duration::from_millis(waiting_ms);
+        let facts = RunFacts { took, busiest, waiting, strain, ..facts(&plan, Segment::WHOLE) };
+        LoadReport::new(&facts, &stats)
+    };
+    let busy = run(1_000, 347, 2, Vec::new());
+    let why = "its busiest thread used 99 % of a core in a window (at most 90 %)";
+    assert_eq!(busy.generator.spoiled_by, [why]);
+    assert!((busy.generator.busiest_window_share - 347.0 / 350.0).abs() < 1e-9);
+    assert_eq!(merge(&[busy]).unwrap().generator.spoiled_by, [why], "a merged report judges again");
+    let why = "a thread waited for a core that others had, 60 % of a window (at most 50 %)";
+    assert_eq!(run(1_000, 100, 210, Vec::new()).generator.spoiled_by, [why]);
+    assert!(!run(1_000, 300, 100, Vec::new()).is_spoiled());
+    // A handful of devices is no measurement, and windows say more than the mean of all of them.
+    assert!(!run(49, 347, 2, Vec::new()).is_spoiled() && run(50, 347, 2, Vec::new()).is_spoiled());
+    assert!(!run(1_000, 347, 2, vec![Strain { busy: 0.5, waiting: 0.1 }]).is_spoiled());
 }
 
 /// A device that never sent anything is no failure of the server: the run says whose it is.
@@ -335,7 +365,7 @@ fn each_phase_is_judged() {
     let busy = |busy| Strain { busy, waiting: 0.0 };
     let strain = vec![busy(0.2), busy(0.95), busy(0.3)];
     let report = LoadReport::new(&RunFacts { strain, ..facts(&plan, Segment::WHOLE) }, &Stats::of_phases(3));
-    let words = "its busiest thread used 95 % of a core for seconds (at most 90 %)";
+    let words = "its busiest thread used 95 % of a core in a window (at most 90 %)";
     let both = [words.to_owned(), format!("phase `late`: {words}")];
     assert!(both.iter().all(|why| report.generator.spoiled_by.contains(why)), "{:?}", report.generator.spoiled_by);
     let mut twice = [report.clone(), report];
