@@ -31,7 +31,8 @@ pub const CPU_SHARE_MAX: f64 = 0.9;
 
 /// The largest share of a window of a closed loop for which a thread may wait for a core that other threads have. With a core of its own it waits 3 to 5 % of the run,
 /// because a core needs some microseconds to wake up; where it shares two cores with the server, 30 to 40 %, which is what such a machine does. Above half,
-/// others decided rate and latency, and no other figure shows it. In open loop the same waiting delays the starts, and [`SEND_LAG_SHARE_MAX`] judges it.
+/// others decided rate and latency, and no other figure shows it. In open loop the same waiting delays the starts, and [`SEND_LAG_SHARE_MAX`] judges it; with fewer than
+/// [`SEND_LAG_P99_STARTS_MIN`] starts the late tail is judged by nothing else, and the waiting counts there too.
 pub const WAITING_SHARE_MAX: f64 = 0.5;
 
 /// From so many starts on, a run that is too short for a window is judged by its shares as a whole: a thousand devices of a fast server are done in less than a second.
@@ -116,7 +117,9 @@ impl GeneratorFacts {
         if self.busiest_share > CPU_SHARE_MAX {
             flaws.push(GeneratorFlaw::Cpu { share: self.busiest_share });
         }
-        if self.offered_share.is_none() && self.waiting_share > WAITING_SHARE_MAX {
+        // Late starts show it where there are enough of them.
+        let shows_lateness = self.offered_share.is_some() && self.send_lag.count >= SEND_LAG_P99_STARTS_MIN;
+        if !shows_lateness && self.waiting_share > WAITING_SHARE_MAX {
             flaws.push(GeneratorFlaw::Waiting { share: self.waiting_share });
         }
         if self.without_socket > 0 {
@@ -318,6 +321,22 @@ mod tests {
         assert!(GeneratorFacts { waiting_share: 0.5, ..closed }.flaws().is_empty());
         let open = GeneratorFacts { offered_share: Some(1.0), ..closed };
         assert!(open.flaws().is_empty(), "late starts show it there");
+    }
+
+    /// A search for the capacity begins with some 200 starts a try: 99 of a hundred may be late by less than what is forgiven, and no percentile says so.
+    #[test]
+    fn an_open_loop_of_few_starts_that_waits_for_a_core_is_spoiled() {
+        let open = |starts, waiting_share| {
+            let mut facts = GeneratorFacts { waiting_share, ..facts() };
+            facts.send_lag = Percentiles { count: starts, p99: Duration::from_millis(90), ..facts.send_lag };
+            facts.flaws()
+        };
+        for starts in [1, 29, 200, 499] {
+            assert_eq!(open(starts, 0.51), [GeneratorFlaw::Waiting { share: 0.51 }], "{starts} starts");
+            assert!(open(starts, 0.5).is_empty());
+        }
+        let by_lag = open(500, 0.51);
+        assert!(matches!(by_lag[..], [GeneratorFlaw::SendLag { percentile: "p99", .. }]), "{by_lag:?}");
     }
 
     #[test]
