@@ -241,11 +241,16 @@ pub struct PhaseStats {
 }
 
 impl PhaseStats {
-    /// The share of the requested rate at which the devices started.
+    /// The share of the requested rate at which the devices started. An arrival that no device could play was not offered.
     #[must_use]
     pub fn offered_share(&self) -> f64 {
-        self.last.offered_share_since(self.first.unwrap_or_default())
+        self.last.offered_share_since(self.first.unwrap_or_default()) * played_share(self.started, self.scheduled)
     }
+}
+
+/// The share of the arrivals that devices played; whole if nobody was to arrive.
+fn played_share(started: u64, scheduled: u64) -> f64 {
+    if scheduled == 0 { 1.0 } else { (float(started) / float(scheduled)).min(1.0) }
 }
 
 /// Counts of a run; the sum of its threads' and machines' counts.
@@ -315,6 +320,11 @@ impl FleetCounts {
         for (sum, more) in sums {
             *sum += more;
         }
+    }
+
+    /// The share of the arrivals that devices played.
+    pub(crate) fn played_share(&self) -> f64 {
+        played_share(self.started, self.scheduled)
     }
 
     /// Devices that are at work.

@@ -50,6 +50,8 @@ pub(crate) struct GeneratorFacts {
     pub(crate) offered_share: Option<f64>,
     /// The share of the starts that were in time; `None` in closed loop.
     pub(crate) on_time_share: Option<f64>,
+    /// Arrivals that no device played.
+    pub(crate) unplayed: u64,
     /// The delay of the starts.
     pub(crate) send_lag: Percentiles,
     /// From the scheduled start to the last answer.
@@ -83,7 +85,7 @@ impl Lost {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum GeneratorFlaw {
     /// It offered less than it should have.
-    MissedSchedule { offered_share: f64 },
+    MissedSchedule { offered_share: f64, unplayed: u64 },
     /// Its last device started in time, and too many before it did not: a stall was made up for in a burst.
     LateStarts { on_time_share: f64 },
     /// It started devices late.
@@ -105,7 +107,7 @@ impl GeneratorFacts {
     pub(crate) fn flaws(&self) -> Vec<GeneratorFlaw> {
         let mut flaws = Vec::new();
         if let Some(offered_share) = self.offered_share.filter(|share| *share < OFFERED_SHARE_MIN) {
-            flaws.push(GeneratorFlaw::MissedSchedule { offered_share });
+            flaws.push(GeneratorFlaw::MissedSchedule { offered_share, unplayed: self.unplayed });
         }
         let late = self.on_time_share.filter(|share| is_late(*share, self.send_lag.count));
         flaws.extend(late.map(|on_time_share| GeneratorFlaw::LateStarts { on_time_share }));
@@ -153,9 +155,10 @@ pub(crate) fn is_late(on_time_share: f64, starts: u64) -> bool {
 impl fmt::Display for GeneratorFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::MissedSchedule { offered_share } => {
+            Self::MissedSchedule { offered_share, unplayed } => {
                 let (offered, least) = (offered_share * 100.0, OFFERED_SHARE_MIN * 100.0);
-                write!(f, "it offered {offered:.1} % of the requested rate (at least {least:.0} %)")
+                write!(f, "it offered {offered:.1} % of the requested rate (at least {least:.0} %)")?;
+                if unplayed > 0 { write!(f, ": {unplayed} arrivals had no device") } else { Ok(()) }
             }
             Self::LateStarts { on_time_share } => {
                 let (on_time, least) = (on_time_share * 100.0, OFFERED_SHARE_MIN * 100.0);
@@ -215,6 +218,7 @@ mod tests {
         GeneratorFacts {
             offered_share: Some(1.0),
             on_time_share: Some(1.0),
+            unplayed: 0,
             send_lag: at(1),
             total: at(50),
             busiest_share: 0.5,

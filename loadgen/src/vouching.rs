@@ -130,19 +130,19 @@ impl<'r> Vouching<'r> {
         };
         let (upstream, service) = HttpUpstream::new(spec)
             .map_err(|fault| FleetFault::Client(format!("the Registrar cannot connect: {fault}")))?;
-        Ok(runtime.block_on(async move {
+        runtime.block_on(async move {
             tokio::spawn(service.run());
             self.vouch(&upstream).await
-        }))
+        })
     }
 
-    async fn vouch(mut self, upstream: &HttpUpstream) -> FleetRemains {
+    async fn vouch(mut self, upstream: &HttpUpstream) -> Result<FleetRemains, FleetFault> {
         let before = ThreadTime::now();
         // As many replies as requests are under way.
         let (sender, mut replies) = mpsc::unbounded_channel::<SlotReply>();
         while !self.schedule.is_over() && !self.shared.stop.load(Ordering::Relaxed) {
             self.now = Clock.now().mono;
-            self.start_due(upstream, &sender);
+            self.start_due(upstream, &sender)?;
             while let Some(slot) = self.timers.pop(self.now) {
                 self.send(slot, upstream, &sender);
             }
@@ -157,7 +157,7 @@ impl<'r> Vouching<'r> {
         }
         self.next_publication = self.now;
         self.publish(before);
-        FleetRemains {
+        Ok(FleetRemains {
             interrupted: !self.schedule.is_over(),
             took: self.shared.began.elapsed(),
             stats: self.stats,
@@ -166,7 +166,7 @@ impl<'r> Vouching<'r> {
             strain: self.strain.end(),
             part: self.part,
             held: self.held,
-        }
+        })
     }
 
     fn elapsed(&self) -> Duration {
@@ -195,11 +195,15 @@ impl<'r> Vouching<'r> {
         self.shared.board.publish(self.thread, LiveFigures::of(&self.stats, elapsed, asked, time.cpu));
     }
 
-    fn start_due(&mut self, upstream: &HttpUpstream, sender: &mpsc::UnboundedSender<SlotReply>) {
+    fn start_due(
+        &mut self,
+        upstream: &HttpUpstream,
+        sender: &mpsc::UnboundedSender<SlotReply>,
+    ) -> Result<(), FleetFault> {
         while let Some(start) = self.schedule.due(self.elapsed()) {
             self.stats.scheduled(start.phase, start.scheduled);
             let slot = self.part.slot(start.device);
-            match self.begin(start) {
+            match self.begin(start)? {
                 Some(device) => {
                     self.at_work.insert(slot, device);
                     self.send(slot, upstream, sender);
@@ -213,10 +217,11 @@ impl<'r> Vouching<'r> {
                 }
             }
         }
+        Ok(())
     }
 
     /// What the device of a start asks for; `None` if it has no certificate to come back with, or is still at work.
-    fn begin(&self, Start { device, phase, scheduled }: Start) -> Option<Vouched> {
+    fn begin(&self, Start { device, phase, scheduled }: Start) -> Result<Option<Vouched>, FleetFault> {
         let slot = self.part.slot(device);
         let run = self.shared.run;
         let rules = &run.plan.phases[phase];
@@ -234,18 +239,20 @@ impl<'r> Vouching<'r> {
         };
         match rules.population {
             PhasePopulation::New => {
-                let identity = run.devices.get(self.shared.first + device)?;
+                let number = self.shared.first + device;
+                let identity = run.devices.get(number).ok_or(FleetFault::NoIdentity { device: number })?;
                 let certifying = function.certifying_stage();
                 let stage = certifying.unwrap_or(function.first_stage());
                 let comes_back = rules.functions.returns(function, run.seed, device);
-                Some(begun(stage, identity.csr.to_vec(), None, comes_back))
+                Ok(Some(begun(stage, identity.csr.to_vec(), None, comes_back)))
             }
             PhasePopulation::Enrolled if !self.at_work.contains_key(&slot) => {
-                let held = self.held.get(slot)?.clone()?;
-                let csr = self.renewal(slot, &held).ok()?;
-                Some(begun(function.returning_stage(), csr, Some(held), false))
+                let Some(held) = self.held.get(slot).and_then(Clone::clone) else { return Ok(None) };
+                // A certificate that was read when it came can be renewed: if not, the fault is ours, as in `fleet`.
+                let csr = self.renewal(slot, &held).map_err(FleetFault::Client)?;
+                Ok(Some(begun(function.returning_stage(), csr, Some(held), false)))
             }
-            PhasePopulation::Enrolled => None,
+            PhasePopulation::Enrolled => Ok(None),
         }
     }
 

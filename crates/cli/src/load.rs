@@ -50,7 +50,7 @@ with `--json -` the object goes to standard output, with the fields outcome, exi
 rate against devices done per second. Stages are handshake, crts, att, enrol, skg, skc, renew, ren, total and send_lag. A device that gave up in the stage (without a stage: in any) ranks above every limit, although \
 the percentiles of the table are those of the others. With criteria, failed devices fail the run only if a criterion says so.
 
-THIS RUN MEASURED THE GENERATOR stands first in a report whose figures are the generator's own, not the server's. In open loop: less than 98 % of the rate was offered; less than \
+THIS RUN MEASURED THE GENERATOR stands first in a report whose figures are the generator's own, not the server's. In open loop: less than 98 % of the rate was offered, arrivals without a device left out; less than \
 98 % of the devices (of 50 or more) started within 100 ms of their time; or at p50 (of 30 starts or more) or p99 (of 500 or more) the start was more than 10 ms late and that is more than 10 % of the latency. In either loop: a thread used more than 90 % of a core in \
 a window of five seconds (of one or more where devices begin or cease to arrive, or another phase begins; a run of 50 devices or more that is over sooner is one window), the system had no socket for a device, or the generator's own sockets lost more than 0.1 % of the datagrams of a direction: full when answers came, or refused by this machine. In closed loop, and in an open one of fewer than 500 starts: a thread could run and waited for a core for more than half of \
 such a window. Each phase is judged too. Remedies: a lower rate, more --threads, cores of its own, several machines.

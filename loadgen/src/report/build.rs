@@ -189,6 +189,7 @@ impl LoadReport {
         let whole = GeneratorFacts {
             offered_share: self.schedule.map(|schedule| schedule.offered_share),
             on_time_share: self.schedule.map(|schedule| schedule.on_time_share),
+            unplayed: counts.scheduled.saturating_sub(counts.started),
             send_lag: stats.send_lag().percentiles(),
             total: stats.stage(MeasuredStage::Total),
             busiest_share: self.generator.busiest_window_share,
@@ -205,6 +206,7 @@ impl LoadReport {
             let facts = GeneratorFacts {
                 offered_share: row.offered_share,
                 on_time_share: row.offered_share.map(|_| on_time_share(&phase.send_lag)),
+                unplayed: phase.scheduled.saturating_sub(phase.started),
                 send_lag: phase.send_lag.percentiles(),
                 total: phase.total.percentiles(),
                 busiest_share: row.busiest_window_share,
@@ -248,7 +250,7 @@ impl ArrivalsRow {
 
 impl ScheduleRow {
     fn new(facts: &RunFacts<'_>, stats: &Stats) -> Self {
-        let offered_share = facts.starts.offered_share();
+        let offered_share = facts.starts.offered_share() * stats.counts.played_share();
         let segments = float(count(facts.segment.of()));
         let asked_per_second = match facts.plan.phases.as_slice() {
             [phase] if matches!(phase.arrivals, Arrivals::Rate(_)) => match phase.arrivals {

@@ -265,6 +265,50 @@ fn a_closed_loop_of_a_busy_generator_says_so_first() {
     assert_eq!(merged.generator.spoiled_by.len(), 1, "{:?}", merged.generator.spoiled_by);
 }
 
+/// Arrivals of enrolled devices of which there was none are not offered, although each start that there was is in time: nobody started in the phase.
+#[test]
+fn arrivals_that_nobody_could_play_are_not_offered() {
+    let millis = Duration::from_millis;
+    let mut plan = Plan::of(Phase::enrolling(10, Arrivals::Rate(100.0)));
+    plan.phases.push(Phase { name: "back".to_owned(), ..plan.phases[0].clone() });
+    let run = |starved: u64| {
+        let mut stats = Stats::of_phases(2);
+        for n in 0..200 {
+            let (phase, at) = (usize::from(n >= 100), millis(n * 10));
+            stats.scheduled(phase, at);
+            if n >= 100 && n < 100 + starved {
+                stats.counts.starved += 1;
+                continue;
+            }
+            stats.started(phase, at, millis(1));
+            stats.done(phase, at + millis(50), millis(50));
+        }
+        let starts = LastStart { scheduled: millis(1_990), actual: millis(1_991) };
+        LoadReport::new(&RunFacts { starts, ..facts(&plan, Segment::WHOLE) }, &stats)
+    };
+    assert!(!run(2).is_spoiled(), "98 % of the phase: {:?}", run(2).generator.spoiled_by);
+    let none = run(100);
+    let schedule = none.schedule.unwrap();
+    assert!(schedule.void && (schedule.offered_share - 0.5).abs() < 1e-9, "{schedule:?}");
+    assert!((schedule.offered_per_second - schedule.asked_per_second / 2.0).abs() < 1e-9, "{schedule:?}");
+    assert_eq!(none.phases.iter().map(|row| row.offered_share).collect::<Vec<_>>(), [Some(1.0), Some(0.0)]);
+    let why = [
+        "it offered 50.0 % of the requested rate (at least 98 %): 100 arrivals had no device",
+        "phase `back`: it offered 0.0 % of the requested rate (at least 98 %): 100 arrivals had no device",
+    ];
+    assert_eq!((none.starved, none.generator.spoiled_by.clone()), (100, why.map(str::to_owned).into()));
+    // A merged report judges again.
+    assert_eq!(merge(&[none.clone()]).unwrap().generator.spoiled_by, none.generator.spoiled_by);
+    // In both ways too little: a tenth was not played, and the rest came late.
+    let phase = crate::PhaseStats {
+        scheduled: 100,
+        started: 90,
+        last: LastStart { scheduled: millis(900), actual: millis(1_900) },
+        ..Default::default()
+    };
+    assert!((phase.offered_share() - 0.9 * 0.5).abs() < 1e-9, "{}", phase.offered_share());
+}
+
 /// The default command towards a fast server is over before any window is: then the whole run is the window.
 #[test]
 fn a_run_too_short_for_a_window_is_judged_as_a_whole() {

@@ -131,9 +131,12 @@ pub(super) fn verdict(report: &LoadReport, interrupted: bool) -> CommandResult {
         return Err(CommandFault::new(Status::Interrupted, "interrupted; the report covers what was done so far"));
     }
     if let Some(schedule) = report.schedule.filter(|schedule| schedule.void) {
-        return Err(CommandFault::new(Status::Void, schedule.to_string()).remedy(
-            "its figures do not describe the server at that rate: lower --rate, or give the generator its own cores",
-        ));
+        let remedy = match report.starved {
+            0 => "lower --rate, or give the generator its own cores",
+            _ => "more devices have to enrol, and be done, before as many enrolled ones are asked for",
+        };
+        return Err(CommandFault::new(Status::Void, schedule.to_string())
+            .remedy(format!("its figures do not describe the server at that rate: {remedy}")));
     }
     if report.is_spoiled() {
         let why = report.generator.spoiled_by.join("; ");

@@ -403,6 +403,26 @@ fn devices_without_a_socket_fail_alone() {
     assert_eq!((&report["failed"], &report["started"]), (&60.into(), &(60 - missing).into()), "{report}");
 }
 
+/// Devices that are still at work when they should come back are not offered: the server saw nothing of that rate, and no report says that it did.
+#[test]
+fn arrivals_without_a_device_void_a_run() {
+    let pki = Pki::new();
+    let file = pki.beside("early.toml");
+    let scenario = "[[phase]]\ndevices = 5\nfor = \"200ms\"\n[[phase]]\nname = \"back\"\nwho = \"enrolled\"\ndevices = 5\nfor = \"200ms\"\n";
+    std::fs::write(&file, scenario).unwrap();
+    // Nobody listens there: no device enrols before it should come back.
+    let mut command = muster();
+    command.args(["load", "--server", "coaps://127.0.0.1:9", "--timeout", "1s", "--json", "-", "--pki"]).arg(pki.dir());
+    let output = command.arg("--scenario").arg(&file).output().unwrap();
+    expect_status(&output, 7);
+    let report = report(&output);
+    assert_eq!((&report["starved"], &report["schedule"]["void"]), (&5.into(), &true.into()), "{report}");
+    assert_eq!(report["phases"][1]["offered_share"], 0.0, "{report}");
+    assert!(report["remedy"].as_str().unwrap().contains("more devices have to enrol"), "{report}");
+    let spoiled_by = report["generator"]["spoiled_by"].to_string();
+    assert!(spoiled_by.contains("phase `back`: it offered 0.0 % of the requested rate"), "{spoiled_by}");
+}
+
 #[test]
 fn a_search_ends_with_a_rate_and_its_curve() {
     let pki = Pki::new();
