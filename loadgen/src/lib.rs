@@ -72,7 +72,7 @@ pub use terminal::LiveView;
 pub use timeline::{LatencySketch, SLICES_MAX, Slice, Timeline};
 pub use verdict::{
     CPU_SHARE_MAX, LOST_SHARE_MAX, OFFERED_SHARE_MIN, ON_TIME_STARTS_MIN, SEND_LAG_FORGIVEN, SEND_LAG_P50_STARTS_MIN,
-    SEND_LAG_P99_STARTS_MIN, SEND_LAG_SHARE_MAX, WAITING_SHARE_MAX,
+    SEND_LAG_P99_STARTS_MIN, SEND_LAG_SHARE_MAX, WAITING_SHARE_MAX, WHOLE_RUN_STARTS_MIN,
 };
 
 /// The JSON Schema of a report of a run, for validators.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use server::files::read_file_or_pipe;
 use server::shell;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use zeroize::Zeroizing;
 
 use crate::outcome::{CommandFault, CommandResult};
@@ -93,16 +93,20 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> CommandResult 
         let mut there = fs::OpenOptions::new().append(true).open(path).map_err(fail)?;
         return there.write_all(bytes).map_err(fail);
     }
-    // A file that only its owner could read keeps that mode.
-    let allowed = fs::metadata(path).map_or(0o777, |there| there.permissions().mode());
-    let mut file = tempfile::Builder::new()
-        .prefix(".muster-")
-        .permissions(fs::Permissions::from_mode(access.mode() & allowed))
-        .tempfile_in(parent(path))
-        .map_err(fail)?;
+    let mut file = begin(path, access).map_err(fail)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
     file.persist(path).map_err(|fault| fail(fault.error))?;
     Ok(())
+}
+
+/// Begins a file that will take the name `path`: beside it, with the mode that it will have.
+pub(crate) fn begin(path: &Path, access: Access) -> io::Result<NamedTempFile> {
+    // A file that only its owner could read keeps that mode.
+    let allowed = fs::metadata(path).map_or(0o777, |there| there.permissions().mode());
+    tempfile::Builder::new()
+        .prefix(".muster-")
+        .permissions(fs::Permissions::from_mode(access.mode() & allowed))
+        .tempfile_in(parent(path))
 }
 
 /// Whether [`write()`] can write to `path`: checked before the work whose result goes there.
@@ -122,7 +126,7 @@ pub(crate) fn require_writable(path: &Path) -> CommandResult {
 }
 
 /// Whether this is a device, a pipe or a socket, or the name of an open file, such as /dev/stdout: a rename would put a regular file in its place.
-fn is_no_regular_file(path: &Path) -> bool {
+pub(crate) fn is_no_regular_file(path: &Path) -> bool {
     let names_open_file = || {
         let is_link = fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
         is_link && ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder))

@@ -4,6 +4,7 @@ mod capacity;
 mod folder;
 mod merge;
 mod results;
+mod samples;
 mod scenario;
 mod target;
 
@@ -14,7 +15,8 @@ use loadgen::{Arrivals, FleetBehaviour, LiveFigures, LiveView, Phase, Plan, Run,
 use crate::files;
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, out, say};
-use results::{OpenSamples, Outputs, SamplesFile, verdict};
+use results::{Outputs, verdict};
+use samples::{OpenSamples, SamplesFile};
 use target::Target;
 
 pub(crate) use folder::Folder;
@@ -194,7 +196,6 @@ impl RunArguments {
     }
 
     fn run(&self) -> CommandResult {
-        let target = &self.target;
         if let Some(preset) = &self.print_scenario {
             return scenario::print(preset);
         }
@@ -206,6 +207,11 @@ impl RunArguments {
             out!("{}", schema.trim_end());
             return Ok(());
         }
+        self.play()
+    }
+
+    fn play(&self) -> CommandResult {
+        let target = &self.target;
         let plan = self.plan()?;
         target.require_requests(plan.enrols())?;
         if self.certificates.is_some() && !plan.enrols() {
@@ -253,7 +259,13 @@ impl RunArguments {
         let finished = loadgen::play(&run, watch, &interrupt.flag());
         view.close();
         drop(run);
-        let mut finished = finished.map_err(|fault| CommandFault::failed(fault.to_string()))?;
+        let mut finished = match finished {
+            Ok(finished) => finished,
+            Err(fault) => {
+                samples_file.into_iter().for_each(SamplesFile::abandon);
+                return Err(CommandFault::failed(fault.to_string()));
+            }
+        };
         self.outputs.judge(&mut finished.report);
         let more = || {
             samples_file.map_or(Ok(()), SamplesFile::end)?;

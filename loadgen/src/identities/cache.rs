@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use ring::digest::{Context, SHA256, digest};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use super::{
     CHUNK_DEVICES, FleetIdentities, FleetIdentityFault, IdentityChunk, IdentityRange, Manufacturer, make_fleet,
@@ -113,6 +116,7 @@ impl IdentityCache {
         stop: &AtomicBool,
     ) -> Result<(FleetIdentities, CacheUse), FleetIdentityFault> {
         let path = self.file(manufacturer, range, seed);
+        self.remove_parts();
         let head = head(manufacturer, range, seed);
         let flaw = match read(&path, &head, range) {
             Ok(fleet) => return Ok((fleet, CacheUse::Read(path))),
@@ -128,6 +132,17 @@ impl IdentityCache {
         Ok((fleet, used))
     }
 
+    /// Removes what processes that were killed while they wrote have left: up to a gigabyte each, of private keys.
+    fn remove_parts(&self) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for part in entries.map(|entry| entry.path()) {
+            if author(&part).is_some_and(|author| is_left(&part, author)) {
+                // Another process may have removed it at the same time.
+                let _ = fs::remove_file(&part);
+            }
+        }
+    }
+
     fn write(&self, path: &Path, head: &[u8], fleet: &FleetIdentities) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         // A reader sees a whole file or none. The number of the process keeps two writers apart.
@@ -135,6 +150,8 @@ impl IdentityCache {
         // A file that is left from a process of the same number is not ours to write into: its mode may be another one.
         let _ = fs::remove_file(&begun);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&begun)?;
+        // Tells `remove_parts` that somebody writes; on a file system without locks no part is removed.
+        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
         let written = write_all(file, head, fleet).and_then(|()| fs::rename(&begun, path));
         if written.is_err() {
             // The error of the write says more.
@@ -142,6 +159,20 @@ impl IdentityCache {
         }
         written
     }
+}
+
+/// The process that began this file, if it is a part of a file of this cache.
+fn author(part: &Path) -> Option<Pid> {
+    let name = part.file_name()?.to_str()?;
+    let (_, process) = name.strip_prefix("fleet-")?.strip_suffix(".part")?.rsplit_once('.')?;
+    Pid::from_raw(process.parse().ok()?)
+}
+
+/// Whether nobody writes to this part any more: its process is not there, and no process of another container or machine with the same number holds its lock.
+fn is_left(part: &Path, author: Pid) -> bool {
+    let is_dead = test_kill_process(author) == Err(Errno::SRCH);
+    let is_free = || File::open(part).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+    is_dead && is_free()
 }
 
 fn write_all(file: File, head: &[u8], fleet: &FleetIdentities) -> io::Result<()> {
@@ -324,6 +355,32 @@ mod tests {
         assert_eq!((made, made_again, first.chunks), (3, 0, again.chunks));
         assert_eq!(fs::metadata(scene.file()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&scene.cache.folder).unwrap().count(), 1, "no part of a file is left");
+    }
+
+    /// A kill in the middle of a write leaves private keys under a name that nobody reads.
+    #[test]
+    fn parts_of_dead_processes_are_removed() {
+        let scene = Scene::new();
+        scene.fleet();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let (dead, alive) = (child.id(), std::os::unix::process::parent_id());
+        let part = |process: &str| scene.file().with_extension(format!("{process}.part"));
+        let left = part(&dead.to_string());
+        let others =
+            [part(&alive.to_string()), part("x"), part("0"), scene.cache.folder.join(format!("own.{dead}.part"))];
+        for path in others.iter().chain([&left]) {
+            fs::write(path, "part").unwrap();
+        }
+        // The same number in another container.
+        let locked = File::open(&left).unwrap();
+        flock(&locked, FlockOperation::NonBlockingLockExclusive).unwrap();
+        scene.fleet();
+        assert!(left.exists(), "somebody writes to it");
+        drop(locked);
+        let (_, used, _) = scene.fleet();
+        assert!(matches!(used, CacheUse::Read(_)), "{used:?}");
+        assert!(!left.exists() && others.iter().all(|path| path.exists()));
     }
 
     #[test]

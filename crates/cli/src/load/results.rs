@@ -1,11 +1,9 @@
 //! What a run leaves: files, and the outcome of the command.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use loadgen::{Criterion, Finished, LoadReport, SampleSender, SampleWriter, identities};
+use loadgen::{Criterion, Finished, LoadReport, identities};
 
 use crate::files::{self, Access, Durability, Staged};
 use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
@@ -188,43 +186,4 @@ pub(crate) fn write_certificates(dir: &Path, finished: &Finished, seed: u64) -> 
     }
     staged.commit()?;
     Ok(kept)
-}
-
-/// A file of single measurements, opened before the work whose result goes there. What is in it stays until the run begins.
-pub(super) struct OpenSamples {
-    file: File,
-    path: PathBuf,
-}
-
-impl OpenSamples {
-    pub(super) fn open(path: &Path) -> CommandResult<Self> {
-        let opened = File::options().write(true).create(true).truncate(false).open(path);
-        let file = opened.map_err(|source| files::unwritable(path, &source))?;
-        Ok(Self { file, path: path.to_owned() })
-    }
-
-    /// Begins the file.
-    pub(super) fn begin(self) -> CommandResult<(SampleSender, SamplesFile)> {
-        let Self { file, path } = self;
-        // A pipe or a device has no length.
-        let emptied = file.metadata().and_then(|found| if found.is_file() { file.set_len(0) } else { Ok(()) });
-        emptied.map_err(|source| files::unwritable(&path, &source))?;
-        let (sender, writer): (_, SampleWriter) = loadgen::samples();
-        let thread = std::thread::spawn(move || writer.write_all(BufWriter::new(file)));
-        Ok((sender, SamplesFile { thread, path }))
-    }
-}
-
-/// A file of single measurements, written while the fleet is at work.
-pub(super) struct SamplesFile {
-    thread: std::thread::JoinHandle<std::io::Result<()>>,
-    path: PathBuf,
-}
-
-impl SamplesFile {
-    /// Waits for the last line; the senders are gone.
-    pub(super) fn end(self) -> CommandResult {
-        let written = self.thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the writer panicked")));
-        written.map_err(|source| files::unwritable(&self.path, &source))
-    }
 }

@@ -372,6 +372,23 @@ fn no_file_hides_the_verdict() {
     expect_status(&kept, 1);
 }
 
+/// A run that cannot be played leaves the measurements of the run before, and nothing beside them.
+#[test]
+fn a_failed_run_leaves_the_old_samples() {
+    let pki = Pki::new();
+    let scratch = tempfile::tempdir().unwrap();
+    let samples = scratch.path().join("samples.csv");
+    std::fs::write(&samples, "of before\n").unwrap();
+    // No socket may send to a broadcast address.
+    let mut command = muster();
+    command.args(["load", "--server", "coaps://255.255.255.255:5684", "--devices", "2", "--pki"]).arg(pki.dir());
+    let output = command.arg("--samples").arg(&samples).output().unwrap();
+    expect_status(&output, 1);
+    assert!(stderr(&output).contains("a device's socket cannot be opened"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(&samples).unwrap(), "of before\n");
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+}
+
 #[test]
 fn more_threads_than_devices_at_a_time_are_refused() {
     let pki = Pki::new();
