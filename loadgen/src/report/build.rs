@@ -55,16 +55,8 @@ impl LoadReport {
     pub(crate) fn new(facts: &RunFacts<'_>, stats: &Stats) -> Self {
         let plan = facts.plan;
         let seconds = facts.took.as_secs_f64();
-        let share = |time: Duration| if seconds > 0.0 { time.as_secs_f64() / seconds } else { 0.0 };
         let schedule = plan.is_open_loop().then(|| ScheduleRow::new(facts, stats));
         let first = plan.phases.first();
-        let strain = match facts.strain.as_slice() {
-            // Too short for any window: the run as a whole is the only one.
-            [] if stats.counts.started >= WHOLE_RUN_STARTS_MIN => {
-                Strain { busy: share(facts.busiest), waiting: share(facts.waiting) }
-            }
-            windows => Strain::of_all(windows),
-        };
         let has_link = plan.phases.iter().any(|phase| phase.link.is_some());
         let mut report = Self {
             schema: REPORT_SCHEMA.to_owned(),
@@ -101,19 +93,7 @@ impl LoadReport {
             histograms: Vec::new(),
             timeline: TimelineRow { width_ms: 0, slices: Vec::new() },
             traffic: TrafficRow { datagrams_sent: 0, bytes_sent: 0, datagrams_received: 0, bytes_received: 0 },
-            generator: GeneratorRow {
-                cpu_seconds: facts.cpu.as_secs_f64(),
-                busiest_thread_share: share(facts.busiest),
-                waiting_thread_share: share(facts.waiting),
-                busiest_window_share: strain.busy,
-                waiting_window_share: strain.waiting,
-                send_lag: Percentiles::default().into(),
-                stray_datagrams: 0,
-                receive_drops: 0,
-                refused_sends: 0,
-                dropped_sends: 0,
-                spoiled_by: Vec::new(),
-            },
+            generator: GeneratorRow::unmeasured(facts, stats),
             link: has_link.then_some(LinkRow { lost: 0, repeated: 0 }),
             criteria: Vec::new(),
         };
@@ -219,6 +199,34 @@ impl LoadReport {
             flaws.extend(facts.flaws().iter().map(|flaw| format!("phase `{}`: {flaw}", row.name)));
         }
         flaws
+    }
+}
+
+impl GeneratorRow {
+    /// What the threads used, and nothing of what their devices measured.
+    fn unmeasured(facts: &RunFacts<'_>, stats: &Stats) -> Self {
+        let seconds = facts.took.as_secs_f64();
+        let share = |time: Duration| if seconds > 0.0 { time.as_secs_f64() / seconds } else { 0.0 };
+        let strain = match facts.strain.as_slice() {
+            // Too short for any window: the run as a whole is the only one.
+            [] if stats.counts.started >= WHOLE_RUN_STARTS_MIN => {
+                Strain { busy: share(facts.busiest), waiting: share(facts.waiting) }
+            }
+            windows => Strain::of_all(windows),
+        };
+        Self {
+            cpu_seconds: facts.cpu.as_secs_f64(),
+            busiest_thread_share: share(facts.busiest),
+            waiting_thread_share: share(facts.waiting),
+            busiest_window_share: strain.busy,
+            waiting_window_share: strain.waiting,
+            send_lag: Percentiles::default().into(),
+            stray_datagrams: 0,
+            receive_drops: 0,
+            refused_sends: 0,
+            dropped_sends: 0,
+            spoiled_by: Vec::new(),
+        }
     }
 }
 
