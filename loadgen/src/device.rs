@@ -126,6 +126,8 @@ pub(crate) struct FleetDevice {
     sessions: u32,
     /// Whether it has stopped sending.
     off: bool,
+    /// Whether the server has begun the handshake.
+    server_began: bool,
 }
 
 impl RunScript {
@@ -259,6 +261,7 @@ impl FleetDevice {
             storms: storm.map(|storm| (now.mono + storm.every, storm.every)),
             sessions: 1,
             off: false,
+            server_began: false,
         })
     }
 
@@ -277,6 +280,7 @@ impl FleetDevice {
             Some(left) => *left -= 1,
             None => {}
         }
+        self.server_began |= self.stage == MeasuredStage::Handshake && is_server_hello(bytes);
         self.client.handle_datagram(now, bytes);
         self.events(now, into)
     }
@@ -342,6 +346,7 @@ impl FleetDevice {
     }
 
     fn events(&mut self, now: Now, into: &mut Measuring<'_>) -> Option<DeviceEnd> {
+        into.stats.counts.cut_uploads += self.client.take_uploads_sent_away();
         while let Some(event) = self.client.poll_event() {
             let end = match event {
                 ClientEvent::Acknowledged => None,
@@ -385,7 +390,7 @@ impl FleetDevice {
 
     /// An attempt failed, and the client makes another one.
     fn again(&mut self, now: Now, reason: &str, into: &mut Measuring<'_>) -> Option<DeviceEnd> {
-        into.stats.record_failure(self.stage, reason);
+        self.record_failure(reason, into);
         into.stats.counts.repeated_attempts += 1;
         self.enter(MeasuredStage::Handshake, now);
         if self.script.linked_requests && self.asking != self.session_begins {
@@ -404,7 +409,7 @@ impl FleetDevice {
         if self.storms.is_none() {
             return Some(self.give_up(now, reason, into));
         }
-        into.stats.record_failure(self.stage, reason);
+        self.record_failure(reason, into);
         into.stats.counts.repeated_attempts += 1;
         None
     }
@@ -532,6 +537,7 @@ impl FleetDevice {
     fn enter(&mut self, stage: MeasuredStage, now: Now) {
         self.stage = stage;
         self.stage_began = now.mono;
+        self.server_began = false;
     }
 
     fn finish_stage(&mut self, now: Now, into: &mut Measuring<'_>) {
@@ -542,11 +548,17 @@ impl FleetDevice {
 
     fn give_up(&mut self, now: Now, reason: &str, into: &mut Measuring<'_>) -> DeviceEnd {
         let at = self.since(into.began, now);
-        into.stats.record_failure(self.stage, reason);
+        self.record_failure(reason, into);
         into.stats.gave_up(self.phase, self.stage, at);
         into.samples.push(self.sample(self.stage, true, at, self.since(self.stage_began, now)));
         self.client.close(now);
         DeviceEnd::GaveUp
+    }
+
+    /// An attempt failed. One that had its ServerHello is one that the server did not finish, and not one that it never began.
+    fn record_failure(&mut self, reason: &str, into: &mut Measuring<'_>) {
+        into.stats.record_failure(self.stage, reason);
+        into.stats.counts.cut_handshakes += u64::from(std::mem::take(&mut self.server_began));
     }
 
     fn sample(&self, stage: MeasuredStage, failed: bool, ended: Duration, took: Duration) -> Sample {
@@ -556,6 +568,15 @@ impl FleetDevice {
     fn since(&self, then: Instant, now: Now) -> Duration {
         now.mono.saturating_duration_since(then)
     }
+}
+
+/// Whether a datagram begins with a ServerHello: a plaintext record (RFC 6347 §4.1) with a handshake message (§4.2.2) of this type. A HelloVerifyRequest is another one.
+fn is_server_hello(datagram: &[u8]) -> bool {
+    const RECORD_HEADER_BYTES: usize = 13;
+    const HANDSHAKE: u8 = 22;
+    const SERVER_HELLO: u8 = 2;
+    let is_plain = datagram.first() == Some(&HANDSHAKE) && datagram.get(3..5) == Some(&[0, 0]);
+    is_plain && datagram.get(RECORD_HEADER_BYTES) == Some(&SERVER_HELLO)
 }
 
 /// What a new device asks for after its handshake.

@@ -19,6 +19,8 @@
 //! starved              arrivals of enrolled devices for which there was none
 //! later_answers        answers 5.03 and 4.29
 //! repeated_attempts    attempts that failed and were repeated by the same device
+//! cut_handshakes       failed attempts that ended in a handshake whose ServerHello was there: the server had begun its work
+//! cut_uploads          uploads of which the server took blocks before it answered 5.03 or 4.29
 //! seconds              length of the run
 //! enrolled_per_second  enrolled / seconds
 //! arrivals             {"mode": "rate", "per_second": N}, {"mode": "concurrency", "devices": N} or {"mode": "scenario", "name": TEXT}
@@ -95,6 +97,12 @@ pub struct LoadReport {
     pub later_answers: u64,
     /// Attempts that failed and were repeated.
     pub repeated_attempts: u64,
+    /// Failed attempts that ended in a handshake whose ServerHello was there; 0 in reports before they were counted, as the next ones.
+    #[serde(default)]
+    pub cut_handshakes: u64,
+    /// Uploads of which the server took blocks before it answered 5.03 or 4.29.
+    #[serde(default)]
+    pub cut_uploads: u64,
     /// Length of the run.
     pub seconds: f64,
     /// `enrolled / seconds`.

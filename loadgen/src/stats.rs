@@ -274,6 +274,10 @@ pub struct FleetCounts {
     pub later_answers: u64,
     /// Attempts that failed and were repeated.
     pub repeated_attempts: u64,
+    /// Failed attempts that ended in a handshake whose ServerHello was there: the server had begun its work.
+    pub cut_handshakes: u64,
+    /// Uploads of which the server took blocks before it asked the device to come back later.
+    pub cut_uploads: u64,
     /// Devices that lost their state and began again from the same address and port.
     pub reboots: u64,
     /// Times that an impatient device began again without waiting for an answer.
@@ -307,6 +311,8 @@ impl FleetCounts {
             (&mut self.vanished, other.vanished),
             (&mut self.later_answers, other.later_answers),
             (&mut self.repeated_attempts, other.repeated_attempts),
+            (&mut self.cut_handshakes, other.cut_handshakes),
+            (&mut self.cut_uploads, other.cut_uploads),
             (&mut self.reboots, other.reboots),
             (&mut self.storm_restarts, other.storm_restarts),
             (&mut self.starved, other.starved),

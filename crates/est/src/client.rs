@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use coap::client::{Exchange, ExchangeProgress, RequestSpec};
-use coap::{BlockSize, ContentFormat, Message, MessageIds, Method, Token};
+use coap::{BlockSize, Code, ContentFormat, Message, MessageIds, Method, Token};
 use dtls::{IdentityUse, Now, Random, SendFault, SessionFacts};
 use pki::chain::AnchorSet;
 use pki::{Certificate, Encoding};
@@ -69,6 +69,9 @@ pub struct Client {
     /// When the last datagram from the server arrived.
     heard: Instant,
     events: VecDeque<ClientEvent>,
+    /// The server has taken a block of the request in progress and asked for the next one.
+    uploading: bool,
+    uploads_sent_away: u64,
 }
 
 impl Client {
@@ -102,7 +105,14 @@ impl Client {
             state: ClientState::Connecting(task),
             heard: now.mono,
             events: VecDeque::new(),
+            uploading: false,
+            uploads_sent_away: 0,
         }
+    }
+
+    /// The uploads since the last call of which the server took blocks, and which it then ended with 5.03 or 4.29: all of it has to come again.
+    pub fn take_uploads_sent_away(&mut self) -> u64 {
+        std::mem::take(&mut self.uploads_sent_away)
     }
 
     /// Sets the format that later requests ask for; until then the configuration decides.
@@ -278,6 +288,7 @@ impl Client {
         let token = Token::new(token).unwrap_or(Token::EMPTY);
         let jitter = jitter.iter().fold(0, |sum, &byte| sum << 8 | u32::from(byte));
         let exchange = Box::new(Exchange::new(now.mono, spec, &mut self.ids, token, jitter));
+        self.uploading = false;
         self.state = ClientState::Asking(Asking { exchange, expected, pursuit });
         self.pump(now);
     }
@@ -483,6 +494,7 @@ impl Client {
         self.heard = now.mono;
         let Some(exchange) = self.state.exchange_mut() else { return };
         let progress = exchange.handle(now.mono, &message, &mut self.ids);
+        self.uploading |= message.code() == Code::CONTINUE && matches!(progress, ExchangeProgress::Pending);
         self.progress(now, progress);
     }
 
@@ -502,7 +514,11 @@ impl Client {
                         }
                         self.events.push_back(ClientEvent::Done(answer));
                     }
-                    Err(failure) => self.failed(now, failure, task),
+                    Err(failure) => {
+                        let is_cut = self.uploading && matches!(failure, Failure::Later { .. });
+                        self.uploads_sent_away += u64::from(is_cut);
+                        self.failed(now, failure, task);
+                    }
                 }
             }
             ExchangeProgress::Failed(failure) => {

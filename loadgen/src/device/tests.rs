@@ -142,3 +142,33 @@ fn a_reboot_begins_again_with_the_same_identity() {
     let again = device.poll_transmit().expect("another ClientHello").to_vec();
     assert_ne!(first, again);
 }
+
+/// The server answered the first attempt with its flight, of which the rest was lost, and none of the others.
+#[test]
+fn a_handshake_that_the_server_began_and_did_not_finish_is_told_from_silence() {
+    let manufacturer = manufacturer();
+    let (anchor, devices) = (Arc::new(authority(&manufacturer)), fleet(&manufacturer, 1, 3));
+    let script = script(&anchor, 1, Patience::default(), FleetBehaviour::default());
+    // The head of a record and of a message of 70 bytes, and the beginning of its body.
+    let record = |kind: u8| {
+        let head = [&[22, 0xfe, 0xfd][..], &[0; 8], &[0, 16], &[kind, 0, 0, 70], &[0; 5], &[0, 0, 4]].concat();
+        [&head[..], &[0xfe, 0xfd, 1, 2]].concat()
+    };
+    for (kind, cut) in [(2, 1), (3, 0)] {
+        let mut now = now();
+        let mut device = start(&script, &devices, 0, now);
+        let ((), stats) = measured(|into| {
+            while device.poll_transmit().is_some() {}
+            assert!(device.receive(now, &mut record(kind), into).is_none());
+            loop {
+                while device.poll_transmit().is_some() {}
+                now.mono = device.poll_timeout();
+                if device.timeout(now, into).is_some() {
+                    break;
+                }
+            }
+        });
+        assert!(stats.counts.repeated_attempts > 0 && stats.counts.failed == 1);
+        assert_eq!((stats.counts.cut_handshakes, stats.counts.cut_uploads), (cut, 0), "message {kind}");
+    }
+}

@@ -76,6 +76,8 @@ impl LoadReport {
             starved: 0,
             later_answers: 0,
             repeated_attempts: 0,
+            cut_handshakes: 0,
+            cut_uploads: 0,
             seconds,
             enrolled_per_second: 0.0,
             arrivals: ArrivalsRow::of(plan),
@@ -117,6 +119,7 @@ impl LoadReport {
         (self.enrolled, self.renewed, self.vanished) = (counts.enrolled, counts.renewed, counts.vanished);
         (self.reboots, self.storm_restarts, self.starved) = (counts.reboots, counts.storm_restarts, counts.starved);
         (self.later_answers, self.repeated_attempts) = (counts.later_answers, counts.repeated_attempts);
+        (self.cut_handshakes, self.cut_uploads) = (counts.cut_handshakes, counts.cut_uploads);
         self.enrolled_per_second = if self.seconds > 0.0 { float(counts.enrolled) / self.seconds } else { 0.0 };
         let stages = MeasuredStage::ALL.into_iter();
         self.stages = stages

@@ -140,7 +140,8 @@ fn counts(report: &LoadReport) -> impl Iterator<Item = u64> {
     let LoadReport { devices, threads, scheduled, started, done, enrolled, renewed, failed, vanished, .. } = *report;
     let LoadReport { reboots, storm_restarts, starved, later_answers, repeated_attempts, traffic, link, .. } = *report;
     let own = [devices, threads, scheduled, started, done, enrolled, renewed, failed, vanished];
-    let own = own.into_iter().chain([reboots, storm_restarts, starved, later_answers, repeated_attempts]);
+    let own = own.into_iter().chain([report.cut_handshakes, report.cut_uploads]);
+    let own = own.chain([reboots, storm_restarts, starved, later_answers, repeated_attempts]);
     let traffic = [traffic.datagrams_sent, traffic.bytes_sent, traffic.datagrams_received, traffic.bytes_received];
     let link = link.into_iter().flat_map(|link| [link.lost, link.repeated]);
     let stages = report.stages.iter().map(|row| row.failed);
@@ -241,6 +242,8 @@ fn measured(report: &LoadReport) -> Stats {
         vanished: report.vanished,
         later_answers: report.later_answers,
         repeated_attempts: report.repeated_attempts,
+        cut_handshakes: report.cut_handshakes,
+        cut_uploads: report.cut_uploads,
         reboots: report.reboots,
         storm_restarts: report.storm_restarts,
         starved: report.starved,

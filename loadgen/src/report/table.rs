@@ -81,6 +81,8 @@ impl LoadReport {
             (self.vanished, "devices left without closing"),
             (self.reboots, "devices lost their state and began again"),
             (self.storm_restarts, "times a device without patience began again"),
+            (self.cut_handshakes, "handshakes were begun by the server and not finished"),
+            (self.cut_uploads, "uploads were begun and then told to come later"),
             (self.starved, "arrivals of enrolled devices had no device that holds a certificate"),
         ];
         for (count, what) in lines {

@@ -52,6 +52,7 @@ fn stats() -> Stats {
     stats.record_failure(MeasuredStage::Enrol, "est.sen.subject_mismatch");
     stats.gave_up(0, MeasuredStage::Enrol, millis(20));
     stats.traffic.sent(100);
+    (stats.counts.cut_handshakes, stats.counts.cut_uploads) = (1, 2);
     (stats.counts.link_lost, stats.counts.link_repeated) = (5, 6);
     stats
 }
@@ -122,6 +123,8 @@ const PLACES: &[&str] = &[
 ];
 /// What reports of earlier versions lack.
 const OPTIONAL: &[&str] = &[
+    "/cut_handshakes",
+    "/cut_uploads",
     "/schedule/on_time_share",
     "/generator/waiting_thread_share",
     "/generator/receive_drops",
@@ -439,6 +442,7 @@ fn reports_of_segments_add_up() {
     let sum = merge(&reports).unwrap();
     assert_eq!((sum.devices, sum.enrolled, sum.failed, sum.segment, sum.segments), (12, 9, 3, 0, 3));
     assert_eq!((sum.errors[0].count, sum.traffic.bytes_sent), (3, 300));
+    assert_eq!((sum.cut_handshakes, sum.cut_uploads), (3, 6));
     let schedule = sum.schedule.unwrap();
     assert!((299.0..301.0).contains(&schedule.asked_per_second) && !schedule.void, "{schedule:?}");
     let total = sum.stages.iter().find(|row| row.stage == "total").unwrap();
@@ -486,7 +490,7 @@ fn what_does_not_belong_together_is_not_merged() {
 #[test]
 fn counts_near_the_end_of_their_type_are_refused() {
     type Change = fn(&mut LoadReport, u64);
-    let changes: [(&str, Change); 25] = [
+    let changes: [(&str, Change); 27] = [
         ("devices", |report, count| report.devices = count),
         ("threads", |report, count| report.threads = count),
         ("scheduled", |report, count| report.scheduled = count),
@@ -500,6 +504,8 @@ fn counts_near_the_end_of_their_type_are_refused() {
         ("traffic", |report, count| report.traffic.bytes_received = count),
         ("link", |report, count| report.link = Some(LinkRow { lost: count, repeated: count })),
         ("stray_datagrams", |report, count| report.generator.stray_datagrams = count),
+        ("cut_handshakes", |report, count| report.cut_handshakes = count),
+        ("cut_uploads", |report, count| report.cut_uploads = count),
         ("receive_drops", |report, count| report.generator.receive_drops = count),
         ("refused_sends", |report, count| report.generator.refused_sends = count),
         ("dropped_sends", |report, count| report.generator.dropped_sends = count),

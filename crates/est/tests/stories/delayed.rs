@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use authority::Registration;
 use coap::BlockSize;
 use est::{ClientConfig, ClientEvent, Failure, Operation, Persistence};
 
@@ -82,6 +83,7 @@ fn c36_after_5_03_the_whole_request_in_blocks_comes_again_with_the_same_octets()
     assert!(request.len() > 3 * 64, "several blocks");
     world.ask(&mut second, Operation::Enroll { csr: request.clone() });
     let Failure::Later { max_age, .. } = second.failure() else { panic!("not later") };
+    assert_eq!(second.client.take_uploads_sent_away(), 0, "its first block was not taken");
     world.release();
     world.server_says(first.path);
     world.pace = Pace::AtOnce;
@@ -90,4 +92,21 @@ fn c36_after_5_03_the_whole_request_in_blocks_comes_again_with_the_same_octets()
     second.certificate();
     assert_eq!(world.server.counters().handshakes, 2, "over the same association");
     assert_eq!(world.ledger.issued_count(), 2);
+}
+
+/// What was uploaded is lost for a device that is sent away at the end, and it can say so.
+#[test]
+fn an_upload_that_ends_with_5_03_is_told_from_one_that_never_began() {
+    let mut world = World::new();
+    world.desk.says("000001", Registration::Pending);
+    let holder = world.pki.device(1);
+    let mut sent_away = |port, block| {
+        let config = ClientConfig { block, ..ClientConfig::default() };
+        let mut device = world.connect(port, &holder, config);
+        world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
+        assert!(matches!(device.failure(), Failure::Later { .. }));
+        [device.client.take_uploads_sent_away(), device.client.take_uploads_sent_away()]
+    };
+    assert_eq!(sent_away(1, BlockSize::B1024), [0, 0], "one block is no upload");
+    assert_eq!(sent_away(2, BlockSize::B64), [1, 0]);
 }

@@ -5,7 +5,7 @@
 //! a live cookie exchange, which cost the sender so little that
 //! one core can offer four times what another can serve. The hellos begin when the first honest device does. Goodput is what the server's own counters say
 //! it enrolled in each second while the load lasts. A load that was not offered whole and in time, or whose server did not have its core, is void and played
-//! again; what it says then stands in `judged`. Five seconds after the load, new devices show whether the server is back.
+//! again; what it says then stands in `judged`. What an honest device saw begin and not end is cut off: its handshake after the ServerHello, its upload, or its session. Five seconds after the load, new devices show whether the server is back.
 //!
 //! Beside each goodput stands how many enrolments a second of the server's own CPU time gave, in the same seconds and while the peak was searched: where
 //! another process takes a part of the core, that ratio says what the clock cannot.

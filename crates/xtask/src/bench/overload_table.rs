@@ -40,10 +40,11 @@ fn rendered(run: &RunFile) -> Result<String> {
         text,
         "\nMedians of {} rounds (least to most). Goodput is that of the median second after the first two: those belong to hellos that find the queue full and come\n\
          back with their retransmission, after 1 s (RFC 6347 section 4.2.4.1). The mean over the whole load has them in it{}.{} A load is void if less\n\
-         than 98 % of it was offered in time or the server had less than 95 % of its core; it is played up to three times.{}\n",
+         than 98 % of it was offered in time or the server had less than 95 % of its core; it is played up to three times.{}{}\n",
         rounds.len(),
         whole(summaries),
         first_seconds(summaries),
+        cut_off(rounds),
         spoiled(summaries, rounds.len()),
     )?;
     let facts = &record["facts"];
@@ -130,6 +131,16 @@ fn at_promised(summaries: &[Value], share: fn(&Value) -> Option<(f64, &'static s
     shares.collect::<Vec<_>>().join("; ")
 }
 
+/// What is counted as cut off. The first records count neither handshakes nor uploads.
+fn cut_off(rounds: &[Value]) -> &'static str {
+    let mut loads = rounds.iter().filter_map(|round| round["loads"].as_array()).flatten().peekable();
+    if loads.peek().is_some() && loads.all(|load| load["cut_handshakes"].is_u64() && load["cut_uploads"].is_u64()) {
+        " Cut off\nis what an honest device saw begin and not end: its handshake after the ServerHello, its upload, or its session."
+    } else {
+        ""
+    }
+}
+
 fn spoiled(summaries: &[Value], rounds: usize) -> String {
     let loads = summaries.len() * rounds;
     let counts: Option<Vec<u64>> = summaries.iter().map(|summary| summary["spoiled_runs"].as_u64()).collect();
@@ -197,6 +208,20 @@ mod tests {
         ] {
             assert!(text.contains(words), "{words}: {text}");
         }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_said_of_records_that_count_it() {
+        let words = "its handshake after the ServerHello, its upload, or its session.";
+        let mut record = run(&summary());
+        let load = serde_json::json!({ "cut_off": 3, "cut_handshakes": 1, "cut_uploads": 2 });
+        for round in record.record["rounds"].as_array_mut().unwrap() {
+            round["loads"] = vec![load.clone()].into();
+        }
+        assert!(rendered(&record).unwrap().contains(words));
+        record.record["rounds"][1]["loads"][0].as_object_mut().unwrap().remove("cut_handshakes");
+        assert!(!rendered(&record).unwrap().contains(words));
+        assert!(!rendered(&run(&summary())).unwrap().contains(words), "a record of before");
     }
 
     #[test]

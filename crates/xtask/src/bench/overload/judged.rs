@@ -70,8 +70,12 @@ pub(in super::super) struct Overloaded {
     pub(super) core_share: f64,
     honest: u64,
     enrolled: u64,
-    /// Attempts of honest devices that ended after their handshake, and devices that gave up.
+    /// What honest devices had begun and the server did not finish: attempts that failed after their handshake, handshakes that failed after the ServerHello, and
+    /// uploads that ended with 5.03. Those two alone stand behind it.
     pub(super) cut_off: u64,
+    cut_handshakes: u64,
+    cut_uploads: u64,
+    /// Devices that gave up.
     failed: u64,
     pub(super) total_p50_ms: f64,
     pub(super) total_p99_ms: f64,
@@ -121,6 +125,8 @@ impl Overloaded {
             honest: count(&run.report, "devices"),
             enrolled: count(&run.report, "enrolled"),
             cut_off: cut_off(&run.report),
+            cut_handshakes: count(&run.report, "cut_handshakes"),
+            cut_uploads: count(&run.report, "cut_uploads"),
             failed: count(&run.report, "failed"),
             total_p50_ms: stage(&run.report, "total", "p50_us") / 1e3,
             total_p99_ms: stage(&run.report, "total", "p99_us") / 1e3,
@@ -138,7 +144,7 @@ impl Overloaded {
         let void = if self.void { format!(" VOID: {}", self.void_because.join(", ")) } else { String::new() };
         format!(
             "   {:>4.1}x offered {:>6.0}/s, goodput {:>5.0}/s = {:>3.0} % of the peak (whole load {:.0} %, first two seconds {:.0} % with {:.0} % of the core), by its CPU {:.0} % with {:.0} % of the core; \
-             cut off {}, failed {}; total p50 {:.0} p99 {:.0} ms; dropped by the socket {:.0}, while behind {:.0}; back within 5 s: {}{void}",
+             cut off {} ({} handshakes, {} uploads), failed {}; total p50 {:.0} p99 {:.0} ms; dropped by the socket {:.0}, while behind {:.0}; back within 5 s: {}{void}",
             self.multiple,
             self.offered_per_second,
             self.goodput_per_second,
@@ -149,6 +155,8 @@ impl Overloaded {
             self.of_peak_by_cpu * 100.0,
             self.core_share * 100.0,
             self.cut_off,
+            self.cut_handshakes,
+            self.cut_uploads,
             self.failed,
             self.total_p50_ms,
             self.total_p99_ms,
@@ -218,10 +226,14 @@ fn stage(report: &Value, name: &str, key: &str) -> f64 {
     stages.find(|stage| stage["stage"] == name).and_then(|stage| stage[key].as_f64()).unwrap_or_default()
 }
 
-/// Attempts that had a session and lost it. A hello without an answer is no such attempt: nothing had begun.
+/// Attempts that had a session and lost it, handshakes for which the server had spent its key pair and signature, and uploads of which it took blocks. A hello without an
+/// answer is no such attempt: nothing had begun. The hellos beside the honest devices are never heard of again, so that the server's own counts of handshakes that
+/// it displaced or let time out say nothing of the honest ones; these count what they saw. A generator of before lacks the last two.
 fn cut_off(report: &Value) -> u64 {
     let errors = report["errors"].as_array().into_iter().flatten();
-    errors.filter(|error| error["stage"] != "handshake").filter_map(|error| error["count"].as_u64()).sum()
+    let with_session: u64 =
+        errors.filter(|error| error["stage"] != "handshake").filter_map(|error| error["count"].as_u64()).sum();
+    with_session + count(report, "cut_handshakes") + count(report, "cut_uploads")
 }
 
 #[cfg(test)]
@@ -260,6 +272,19 @@ pub(super) mod tests {
         pub(in super::super::super) fn example(of_peak: f64) -> Self {
             load(&[of_peak * 1_000.0; 6], 1.0, 0, None)
         }
+    }
+
+    /// A handshake is most of an enrolment: one that the server began and gave up is cut off, and so is an upload that it ends with 5.03.
+    #[test]
+    fn what_the_server_began_and_did_not_finish_is_cut_off() {
+        let error = |stage: &str, count| serde_json::json!({ "stage": stage, "reason": "no answer", "count": count });
+        let mut report = serde_json::json!({ "errors": [error("handshake", 40), error("enrol", 3), error("crts", 1)] });
+        assert_eq!(cut_off(&report), 4, "a generator of before counts neither");
+        (report["cut_handshakes"], report["cut_uploads"]) = (7.into(), 100.into());
+        assert_eq!(cut_off(&report), 111);
+        let mut load = load(&[950.0; 6], 1.0, 0, None);
+        (load.cut_off, load.cut_handshakes, load.cut_uploads) = (111, 7, 100);
+        assert!(load.line().contains("cut off 111 (7 handshakes, 100 uploads), failed 0"), "{}", load.line());
     }
 
     #[test]
