@@ -592,7 +592,7 @@ mod tests {
     fn what_is_no_file_is_not_read() {
         let fault = read(Path::new("/dev/zero")).unwrap_err();
         assert!(fault.to_string().contains("it is a device, not a file"), "{fault}");
-        let large = tempfile::NamedTempFile::new().unwrap();
+        let large = NamedTempFile::new().unwrap();
         large.as_file().set_len(1 << 30).unwrap();
         let fault = read(large.path()).unwrap_err();
         assert!(fault.to_string().contains("larger than any"), "{fault}");

@@ -301,7 +301,7 @@ fn arrivals_that_nobody_could_play_are_not_offered() {
     ];
     assert_eq!((none.starved, none.generator.spoiled_by.clone()), (100, why.map(str::to_owned).into()));
     // A merged report judges again.
-    assert_eq!(merge(&[none.clone()]).unwrap().generator.spoiled_by, none.generator.spoiled_by);
+    assert_eq!(merge(std::slice::from_ref(&none)).unwrap().generator.spoiled_by, none.generator.spoiled_by);
     // In both ways too little: a tenth was not played, and the rest came late.
     let phase = crate::PhaseStats {
         scheduled: 100,
