@@ -28,6 +28,9 @@ static BODY: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     if name == "load_identities" {
         return loadgen::fuzz::identities;
     }
+    if name == "load_report" {
+        return loadgen::fuzz::report;
+    }
     let target = sim::fuzz::target(&name);
     target.unwrap_or_else(|| panic!("MUSTER_FUZZ_TARGET has to be the name of a folder of fuzz/seeds, not `{name}`")).body
 });

@@ -1,8 +1,10 @@
 //! Bodies of the fuzz targets: properties that must hold for any bytes. A fuzzer calls them in a loop, tests call them with mutated seeds. Each
 //! returns normally unless it has found a bug.
 
+use crate::criteria::Criterion;
 use crate::identities::{CHUNK_DEVICES, IdentityRange, cache};
 use crate::plan::PHASES_MAX;
+use crate::report::{LoadReport, merge};
 use crate::scenario::{ScenarioFault, ScenarioPlayer, read_scenario};
 
 /// A plan with more devices than this is read, and its arrivals are not drawn.
@@ -69,6 +71,62 @@ pub fn identities(bytes: &[u8]) {
 #[must_use]
 pub fn is_fleet(bytes: &[u8]) -> bool {
     bytes.split_first().is_some_and(|(&asked, chunks)| cache::read_chunks(chunks, asked_range(asked)).is_ok())
+}
+
+/// Criteria of every kind.
+const CRITERIA: [&str; 6] =
+    ["failed > 1%", "later > 5", "rate < 1", "p99 > 2s", "enrol.mean >= 1ms", "send_lag.max > 1s"];
+
+/// The file of a report: what `muster load merge` reads. The sum of one is judged, shown and written, and is read as it was written; so is that of two machines, of
+/// which neither hides that the other was spoiled or interrupted.
+pub fn report(bytes: &[u8]) {
+    let Ok(read) = serde_json::from_slice::<LoadReport>(bytes) else { return };
+    if let Ok(sum) = merge(std::slice::from_ref(&read)) {
+        judge_sum(&sum);
+        let again = LoadReport { segment: read.segment, ..written_and_read(&sum) };
+        let twice = merge(&[again]).unwrap_or_else(|fault| panic!("a merged report is refused: {fault}"));
+        assert_eq!(counted(twice), counted(sum));
+    }
+    let both = [1, 2].map(|segment| LoadReport { segment, segments: 2, ..read.clone() });
+    if let Ok(sum) = merge(&both) {
+        judge_sum(&sum);
+        assert!(sum.is_spoiled() || !read.is_spoiled(), "{:?}", read.generator.spoiled_by);
+        assert_eq!((sum.interrupted, sum.failed), (read.interrupted, 2 * read.failed));
+    }
+}
+
+fn judge_sum(sum: &LoadReport) {
+    for text in CRITERIA {
+        let criterion: Criterion = text.parse().unwrap_or_else(|fault| panic!("{text}: {fault}"));
+        assert!(!criterion.as_failure(sum).value.is_empty(), "{text}");
+        let _ = criterion.is_kept(sum);
+    }
+    assert!(!sum.to_string().is_empty() && !crate::html::render_page(sum).is_empty());
+    let schedule = sum.schedule.map_or(1.0, |schedule| schedule.offered_share);
+    assert!((0.0..=1.0).contains(&schedule), "{schedule} of the rate");
+    written_and_read(sum);
+}
+
+/// A number that JSON does not have is written as null, and nobody reads it.
+fn written_and_read(sum: &LoadReport) -> LoadReport {
+    let written = serde_json::to_vec(sum).unwrap_or_else(|fault| panic!("it cannot be written: {fault}"));
+    serde_json::from_slice(&written).unwrap_or_else(|fault| panic!("it cannot be read: {fault}"))
+}
+
+/// What was counted. The last digit of a share is not read as it was written, and reasons that are too many share a row.
+fn counted(report: LoadReport) -> String {
+    let failures: u128 = report.errors.iter().map(|row| u128::from(row.count)).sum();
+    let LoadReport { stages, phases, histograms, timeline, traffic, devices, threads, .. } = report;
+    let phases =
+        phases.iter().map(|row| (row.scheduled, row.started, row.done, row.failed, &row.buckets, &row.lag_buckets));
+    let phases: Vec<_> = phases.collect();
+    format!("{failures} {devices} {threads} {stages:?} {phases:?} {histograms:?} {timeline:?} {traffic:?}")
+}
+
+/// Whether these bytes are a report that is merged.
+#[must_use]
+pub fn is_report(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<LoadReport>(bytes).is_ok_and(|read| merge(&[read]).is_ok())
 }
 
 /// A few devices; or, for the highest bytes, one more than a chunk has.

@@ -212,7 +212,8 @@ impl DurationHistogram {
     #[must_use]
     pub fn from_buckets(buckets: &[(u64, u64)]) -> Self {
         let mut all = Self::default();
-        for (value, count) in buckets {
+        // A count of zero would move the maximum.
+        for (value, count) in buckets.iter().filter(|(_, count)| *count > 0) {
             all.0.saturating_record_n(*value, *count);
         }
         all

@@ -38,3 +38,9 @@ fn seeds_of_identities() {
     let target: Target = (loadgen::fuzz::identities, loadgen::fuzz::is_fleet);
     assert_eq!(seeds_of("load_identities", target), [3, 1], "fleets, refused");
 }
+
+#[test]
+fn seeds_of_reports() {
+    let target: Target = (loadgen::fuzz::report, loadgen::fuzz::is_report);
+    assert_eq!(seeds_of("load_report", target), [4, 2], "reports, refused");
+}

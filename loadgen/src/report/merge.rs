@@ -30,6 +30,11 @@ pub enum MergeFault {
         /// Its segment.
         segment: u64,
     },
+    /// One whose rates, shares or seconds no run has.
+    Numbers {
+        /// Its segment.
+        segment: u64,
+    },
     /// Two differ in this.
     Differ(&'static str),
     /// A segment twice.
@@ -52,6 +57,9 @@ impl fmt::Display for MergeFault {
                     f,
                     "the report of segment {segment} is damaged: it counts to 2^{most} or more, which no run does"
                 )
+            }
+            Self::Numbers { segment } => {
+                write!(f, "the report of segment {segment} is damaged: no run has such a rate, share or time")
             }
             Self::Differ(what) => write!(f, "the reports are of different runs: they differ in `{what}`"),
             Self::Twice(segment) => write!(f, "segment {segment} is there twice"),
@@ -92,6 +100,9 @@ pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
         && let Some((report, _)) = reports.iter().zip(&sums).max_by_key(|(_, sum)| **sum)
     {
         return Err(MergeFault::Counts { segment: report.segment });
+    }
+    if let Some(damaged) = reports.iter().find(|report| !has_numbers(report)) {
+        return Err(MergeFault::Numbers { segment: damaged.segment });
     }
     let mut stats = Stats::of_phases(first.phases.len());
     for report in reports {
@@ -134,6 +145,30 @@ pub fn merge(reports: &[LoadReport]) -> Result<LoadReport, MergeFault> {
 /// All counts of all reports together are below this: then no sum of a merged report, and no sum of two of its counts, is beyond 2^64. A thousand machines that
 /// send a gigabyte in each second of a month, or whose 256 threads compute for a month, stay below it.
 const COUNTS_MAX: u64 = 1 << 62;
+
+/// No rate, share or time of a run is above this: the sum of a thousand is finite, and JSON has it.
+const NUMBER_MAX: f64 = 1e15;
+
+/// What others are divided by is zero, or not below this: a run is a nanosecond long at least, and a rate that of one device in many years.
+const DIVISOR_MIN: f64 = 1e-12;
+
+/// Whether all rates, shares and times that a merged report takes over are those of a run.
+fn has_numbers(report: &LoadReport) -> bool {
+    let generator = &report.generator;
+    let own = [report.seconds, generator.cpu_seconds, generator.busiest_thread_share];
+    let more = [generator.waiting_thread_share, generator.busiest_window_share, generator.waiting_window_share];
+    let schedule = report
+        .schedule
+        .into_iter()
+        .flat_map(|row| [row.asked_per_second, row.offered_per_second, row.offered_share, row.on_time_share]);
+    let phases = report
+        .phases
+        .iter()
+        .flat_map(|row| [row.offered_share.unwrap_or_default(), row.busiest_window_share, row.waiting_window_share]);
+    let divisors = [report.seconds, report.schedule.map_or(0.0, |row| row.asked_per_second)];
+    own.into_iter().chain(more).chain(schedule).chain(phases).all(|number| (0.0..=NUMBER_MAX).contains(&number))
+        && divisors.into_iter().all(|number| number <= 0.0 || number >= DIVISOR_MIN)
+}
 
 /// Everything in a report that is added to the same of another one.
 fn counts(report: &LoadReport) -> impl Iterator<Item = u64> {
@@ -195,7 +230,7 @@ fn schedule(reports: &[LoadReport]) -> Option<ScheduleRow> {
     let rows = rows?;
     let asked: f64 = rows.iter().map(|row| row.asked_per_second).sum();
     let offered: f64 = rows.iter().map(|row| row.offered_per_second).sum();
-    Some(ScheduleRow::offered(asked, if asked > 0.0 { offered / asked } else { 1.0 }))
+    Some(ScheduleRow::offered(asked, if asked > 0.0 { (offered / asked).min(1.0) } else { 1.0 }))
 }
 
 /// The measurements behind a report.

@@ -542,6 +542,31 @@ fn counts_near_the_end_of_their_type_are_refused() {
     assert!(matches!(merge(&reports), Err(MergeFault::Counts { .. })));
 }
 
+/// Two rates whose sum is infinite would be a share that is no number, and no run is void by it.
+#[test]
+fn rates_and_times_that_no_run_has_are_refused() {
+    type Change = fn(&mut LoadReport, f64);
+    let changes: [Change; 6] = [
+        |report, number| report.schedule.as_mut().unwrap().asked_per_second = number,
+        |report, number| report.schedule.as_mut().unwrap().offered_per_second = number,
+        |report, number| report.generator.cpu_seconds = number,
+        |report, number| report.generator.waiting_window_share = number,
+        |report, number| report.phases[0].busiest_window_share = number,
+        |report, number| report.phases[0].offered_share = Some(number),
+    ];
+    for change in changes {
+        for number in [1e308, -1.0, f64::INFINITY, f64::NAN] {
+            let mut reports = segments();
+            change(&mut reports[1], number);
+            assert_eq!(merge(&reports).unwrap_err(), MergeFault::Numbers { segment: 2 }, "{number}");
+        }
+    }
+    let mut reports = segments();
+    reports[2].seconds = f64::MIN_POSITIVE;
+    let fault = merge(&reports).unwrap_err();
+    assert!(fault.to_string().contains("segment 3 is damaged: no run has such a rate"), "{fault}");
+}
+
 #[test]
 fn what_one_machine_did_not_finish_the_sum_does_not_have() {
     let mut reports = segments();
