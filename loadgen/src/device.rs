@@ -14,46 +14,25 @@
 //! protocol and its persistence; this module decides what to request and what to measure. Driven by `fleet`.
 
 mod conduct;
+mod script;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dtls::{Now, Random};
-use est::{
-    AnchorUpdate, Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Packing, ReceivedKey,
-    ServerVerifier,
-};
+use est::{Answer, Client, ClientEvent, Failure, Operation, Packing, ReceivedKey};
 use pki::linking::LinkingText;
 use pki::{Certificate, CsrContents, Encoding, PrivateKey};
 
 use crate::function::FleetFunction;
 use crate::identities::{self, FleetIdentity};
-use crate::plan::{Phase, Plan};
-use crate::run::{LoadedServer, Patience};
 use crate::samples::{Sample, SampleBuffer};
 use crate::seed::{DeviceRandom, Purpose, Stream};
 use crate::stats::{MeasuredStage, Stats};
 use conduct::{Farewell, REBOOT_TIME, number, reboot_drawn};
 
-/// The shared part of all devices of a run.
-pub(crate) struct RunScript {
-    verifier: Arc<ServerVerifier>,
-    server_name: Option<String>,
-    seed: u64,
-    /// The number of the fleet's first device.
-    first: usize,
-    patience: Patience,
-    linked_requests: bool,
-    without_ca_certificates: bool,
-    phases: Vec<PhaseScript>,
-}
-
-/// The shared part of the devices of a phase.
-struct PhaseScript {
-    client: Arc<ClientConfig>,
-    phase: Phase,
-}
+pub(crate) use script::RunScript;
 
 /// What a thread measures in.
 pub(crate) struct Measuring<'m> {
@@ -130,76 +109,6 @@ pub(crate) struct FleetDevice {
     server_began: bool,
 }
 
-impl RunScript {
-    /// The script of a run whose fleet begins with device `first`.
-    pub(crate) fn new(
-        server: &LoadedServer,
-        plan: &Plan,
-        patience: Patience,
-        seed: u64,
-        first: usize,
-    ) -> Result<Self, String> {
-        let verifier = ServerVerifier::new(server.anchors.clone(), server.name.clone())
-            .map_err(|fault| format!("the devices cannot trust that: {fault}"))?;
-        // An address belongs neither in server_name (RFC 6066 §3) nor in Uri-Host (RFC 7252 §5.10.1).
-        let name = match &server.name {
-            pki::ServerName::DnsName(name) => Some(name.as_ref().to_owned()),
-            _ => None,
-        };
-        let phases = plan.phases.iter().map(|phase| {
-            let client = ClientConfig {
-                path: server.root.iter().cloned().chain(phase.label.clone()).collect(),
-                anchor_update: AnchorUpdate::Ignore,
-                block: phase.block,
-                ack_timeout: patience.ack_timeout,
-                uri_host: name.clone(),
-                persistence: Some(patience.persistence()),
-                ..ClientConfig::default()
-            };
-            PhaseScript { client: Arc::new(client), phase: phase.clone() }
-        });
-        Ok(Self {
-            verifier: Arc::new(verifier),
-            phases: phases.collect(),
-            server_name: name,
-            seed,
-            first,
-            patience,
-            linked_requests: server.linked_requests,
-            without_ca_certificates: server.without_ca_certificates,
-        })
-    }
-
-    /// Connects with a certificate and its key.
-    fn connect(
-        &self,
-        phase: usize,
-        (certificate, pkcs8): (&[u8], &[u8]),
-        random: &Arc<dyn Random>,
-        now: Now,
-    ) -> Result<Client, String> {
-        let PhaseScript { client, phase } = &self.phases[phase];
-        let shown = est::identity(vec![certificate.to_vec()], pkcs8, &**random)
-            .map_err(|fault| format!("a device's identity cannot be used: {fault}"))?;
-        let dtls = DtlsConfig {
-            suites: vec![phase.suite],
-            server_name: self.server_name.clone(),
-            retransmission_initial: self.patience.handshake_timeout,
-            handshake_deadline: self.patience.handshake_deadline(),
-            ..DtlsConfig::new(Some(shown), Arc::clone(&self.verifier))
-        };
-        Ok(Client::new(Arc::clone(client), Arc::new(dtls), Arc::clone(random), now))
-    }
-
-    /// The key of a certificate that device `index` holds.
-    fn key_of(&self, index: usize, held: &HeldCertificate) -> Result<Arc<PrivateKey>, String> {
-        match &held.key {
-            Some(key) => Ok(Arc::clone(key)),
-            None => identities::operational_key(self.seed, self.first + index).map(Arc::new).map_err(unusable),
-        }
-    }
-}
-
 fn unusable(fault: impl std::fmt::Display) -> String {
     format!("the certificate cannot be used: {fault}")
 }
@@ -232,7 +141,7 @@ impl FleetDevice {
         let random: Arc<dyn Random> = Arc::new(DeviceRandom::new(seed ^ (as_u64(phase) << 32), index));
         let session_begins = match returning {
             true => function.returning_stage(),
-            false => first_stage(script, function),
+            false => script.first_stage(function),
         };
         let storm = rules.behaviour.storm.filter(|storm| {
             Stream::new(seed, Purpose::Storm(number(index))).next_u64() % 1_000 < u64::from(storm.per_mille)
@@ -580,13 +489,6 @@ fn is_server_hello(datagram: &[u8]) -> bool {
 }
 
 /// What a new device asks for after its handshake.
-fn first_stage(script: &RunScript, function: FleetFunction) -> MeasuredStage {
-    match function.certifying_stage() {
-        Some(stage) if script.without_ca_certificates => stage,
-        _ => function.first_stage(),
-    }
-}
-
 /// "the Subject field [...] MUST be identical to the corresponding fields in the certificate being renewed" (RFC 7030 §4.2.2): a profile may have issued
 /// another name than that of the first request.
 fn renewal_csr(held: &[u8], key: &PrivateKey, link: Option<&str>) -> Result<Box<[u8]>, String> {

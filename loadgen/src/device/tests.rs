@@ -6,7 +6,8 @@ use super::conduct::REBOOT_WITHIN_DATAGRAMS;
 use super::*;
 use crate::identities::FleetIdentities;
 use crate::identities::tests::{authority, fleet, manufacturer};
-use crate::plan::{Arrivals, FleetBehaviour, RetryStorm};
+use crate::plan::{Arrivals, FleetBehaviour, Phase, Plan, RetryStorm};
+use crate::run::{LoadedServer, Patience};
 
 fn measured<T>(measure: impl FnOnce(&mut Measuring<'_>) -> T) -> (T, Stats) {
     let (mut stats, mut samples) = (Stats::of_phases(1), SampleBuffer::new(None));
