@@ -614,19 +614,23 @@ fn a_closed_loop_whose_core_others_have_is_void() {
     let busy = BusyCore::new(&only);
     let arguments = ["--devices", "600", "--concurrency", "32", "--json", "-"];
     // A child inherits what the thread that starts it may use.
-    let starved = thread::scope(|scope| {
-        let pinned = scope.spawn(|| {
-            sched_setaffinity(None, &only).unwrap();
-            load(&pki, &server, &arguments)
-        });
-        pinned.join().unwrap()
+    let play = || {
+        sched_setaffinity(None, &only).unwrap();
+        load(&pki, &server, &arguments)
+    };
+    let waited = |run: &Output| report(run)["generator"]["waiting_window_share"].as_f64().unwrap();
+    // Where other tests take the server's core, the generator waits for the server and not for its own core: such a run is good, and another one is played.
+    let mut runs = (0..5).map(|_| thread::scope(|scope| scope.spawn(play).join().unwrap()));
+    let starved = runs.find(|run| {
+        let is_starved = waited(run) > 0.5;
+        expect_status(run, if is_starved { 7 } else { 0 });
+        is_starved
     });
     drop(busy);
-    expect_status(&starved, 7);
+    let starved = starved.expect("the generator got its core in each run");
     let figures = report(&starved);
     assert_eq!((&figures["schedule"], &figures["failed"]), (&Value::Null, &0.into()), "{figures}");
     assert!(figures["seconds"].as_f64().unwrap() >= 1.0, "too short to be judged: {}", figures["seconds"]);
-    assert!(figures["generator"]["waiting_window_share"].as_f64().unwrap() > 0.5, "{}", figures["generator"]);
     let said = stderr(&starved);
     assert!(said.contains("THIS RUN MEASURED THE GENERATOR"), "{said}");
     assert!(said.contains("a thread waited for a core that others had"), "{said}");
