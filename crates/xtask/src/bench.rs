@@ -75,12 +75,7 @@ pub(crate) enum BenchCommand {
     /// Append the figures of this commit to benches/history.jsonl
     Record(history::RecordOptions),
     /// Compare the recorded figures of two commits: better, worse or noise for each; fails if one is worse
-    Compare {
-        /// The earlier commit
-        then: String,
-        /// The later commit
-        now: String,
-    },
+    Compare(history::CompareOptions),
     /// Draw the history as one HTML page with a chart for each figure
     Report(report::ReportOptions),
     /// Measure the arithmetic of one enrolment with the primitives that Muster uses
@@ -131,7 +126,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Breakdown => movers::breakdown(),
         BenchCommand::Growth { commit } => movers::growth(commit),
         BenchCommand::Record(options) => history::record(options),
-        BenchCommand::Compare { then, now } => history::compare(then, now),
+        BenchCommand::Compare(options) => history::compare(options),
         BenchCommand::Report(options) => report::run(options),
         BenchCommand::Floor => e2e::print_floor(),
         BenchCommand::E2e(options) => e2e::run(options),

@@ -115,7 +115,7 @@ impl Release {
 }
 
 /// Whether a clone ends at commits whose parents it does not have.
-fn is_shallow(folder: &Path) -> Result<bool> {
+pub(super) fn is_shallow(folder: &Path) -> Result<bool> {
     let answer = Program::line("git rev-parse --is-shallow-repository").directory(folder).expect_success()?.stdout;
     match answer.trim() {
         "true" => Ok(true),

@@ -176,10 +176,21 @@ enum Verdict {
     Incomparable,
 }
 
+#[derive(Args)]
+pub(crate) struct CompareOptions {
+    /// The earlier commit
+    then: String,
+    /// The later commit
+    now: String,
+    /// The history that has both, relative to the root of the repository
+    #[arg(long, value_name = "JSONL", default_value = HISTORY)]
+    history: std::path::PathBuf,
+}
+
 /// Says for each figure whether `now` is better, worse or as `then`; an error if one is worse.
-pub(super) fn compare(then: &str, now: &str) -> Result<()> {
-    let commits = read(&tree::read(HISTORY)?)?;
-    let (then, now) = (find(&commits, then)?, find(&commits, now)?);
+pub(super) fn compare(options: &CompareOptions) -> Result<()> {
+    let commits = read(&tree::read(&options.history)?)?;
+    let (then, now) = (find(&commits, &options.then)?, find(&commits, &options.now)?);
     let mut tally = BTreeMap::new();
     println!("{:<46} {:>14} {:>14} {:>9}  verdict", "figure", then.commit, now.commit, "change");
     for it in figures::compare(&then.figures, &now.figures).iter().filter(|it| it.then.is_some()) {
@@ -248,6 +259,8 @@ fn find<'c>(commits: &'c [RecordedCommit], named: &str) -> Result<&'c RecordedCo
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::bench::baselines;
+    use crate::bench::profiles::is_in_history;
     use crate::bench::run_file::RunFile;
 
     pub(in super::super) fn recorded(commit: &str, at: &str, figures: &[(&str, f64, f64)]) -> RecordedCommit {
@@ -336,7 +349,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_committed_history_can_be_read() {
-        assert!(!read(&tree::read(HISTORY).unwrap()).unwrap().is_empty());
+    fn each_recorded_commit_is_in_the_repository() {
+        let recorded = read(&tree::read(HISTORY).unwrap()).unwrap();
+        assert!(!recorded.is_empty());
+        if baselines::is_shallow(&tree::root()).unwrap() {
+            return;
+        }
+        // A commit that was rebased after it was recorded: its line belongs to the commit that took its place.
+        let gone: Vec<&str> = recorded.iter().map(|it| it.commit.as_str()).filter(|it| !is_in_history(it)).collect();
+        assert!(gone.is_empty(), "{HISTORY} has lines of commits that are not in the repository: {gone:?}");
+        assert!(!is_in_history("92d6be8bb79a"), "a commit that was recorded and then rebased");
     }
 }

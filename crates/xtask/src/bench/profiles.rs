@@ -114,6 +114,14 @@ pub(super) fn parent() -> Result<&'static str> {
     Ok(if is_changed { "HEAD" } else { "HEAD^" })
 }
 
+/// Whether a commit is one of those that led to this tree. That git knows an object is not enough: a commit that was rebased stays in the clone it was
+/// made in, and nobody else has it.
+#[cfg(test)]
+pub(super) fn is_in_history(commit: &str) -> bool {
+    let is_ancestor = git("merge-base --is-ancestor").arg(commit).arg("HEAD");
+    is_ancestor.output().is_ok_and(|ended| ended.status.success())
+}
+
 fn fixed_random() -> Result<PathBuf> {
     let library = tree::scratch("fixed-random")?.join("fixed_random.so");
     let cc = Program::line("cc -O1 -shared -fPIC -o").arg(&library).arg(tree::root().join(FIXED_RANDOM));

@@ -52,3 +52,34 @@ pub(super) fn number(value: &Value, key: &str) -> Result<f64> {
 pub(super) fn word<'v>(value: &'v Value, key: &str) -> Result<&'v str> {
     value[key].as_str().with_context(|| format!("the run has no text {key}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::baselines;
+    use crate::bench::profiles::is_in_history;
+
+    /// Runs of commits that were rebased afterwards, and who still cites them: to be run again, and removed then.
+    const OF_LOST_COMMITS: &[(&str, &str)] = &[
+        ("benches/runs/e2e-2026-11-28T024224Z.json", "README.md"),
+        ("benches/runs/placement-2026-11-28T195322Z.json", "benches/SERVER-COST.md"),
+    ];
+
+    #[test]
+    fn each_run_is_of_a_commit_of_the_repository_or_is_cited() {
+        if baselines::is_shallow(&tree::root()).unwrap() {
+            return;
+        }
+        for path in tree::files(&[".json"]).unwrap().iter().filter(|path| path.starts_with("benches/runs/")) {
+            let record: Value = serde_json::from_str(&tree::read(path).unwrap()).unwrap();
+            let commit = word(&record["facts"], "commit").unwrap().split(' ').next().unwrap_or_default().to_owned();
+            let is_listed = OF_LOST_COMMITS.iter().any(|(listed, _)| listed == path);
+            assert!(is_in_history(&commit) || is_listed, "{path} is of {commit}, which is not in the repository");
+        }
+        for (path, by) in OF_LOST_COMMITS {
+            let name = path.trim_start_matches("benches/");
+            assert!(tree::root().join(path).is_file(), "{path} is listed here and is gone");
+            assert!(tree::read(by).unwrap().contains(name), "{by} does not cite {name}, so that it can go");
+        }
+    }
+}
