@@ -119,16 +119,26 @@ impl Compared {
 
     /// Whether the figure grew by more than the line allows.
     pub(super) fn has_grown(&self, line: Line) -> bool {
-        let Some(then) = self.then else { return false };
-        let kind = self.kind();
+        self.then.is_some_and(|then| self.is_gated() && self.now.value - then.value > self.allowed(then, line))
+    }
+
+    /// Whether the figure fell by more than it might have grown: as much could grow again without being seen.
+    pub(super) fn has_fallen(&self, line: Line) -> bool {
+        self.then.is_some_and(|then| self.is_gated() && then.value - self.now.value > self.allowed(then, line))
+    }
+
+    fn is_gated(&self) -> bool {
+        !matches!(self.kind(), FigureKind::AllocatedBytes | FigureKind::Measured)
+    }
+
+    /// How far the figure may be from its earlier value.
+    fn allowed(&self, then: Figure, line: Line) -> f64 {
         let per_mille = match line {
             Line::Release => RELEASE_PER_MILLE,
-            Line::Parent if kind.is_instructions() => PARENT_PER_MILLE,
+            Line::Parent if self.kind().is_instructions() => PARENT_PER_MILLE,
             Line::Parent => 0.0,
         };
-        let is_gated = !matches!(kind, FigureKind::AllocatedBytes | FigureKind::Measured);
-        let noise = then.noise.max(self.now.noise);
-        is_gated && self.now.value - then.value > (then.value * per_mille / 1000.0).max(noise)
+        (then.value * per_mille / 1000.0).max(then.noise.max(self.now.noise))
     }
 }
 
@@ -179,6 +189,15 @@ mod tests {
     }
 
     #[test]
+    fn a_figure_has_fallen_where_as_much_growth_would_be_seen() {
+        assert!(compared("instructions/x", 1000.0, 0.0, 997.0).has_fallen(Line::Parent));
+        assert!(!compared("instructions/x", 1000.0, 0.0, 998.0).has_fallen(Line::Parent));
+        assert!(!compared("instructions/x", 1000.0, 5.0, 995.0).has_fallen(Line::Parent), "within its noise");
+        assert!(compared("allocations/server.x", 124.0, 0.0, 123.0).has_fallen(Line::Parent));
+        assert!(!compared("allocated_bytes/server.x", 124.0, 0.0, 3.0).has_fallen(Line::Parent), "not gated");
+    }
+
+    #[test]
     fn a_protocol_two_per_cent_dearer_is_seen_although_the_sum_hides_it() {
         assert!(!compared("instructions/x", 3_500_000.0, 0.0, 3_502_000.0).has_grown(Line::Parent));
         assert!(compared("outside_cryptography/x", 100_000.0, 0.0, 102_000.0).has_grown(Line::Parent));
@@ -195,7 +214,7 @@ mod tests {
     #[test]
     fn a_new_figure_is_no_growth() {
         let new = Compared { then: None, ..compared("instructions/x", 1.0, 0.0, 10.0) };
-        assert!(!new.has_grown(Line::Parent) && !new.has_grown(Line::Release));
+        assert!(!new.has_grown(Line::Parent) && !new.has_grown(Line::Release) && !new.has_fallen(Line::Parent));
     }
 
     #[test]

@@ -16,9 +16,16 @@ use crate::tree;
 /// The line of `check` names this one.
 const SHOWN_CASE: &str = "whole_enrolment.ccm8_512";
 
-/// Fails if a figure grew.
+/// What the figures of this tree are compared with.
+struct Reference {
+    figures: Figures,
+    /// Whether these are the committed baselines, not what the parent commit counts here.
+    is_committed: bool,
+}
+
+/// Fails if a figure grew, or if the committed baselines are not those of this tree.
 pub(super) fn gate() -> Result<()> {
-    let reference = reference()?;
+    let Reference { figures: reference, is_committed } = reference()?;
     Release::ensure_unmoved()?;
     let release = Release::committed()?;
     let released = released(&release)?;
@@ -49,6 +56,24 @@ pub(super) fn gate() -> Result<()> {
     let gone = |then: &Figures| then.keys().filter(|name| !now.contains_key(*name)).cloned().collect::<Vec<_>>();
     let missing = [gone(&reference), gone(&released)].concat();
     ensure!(missing.is_empty(), "figures are missing: {missing:?}; if intended, run `cargo xtask bench bless`");
+    // The parent's own counts stand for no baseline that `bless` could move here.
+    if is_committed { ensure_blessed(&since_parent) } else { Ok(()) }
+}
+
+/// Fails if figures are better than their baselines, or have none: growth up to the baseline would not be seen.
+fn ensure_blessed(since_baselines: &[Compared]) -> Result<()> {
+    let better: Vec<Compared> = since_baselines.iter().filter(|it| it.has_fallen(Line::Parent)).cloned().collect();
+    ensure!(
+        better.is_empty(),
+        "improved: {}. Run `cargo xtask bench bless` and commit the baselines: until then, growth back to the old figures is not noticed",
+        named(&better)
+    );
+    let new: Vec<&str> = since_baselines.iter().filter(|it| it.then.is_none()).map(|it| it.name.as_str()).collect();
+    ensure!(
+        new.is_empty(),
+        "without a baseline: {}. Run `cargo xtask bench bless` and commit the baselines",
+        new.join(", ")
+    );
     Ok(())
 }
 
@@ -86,16 +111,18 @@ pub(super) fn count(tree: &BenchTree, lines: &[(&Figures, Line)]) -> Result<Figu
 }
 
 /// The committed baselines, or what the parent counts here if the facts differ.
-fn reference() -> Result<Figures> {
+fn reference() -> Result<Reference> {
     let committed = Baselines::committed()?;
     let (then, here) = (&committed.facts, &CountingFacts::here());
-    committed_or_counted(then, here, committed.figures(), |differences| {
+    let is_committed = here.differences(then).is_empty();
+    let figures = committed_or_counted(then, here, committed.figures(), |differences| {
         println!(
             "   the baselines come from another environment ({}): comparing with the parent commit instead",
             differences.join("; ")
         );
         measured_at(parent()?)
-    })
+    })?;
+    Ok(Reference { figures, is_committed })
 }
 
 /// Figures that were counted with the facts of `here` stay; others are counted again, here and now.
@@ -162,11 +189,28 @@ fn named(compared: &[Compared]) -> String {
 
 /// Prints the figures, with the change against the baseline and the line of the release.
 fn print_table(compared: &[Compared], released: &Figures) {
-    println!("   {:<46} {:>12} {:>10} {:>14}", "figure", "now", "baseline", "last release");
+    print!("{}", table(compared, released));
+}
+
+fn table(compared: &[Compared], released: &Figures) -> String {
+    let row = |name: &str, now: &str, baseline: &str, release: &str| {
+        format!("   {name:<46} {now:>12} {baseline:>10} {release:>14}\n")
+    };
+    let mut table = row("figure", "now", "baseline", "last release");
+    let mut without_line = Vec::new();
     for it in compared {
         let since = Compared { then: released.get(&it.name).copied(), ..it.clone() };
-        println!("   {:<46} {:>12} {:>10} {:>14}", it.name, it.now.value, change(it), change(&since));
+        let release = if since.then.is_some() { change(&since) } else { "no line".to_owned() };
+        table += &row(&it.name, &it.now.value.to_string(), &change(it), &release);
+        if since.then.is_none() {
+            without_line.push(it.name.as_str());
+        }
     }
+    if !without_line.is_empty() {
+        let names = without_line.join(", ");
+        table += &format!("   the line of the release has no figure, so that 2 % in all are not held, for: {names}\n");
+    }
+    table
 }
 
 /// Prints three lines: instructions, allocations and datagrams against the parent commit. Where the parent's baselines come from another environment,
@@ -255,6 +299,31 @@ mod tests {
                 bail!("the parent cannot be built")
             });
         assert!(fails.is_err(), "a parent that cannot be counted is not replaced by figures of another machine");
+    }
+
+    #[test]
+    fn the_table_says_which_figures_the_line_of_the_release_does_not_hold() {
+        let of = |names: &[&str]| -> Figures {
+            names.iter().map(|name| ((*name).to_owned(), Figure { value: 1000.0, noise: 0.0 })).collect()
+        };
+        let now = of(&["instructions/new", "instructions/x"]);
+        let shown = table(&figures::compare(&now, &now), &of(&["instructions/x"]));
+        let row = |name: &str| shown.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default();
+        assert!(row("instructions/new ").ends_with("no line"), "{shown}");
+        assert!(row("instructions/x ").ends_with("+0.00 %"), "{shown}");
+        assert!(shown.lines().last().is_some_and(|line| line.ends_with("not held, for: instructions/new")), "{shown}");
+        assert!(!table(&figures::compare(&now, &now), &now).contains("not held"));
+    }
+
+    #[test]
+    fn an_improvement_that_nobody_blessed_fails() {
+        let of = |value| Figures::from([("instructions/x".to_owned(), Figure { value, noise: 0.0 })]);
+        let blessed = |baseline: &Figures, now| ensure_blessed(&figures::compare(baseline, &of(now)));
+        assert!(blessed(&of(1000.0), 1000.0).is_ok() && blessed(&of(1000.0), 998.0).is_ok(), "within what is not seen");
+        let said = blessed(&of(1000.0), 970.0).unwrap_err().to_string();
+        assert!(said.starts_with("improved: instructions/x -3.00 %. Run `cargo xtask bench bless`"), "{said}");
+        let said = blessed(&Figures::new(), 1000.0).unwrap_err().to_string();
+        assert!(said.starts_with("without a baseline: instructions/x"), "{said}");
     }
 
     #[test]
