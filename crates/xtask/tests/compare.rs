@@ -1,5 +1,6 @@
 //! `cargo xtask bench compare` as a program: its words and its exit status on commits of the committed history, and on a made-up history for figures
 //! that were measured, which few commits have.
+#![allow(clippy::disallowed_methods, reason = "a test of a program, which reads a file")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
