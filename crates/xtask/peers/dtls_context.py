@@ -1,4 +1,4 @@
-"""What the clients on OpenSSL offer: DTLS 1.2 with one suite, and the trust in the server's root."""
+"""What the clients on OpenSSL share: what they offer (DTLS 1.2 with one suite, the trust in the server's root), and how their records leave OpenSSL."""
 
 from OpenSSL import SSL
 
@@ -16,3 +16,14 @@ def of_client(suite: str, trust: str) -> SSL.Context:
     context.load_verify_locations(trust)
     context.set_verify(SSL.VERIFY_PEER)
     return context
+
+
+def pending(connection: SSL.Connection) -> bytes:
+    """What OpenSSL wants to send now: records, one after the other."""
+    run = b""
+    try:
+        while piece := connection.bio_read(65535):
+            run += piece
+    except SSL.WantReadError:
+        pass
+    return run

@@ -191,13 +191,7 @@ class Session:
         self.send_pending()
 
     def send_pending(self) -> None:
-        run = b""
-        try:
-            while piece := self.connection.bio_read(16384):
-                run += piece
-        except SSL.WantReadError:
-            pass
-        for datagram in wire.datagrams(run, DATAGRAM_BYTES_MAX):
+        for datagram in wire.datagrams(dtls_context.pending(self.connection), DATAGRAM_BYTES_MAX):
             self.socket.send(datagram)
             self.traffic.datagrams_sent += 1
             self.traffic.bytes_sent += len(datagram)

@@ -179,12 +179,7 @@ class Case:
                 self.answer = message
 
     def send_pending(self) -> None:
-        run = b""
-        try:
-            while piece := self.connection.bio_read(65535):
-                run += piece
-        except SSL.WantReadError:
-            pass
+        run = dtls_context.pending(self.connection)
         if self.plan.packing == "records":
             parts = [record.raw for record in wire.records(run)]
         else:

@@ -127,14 +127,12 @@ impl Bench {
         seed: u32,
         uri: &str,
     ) -> Result<serde_json::Value> {
-        if configuration.pace == Pace::OpenSsl {
-            return self.on_openssl(fleet, configuration, seed, uri);
-        }
         let file = self.folder.join("load.json");
         let load = pinned(1, &self.muster).args(["load", "--server", uri, "--pki"]).arg(self.folder.join("pki"));
         let pace = match configuration.pace {
             Pace::Saturating => ["--concurrency".to_owned(), fleet.concurrency.to_string()],
-            Pace::Sixteen | Pace::OpenSsl => ["--concurrency".to_owned(), SIXTEEN.to_string()],
+            Pace::Sixteen => ["--concurrency".to_owned(), SIXTEEN.to_string()],
+            Pace::OpenSsl => return self.on_openssl(fleet, configuration, seed, uri),
             Pace::Unhurried => ["--rate".to_owned(), UNHURRIED_RATE.to_string()],
         };
         let load = load.arg("--devices").arg(fleet.devices_at(configuration.pace).to_string()).args(pace);
@@ -147,10 +145,7 @@ impl Bench {
             .timeout(LOAD_TIMEOUT);
         // The ratios are of the server's CPU time, which a fleet without reserves leaves as it is; a schedule that was not kept changes how often the
         // server wakes. `measured` refuses a run with failed devices.
-        let accepted: &[i32] = match configuration.pace {
-            Pace::Saturating | Pace::Sixteen | Pace::OpenSsl => &[0, MEASURED_THE_GENERATOR],
-            Pace::Unhurried => &[0],
-        };
+        let accepted: &[i32] = if configuration.pace == Pace::Unhurried { &[0] } else { &[0, MEASURED_THE_GENERATOR] };
         load.expect_status(accepted)?;
         Ok(serde_json::from_str(&std::fs::read_to_string(&file)?)?)
     }

@@ -13,8 +13,6 @@ use crate::bench::median::median;
 pub(super) const SETTLING: usize = 2;
 /// A load that offered less than this part of its schedule measured the sender.
 const OFFERED_MIN: f64 = 0.98;
-/// A start that is later is not offered in time; a busy machine's scheduler may cause as much.
-const ON_TIME_US: u64 = 100_000;
 /// A handshake without one retransmission.
 const AT_ONCE_US: f64 = 900e3;
 
@@ -95,7 +93,9 @@ impl Overloaded {
         let planned = run.hellos * f64::from(run.seconds);
         let [junk_share, junk_on_time] = ["started", "on_time"]
             .map(|key| run.junk.as_ref().map_or(1.0, |junk| number(junk, &format!("/{key}")) / planned.max(1.0)));
-        let honest_share = number(&run.report, "/schedule/offered_share").min(on_time_share(&run.report));
+        // The last start may be in time although a stall in the middle was made up for in a burst: hence both.
+        let honest_share =
+            number(&run.report, "/schedule/offered_share").min(number(&run.report, "/schedule/on_time_share"));
         let offered_share = honest_share.min(junk_share).min(junk_on_time);
         let counted = || run.each_second.iter().skip(SETTLING);
         let goodput = median(counted().map(|second| second.enrolled));
@@ -178,23 +178,6 @@ fn void_because(offered_share: f64, core_share: f64) -> Vec<String> {
     causes
 }
 
-/// The part of the honest devices that started in time, over the whole schedule: the last start may be in time although a stall in the middle was made up for
-/// in a burst. The send lag has a bucket for each start.
-fn on_time_share(report: &Value) -> f64 {
-    let histograms = report["histograms"].as_array().into_iter().flatten();
-    let lag = histograms.into_iter().find(|histogram| histogram["stage"] == "send_lag");
-    let buckets = lag.and_then(|histogram| histogram["buckets"].as_array()).into_iter().flatten();
-    let (mut on_time, mut all) = (0.0, 0.0);
-    for bucket in buckets {
-        let starts = bucket[1].as_f64().unwrap_or_default();
-        all += starts;
-        if bucket[0].as_u64().is_some_and(|highest| highest <= ON_TIME_US) {
-            on_time += starts;
-        }
-    }
-    if all > 0.0 { on_time / all } else { 0.0 }
-}
-
 /// Whether there were devices, and each enrolled as if there had been no load. A report that does not say so is one of a probe that was not made.
 fn is_at_once(probe: &Value) -> bool {
     let devices = count(probe, "devices");
@@ -245,9 +228,8 @@ pub(super) mod tests {
     }
 
     fn report(late_starts: u32) -> Value {
-        let buckets = serde_json::json!([[400, 980 - late_starts], [99_000, 20], [1_200_000, late_starts]]);
         serde_json::json!({
-            "schedule": { "offered_share": 1.0 }, "histograms": [{ "stage": "send_lag", "buckets": buckets }],
+            "schedule": { "offered_share": 1.0, "on_time_share": 1.0 - f64::from(late_starts) / 1e3 },
             "generator": { "spoiled_by": ["devices started late"] },
         })
     }
