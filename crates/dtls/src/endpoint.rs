@@ -336,7 +336,7 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     /// Sets whether new handshakes are admitted.
     pub fn refuse_new(&mut self, now: Now, admission: Admission) {
-        self.door.set(now.mono, admission);
+        self.door.set(now.mono, admission, self.table.counts().half_open);
     }
 
     /// The established sessions.

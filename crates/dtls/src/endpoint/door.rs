@@ -43,6 +43,8 @@ pub(super) struct Door {
     turned_away: Option<Instant>,
     /// When the server caught up last.
     caught_up: Option<Instant>,
+    /// Handshakes that were in progress when it fell behind after it had kept up, as far as they may still be.
+    left_over: usize,
 }
 
 /// For how long a hello that had waited and was turned away has precedence, until one that has waited is admitted: its client repeats it within this time,
@@ -65,9 +67,12 @@ impl Door {
     }
 
     /// The counts per prefix are kept: a server may be behind many times in a second.
-    pub(super) fn set(&mut self, now: Instant, admission: Admission) {
-        if self.admission == Admission::Behind {
-            self.caught_up = Some(now);
+    pub(super) fn set(&mut self, now: Instant, admission: Admission, half_open: usize) {
+        match (self.admission, admission) {
+            (Admission::Behind, Admission::Behind) => {}
+            (Admission::Behind, _) => self.caught_up = Some(now),
+            (_, Admission::Behind) if self.has_kept_up(now) >= AFTERMATH => self.left_over = half_open,
+            _ => {}
         }
         (self.admission, self.credit) = (admission, 0);
     }
@@ -111,17 +116,28 @@ impl Door {
     /// fetch a cookie, send one hello and are never heard of again fill them, and cost no further key pair until one comes free. As long as it keeps
     /// up, more of them open, up to half: nobody is turned away by a server that has nothing to do. A device that finds none repeats its hello, and
     /// then has waited.
-    pub(super) fn open_to_fresh(&self, now: Instant, all: usize) -> usize {
-        let keeps_up = match (self.admission, self.caught_up) {
-            (Admission::Behind, _) => Duration::ZERO,
-            (_, Some(at)) => now.saturating_duration_since(at),
-            (_, None) => return usize::MAX,
-        };
+    ///
+    /// What was in progress before the server fell behind does not count: strangers of a storm stay for minutes, and a server that is late for a moment
+    /// would turn every new device away because of them. The last quarter is in any case for those that have waited.
+    pub(super) fn open_to_fresh(&mut self, now: Instant, all: usize, half_open: usize) -> usize {
+        let keeps_up = self.has_kept_up(now);
         if keeps_up >= AFTERMATH {
             return usize::MAX;
         }
+        // Those that have ended do not come back.
+        self.left_over = self.left_over.min(half_open);
+        let part = all.div_ceil(FRESH_PARTS);
         let parts = 1 + usize::try_from(keeps_up.as_millis() / SPARE.as_millis()).unwrap_or(usize::MAX);
-        all.div_ceil(FRESH_PARTS) * parts.min(FRESH_PARTS / 2)
+        (self.left_over + part * parts.min(FRESH_PARTS / 2)).min(part * FRESH_PARTS * 3 / 4)
+    }
+
+    /// For how long the server has not been behind: for ever, if it never was.
+    fn has_kept_up(&self, now: Instant) -> Duration {
+        match (self.admission, self.caught_up) {
+            (Admission::Behind, _) => Duration::ZERO,
+            (_, Some(at)) => now.saturating_duration_since(at),
+            (_, None) => Duration::MAX,
+        }
     }
 
     fn somebody_waits(&self, now: Instant) -> bool {
@@ -227,7 +243,7 @@ mod tests {
         fn behind() -> Self {
             let mut door = Door::default();
             let now = Instant::now();
-            door.set(now, Admission::Behind);
+            door.set(now, Admission::Behind, 0);
             Self(door, now)
         }
 
@@ -258,9 +274,9 @@ mod tests {
         house.take(DATAGRAMS_PER_BEGIN_BEHIND * 10);
         assert!(house.knock(A));
         assert!(!house.knock(A), "nothing is saved up");
-        house.0.set(house.1, Admission::Open);
+        house.0.set(house.1, Admission::Open, 0);
         assert_eq!(house.0.admits(house.1, true, || A), Ok(()));
-        house.0.set(house.1, Admission::Draining);
+        house.0.set(house.1, Admission::Draining, 0);
         assert_eq!(house.0.admits(house.1, true, || A), Err(DropReason::Draining));
     }
 
@@ -303,13 +319,13 @@ mod tests {
     fn c47_a_server_that_is_behind_again_and_again_remembers_who_had_most() {
         let mut house = House::behind();
         for _ in 0..100 {
-            house.0.set(house.1, Admission::Open);
-            house.0.set(house.1, Admission::Behind);
+            house.0.set(house.1, Admission::Open, 0);
+            house.0.set(house.1, Admission::Behind, 0);
             house.take(DATAGRAMS_PER_BEGIN_BEHIND);
             house.knock(A);
         }
-        house.0.set(house.1, Admission::Open);
-        house.0.set(house.1, Admission::Behind);
+        house.0.set(house.1, Admission::Open, 0);
+        house.0.set(house.1, Admission::Behind, 0);
         assert!(!house.knock(A) && house.knock(B));
     }
 }

@@ -67,7 +67,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             None if slots.established.is_none() && !self.has_room(now) => {
                 return self.outside.port(now, Some(path)).drop(DropReason::SessionsFull);
             }
-            None if !hello.cookie.has_waited && self.table.counts().half_open >= self.open_to_fresh(now) => {
+            None if !hello.cookie.has_waited && self.is_full_for_fresh(now) => {
                 return self.outside.port(now, Some(path)).drop(DropReason::HalfOpenFull);
             }
             None if self.table.counts().half_open >= self.config.limits.half_open_max
@@ -99,7 +99,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     pub(super) fn turned_away_unverified(&mut self, now: Now, hello: &HelloHead<'_>) -> Option<DropReason> {
         let reason = if self.door.turns_fresh_away(now.mono) {
             DropReason::Behind
-        } else if self.table.counts().half_open >= self.open_to_fresh(now) {
+        } else if self.is_full_for_fresh(now) {
             DropReason::HalfOpenFull
         } else {
             return None;
@@ -107,8 +107,10 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.cookies.claims_fresh(now, hello).then_some(reason)
     }
 
-    fn open_to_fresh(&self, now: Now) -> usize {
-        self.door.open_to_fresh(now.mono, self.config.limits.half_open_max)
+    /// Whether the slots that are open to fresh hellos are taken.
+    fn is_full_for_fresh(&mut self, now: Now) -> bool {
+        let (all, half_open) = (self.config.limits.half_open_max, self.table.counts().half_open);
+        half_open >= self.door.open_to_fresh(now.mono, all, half_open)
     }
 
     pub(super) fn handle_handshake_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {
