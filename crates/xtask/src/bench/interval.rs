@@ -4,6 +4,8 @@
 //! machine slows both. The interval is Student's, with as many degrees of freedom as there are pairs less one; ratios of one machine spread by a few
 //! per cent around their mean, so that a logarithm or a bootstrap would give the same third digit.
 
+use std::fmt;
+
 use serde::Serialize;
 
 /// The quantile of Student's distribution for 95 %, two-sided, by degrees of freedom from 1.
@@ -70,6 +72,19 @@ impl Interval {
     }
 }
 
+/// `1.30 (1.26 to 1.33)`, with the precision and the sign that the format asks for.
+impl fmt::Display for Interval {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mean, low, high, .. } = *self;
+        let digits = to.precision().unwrap_or(2);
+        let number = |of: f64| if to.sign_plus() { format!("{of:+.digits$}") } else { format!("{of:.digits$}") };
+        if high == f64::MAX {
+            return write!(to, "{} (one sample)", number(mean));
+        }
+        write!(to, "{} ({} to {})", number(mean), number(low), number(high))
+    }
+}
+
 impl Decision {
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -97,6 +112,14 @@ mod tests {
         let deviation = (8.0 * 0.05_f64.powi(2) / 9.0).sqrt();
         assert!((interval.half() - 2.262 * deviation / 10.0_f64.sqrt()).abs() < 1e-9, "{interval:?}");
         assert!((interval.spread_percent() - 0.1 / 1.3 * 100.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_interval_is_shown_with_its_ends_if_it_has_any() {
+        let interval = Interval { mean: 1.295, low: 1.257, high: 1.333, least: 1.2, most: 1.4 };
+        assert_eq!(format!("{interval:.2}"), "1.29 (1.26 to 1.33)");
+        assert_eq!(format!("{interval:+.0}"), "+1 (+1 to +1)");
+        assert_eq!(format!("{:.1}", Interval::of(&[1.28])), "1.3 (one sample)");
     }
 
     #[test]

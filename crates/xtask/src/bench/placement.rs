@@ -176,10 +176,9 @@ fn print_table(costs: &[PlacementCost]) {
     for cost in costs {
         let Placement { cores, concurrency, public_key_steps, pool_threads } = cost.placement;
         let cores = if cores == ServerCores::One { "one" } else { "all, with the load" };
-        let ratio = |it: &Interval| format!("{:.3} ({:.3} to {:.3})", it.mean, it.low, it.high);
         let is_compared = cost.placement == cost.placement.compared();
         let [cpu, rate] =
-            [&cost.cpu_ratio, &cost.rate_ratio].map(|it| if is_compared { "1".to_owned() } else { ratio(it) });
+            [&cost.cpu_ratio, &cost.rate_ratio].map(|it| if is_compared { "1".to_owned() } else { format!("{it:.3}") });
         println!(
             "| {cores} | {concurrency} | {public_key_steps} | {pool_threads} | {:.0} | {cpu} | {:.0} | {rate} |",
             cost.cpu_us, cost.enrolled_per_second

@@ -64,11 +64,9 @@ pub(super) fn print_durable(costs: &[DurableCost]) {
         let [memory_p50, durable_p50] = cost.lone_p50_us.map(|us| us / 1e3);
         let [memory_p99, durable_p99] = cost.lone_p99_us.map(|us| us / 1e3);
         println!(
-            "| {} | **{:+.1}** ({:+.1} to {:+.1}) | {:.1} | {memory_p50:.1} / {durable_p50:.1} | {memory_p99:.1} / {durable_p99:.1} | {:.0} / {:.0} | {:.0} | {:.0} |",
+            "| {} | {:+.1} | {:.1} | {memory_p50:.1} / {durable_p50:.1} | {memory_p99:.1} / {durable_p99:.1} | {:.0} / {:.0} | {:.0} | {:.0} |",
             cost.ledger.name(),
-            cost.percent.mean,
-            cost.percent.low,
-            cost.percent.high,
+            cost.percent,
             cost.enrolments_per_commit,
             cost.ledger_bytes_per_enrolment,
             cost.journal_bytes_per_enrolment,

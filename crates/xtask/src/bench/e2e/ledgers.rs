@@ -50,9 +50,9 @@ fn float(bytes: u64) -> f64 {
     bytes as f64
 }
 
-/// A folder with the same files.
-pub(super) fn copied(folder: &Path) -> Result<PathBuf> {
-    let copy = tree::scratch("e2e-ledger")?;
+/// A folder of this name with the same files.
+pub(super) fn copied(folder: &Path, name: &str) -> Result<PathBuf> {
+    let copy = tree::scratch(name)?;
     for file in std::fs::read_dir(folder)? {
         let file = file?;
         std::fs::copy(file.path(), copy.join(file.file_name()))?;
@@ -60,7 +60,7 @@ pub(super) fn copied(folder: &Path) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// The folder of a ledger with so many rows. It is filled once for each version of the code, and runs add theirs to it.
+/// The folder of a ledger with so many rows. It is filled once for each version of the code.
 pub(super) fn filled(filler: &Path, rows: u64) -> Result<PathBuf> {
     let folder = tree::target().join("filled-ledgers").join(rows.to_string());
     let code = Program::new("git").args(["rev-parse", &format!("HEAD:{CODE}")]).directory(&tree::root());

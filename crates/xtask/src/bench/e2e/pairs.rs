@@ -108,9 +108,8 @@ pub(super) fn figures(ratios: &[PairedRatio]) -> Figures {
 pub(super) fn print_ratios(ratios: &[PairedRatio]) {
     println!("\n| ratio | mean (95 % interval) | spread | promise |\n|---|---|---|---|");
     for it in ratios {
-        let Interval { mean, low, high, .. } = it.interval;
         let promise = it.promise.map_or(String::new(), |it| format!("<= {:.2}: {}", it.at_most, it.decision.word()));
-        println!("| {} | {mean:.3} ({low:.3} to {high:.3}) | {:.1} % | {promise} |", it.name, it.spread_percent);
+        println!("| {} | {:.3} | {:.1} % | {promise} |", it.name, it.interval, it.spread_percent);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Server and load generator as processes.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,8 @@ use crate::{cargo, tree};
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Devices that enrol before the CPU of a run is counted: the heap of a new server grows, its tables get their sizes, and its code is read for the first time.
 const WARM_UP_DEVICES: u32 = 300;
-/// A ledger with at most so many rows is copied for each run, so that the rows of one run are not before those of the next; more would take minutes.
+/// A ledger with at most so many rows is copied for each run, so that the rows of one run are not before those of the next; one with more is copied once, and
+/// all runs of a program add to it.
 const COPIED_ROWS_MAX: u64 = 100_000;
 
 /// The devices of a run.
@@ -47,7 +50,18 @@ pub(in super::super) struct Bench {
     floor: PathBuf,
     bare: PathBuf,
     filler: PathBuf,
+    /// The copies of large ledgers, by rows.
+    shared: RefCell<BTreeMap<u64, PathBuf>>,
     pub(in super::super) folder: PathBuf,
+}
+
+impl Drop for Bench {
+    /// Nothing reads the copies afterwards, and a million rows take two gigabytes.
+    fn drop(&mut self) {
+        for folder in self.shared.borrow().values() {
+            drop(std::fs::remove_dir_all(folder));
+        }
+    }
 }
 
 impl Bench {
@@ -57,7 +71,7 @@ impl Bench {
             .stream()?;
         let released = tree::target().join("release");
         let [muster, floor, bare, filler] = ["muster", "floor", "bare", "ledger"].map(|name| released.join(name));
-        let bench = Self { muster, floor, bare, filler, folder: tree::scratch("e2e")? };
+        let bench = Self { muster, floor, bare, filler, shared: RefCell::default(), folder: tree::scratch("e2e")? };
         Program::new(&bench.muster).arg("init").arg(bench.folder.join("pki")).expect_success()?;
         Ok(bench)
     }
@@ -103,15 +117,27 @@ impl Bench {
         Ok(MeasuredRun { commits: commits / run.enrolled, ledger_bytes, journal_bytes, listening_ms, ..run })
     }
 
-    /// The ledger of a run: a new one in memory, a new file, a copy of a file with some rows, or the file with many rows that all runs of this program share.
+    /// The ledger of a run: a new one in memory, a new file, a copy of a file with some rows, or the copy of a file with many rows that all runs of this
+    /// program share. The file itself stays as it was filled: another program has the same devices, and other certificates that vouch for them.
     fn files_of(&self, ledger: LedgerKind) -> Result<LedgerFiles> {
         let folder = match ledger {
             LedgerKind::Memory => return Ok(LedgerFiles { folder: None }),
             LedgerKind::Sqlite { rows: 0 } => tree::scratch("e2e-ledger")?,
-            LedgerKind::Sqlite { rows } if rows <= COPIED_ROWS_MAX => copied(&filled(&self.filler, rows)?)?,
-            LedgerKind::Sqlite { rows } => filled(&self.filler, rows)?,
+            LedgerKind::Sqlite { rows } if rows <= COPIED_ROWS_MAX => {
+                copied(&filled(&self.filler, rows)?, "e2e-ledger")?
+            }
+            LedgerKind::Sqlite { rows } => self.shared(rows)?,
         };
         Ok(LedgerFiles { folder: Some(folder) })
+    }
+
+    fn shared(&self, rows: u64) -> Result<PathBuf> {
+        if let Some(folder) = self.shared.borrow().get(&rows) {
+            return Ok(folder.clone());
+        }
+        let folder = copied(&filled(&self.filler, rows)?, &format!("e2e-ledger-{rows}"))?;
+        self.shared.borrow_mut().insert(rows, folder.clone());
+        Ok(folder)
     }
 
     pub(in super::super) fn serve(&self, files: &LedgerFiles) -> Result<ReleasedServer> {
