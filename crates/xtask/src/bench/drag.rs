@@ -2,9 +2,9 @@
 //!
 //! - **In the code that measures.** One step at a time is slowed down by a loop around it (`benches/src/drag.rs`), by two per cent of what the step itself
 //!   counts outside the cryptographic libraries. The gate's comparison must be red for the step's own benchmark, and for nothing that does not contain
-//!   the step.
+//!   the step. The gate does the same in each run with a step of each side ([`ensure_noticed`]).
 //! - **In the code that is measured.** A work tree of the commit gets the same loop inside the engine's own handling of the client's Finished, and the
-//!   whole of `cargo xtask bench gate` runs there: without the loop it must pass, with the loop it must fail and name the server's handshake.
+//!   whole of `cargo xtask bench gate --engines` runs there: without the loop it must pass, with the loop it must fail and name the server's handshake.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -35,6 +35,9 @@ const STEPS: &[(&str, &str, &[&str])] = &[
     ("issuance", "csr_to_certificate.p256", &["csr_to_certificate.", "whole_enrolment."]),
     ("coap_parse", "coap_parse.of_64", &["coap_parse."]),
 ];
+/// The steps that the gate itself slows down, one of each side, and the benchmarks that count them.
+const GATED_STEPS: [&str; 2] = ["server_handshake", "client_handshake"];
+const GATED_BENCHMARKS: &str = "*_handshake::ccm8";
 /// By how much a step is slowed down, and how close to that the loop has to come.
 const SLOWER_PERCENT: f64 = 2.0;
 const SLOWER_PERCENT_TOLERANCE: f64 = 0.1;
@@ -100,6 +103,36 @@ pub(super) fn run(options: &DragOptions) -> Result<()> {
     RunFile::write("drag", &record.facts.at, options.json.as_deref(), &record)
 }
 
+/// Counts once more with a step of each side slowed down, for the gate: each must be red against `reference`, with which the gate has compared `now`.
+pub(super) fn ensure_noticed(reference: &Figures, now: &Figures) -> Result<()> {
+    let (mut asked, mut owns) = (Vec::new(), Vec::new());
+    for (step, benchmark, _) in STEPS.iter().filter(|(step, ..)| GATED_STEPS.contains(step)) {
+        let (own, turns) = turns(now, benchmark)?;
+        asked.push(format!("{step}={turns}"));
+        owns.push(own);
+    }
+    let slowed = BenchTree::slowed_down(asked.join(",")).profiles_of(GATED_BENCHMARKS)?;
+    let slowed = figures::counted(&counts::of_profiles(&slowed)?, &counts::Enrolments::new());
+    for own in owns {
+        let slower = noticed(&own, reference, [now, &slowed])?;
+        println!("   on purpose: {own} {slower:+.2} %, which the gate notices");
+    }
+    Ok(())
+}
+
+/// By how many per cent a step is dearer when it is slowed down; an error unless that is what was asked for, and unless the gate calls it grown.
+fn noticed(own: &str, reference: &Figures, [now, slowed]: [&Figures; 2]) -> Result<f64> {
+    let [before, after] = [now, slowed].map(|figures| figures.get(own).copied());
+    let after = after.with_context(|| format!("nothing counts {own}"))?;
+    let slower = Compared { name: own.to_owned(), then: before, now: after }.percent();
+    ensure!((slower - SLOWER_PERCENT).abs() <= SLOWER_PERCENT_TOLERANCE, "{own} became {slower:.2} % dearer");
+    // A parent that does not have this benchmark is nothing to compare with.
+    let then = reference.get(own).copied().or(before);
+    let is_red = Compared { name: own.to_owned(), then, now: after }.has_grown(Line::Parent);
+    ensure!(is_red, "the gate does not notice that {own} became {slower:.2} % dearer");
+    Ok(slower)
+}
+
 /// Slows one step down around its benchmark.
 fn dragged(
     before: &Figures,
@@ -107,13 +140,11 @@ fn dragged(
 ) -> Result<DraggedBenchmark> {
     let (own, turns) = turns(before, benchmark)?;
     let slowed = BenchTree::slowed_down(format!("{step}={turns}"));
-    let compared = figures::compare(before, &instructions(&slowed)?);
+    let after = instructions(&slowed)?;
+    let slower = noticed(&own, before, [before, &after])?;
+    let compared = figures::compare(before, &after);
     let red: Vec<&Compared> = compared.iter().filter(|it| it.has_grown(Line::Parent)).collect();
-    let found = compared.iter().find(|it| it.name == own).with_context(|| format!("nothing counts {own}"))?;
-    let slower = found.percent();
     println!("   {step}: {own} {slower:+.2} %; red: {}", named(&red).join(", "));
-    ensure!((slower - SLOWER_PERCENT).abs() <= SLOWER_PERCENT_TOLERANCE, "{step} became {slower:.2} % dearer");
-    ensure!(red.iter().any(|it| it.name == own), "the gate does not notice that {step} became dearer");
     let strays: Vec<&&Compared> = red.iter().filter(|it| !contains(containing, &it.name)).collect();
     ensure!(strays.is_empty(), "red without the step {step}: {strays:?}");
     Ok(DraggedBenchmark {
@@ -152,10 +183,10 @@ fn engine(root: &Path, turns: f64) -> Result<DraggedEngine> {
     Ok(DraggedEngine { file: ENGINE_FILE, benchmark: ENGINE_STEP, turns, gate_without, gate_with, said })
 }
 
-/// The whole gate, as `check` runs it. It builds in a folder of its own: cargo names what it builds by paths below the root of a work tree, so that a folder
+/// The gate as `check` runs it, without the counts of a whole server. It builds in a folder of its own: cargo names what it builds by paths below the root of a work tree, so that a folder
 /// that two work trees share gives the programs of one to the other.
 fn gate(root: &Path) -> Result<Ended> {
-    let gate = Program::line("cargo run --quiet --locked --package xtask -- bench gate").directory(root);
+    let gate = Program::line("cargo run --quiet --locked --package xtask -- bench gate --engines").directory(root);
     let mut path = tree::tools().join("bin").into_os_string();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
@@ -195,6 +226,7 @@ fn named(red: &[&Compared]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::figures::Figure;
 
     #[test]
     fn each_step_is_part_of_its_own_benchmark() {
@@ -202,6 +234,30 @@ mod tests {
             assert!(contains(containing, &format!("instructions/{benchmark}")), "{step}");
         }
         assert!(!contains(STEPS[0].2, "instructions/ledger_rows.of_1"));
+    }
+
+    #[test]
+    fn the_gate_slows_down_a_step_of_each_side() {
+        let benchmarks: Vec<&str> =
+            STEPS.iter().filter(|(step, ..)| GATED_STEPS.contains(step)).map(|(_, benchmark, _)| *benchmark).collect();
+        assert_eq!(benchmarks, ["server_handshake.ccm8", "client_handshake.ccm8"]);
+    }
+
+    #[test]
+    fn a_gate_that_does_not_see_two_per_cent_fails() {
+        let own = "outside_cryptography/server_handshake.ccm8";
+        let of = |value, noise| Figures::from([(own.to_owned(), Figure { value, noise })]);
+        let noticed = |reference: &Figures, slowed| {
+            let noticed = noticed(own, reference, [&of(100_000.0, 0.0), &of(slowed, 0.0)]);
+            noticed.map_err(|error| error.to_string())
+        };
+        assert!(noticed(&of(100_100.0, 20.0), 102_000.0).is_ok_and(|slower| (slower - 2.0).abs() < 1e-6));
+        assert!(noticed(&Figures::new(), 102_000.0).is_ok(), "a parent without this benchmark");
+        // A baseline that stands too high, or whose noise is wider than what has to be seen.
+        for blind in [of(102_000.0, 0.0), of(100_000.0, 2_500.0)] {
+            assert!(noticed(&blind, 102_000.0).unwrap_err().contains("does not notice"), "{blind:?}");
+        }
+        assert!(noticed(&of(100_000.0, 0.0), 100_000.0).unwrap_err().contains("became 0.00 % dearer"), "no loop ran");
     }
 
     #[test]

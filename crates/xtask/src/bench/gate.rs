@@ -7,6 +7,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::baselines::{self, Baselines, Release};
 use super::counts;
+use super::drag;
 use super::facts::CountingFacts;
 use super::figures::{self, Compared, FigureKind, Figures, Line};
 use super::movers;
@@ -57,7 +58,10 @@ pub(super) fn gate() -> Result<()> {
     let missing = [gone(&reference), gone(&released)].concat();
     ensure!(missing.is_empty(), "figures are missing: {missing:?}; if intended, run `cargo xtask bench bless`");
     // The parent's own counts stand for no baseline that `bless` could move here.
-    if is_committed { ensure_blessed(&since_parent) } else { Ok(()) }
+    if is_committed {
+        ensure_blessed(&since_parent)?;
+    }
+    drag::ensure_noticed(&reference, &now)
 }
 
 /// Fails if figures are better than their baselines, or have none: growth up to the baseline would not be seen.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::shards;
 use crate::process::{Daemon, Program};
 use crate::{setup, tree};
 
@@ -12,6 +13,9 @@ use crate::{setup, tree};
 const FIXED_RANDOM: &str = "benches/fixed_random.c";
 /// Slows a step down on purpose; read by `benches/src/drag.rs`.
 const DRAG: &str = "MUSTER_BENCH_DRAG";
+
+/// The pattern of gungraun that leaves no benchmark out.
+const ALL_BENCHMARKS: &str = "*";
 
 /// The text of each profile, by benchmark and case (`server_handshake.ccm8`).
 pub(super) type Profiles = BTreeMap<String, String>;
@@ -44,13 +48,20 @@ impl BenchTree {
 
     /// Runs the benchmarks and returns their profiles by name.
     pub(super) fn profiles(&self) -> Result<Profiles> {
+        self.profiles_of(ALL_BENCHMARKS)
+    }
+
+    /// The same of the benchmarks whose paths match, such as `*::server_handshake::ccm8`.
+    pub(super) fn profiles_of(&self, pattern: &str) -> Result<Profiles> {
         let folder = self.target.join("gungraun");
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
         // The build must not see the library that is loaded into what is counted: hence two steps.
         self.cargo(Program::new("cargo"), "instructions")?.arg("--no-run").expect_success()?;
-        let bench = self.cargo(Program::new("cargo"), "instructions")?.args(["--", "--output-format=default"]);
+        // Counts do not depend on what else runs, so that each core may count.
+        let options = ["--", "--output-format=default", "--parallel=auto", pattern];
+        let bench = self.cargo(Program::new("cargo"), "instructions")?.args(options);
         let bench = bench.env("LD_PRELOAD", fixed_random()?).env(DRAG, &self.drag);
         // The profiles contain file names, which tell library code from ours.
         let ended = bench.env("GUNGRAUN_HOME", &folder).expect_success()?;
@@ -83,7 +94,8 @@ pub(super) fn build_aside() -> Result<Daemon> {
 pub(super) fn build() -> Result<()> {
     setup::runner()?;
     let bench = BenchTree::here().cargo(Program::new("cargo"), "instructions")?;
-    bench.args(["--bench", "counts", "--no-run"]).stream()
+    bench.args(["--bench", "counts", "--no-run"]).stream()?;
+    shards::build()
 }
 
 /// Counts in a work tree of another commit.

@@ -1,4 +1,5 @@
-//! `cargo xtask bench shards`: what a second shard costs each datagram. No time is measured: counts say the same on every machine.
+//! `cargo xtask bench shards`: what a second shard costs each datagram. No time is measured: counts say the same on every machine. The part `gate` of
+//! `cargo xtask check` counts the same, and writes no file.
 //!
 //! - **Cache lines and locks.** Valgrind's lackey prints every instruction and every access to memory of one shard, and of two shards of one server
 //!   (`benches/src/traced_shards.rs`). No line that one shard writes for a datagram of an established session is touched by the other one. A lock or a
@@ -16,14 +17,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use serde::Serialize;
 
 use self::trace::{TracedShard, Tracer};
 use super::facts::TimingFacts;
+use super::lone_calls::TOLERANCE;
 use super::run_file::RunFile;
-use super::syscalls::{self, Wakes};
+use super::syscalls::{self, SystemCalls, Wakes};
 
 #[derive(Args)]
 pub(crate) struct ShardsOptions {
@@ -37,8 +39,6 @@ const WAKES: &[&str] = &["futex", "write"];
 /// The call in which a shard sleeps. How often it does depends on how datagrams meet, and on what else the machine does: it is reported, not compared. What
 /// ends it too early is a wake, which is one of the calls above.
 const SLEEP: &str = "epoll_wait";
-/// How many more of them for an enrolment count as more: how datagrams meet in time differs a little from run to run.
-const WAKES_TOLERANCE: f64 = 0.5;
 
 #[derive(Serialize)]
 struct ShardsRecord {
@@ -55,7 +55,16 @@ struct ShardsRecord {
 /// What datagrams cost at a server with so many shards.
 #[derive(Serialize)]
 struct ShardCosts {
-    /// Datagrams of established sessions that were traced, on all shards.
+    #[serde(flatten)]
+    memory: MemoryCosts,
+    #[serde(flatten)]
+    wakes: WakeCosts,
+}
+
+/// What datagrams of established sessions write, read and lock.
+#[derive(Serialize)]
+struct MemoryCosts {
+    /// Those that were traced, on all shards.
     datagrams: usize,
     /// For each of them: cache lines that a shard wrote and another one touches.
     shared_lines_written_per_datagram: f64,
@@ -66,10 +75,15 @@ struct ShardCosts {
     exchanges_per_datagram: f64,
     /// All atomic read-modify-writes for each; beside exchanges, references that are cloned and counters.
     atomics_per_datagram: f64,
-    /// Wakes by a shard for each datagram of devices that enrol one after the other: of a poll, which is how shards sleep, and of a thread of the pool.
+}
+
+/// What wakes for datagrams of devices that enrol one after the other.
+#[derive(Serialize)]
+struct WakeCosts {
+    /// Wakes by a shard for each: of a poll, which is how shards sleep, and of a thread of the pool.
     wakes_of_a_poll_per_datagram: f64,
     wakes_of_the_pool_per_datagram: f64,
-    /// System calls for each of these datagrams that wake a thread, a futex's wait too.
+    /// System calls for each that wake a thread, a futex's wait too.
     waking_calls_per_datagram: BTreeMap<String, f64>,
     /// How often a shard sleeps.
     sleeps_per_datagram: f64,
@@ -77,19 +91,21 @@ struct ShardCosts {
     datagrams_per_enrolment: f64,
 }
 
+/// Builds what `gate` runs.
+pub(super) fn build() -> Result<()> {
+    trace::build()
+}
+
 pub(super) fn run(options: &ShardsOptions) -> Result<()> {
     let (facts, began) = (TimingFacts::here(), Instant::now());
-    let tracer = Tracer::build()?;
-    let one_shard = costs(&tracer.trace("one")?, 1)?;
-    let two_shards = costs(&tracer.trace("two")?, 2)?;
+    let [one_shard, two_shards] = memory()?;
+    let one_shard = ShardCosts { memory: one_shard, wakes: WakeCosts::of(1)? };
+    let two_shards = ShardCosts { memory: two_shards, wakes: WakeCosts::of(2)? };
     for (shards, costs) in [("one shard", &one_shard), ("two shards", &two_shards)] {
         println!("   {shards}: {}", serde_json::to_string(costs)?);
     }
-    ensure!(
-        two_shards.lines_read_by_both > 0,
-        "the shards share their configuration: a trace without a line that both read has missed something"
-    );
-    let found = more(&one_shard, &two_shards);
+    let mut found = two_shards.memory.more_than(&one_shard.memory);
+    found.extend(two_shards.wakes.more_than(&one_shard.wakes));
     let record = ShardsRecord {
         schema: "muster-shards/1",
         command: "cargo xtask bench shards",
@@ -100,84 +116,123 @@ pub(super) fn run(options: &ShardsOptions) -> Result<()> {
         facts,
     };
     RunFile::write("shards", &record.facts.at, options.json.as_deref(), &record)?;
+    ensure_nothing_more(&found)
+}
+
+/// Fails if anything is more with two shards than with one.
+pub(super) fn gate() -> Result<()> {
+    let [one, two] = memory()?;
+    println!(
+        "   a datagram of two shards writes {} lines that both use, with {:.2} exchanges; of one shard {:.2}",
+        two.shared_lines_written_per_datagram, two.exchanges_per_datagram, one.exchanges_per_datagram
+    );
+    let mut found = two.more_than(&one);
+    if let Some(why) = syscalls::why_not() {
+        println!("   NOT CHECKED: whether a second shard wakes more: {why}");
+    } else {
+        found.extend(WakeCosts::of(2)?.more_than(&WakeCosts::of(1)?));
+    }
+    ensure_nothing_more(&found)
+}
+
+fn ensure_nothing_more(found: &[String]) -> Result<()> {
     ensure!(found.is_empty(), "with two shards: {}", found.join("; "));
     Ok(())
 }
 
-fn costs(traced: &[TracedShard], shards: u32) -> Result<ShardCosts> {
-    let datagrams: usize = traced.iter().map(|shard| shard.datagrams.len()).sum();
-    let sum = |of: fn(&trace::TracedDatagram) -> u32| {
-        traced.iter().flat_map(|shard| &shard.datagrams).map(|it| f64::from(of(it))).sum::<f64>()
-    };
-    let written: BTreeSet<u64> = traced.iter().flat_map(TracedShard::written).collect();
-    let (shared_writes, lines_read_by_both) = match traced {
-        [one, two] => {
-            (writes_touched_by(one, two) + writes_touched_by(two, one), one.read().intersection(&two.read()).count())
+/// Traces one shard and two, beside each other: what is counted does not depend on what else runs.
+fn memory() -> Result<[MemoryCosts; 2]> {
+    let tracer = Tracer::build()?;
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| tracer.trace("one"));
+        let two = tracer.trace("two");
+        (one.join(), two)
+    });
+    let (one, two) = (one.map_err(|_| anyhow!("the trace of one shard panicked"))??, two?);
+    let [one, two] = [&one, &two].map(|traced| MemoryCosts::of(traced));
+    ensure!(
+        two.lines_read_by_both > 0,
+        "the shards share their configuration: a trace without a line that both read has missed something"
+    );
+    Ok([one, two])
+}
+
+impl MemoryCosts {
+    fn of(traced: &[TracedShard]) -> Self {
+        let datagrams: usize = traced.iter().map(|shard| shard.datagrams.len()).sum();
+        let sum = |of: fn(&trace::TracedDatagram) -> u32| {
+            traced.iter().flat_map(|shard| &shard.datagrams).map(|it| f64::from(of(it))).sum::<f64>()
+        };
+        let written: BTreeSet<u64> = traced.iter().flat_map(TracedShard::written).collect();
+        let (shared_writes, lines_read_by_both) = match traced {
+            [one, two] => (
+                writes_touched_by(one, two) + writes_touched_by(two, one),
+                one.read().intersection(&two.read()).count(),
+            ),
+            _ => (0, 0),
+        };
+        let each = |count: f64| count / float(datagrams);
+        Self {
+            datagrams,
+            shared_lines_written_per_datagram: each(float(shared_writes)),
+            lines_written: written.len(),
+            lines_read_by_both,
+            exchanges_per_datagram: each(sum(|it| it.exchanges)),
+            atomics_per_datagram: each(sum(|it| it.atomics)),
         }
-        _ => (0, 0),
-    };
-    let each = |count: f64| count / float(datagrams);
-    let woken = woken(shards).context("the wakes are not counted")?;
-    Ok(ShardCosts {
-        datagrams,
-        shared_lines_written_per_datagram: each(float(shared_writes)),
-        lines_written: written.len(),
-        lines_read_by_both,
-        exchanges_per_datagram: each(sum(|it| it.exchanges)),
-        atomics_per_datagram: each(sum(|it| it.atomics)),
-        wakes_of_a_poll_per_datagram: woken.by_shards.of_a_poll / woken.datagrams,
-        wakes_of_the_pool_per_datagram: woken.by_shards.of_a_futex / woken.datagrams,
-        waking_calls_per_datagram: woken
-            .calls
-            .iter()
-            .map(|(name, calls)| (name.clone(), calls / woken.datagrams))
-            .collect(),
-        sleeps_per_datagram: woken.sleeps / woken.datagrams,
-        datagrams_per_enrolment: woken.datagrams,
-    })
+    }
+
+    /// What is more than with one shard, in words.
+    fn more_than(&self, one: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut compare = |what: &str, of: fn(&Self) -> f64| found.extend(more(what, of(one), of(self), 0.0));
+        compare("shared cache lines written", |it| it.shared_lines_written_per_datagram);
+        compare("atomic exchanges", |it| it.exchanges_per_datagram);
+        compare("atomic read-modify-writes", |it| it.atomics_per_datagram);
+        found
+    }
+}
+
+impl WakeCosts {
+    fn of(shards: u32) -> Result<Self> {
+        let SystemCalls { calls, woken_by_shards: Wakes { of_a_poll, of_a_futex }, datagrams_each } =
+            syscalls::count(shards).context("the wakes are not counted")?;
+        let of = |name: &str| calls.get(name).copied().unwrap_or_default() / datagrams_each;
+        Ok(Self {
+            wakes_of_a_poll_per_datagram: of_a_poll / datagrams_each,
+            wakes_of_the_pool_per_datagram: of_a_futex / datagrams_each,
+            waking_calls_per_datagram: WAKES.iter().map(|name| ((*name).to_owned(), of(name))).collect(),
+            sleeps_per_datagram: of(SLEEP),
+            datagrams_per_enrolment: datagrams_each,
+        })
+    }
+
+    /// What is more than with one shard, in words.
+    fn more_than(&self, one: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut compare = |what: &str, one, two, tolerance| found.extend(more(what, one, two, tolerance));
+        compare("wakes of a shard", 0.0, self.wakes_of_a_poll_per_datagram, 0.0);
+        let tolerance = TOLERANCE / self.datagrams_per_enrolment.max(1.0);
+        compare(
+            "wakes of the pool",
+            one.wakes_of_the_pool_per_datagram,
+            self.wakes_of_the_pool_per_datagram,
+            tolerance,
+        );
+        for (name, calls) in &self.waking_calls_per_datagram {
+            compare(name, one.waking_calls_per_datagram.get(name).copied().unwrap_or_default(), *calls, tolerance);
+        }
+        found
+    }
+}
+
+fn more(what: &str, one: f64, two: f64, tolerance: f64) -> Option<String> {
+    (two > one + tolerance).then(|| format!("{what}: {two:.3} a datagram instead of {one:.3}"))
 }
 
 /// How often a shard wrote a line, for a datagram, that another one touches.
 fn writes_touched_by(by: &TracedShard, other: &TracedShard) -> usize {
     by.writes_to(&other.written().union(&other.read()).copied().collect())
-}
-
-/// What wakes for one enrolment alone.
-struct Woken {
-    by_shards: Wakes,
-    calls: BTreeMap<String, f64>,
-    sleeps: f64,
-    datagrams: f64,
-}
-
-fn woken(shards: u32) -> Result<Woken> {
-    let counted = syscalls::count(shards)?;
-    let of = |name: &str| counted.calls.iter().find(|(it, _)| it == name).map_or(0.0, |(_, count)| *count);
-    let calls = WAKES.iter().map(|name| ((*name).to_owned(), of(name))).collect();
-    let by_shards = syscalls::wakes_by_shards(shards)?;
-    Ok(Woken { by_shards, calls, sleeps: of(SLEEP), datagrams: counted.datagrams_each })
-}
-
-/// What is more with two shards than with one, in words.
-fn more(one: &ShardCosts, two: &ShardCosts) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut compare = |what: &str, one: f64, two: f64, tolerance: f64| {
-        if two > one + tolerance {
-            found.push(format!("{what}: {two:.3} a datagram instead of {one:.3}"));
-        }
-    };
-    let shared = |costs: &ShardCosts| costs.shared_lines_written_per_datagram;
-    compare("shared cache lines written", shared(one), shared(two), 0.0);
-    compare("atomic exchanges", one.exchanges_per_datagram, two.exchanges_per_datagram, 0.0);
-    compare("atomic read-modify-writes", one.atomics_per_datagram, two.atomics_per_datagram, 0.0);
-    compare("wakes of a shard", 0.0, two.wakes_of_a_poll_per_datagram, 0.0);
-    let tolerance = WAKES_TOLERANCE / two.datagrams_per_enrolment.max(1.0);
-    let pool = |costs: &ShardCosts| costs.wakes_of_the_pool_per_datagram;
-    compare("wakes of the pool", pool(one), pool(two), tolerance);
-    for (name, calls) in &two.waking_calls_per_datagram {
-        compare(name, one.waking_calls_per_datagram.get(name).copied().unwrap_or_default(), *calls, tolerance);
-    }
-    found
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts of one trace are far below 2^52")]
@@ -189,15 +244,20 @@ fn float(count: usize) -> f64 {
 mod tests {
     use super::*;
 
-    fn costs(shared: f64, exchanges: f64, futex: f64) -> ShardCosts {
-        ShardCosts {
+    fn memory(shared: f64, exchanges: f64) -> MemoryCosts {
+        MemoryCosts {
             datagrams: 40,
             shared_lines_written_per_datagram: shared,
             lines_written: 100,
             lines_read_by_both: 9,
             exchanges_per_datagram: exchanges,
             atomics_per_datagram: exchanges + 2.0,
-            wakes_of_a_poll_per_datagram: 0.0,
+        }
+    }
+
+    fn wakes(of_a_poll: f64, futex: f64) -> WakeCosts {
+        WakeCosts {
+            wakes_of_a_poll_per_datagram: of_a_poll,
             wakes_of_the_pool_per_datagram: 0.1,
             waking_calls_per_datagram: BTreeMap::from([("futex".to_owned(), futex)]),
             sleeps_per_datagram: 0.9,
@@ -206,15 +266,18 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_line_a_lock_or_a_wake_more_is_named() {
-        let one = costs(0.0, 1.0, 0.2);
-        assert!(more(&one, &costs(0.0, 1.0, 0.2)).is_empty());
-        assert!(more(&one, &costs(0.0, 1.0, 0.24)).is_empty(), "within what two runs differ by");
-        assert_eq!(
-            more(&one, &costs(0.1, 1.0, 0.2)),
-            ["shared cache lines written: 0.100 a datagram instead of 0.000"]
-        );
-        assert_eq!(more(&one, &costs(0.0, 2.0, 0.2)).len(), 2);
-        assert_eq!(more(&one, &costs(0.0, 1.0, 0.3)), ["futex: 0.300 a datagram instead of 0.200"]);
+    fn a_shared_line_or_a_lock_more_is_named() {
+        let one = memory(0.0, 1.0);
+        assert!(memory(0.0, 1.0).more_than(&one).is_empty());
+        assert_eq!(memory(0.1, 1.0).more_than(&one), ["shared cache lines written: 0.100 a datagram instead of 0.000"]);
+        assert_eq!(memory(0.0, 2.0).more_than(&one).len(), 2);
+    }
+
+    #[test]
+    fn a_wake_more_is_named() {
+        let one = wakes(0.0, 0.2);
+        assert!(wakes(0.0, 0.24).more_than(&one).is_empty(), "within what two runs differ by");
+        assert_eq!(wakes(0.0, 0.3).more_than(&one), ["futex: 0.300 a datagram instead of 0.200"]);
+        assert_eq!(wakes(0.05, 0.2).more_than(&one), ["wakes of a shard: 0.050 a datagram instead of 0.000"]);
     }
 }

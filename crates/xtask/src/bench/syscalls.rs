@@ -1,11 +1,11 @@
-//! System calls of the server for one enrolment, as strace counts them: reported, not gated, because their number depends on how datagrams meet.
+//! System calls of the server for one enrolment, as strace counts them.
 //!
 //! One device enrols after the other, so that nothing shares a call: the number is the highest that an enrolment can cost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use super::released::{ReleasedServer, Threads, in_memory};
 use crate::process::{MEASURED_THE_GENERATOR, Program};
@@ -20,28 +20,11 @@ const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What one enrolment alone costs the server.
 pub(super) struct SystemCalls {
-    /// Calls by name, the most frequent first.
-    pub(super) calls: Vec<(String, f64)>,
+    /// Calls by name.
+    pub(super) calls: BTreeMap<String, f64>,
+    pub(super) woken_by_shards: Wakes,
     /// Datagrams from the device.
     pub(super) datagrams_each: f64,
-}
-
-/// Prints them on one line; a machine without strace, or one that forbids it, says so.
-pub(super) fn report() {
-    match count(1) {
-        Ok(SystemCalls { calls, .. }) => {
-            let all: f64 = calls.iter().map(|(_, calls)| calls).sum();
-            let named: Vec<String> = calls.iter().map(|(name, calls)| format!("{name} {calls:.1}")).collect();
-            println!("   system calls for one enrolment alone (reported): {all:.1}: {}", named.join(", "));
-        }
-        Err(error) => println!("   system calls are not counted here: {error:#}"),
-    }
-}
-
-/// Counts those of the muster that the tests use, with so many shards.
-pub(super) fn count(shards: u32) -> Result<SystemCalls> {
-    let traced = traced(shards, &["-c", "-U", "name,calls"])?;
-    Ok(SystemCalls { calls: parse(&traced.lines)?, datagrams_each: traced.datagrams_each })
 }
 
 /// How often threads wake another thread for one enrolment alone.
@@ -53,10 +36,20 @@ pub(super) struct Wakes {
     pub(super) of_a_futex: f64,
 }
 
-/// Counts the wakes by the shards of the muster that the tests use.
-pub(super) fn wakes_by_shards(shards: u32) -> Result<Wakes> {
-    let traced = traced(shards, &["-y", "-e", "trace=write,futex"])?;
-    Ok(wakes(&traced.lines, &traced.threads, "muster-shard-"))
+/// Counts those of the muster that the tests use, with so many shards.
+pub(super) fn count(shards: u32) -> Result<SystemCalls> {
+    let Traced { lines, threads, datagrams_each } = traced(shards)?;
+    let woken_by_shards = wakes(&lines, &threads, "muster-shard-");
+    Ok(SystemCalls { calls: calls(&lines)?, woken_by_shards, datagrams_each })
+}
+
+/// Why nothing can be traced here: strace is missing, or the machine forbids it.
+pub(super) fn why_not() -> Option<String> {
+    let Some(strace) = tree::find_program("strace") else {
+        return Some("strace is missing: run `cargo xtask setup`".to_owned());
+    };
+    let tried = Program::new(strace).args(["-f", "-o", "/dev/null", "true"]).expect_success();
+    tried.err().map(|error| format!("{error:#}"))
 }
 
 /// What strace says of a server while devices enrol one after the other.
@@ -68,7 +61,7 @@ struct Traced {
     datagrams_each: f64,
 }
 
-fn traced(shards: u32, arguments: &[&str]) -> Result<Traced> {
+fn traced(shards: u32) -> Result<Traced> {
     let strace = tree::find_program("strace").context("strace is missing: run `cargo xtask setup`")?;
     let (muster, folder) = (cargo::muster()?, tree::scratch("syscalls")?);
     Program::new(&muster).arg("init").arg(folder.join("pki")).expect_success()?;
@@ -84,16 +77,16 @@ fn traced(shards: u32, arguments: &[&str]) -> Result<Traced> {
         load.timeout(TIMEOUT).expect_status(&[0, MEASURED_THE_GENERATOR])
     };
     enrol(WARM_DEVICES, 1)?;
-    let table = folder.join("calls.txt");
-    let trace = Program::new(strace).arg("-f").args(arguments.iter().copied()).arg("-o").arg(&table).arg("-p");
-    let trace = trace.arg(server.process_id().to_string()).spawn(&folder.join("strace.log"))?;
-    let mut trace = trace;
+    let calls = folder.join("calls.txt");
+    let trace = Program::new(strace).args(["-f", "-y", "-s", "8"]).arg("-o").arg(&calls).arg("-p");
+    let mut trace = trace.arg(server.process_id().to_string()).spawn(&folder.join("strace.log"))?;
     trace.wait_for_line(&["attached"], ATTACH_TIMEOUT)?;
     enrol(DEVICES, 2)?;
     trace.interrupt(TIMEOUT)?;
     let threads = threads_of(server.process_id())?;
     drop(server.stop_well()?);
-    let lines = std::fs::read_to_string(&table).with_context(|| format!("strace left no {}", table.display()))?;
+    let lines = std::fs::read(&calls).with_context(|| format!("strace left no {}", calls.display()))?;
+    let lines = String::from_utf8_lossy(&lines).into_owned();
     let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&report)?)?;
     let sent = report["traffic"]["datagrams_sent"].as_f64().context("the load does not say what it sent")?;
     Ok(Traced { lines, threads, datagrams_each: sent / f64::from(DEVICES) })
@@ -110,16 +103,37 @@ fn threads_of(process: u32) -> Result<BTreeMap<u32, String>> {
     Ok(threads)
 }
 
-/// The wakes by threads whose names begin with `by`, in lines that begin with the number of the thread.
-fn wakes(lines: &str, threads: &BTreeMap<u32, String>, by: &str) -> Wakes {
+/// The calls in strace's lines: the number of the thread, and the call from its name on. The first one of each thread is where it slept when strace
+/// attached, which belongs to no enrolment.
+fn called(lines: &str) -> impl Iterator<Item = (u32, &str)> {
+    let mut seen = BTreeSet::new();
     let calls = lines.lines().filter_map(|line| {
         let (thread, call) = line.trim_start().split_once(' ')?;
-        let name = threads.get(&thread.parse().ok()?)?;
-        name.starts_with(by).then_some(call.trim_start())
+        let call = call.trim_start();
+        // A call that another thread interrupts has a second line, `<... write resumed>`; signals and ends begin with signs too.
+        call.starts_with(|c: char| c.is_ascii_alphabetic()).then_some((thread.parse().ok()?, call))
     });
+    calls.filter(move |(thread, _)| !seen.insert(*thread))
+}
+
+fn calls(lines: &str) -> Result<BTreeMap<String, f64>> {
+    let mut calls: BTreeMap<String, u32> = BTreeMap::new();
+    for (_, call) in called(lines) {
+        if let Some((name, _)) = call.split_once('(') {
+            *calls.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    ensure!(!calls.is_empty(), "strace counted no call:\n{lines}");
+    Ok(calls.into_iter().map(|(name, calls)| (name, f64::from(calls) / f64::from(DEVICES))).collect())
+}
+
+/// The wakes by threads whose names begin with `by`.
+fn wakes(lines: &str, threads: &BTreeMap<u32, String>, by: &str) -> Wakes {
     let (mut of_a_poll, mut of_a_futex) = (0.0, 0.0);
-    for call in calls {
-        // A call that another thread interrupts has a second line, `<... write resumed>`.
+    for (thread, call) in called(lines) {
+        if !threads.get(&thread).is_some_and(|name| name.starts_with(by)) {
+            continue;
+        }
         if call.starts_with("write(") && call.contains("eventfd") {
             of_a_poll += 1.0;
         } else if call.starts_with("futex(") && call.contains("FUTEX_WAKE") {
@@ -130,40 +144,23 @@ fn wakes(lines: &str, threads: &BTreeMap<u32, String>, by: &str) -> Wakes {
     Wakes { of_a_poll: of_a_poll / each, of_a_futex: of_a_futex / each }
 }
 
-/// Reads strace's summary with the columns `name,calls`.
-fn parse(text: &str) -> Result<Vec<(String, f64)>> {
-    let mut calls = BTreeMap::new();
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        if let (Some(name), Some(Ok(count))) = (words.next(), words.next().map(str::parse::<u32>))
-            && name != "total"
-        {
-            calls.insert(name.to_owned(), f64::from(count) / f64::from(DEVICES));
-        }
-    }
-    if calls.is_empty() {
-        bail!("strace counted no call:\n{text}");
-    }
-    let mut calls: Vec<(String, f64)> = calls.into_iter().collect();
-    calls.sort_by(|(_, one), (_, other)| other.total_cmp(one));
-    Ok(calls)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn strace_s_summary_is_read() {
-        let text = "syscall              calls\n---------------- ---------\nrecvmmsg                40\nsendmsg                140\n---------------- ---------\ntotal                  180\n";
-        let calls = parse(text).unwrap();
-        assert_eq!(calls, [("sendmsg".to_owned(), 7.0), ("recvmmsg".to_owned(), 2.0)]);
-        assert!(parse("").is_err());
+    fn a_call_counts_once_although_it_has_two_lines() {
+        let lines = "7 epoll_wait(4<anon_inode:[eventpoll]>, [], 8, -1) = 1\n8 futex(0x7f, FUTEX_WAIT_PRIVATE, 2, NULL) = 0\n7 recvmmsg(6<UDP:[127.0.0.1:5684]>, [{msg_hdr={..}}], 32, 0, NULL) = 1\n7  epoll_wait(4<anon_inode:[eventpoll]>,  <unfinished ...>\n\
+                     8 sendmsg(6, {..}, 0) = 64\n7  <... epoll_wait resumed>[], 8, 9) = 0\n7 --- SIGURG {si_signo=SIGURG} ---\n8 +++ exited with 0 +++\n";
+        let each = 1.0 / f64::from(DEVICES);
+        let names = ["epoll_wait", "recvmmsg", "sendmsg"];
+        assert_eq!(calls(lines).unwrap(), BTreeMap::from(names.map(|name| (name.to_owned(), each))));
+        assert!(calls("").is_err());
     }
 
     #[test]
     fn a_wake_counts_for_the_thread_that_wakes() {
-        let lines = "7 write(9<anon_inode:[eventfd]>, \"\\1\\0\\0\\0\\0\\0\\0\\0\", 8) = 8\n8 write(9<anon_inode:[eventfd]>, \"\", 8 <unfinished ...>\n\
+        let lines = "7 epoll_wait(4<anon_inode:[eventpoll]>, [], 8, -1) = 1\n8 futex(0x7f, FUTEX_WAIT_PRIVATE, 2, NULL) = 0\n7 write(9<anon_inode:[eventfd]>, \"\\1\\0\\0\\0\\0\\0\\0\\0\", 8) = 8\n8 write(9<anon_inode:[eventfd]>, \"\", 8 <unfinished ...>\n\
                      8 <... write resumed>) = 8\n7 write(1</dev/null>, \"a\", 1) = 1\n  7 futex(0x7f, FUTEX_WAKE_PRIVATE, 1) = 1\n7 futex(0x7f, FUTEX_WAIT_PRIVATE, 2, NULL) = 0\n";
         let threads = BTreeMap::from([(7, "muster-shard-0".to_owned()), (8, "muster-pool-0".to_owned())]);
         let each = 1.0 / f64::from(DEVICES);

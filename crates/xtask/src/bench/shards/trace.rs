@@ -71,10 +71,15 @@ pub(super) struct Tracer {
     atomics: Atomics,
 }
 
+/// Builds the program that is traced.
+pub(super) fn build() -> Result<()> {
+    cargo::cargo("build --quiet --release --locked --package programs --bin shards").stream()
+}
+
 impl Tracer {
     pub(super) fn build() -> Result<Self> {
         let valgrind = tree::find_program("valgrind").context("valgrind is missing: run `cargo xtask setup`")?;
-        cargo::cargo("build --quiet --release --locked --package programs --bin shards").stream()?;
+        build()?;
         let program = tree::target().join("release/shards");
         // The program is at the same address each time: valgrind does not randomize it.
         let lackey = Program::new(&valgrind).args(["--quiet", "--tool=lackey"]);
