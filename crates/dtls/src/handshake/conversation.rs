@@ -121,6 +121,11 @@ impl Conversation {
         Ok(())
     }
 
+    /// Drops messages that have arrived before their turn: what is sent next is a question that they cannot answer.
+    pub(crate) fn forget_waiting(&mut self) {
+        self.incoming.forget_waiting();
+    }
+
     /// A fragment, and the epoch of the record that held it.
     pub(crate) fn handle_fragment(&mut self, fragment: &Fragment<'_>, epoch: Epoch, port: &mut Port<'_>) {
         // Only Finished is protected, and it always is (RFC 5246 §7.4.9): a message in the other epoch does not belong to this

@@ -84,6 +84,12 @@ impl Reassembly {
         Some(HandshakeMessage { kind, message_seq, body })
     }
 
+    /// Drops all that waits for its turn.
+    pub(crate) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+        self.held = Held::default();
+    }
+
     /// Whether part of a message is waiting for the rest of the message, or for its turn.
     pub(crate) const fn holds_any(&self) -> bool {
         self.held.bytes > 0

@@ -92,6 +92,26 @@ fn a_client_that_begins_anew_in_the_middle_of_a_handshake_is_served() {
     pair.assert_alive();
 }
 
+/// The server still repeats the flight of the handshake before. By its numbers it is what follows a HelloVerifyRequest, and its signature covers the random of
+/// the hello before.
+#[test]
+fn a_flight_for_the_handshake_before_is_not_taken_for_the_answer_to_a_new_hello() {
+    let world = World::new();
+    let mut pair = Pair::new(&world);
+    for _ in 0..3 {
+        pair.step();
+    }
+    let stale: Vec<Vec<u8>> = pair.to_client.drain(..).collect();
+    assert!(!stale.is_empty(), "the server's flight");
+    pair.clock.elapsed += REBOOT;
+    pair.client = world.client(&pair.clock);
+    pair.collect();
+    stale.iter().for_each(|datagram| pair.give_client(datagram));
+    pair.run();
+    assert!(pair.is_established(), "{:?}", pair.client_events);
+    pair.assert_alive();
+}
+
 #[test]
 fn the_old_session_may_end_while_the_new_handshake_is_under_way() {
     let world = World::new();

@@ -81,6 +81,9 @@ impl ExpectServerHello {
         }
         let decode = |_| HandshakeRefusal::Decode { message: message.kind };
         let request = HelloVerifyRequest::parse(&message.body).map_err(decode)?;
+        // A device that begins again from the same port may hear the flight that a server repeats for its handshake before. By its numbers it would
+        // be the answer to the hello with the cookie.
+        context.conversation.forget_waiting();
         Self::send(self.random, request.cookie, self.verify_requests + 1, context)
     }
 
