@@ -85,6 +85,8 @@ pub(in super::super) struct Overloaded {
     socket_drops: f64,
     behind_drops: f64,
     pub(super) probe_at_once: bool,
+    /// Of the handshakes of the probe.
+    probe_p99_ms: f64,
 }
 
 impl Overloaded {
@@ -137,6 +139,7 @@ impl Overloaded {
             socket_drops: sum(&run.page, "muster_drops_total", "\"receive_full\""),
             behind_drops: sum(&run.page, "muster_drops_total", "\"behind\""),
             probe_at_once: is_at_once(&run.probe),
+            probe_p99_ms: stage(&run.probe, "handshake", "p99_us") / 1e3,
         }
     }
 
@@ -144,7 +147,7 @@ impl Overloaded {
         let void = if self.void { format!(" VOID: {}", self.void_because.join(", ")) } else { String::new() };
         format!(
             "   {:>4.1}x offered {:>6.0}/s, goodput {:>5.0}/s = {:>3.0} % of the peak (whole load {:.0} %, first two seconds {:.0} % with {:.0} % of the core), by its CPU {:.0} % with {:.0} % of the core; \
-             cut off {} ({} handshakes, {} uploads), failed {}; total p50 {:.0} p99 {:.0} ms; dropped by the socket {:.0}, while behind {:.0}; back within 5 s: {}{void}",
+             cut off {} ({} handshakes, {} uploads), failed {}; total p50 {:.0} p99 {:.0} ms; dropped by the socket {:.0}, while behind {:.0}; back within 5 s: {} (a handshake then p99 {:.0} ms){void}",
             self.multiple,
             self.offered_per_second,
             self.goodput_per_second,
@@ -163,6 +166,7 @@ impl Overloaded {
             self.socket_drops,
             self.behind_drops,
             if self.probe_at_once { "yes" } else { "no" },
+            self.probe_p99_ms,
         )
     }
 }
