@@ -55,9 +55,6 @@ const WAITING: Duration = Duration::from_secs(10);
 /// a second; when that is over, new devices are served at once again.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
-/// A server that has kept up for this long has time to spare, and opens an eighth of the slots more to hellos that have not waited.
-const SPARE: Duration = Duration::from_millis(100);
-
 /// The price of one handshake, in datagrams.
 const PRICE: i32 = DATAGRAMS_PER_BEGIN_BEHIND.cast_signed();
 
@@ -113,22 +110,19 @@ impl Door {
     }
 
     /// Slots of `all` that a hello may take which has not waited. While the server is behind, and when it has just caught up, they are few: clients that
-    /// fetch a cookie, send one hello and are never heard of again fill them, and cost no further key pair until one comes free. As long as it keeps
-    /// up, more of them open, up to half: nobody is turned away by a server that has nothing to do. A device that finds none repeats its hello, and
-    /// then has waited.
+    /// fetch a cookie, send one hello and are never heard of again fill them, and cost no further key pair until one comes free. A device that finds
+    /// none repeats its hello, and then has waited.
     ///
-    /// What was in progress before the server fell behind does not count: strangers of a storm stay for minutes, and a server that is late for a moment
-    /// would turn every new device away because of them. The last quarter is in any case for those that have waited.
+    /// What was in progress before the server fell behind does not count: strangers of a storm stay for minutes, and a server that is late again would
+    /// turn every new device away because of them. The last quarter is in any case for those that have waited.
     pub(super) fn open_to_fresh(&mut self, now: Instant, all: usize, half_open: usize) -> usize {
-        let keeps_up = self.has_kept_up(now);
-        if keeps_up >= AFTERMATH {
+        if self.has_kept_up(now) >= AFTERMATH {
             return usize::MAX;
         }
         // Those that have ended do not come back.
         self.left_over = self.left_over.min(half_open);
         let part = all.div_ceil(FRESH_PARTS);
-        let parts = 1 + usize::try_from(keeps_up.as_millis() / SPARE.as_millis()).unwrap_or(usize::MAX);
-        (self.left_over + part * parts.min(FRESH_PARTS / 2)).min(part * FRESH_PARTS * 3 / 4)
+        (self.left_over + part).min(part * FRESH_PARTS * 3 / 4)
     }
 
     /// For how long the server has not been behind: for ever, if it never was.

@@ -166,35 +166,6 @@ fn c47_after_the_server_was_behind_an_eighth_of_the_slots_is_open_to_hellos_that
     assert_eq!(script.endpoint.counts().half_open, slots / 8 + 2);
 }
 
-/// Two rounds of strangers fill what is open to them, and the server has nothing to do until the devices that it turned away come back: then it need not
-/// turn away those that are new.
-#[test]
-fn c47_a_server_that_keeps_up_after_it_was_behind_opens_more_slots_up_to_half() {
-    let world = World::new();
-    let slots = 16;
-    let endpoint = world.endpoint_with(|config| config.limits.half_open_max = slots);
-    let mut script = Script::unbegun(&world, endpoint, Hello::default());
-    script.endpoint.refuse_new(script.clock.now(), Admission::Behind);
-    script.endpoint.refuse_new(script.clock.now(), Admission::Open);
-    let mut strangers = 0..;
-    let mut filled = |script: &mut Script| {
-        for n in strangers.by_ref().take(40) {
-            begin_and_leave(script, everywhere(n), n);
-        }
-        script.endpoint.counts().half_open
-    };
-    let mut opened = vec![filled(&mut script)];
-    for _ in 0..5 {
-        script.clock.elapsed += Duration::from_millis(100);
-        opened.push(filled(&mut script));
-    }
-    assert_eq!(opened, [2, 4, 6, 8, 8, 8], "half stays for devices that have waited");
-    // Late again: no further slot is open, and after that it begins anew.
-    script.endpoint.refuse_new(script.clock.now(), Admission::Behind);
-    script.endpoint.refuse_new(script.clock.now(), Admission::Open);
-    assert_eq!(filled(&mut script), 8);
-}
-
 /// The strangers of a storm keep their slots until their handshakes end, minutes later. A server that is late for a moment then must not take them for
 /// those of a new storm, and turn every new device away.
 #[test]
