@@ -334,11 +334,7 @@ fn d43_hellos_with_valid_cookies_in_one_datagram_begin_one_handshake() {
 #[test]
 fn a_new_cookie_secret_strands_no_handshake_in_progress() {
     let world = World::new();
-    let mut pair = Pair::new(&world);
-    for _ in 0..3 {
-        pair.step();
-    }
-    assert_eq!(pair.endpoint.counts().half_open, 1);
+    let mut pair = Pair::half_open(&world);
     let mut config = world.server_config();
     config.cookie = CookieKeys::shared([43; 32], Duration::from_secs(60));
     pair.endpoint.set_config(std::sync::Arc::new(config));

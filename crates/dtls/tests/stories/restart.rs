@@ -77,11 +77,7 @@ fn d41_the_old_session_lives_until_the_new_finished_is_verified() {
 #[test]
 fn a_client_that_begins_anew_in_the_middle_of_a_handshake_is_served() {
     let world = World::new();
-    let mut pair = Pair::new(&world);
-    for _ in 0..3 {
-        pair.step();
-    }
-    assert_eq!(pair.endpoint.counts().half_open, 1);
+    let mut pair = Pair::half_open(&world);
     pair.clock.elapsed += REBOOT;
     pair.client = world.client(&pair.clock);
     pair.to_client.clear();
@@ -97,10 +93,7 @@ fn a_client_that_begins_anew_in_the_middle_of_a_handshake_is_served() {
 #[test]
 fn a_flight_for_the_handshake_before_is_not_taken_for_the_answer_to_a_new_hello() {
     let world = World::new();
-    let mut pair = Pair::new(&world);
-    for _ in 0..3 {
-        pair.step();
-    }
+    let mut pair = Pair::half_open(&world);
     let stale: Vec<Vec<u8>> = pair.to_client.drain(..).collect();
     assert!(!stale.is_empty(), "the server's flight");
     pair.clock.elapsed += REBOOT;

@@ -264,6 +264,16 @@ impl Pair {
         pair
     }
 
+    /// A pair whose server has sent its flight, which is in transit.
+    pub fn half_open(world: &World) -> Self {
+        let mut pair = Self::new(world);
+        for _ in 0..3 {
+            pair.step();
+        }
+        assert_eq!(pair.endpoint.counts().half_open, 1);
+        pair
+    }
+
     pub fn is_established(&self) -> bool {
         self.client.facts().is_some() && self.endpoint.counts().established == 1
     }
