@@ -158,7 +158,12 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
 pub(crate) fn gate() -> Result<()> {
     // Where the build in the background has failed, this says why.
     setup::runner()?;
-    let faults: Vec<String> = [gate::gate(), lone_calls::gate(), shards::gate()]
+    let engines = gate::gate();
+    let (alone, traced) = match syscalls::count_where_possible(1) {
+        Ok(alone) => (alone, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    let faults: Vec<String> = [engines, traced, lone_calls::gate(alone.as_ref()), shards::gate(alone.as_ref())]
         .into_iter()
         .filter_map(|counted| counted.err().map(|error| format!("{error:#}")))
         .collect();
