@@ -109,18 +109,21 @@ impl Door {
         self.admission == Admission::Behind && (self.credit < PRICE || self.somebody_waits(now))
     }
 
+    /// So many handshakes are in progress now. Of those that were left over, the ones that have ended do not come back.
+    pub(super) fn note_in_progress(&mut self, half_open: usize) {
+        self.left_over = self.left_over.min(half_open);
+    }
+
     /// Slots of `all` that a hello may take which has not waited. While the server is behind, and when it has just caught up, they are few: clients that
     /// fetch a cookie, send one hello and are never heard of again fill them, and cost no further key pair until one comes free. A device that finds
     /// none repeats its hello, and then has waited.
     ///
     /// What was in progress before the server fell behind does not count: strangers of a storm stay for minutes, and a server that is late again would
     /// turn every new device away because of them. The last quarter is in any case for those that have waited.
-    pub(super) fn open_to_fresh(&mut self, now: Instant, all: usize, half_open: usize) -> usize {
+    pub(super) fn open_to_fresh(&self, now: Instant, all: usize) -> usize {
         if self.has_kept_up(now) >= AFTERMATH {
             return usize::MAX;
         }
-        // Those that have ended do not come back.
-        self.left_over = self.left_over.min(half_open);
         let part = all.div_ceil(FRESH_PARTS);
         (self.left_over + part).min(part * FRESH_PARTS * 3 / 4)
     }

@@ -110,7 +110,8 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// Whether the slots that are open to fresh hellos are taken.
     fn is_full_for_fresh(&mut self, now: Now) -> bool {
         let (all, half_open) = (self.config.limits.half_open_max, self.table.counts().half_open);
-        half_open >= self.door.open_to_fresh(now.mono, all, half_open)
+        self.door.note_in_progress(half_open);
+        half_open >= self.door.open_to_fresh(now.mono, all)
     }
 
     pub(super) fn handle_handshake_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {
