@@ -72,6 +72,9 @@ drops! {
     MessageOversize = "message_oversize",
     /// A fragment that contradicts an earlier one in type or total length.
     FragmentConflict = "fragment_conflict",
+    /// The messages of a server up to a key exchange whose signature does not cover both hellos, or that contradict each other: they may answer the
+    /// handshake of before.
+    FlightDisproved = "flight_disproved",
     /// A message number too far ahead of the next one.
     MessageFuture = "message_future",
     /// A message number that has been handled already.

@@ -183,6 +183,11 @@ pub(crate) const COOKIE_BYTES_EXPECTED: usize = 32;
 /// reordering.
 pub(crate) const HELLO_VERIFY_REQUESTS_MAX: u8 = 3;
 
+/// Flights of the server that a client discards because the signature of their key exchange does not cover both hellos. A server repeats the flight of
+/// an abandoned handshake until it has the client's new hello, so a second one may be on its way; more are not an accident. Each costs the client a
+/// verification, and a server whose signatures never verify is refused three seconds later.
+pub(crate) const FLIGHTS_DISPROVED_MAX: u8 = 2;
+
 /// Forged records under one CCM_8 key before the key is given up. For a tag of eight bytes RFC 9147 §4.5.3 gives no limit that both bounds
 /// forgery as for the other suites and does not let an attacker end a session at will; it leaves the choice to us. With this limit a forgery
 /// succeeds with a chance of 2^-44, and an attacker needs more than a million datagrams to end a session.

@@ -15,7 +15,8 @@
 //!                              ◄──────            Finished                       ExpectFinished
 //! ```
 //!
-//! The server is judged as soon as its key exchange has arrived; before that we send nothing but hellos.
+//! The server is judged as soon as its key exchange has arrived; before that we send nothing but hellos. A key exchange whose signature does not cover
+//! this hello leads back from ExpectServerKeyExchange to ExpectServerHello, a few times.
 
 mod client_flight;
 mod context;
@@ -40,6 +41,7 @@ use client_flight::{ExpectChangeCipherSpec, ExpectFinished};
 use context::ClientContext;
 use server_flight::{
     ExpectCertificate, ExpectCertificateRequest, ExpectServerHello, ExpectServerHelloDone, ExpectServerKeyExchange,
+    Introduction,
 };
 
 pub use client_flight::IdentityUse;
@@ -92,7 +94,26 @@ impl<V: VerifyPeer> ClientHandshake<V> {
         port: &mut Port<'_>,
     ) -> Result<Progress<MetServer<V::Proven>, Infallible>, HandshakeRefusal> {
         self.conversation.handle_record(record, payload, port)?;
+        if self.conversation.take_contradiction() {
+            self.doubt(port);
+        }
         advance(self, port)
+    }
+
+    /// Two flights are mixed: until the server has signed for one of them, neither is believed.
+    fn doubt(&mut self, port: &mut Port<'_>) {
+        let sent = match std::mem::replace(&mut self.state, ClientHandshakeState::Over) {
+            ClientHandshakeState::ExpectServerHello(sent) if sent.may_doubt() => sent,
+            ClientHandshakeState::ExpectCertificate(state) if state.sent.may_doubt() => state.sent,
+            ClientHandshakeState::ExpectServerKeyExchange(state) if state.sent.may_doubt() => state.sent,
+            later => {
+                self.state = later;
+                return;
+            }
+        };
+        let Self { conversation, account, config, .. } = self;
+        let context = &mut ClientContext { conversation, config, account, port };
+        self.state = ClientHandshakeState::ExpectServerHello(sent.doubt(context));
     }
 
     /// Called after the records of a datagram.
@@ -207,9 +228,10 @@ impl<V: VerifyPeer> States for ClientHandshake<V> {
             (ClientHandshakeState::ExpectCertificate(state), _) => {
                 ClientHandshakeState::ExpectServerKeyExchange(state.handle(message, context)?)
             }
-            (ClientHandshakeState::ExpectServerKeyExchange(state), _) => {
-                ClientHandshakeState::ExpectCertificateRequest(state.handle(message, context)?)
-            }
+            (ClientHandshakeState::ExpectServerKeyExchange(state), _) => match state.handle(message, context)? {
+                Introduction::Server(state) => ClientHandshakeState::ExpectCertificateRequest(state),
+                Introduction::Disproved(state) => ClientHandshakeState::ExpectServerHello(state),
+            },
             (ClientHandshakeState::ExpectCertificateRequest(state), _) => {
                 ClientHandshakeState::ExpectServerHelloDone(state.handle(message, context)?)
             }

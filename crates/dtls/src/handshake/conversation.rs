@@ -55,6 +55,7 @@ pub(crate) struct Conversation {
     received_bytes_max: usize,
     timer: Timer,
     repeat_seen: bool,
+    contradiction_seen: bool,
 }
 
 /// The epoch of the keys that this handshake makes. A handshake begins in plaintext: there is no renegotiation.
@@ -89,6 +90,7 @@ impl Conversation {
             received_bytes_max: PLAINTEXT_BYTES_MAX,
             timer: Timer::new(&terms, now),
             repeat_seen: false,
+            contradiction_seen: false,
         }
     }
 
@@ -126,6 +128,20 @@ impl Conversation {
         self.incoming.forget_waiting();
     }
 
+    /// Whether a fragment has arrived, since this was asked last, that contradicts what was there: two flights are mixed.
+    pub(crate) const fn take_contradiction(&mut self) -> bool {
+        std::mem::replace(&mut self.contradiction_seen, false)
+    }
+
+    /// What has arrived since our last flight is not its answer. The answer is still awaited, and our flight is repeated until it comes. Only where our flight
+    /// before that one has no answer in the transcript.
+    pub(crate) fn await_answer_again(&mut self, port: &mut Port<'_>) {
+        port.drop(DropReason::FlightDisproved);
+        self.transcript = Transcript::new();
+        self.incoming.go_back_to(self.peer_flight_start);
+        (self.record_bytes_max, self.received_bytes_max) = (PLAINTEXT_BYTES_MAX, PLAINTEXT_BYTES_MAX);
+    }
+
     /// A fragment, and the epoch of the record that held it.
     pub(crate) fn handle_fragment(&mut self, fragment: &Fragment<'_>, epoch: Epoch, port: &mut Port<'_>) {
         // Only Finished is protected, and it always is (RFC 5246 §7.4.9): a message in the other epoch does not belong to this
@@ -136,6 +152,7 @@ impl Conversation {
         }
         self.size.note_fragment(fragment);
         if let Err(reason) = self.incoming.insert(fragment) {
+            self.contradiction_seen |= reason == DropReason::FragmentConflict;
             if reason == DropReason::MessageStale && is_before(fragment.message_seq, self.peer_flight_start) {
                 self.repeat_seen = true;
             }

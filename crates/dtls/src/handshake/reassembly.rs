@@ -90,6 +90,12 @@ impl Reassembly {
         self.held = Held::default();
     }
 
+    /// Begins again with an earlier message.
+    pub(crate) fn go_back_to(&mut self, message_seq: u16) {
+        self.forget_waiting();
+        self.next = message_seq;
+    }
+
     /// Whether part of a message is waiting for the rest of the message, or for its turn.
     pub(crate) const fn holds_any(&self) -> bool {
         self.held.bytes > 0

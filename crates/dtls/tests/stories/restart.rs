@@ -6,7 +6,7 @@ use dtls::{Closed, DropReason, Event, HandshakeRefusal, SessionCounts};
 
 use crate::support::forge::{APPLICATION_DATA, HANDSHAKE, Raw, records};
 use crate::support::script::{Hello, Script};
-use crate::support::{Pair, World};
+use crate::support::{Clock, Pair, World};
 
 /// Restart time of the fastest device; within half a second a path cannot buy a second flight (D85).
 const REBOOT: Duration = Duration::from_millis(500);
@@ -103,6 +103,34 @@ fn a_flight_for_the_handshake_before_is_not_taken_for_the_answer_to_a_new_hello(
     pair.run();
     assert!(pair.is_established(), "{:?}", pair.client_events);
     pair.assert_alive();
+}
+
+/// On a slow link that flight also arrives behind the HelloVerifyRequest, whole or mixed with the new one. Nothing in it is authenticated: the answer to the new
+/// hello is awaited further.
+#[test]
+fn a_flight_for_the_handshake_before_that_comes_late_ends_no_handshake() {
+    let world = World::new();
+    // How many of its datagrams come before those of the new flight.
+    for ahead in 1.. {
+        let clock = Clock::new();
+        let mut pair = Pair::of(world.endpoint_with(|config| config.limits.mtu = 300), world.client(&clock), clock);
+        (0..3).for_each(|_| assert!(pair.step()));
+        let stale: Vec<Vec<u8>> = pair.to_client.drain(..).collect();
+        assert!(stale.len() > 2, "the server's flight");
+        if ahead > stale.len() {
+            break;
+        }
+        pair.clock.elapsed += REBOOT;
+        pair.client = world.client(&pair.clock);
+        pair.collect();
+        (0..2).for_each(|_| assert!(pair.step(), "a hello, and the request for another one"));
+        stale.iter().take(ahead).for_each(|datagram| pair.give_client(datagram));
+        while !pair.is_established() {
+            assert!(pair.step() || pair.tick(), "{ahead}: {:?}", pair.client_events);
+        }
+        assert_eq!(pair.client.drops().count(DropReason::FlightDisproved), 1, "{ahead}");
+        pair.assert_alive();
+    }
 }
 
 #[test]

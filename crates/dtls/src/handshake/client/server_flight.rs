@@ -11,8 +11,8 @@ use crate::handshake::proof::{OwnCheck, ProofFault, prove};
 use crate::handshake::public_key::signed_parameters;
 use crate::handshake::reassembly::HandshakeMessage;
 use crate::limits::{
-    COOKIE_BYTES_EXPECTED, HELLO_VERIFY_REQUESTS_MAX, RECORD_SIZE_LIMIT_MIN, SERVER_NAME_BYTES_MAX,
-    TRUSTED_AUTHORITIES_MAX,
+    COOKIE_BYTES_EXPECTED, FLIGHTS_DISPROVED_MAX, HELLO_VERIFY_REQUESTS_MAX, RECORD_SIZE_LIMIT_MIN,
+    SERVER_NAME_BYTES_MAX, TRUSTED_AUTHORITIES_MAX,
 };
 use crate::refusal::HandshakeRefusal;
 use crate::verify::{CertificateFault, CertificateRefusal, VerifyPeer};
@@ -30,6 +30,16 @@ pub(super) struct ExpectServerHello {
     hello: Vec<u8>,
     message_seq: u16,
     verify_requests: u8,
+    /// Flights that did not answer this hello.
+    disproved: u8,
+}
+
+/// What a ServerKeyExchange shows.
+pub(super) enum Introduction<P> {
+    /// Who the server is.
+    Server(ExpectCertificateRequest<P>),
+    /// That this flight may answer another handshake of ours, from the same port.
+    Disproved(ExpectServerHello),
 }
 
 impl ExpectServerHello {
@@ -67,7 +77,7 @@ impl ExpectServerHello {
         let mut flight = Flight::new(if cookie.is_empty() { 1 } else { 3 });
         let message_seq = context.conversation.prepare_unhashed(&mut flight, HandshakeType::CLIENT_HELLO, &hello);
         context.conversation.send_flight(flight, context.port)?;
-        Ok(Self { random, hello, message_seq, verify_requests })
+        Ok(Self { random, hello, message_seq, verify_requests, disproved: 0 })
     }
 
     /// A HelloVerifyRequest: the server wants the same hello again, with its cookie.
@@ -116,7 +126,21 @@ impl ExpectServerHello {
                 client_random: self.random,
                 server_random: *hello.random,
             },
+            sent: self,
         })
+    }
+
+    /// Whether what has arrived may be discarded, as the answer to another hello.
+    pub(super) const fn may_doubt(&self) -> bool {
+        self.disproved < FLIGHTS_DISPROVED_MAX
+    }
+
+    /// What has arrived does not answer our hello: its signature does not cover both hellos, or its messages contradict each other. Nothing of it is
+    /// authenticated yet, and a device that began again from the same port hears what the server still sends for its handshake before: the answer to
+    /// this hello is awaited further, as if the messages were not there (RFC 6347 §4.1.2.7), a limited number of times.
+    pub(super) fn doubt<V: VerifyPeer>(self, context: &mut ClientContext<'_, '_, V>) -> Self {
+        context.conversation.await_answer_again(context.port);
+        Self { disproved: self.disproved.saturating_add(1), ..self }
     }
 }
 
@@ -191,6 +215,8 @@ fn record_limit<V: VerifyPeer>(
 
 pub(super) struct ExpectCertificate {
     agreed: Agreed,
+    /// The hello that the server answers.
+    pub(super) sent: ExpectServerHello,
 }
 
 impl ExpectCertificate {
@@ -210,12 +236,13 @@ impl ExpectCertificate {
         if chain.is_empty() {
             return Err(decode);
         }
-        Ok(Box::new(ExpectServerKeyExchange { agreed: self.agreed, chain }))
+        Ok(Box::new(ExpectServerKeyExchange { agreed: self.agreed, sent: self.sent, chain }))
     }
 }
 
 pub(super) struct ExpectServerKeyExchange {
     agreed: Agreed,
+    pub(super) sent: ExpectServerHello,
     chain: CertificateChain,
 }
 
@@ -224,7 +251,7 @@ impl ExpectServerKeyExchange {
         self,
         message: &HandshakeMessage,
         context: &mut ClientContext<'_, '_, V>,
-    ) -> Result<ExpectCertificateRequest<V::Proven>, HandshakeRefusal> {
+    ) -> Result<Introduction<V::Proven>, HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::SERVER_KEY_EXCHANGE };
         let exchange = ServerKeyExchange::parse(&message.body).map_err(decode)?;
         let group = Group::from_code(exchange.named_curve)
@@ -241,6 +268,9 @@ impl ExpectServerKeyExchange {
         let bytes = context.conversation.transcript.bytes();
         let proven = match self.chain.with_slices(bytes, |chain| prove(verifier, chain, utc, own)) {
             Ok(proven) => proven,
+            Err(ProofFault::Proof) if self.sent.may_doubt() => {
+                return Ok(Introduction::Disproved(self.sent.doubt(context)));
+            }
             Err(ProofFault::Proof) if is_der_signature(exchange.signature) => {
                 return Err(HandshakeRefusal::BadServerKeyExchange);
             }
@@ -252,7 +282,7 @@ impl ExpectServerKeyExchange {
         };
         context.conversation.hash_received(message);
         let server = IntroducedServer { agreed: self.agreed, proven, group, point: exchange.point.to_vec() };
-        Ok(ExpectCertificateRequest { server })
+        Ok(Introduction::Server(ExpectCertificateRequest { server }))
     }
 }
 
