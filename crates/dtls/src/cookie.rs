@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `issued` is the time of issue in eighths of a second, modulo 512 s: a server that is late begins the handshakes of those first who have waited
-//! ([`GoodCookie::has_waited`]), without any memory used for them. A client gives up before that, whatever its timers (RFC 6347 §4.2.4.1 doubles
+//! ([`Patience`]), without any memory used for them. A client gives up before that, whatever its timers (RFC 6347 §4.2.4.1 doubles
 //! from one second to 60, RFC 7925 §11 from nine).
 //!
 //! The tag of the head is HMAC-SHA256 over the peer's address, version, random, session_id, `issued` and `shown`. The tag of the rest also covers the
@@ -62,8 +62,13 @@ const _: () = assert!(1_000 % TICKS_PER_SECOND == 0);
 /// 0.4 s (Mbed TLS in some devices) at the earliest; a cookie that is that old counts three ticks or four.
 const WAITED_TICKS: u16 = 3;
 
+/// Five seconds: the third repetition of most clients, whose timers double from one second, and the first of those of RFC 7925 §11. The next one may be the
+/// client's last.
+const WAITED_LONG_TICKS: u16 = 40;
+
 /// Cookies of the future, from a node whose clock is ahead by less than two seconds, count as fresh.
 const AHEAD_TICKS: u16 = 16;
+const OLDEST_TICKS: u16 = STATED_MASK - AHEAD_TICKS;
 
 /// The secret of the cookies and the length of their periods.
 #[derive(Clone)]
@@ -132,17 +137,30 @@ impl Stated {
         Self { issued, shown: u16::from_be_bytes([middle, last]) & STATED_MASK }
     }
 
-    fn has_waited(self, tick: u16) -> bool {
-        (WAITED_TICKS..=STATED_MASK - AHEAD_TICKS).contains(&(tick.wrapping_sub(self.issued) & STATED_MASK))
+    fn patience(self, tick: u16) -> Patience {
+        match tick.wrapping_sub(self.issued) & STATED_MASK {
+            WAITED_LONG_TICKS..=OLDEST_TICKS => Patience::WaitedLong,
+            WAITED_TICKS..WAITED_LONG_TICKS => Patience::Waited,
+            _ => Patience::Fresh,
+        }
     }
+}
+
+/// How long ago the cookie of a hello was issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Patience {
+    /// A moment ago: the client has lost nothing yet.
+    Fresh,
+    /// The client has waited: its first hello with this cookie found no place, or the path to it is long.
+    Waited,
+    /// It has waited long, and may soon give up.
+    WaitedLong,
 }
 
 /// A cookie that this server issued to this address, for this hello.
 pub(crate) struct GoodCookie {
     pub(crate) promise: Promise,
-    /// The client has waited: its first hello with this cookie found no place, or the path to it is long. A client that answers the cookie at
-    /// once has shown less patience, and has lost nothing yet.
-    pub(crate) has_waited: bool,
+    pub(crate) patience: Patience,
 }
 
 impl CookieJar {
@@ -181,7 +199,7 @@ impl CookieJar {
             return None;
         }
         let stated = Stated::from_bytes(stated);
-        let good = |promise| GoodCookie { promise, has_waited: stated.has_waited(tick) };
+        let good = |promise| GoodCookie { promise, patience: stated.patience(tick) };
         let shown = stated.shown;
         if hello.after_cookie.len() < usize::from(shown) {
             let rest = rest.try_into().ok()?;
@@ -192,13 +210,13 @@ impl CookieJar {
         kept.then(|| good(Promise(None)))
     }
 
-    /// Whether the cookie in `hello` says of itself that its client has not waited ([`GoodCookie`]). Its tags are not looked at: good for
+    /// Whether the cookie in `hello` says of itself that it is [`Patience::Fresh`]. Its tags are not looked at: good for
     /// nothing that is to the client's advantage.
     pub(crate) fn claims_fresh(&mut self, now: Now, hello: &HelloHead<'_>) -> bool {
         let tick = self.tick(now);
         let cookie: Result<&[u8; COOKIE_BYTES], _> = hello.cookie.try_into();
         let stated = cookie.ok().and_then(|[_, rest @ ..]| rest.first_chunk());
-        stated.is_some_and(|stated| !Stated::from_bytes(*stated).has_waited(tick))
+        stated.is_some_and(|stated| Stated::from_bytes(*stated).patience(tick) == Patience::Fresh)
     }
 
     /// The time in ticks, modulo 4,096. Nodes that share the secret agree to about a second and their clocks' difference.
@@ -288,7 +306,7 @@ mod tests {
     use super::*;
 
     /// How a cookie counts that comes back after so many milliseconds.
-    fn returned_after(milliseconds: u64) -> Option<bool> {
+    fn returned_after(milliseconds: u64) -> Option<Patience> {
         #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
         let start = Now { mono: Instant::now(), utc: UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_030)) };
         let passed = Duration::from_millis(milliseconds);
@@ -301,7 +319,7 @@ mod tests {
         let first = hello(&[]);
         let cookie = jar.make(start, peer, &HelloHead::parse(&first).unwrap());
         let second = hello(&cookie);
-        jar.verify(later, peer, &HelloHead::parse(&second).unwrap()).map(|good| good.has_waited)
+        jar.verify(later, peer, &HelloHead::parse(&second).unwrap()).map(|good| good.patience)
     }
 
     fn hello(cookie: &[u8]) -> Vec<u8> {
@@ -312,10 +330,13 @@ mod tests {
     #[test]
     fn c47_a_hello_that_is_repeated_has_waited_and_one_that_answers_at_once_has_not() {
         for fresh in [0, 20, 125, 240] {
-            assert_eq!(returned_after(fresh), Some(false), "{fresh} ms");
+            assert_eq!(returned_after(fresh), Some(Patience::Fresh), "{fresh} ms");
         }
-        for waited in [400, 1_000, 3_000, 7_000, 9_000, 15_000, 27_000, 31_000, 63_000] {
-            assert_eq!(returned_after(waited), Some(true), "{waited} ms");
+        for waited in [400, 1_000, 3_000, 4_800] {
+            assert_eq!(returned_after(waited), Some(Patience::Waited), "{waited} ms");
+        }
+        for long in [5_200, 7_000, 9_000, 15_000, 27_000, 31_000, 63_000] {
+            assert_eq!(returned_after(long), Some(Patience::WaitedLong), "{long} ms");
         }
         assert_eq!(returned_after(121_000), None, "after two periods");
     }

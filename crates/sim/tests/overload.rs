@@ -59,3 +59,15 @@ fn c49_max_age_rises_in_a_storm_and_is_that_of_its_beginning_when_the_storm_is_o
     assert!(later <= first.map(|age| age * 2), "{first:?}, {later:?}");
     assert_eq!(outturn.cut_off, 0);
 }
+
+/// Devices come as fast as they can be served, for two minutes: those who found no place at first find one before their clients give up.
+#[test]
+fn c47_at_the_capacity_itself_nobody_waits_until_the_client_gives_up() {
+    let load = Load { offered: 1.0, flood: 0.0, time: Duration::from_secs(120), shell: Shell::Tells, storm: None };
+    let outturn = run(&curve_crowd(), load);
+    println!("{outturn:?}");
+    assert!(outturn.devices > 1_000, "{outturn:?}");
+    assert_eq!(outturn.cut_off, 0, "{outturn:?}");
+    // The fifth repetition of a hello, 31 s after the first one, is the last of many clients.
+    assert!(outturn.total_p99 < Duration::from_secs(31), "{outturn:?}");
+}

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::network::{LEVELS, PrefixHashes, SHARES};
+use crate::cookie::Patience;
 use crate::drops::DropReason;
 use crate::limits::{DATAGRAMS_PER_BEGIN_BEHIND, FRESH_PARTS};
 
@@ -25,22 +26,27 @@ pub enum Admission {
 /// hundred datagrams that lead to nothing, on a fast machine and on a slow one. This bounds the share of time that goes to new handshakes
 /// when handshakes make the server late, and still begins new handshakes when a flood of other datagrams does.
 ///
-/// Hellos that have waited go first ([`crate::cookie::GoodCookie`]): devices repeat their hellos, and a sender of many hellos that is heard of only once
+/// Hellos that have waited go first ([`Patience`]): devices repeat their hellos, and a sender of many hellos that is heard of only once
 /// gets what they leave. A fresh hello is admitted when the next handshake is paid for, and no hello that had waited was turned away lately.
 ///
 /// A hello that has waited, and whose prefixes had few of the handshakes begun recently ([`RecentBegins`]), is admitted on credit, against datagrams that
 /// are yet to arrive; one at a time. Other hellos wait until the credit is paid back and the next handshake is paid for; the first of them to arrive
 /// after that is admitted. Nothing is reserved for hellos that do not arrive, so one network gets every handshake if no other asks for any.
 /// When hellos admitted on credit use up all that is paid for, the others get nothing until their prefixes count as having few again.
+///
+/// One that has waited long has more credit: who comes again seldom would else be passed again and again by those who came a second ago, until its client
+/// gives up, at a server that serves as many as come. If its prefixes had much, it has that credit only while no other network asks.
 #[derive(Debug, Default)]
 pub(super) struct Door {
     admission: Admission,
-    /// Datagrams taken while the server is behind, less those that paid for handshakes. Lies between minus and plus the price of one
-    /// handshake: unused credit is not saved up.
+    /// Datagrams taken while the server is behind, less those that paid for handshakes. At most the price of one handshake: unused credit is not saved up.
+    /// At least minus that of [`LONG_ON_CREDIT_MAX`].
     credit: i32,
     recent: RecentBegins,
     /// When a hello that had waited was turned away last.
     turned_away: Option<Instant>,
+    /// When a hello that had waited last came from prefixes that had little beside others: networks compete for what is begun.
+    contested: Option<Instant>,
     /// When the server caught up last.
     caught_up: Option<Instant>,
     /// Handshakes that were in progress when it fell behind after it had kept up, as far as they may still be.
@@ -57,6 +63,9 @@ const AFTERMATH: Duration = Duration::from_secs(2);
 
 /// The price of one handshake, in datagrams.
 const PRICE: i32 = DATAGRAMS_PER_BEGIN_BEHIND.cast_signed();
+
+/// Handshakes of those that have waited long which may be begun on credit: 3 ms of work.
+const LONG_ON_CREDIT_MAX: i32 = 8;
 
 impl Door {
     pub(super) fn admission(&self) -> Admission {
@@ -84,23 +93,35 @@ impl Door {
     pub(super) fn admits(
         &mut self,
         now: Instant,
-        has_waited: bool,
+        patience: Patience,
         prefixes: impl FnOnce() -> PrefixHashes,
     ) -> Result<(), DropReason> {
-        match self.admission {
-            Admission::Open => Ok(()),
-            Admission::Draining => Err(DropReason::Draining),
-            Admission::Behind if !has_waited && self.turns_fresh_away(now) => Err(DropReason::Behind),
-            Admission::Behind if !has_waited => Ok(()),
-            Admission::Behind
-                if self.credit >= PRICE || self.credit >= 0 && self.recent.had_little(now, &prefixes()) =>
-            {
-                Ok(())
-            }
-            Admission::Behind => {
-                self.turned_away = Some(now);
-                Err(DropReason::Behind)
-            }
+        match (self.admission, patience) {
+            (Admission::Open, _) => return Ok(()),
+            (Admission::Draining, _) => return Err(DropReason::Draining),
+            (Admission::Behind, Patience::Fresh) if self.turns_fresh_away(now) => return Err(DropReason::Behind),
+            (Admission::Behind, Patience::Fresh) => return Ok(()),
+            (Admission::Behind, Patience::Waited | Patience::WaitedLong) => {}
+        }
+        if self.credit >= self.credit_needed(now, patience, &prefixes()) {
+            return Ok(());
+        }
+        self.turned_away = Some(now);
+        Err(DropReason::Behind)
+    }
+
+    /// The credit from which on a hello that has waited is admitted: the less, the sooner.
+    fn credit_needed(&mut self, now: Instant, patience: Patience, prefixes: &PrefixHashes) -> i32 {
+        let had_little = self.recent.had_little(now, prefixes);
+        if had_little && self.recent.others_had_some(prefixes) {
+            self.contested = Some(now);
+        }
+        let is_alone = self.contested.is_none_or(|at| now.saturating_duration_since(at) >= WAITING);
+        match patience {
+            Patience::WaitedLong if had_little || is_alone => PRICE * (1 - LONG_ON_CREDIT_MAX),
+            Patience::WaitedLong => PRICE / 2,
+            Patience::Waited if had_little => 0,
+            Patience::Waited | Patience::Fresh => PRICE,
         }
     }
 
@@ -142,11 +163,11 @@ impl Door {
     }
 
     /// A handshake begins. An admitted hello that begins none (its cookie is spent, its address repeats it too soon) changes nothing for others.
-    pub(super) fn note_begun(&mut self, now: Instant, has_waited: bool, prefixes: impl FnOnce() -> PrefixHashes) {
+    pub(super) fn note_begun(&mut self, now: Instant, patience: Patience, prefixes: impl FnOnce() -> PrefixHashes) {
         if self.admission == Admission::Behind {
             self.credit -= PRICE;
             self.recent.note(now, &prefixes());
-            if has_waited {
+            if patience > Patience::Fresh {
                 self.turned_away = None;
             }
         }
@@ -180,15 +201,19 @@ const LITTLE: u32 = 4;
 impl RecentBegins {
     fn had_little(&mut self, now: Instant, prefixes: &PrefixHashes) -> bool {
         self.halve(now);
-        let Some(counts) = &self.counts else { return true };
-        let had = |level: usize| {
-            let rows = (0..ROWS).map(|row| counts[level][row][cell(prefixes[level], row)]);
-            u32::from(rows.min().unwrap_or(0))
-        };
         (0..LEVELS).all(|level| {
             let share = u32::try_from(SHARES[level]).unwrap_or(u32::MAX);
-            had(level) <= (u32::from(self.total) / (share * LITTLE)).max(1)
+            u32::from(self.had(prefixes, level)) <= (u32::from(self.total) / (share * LITTLE)).max(1)
         })
+    }
+
+    fn others_had_some(&self, prefixes: &PrefixHashes) -> bool {
+        (0..LEVELS).any(|level| self.had(prefixes, level) < self.total)
+    }
+
+    fn had(&self, prefixes: &PrefixHashes, level: usize) -> u16 {
+        let Some(counts) = &self.counts else { return 0 };
+        (0..ROWS).map(|row| counts[level][row][cell(prefixes[level], row)]).min().unwrap_or(0)
     }
 
     fn note(&mut self, now: Instant, prefixes: &PrefixHashes) {
@@ -249,9 +274,13 @@ mod tests {
         }
 
         fn knock(&mut self, prefixes: PrefixHashes) -> bool {
-            let admitted = self.0.admits(self.1, true, || prefixes).is_ok();
+            self.knock_after(Patience::Waited, prefixes)
+        }
+
+        fn knock_after(&mut self, patience: Patience, prefixes: PrefixHashes) -> bool {
+            let admitted = self.0.admits(self.1, patience, || prefixes).is_ok();
             if admitted {
-                self.0.note_begun(self.1, true, || prefixes);
+                self.0.note_begun(self.1, patience, || prefixes);
             }
             admitted
         }
@@ -272,9 +301,45 @@ mod tests {
         assert!(house.knock(A));
         assert!(!house.knock(A), "nothing is saved up");
         house.0.set(house.1, Admission::Open, 0);
-        assert_eq!(house.0.admits(house.1, true, || A), Ok(()));
+        assert_eq!(house.0.admits(house.1, Patience::Waited, || A), Ok(()));
         house.0.set(house.1, Admission::Draining, 0);
-        assert_eq!(house.0.admits(house.1, true, || A), Err(DropReason::Draining));
+        assert_eq!(house.0.admits(house.1, Patience::WaitedLong, || A), Err(DropReason::Draining));
+    }
+
+    #[test]
+    fn c47_who_has_waited_long_is_not_passed_by_who_came_a_second_ago() {
+        let mut house = House::behind();
+        let long = Patience::WaitedLong;
+        // Whoever comes: the credit is used up, and what the datagrams pay for goes to those that come most often.
+        assert!(house.knock(A) && !house.knock(B));
+        assert!(house.knock_after(long, C), "one network that had nothing");
+        assert!((0..100).filter(|_| house.knock_after(long, B)).count() < 8, "no more than so much on credit");
+        house.take(DATAGRAMS_PER_BEGIN_BEHIND * 20);
+        assert!(house.knock(A), "what they had is paid back");
+        // A network that had much gets no credit while others ask, and goes before those of its own that came a second ago.
+        for _ in 0..100 {
+            house.take(DATAGRAMS_PER_BEGIN_BEHIND * 2);
+            house.knock(A);
+        }
+        house.0.set(house.1, Admission::Open, 0);
+        house.0.set(house.1, Admission::Behind, 0);
+        assert!(house.knock(C) && !house.knock_after(long, A));
+        house.take(DATAGRAMS_PER_BEGIN_BEHIND * 3 / 2);
+        assert!(!house.knock(A) && house.knock_after(long, A) && !house.knock_after(long, A));
+        // Alone it has the credit that it would have among others.
+        house.1 += WAITING;
+        for _ in 0..100 {
+            house.take(DATAGRAMS_PER_BEGIN_BEHIND * 2);
+            house.knock(A);
+        }
+        house.1 += WAITING;
+        assert!(!house.knock(A) && house.knock_after(long, A) && house.knock_after(long, A));
+        // Nothing is begun beyond what datagrams pay for, however many have waited long.
+        let begun = (0..DATAGRAMS_PER_BEGIN_BEHIND * 100).filter(|_| {
+            house.take(1);
+            house.knock_after(long, A) | house.knock_after(long, B) | house.knock_after(long, C)
+        });
+        assert!((90..=110).contains(&begun.count()));
     }
 
     #[test]
@@ -305,7 +370,7 @@ mod tests {
         house.take(DATAGRAMS_PER_BEGIN_BEHIND * 2);
         assert!(house.0.turns_fresh_away(house.1));
         // Admitted, but nothing is begun with it.
-        assert_eq!(house.0.admits(house.1, true, || B), Ok(()));
+        assert_eq!(house.0.admits(house.1, Patience::Waited, || B), Ok(()));
         assert!(house.0.turns_fresh_away(house.1));
         assert!(house.knock(A));
         house.take(DATAGRAMS_PER_BEGIN_BEHIND * 2);

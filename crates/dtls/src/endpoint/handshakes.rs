@@ -8,7 +8,7 @@ use super::network::Network;
 use super::table::{HalfOpen, Occupation};
 use super::{Endpoint, Event};
 use crate::config::PublicKeySteps;
-use crate::cookie::GoodCookie;
+use crate::cookie::{GoodCookie, Patience};
 use crate::drops::DropReason;
 use crate::handshake::advance::Progress;
 use crate::handshake::established::Established;
@@ -57,7 +57,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         {
             return self.outside.port(now, Some(path)).drop(DropReason::TooSoon);
         }
-        if let Err(reason) = self.door.admits(now.mono, hello.cookie.has_waited, || self.table.prefixes(path)) {
+        if let Err(reason) = self.door.admits(now.mono, hello.cookie.patience, || self.table.prefixes(path)) {
             return self.outside.port(now, Some(path)).drop(reason);
         }
         match slots.half_open {
@@ -67,7 +67,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             None if slots.established.is_none() && !self.has_room(now) => {
                 return self.outside.port(now, Some(path)).drop(DropReason::SessionsFull);
             }
-            None if !hello.cookie.has_waited && self.is_full_for_fresh(now) => {
+            None if hello.cookie.patience == Patience::Fresh && self.is_full_for_fresh(now) => {
                 return self.outside.port(now, Some(path)).drop(DropReason::HalfOpenFull);
             }
             None if self.table.counts().half_open >= self.config.limits.half_open_max
@@ -79,7 +79,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             }
             None => {}
         }
-        self.door.note_begun(now.mono, hello.cookie.has_waited, || self.table.prefixes(path));
+        self.door.note_begun(now.mono, hello.cookie.patience, || self.table.prefixes(path));
         let FirstHello { record_sequence, fragment, cookie, mark } = hello;
         let handshake =
             ServerHandshake::new(Arc::clone(&self.config), fragment, cookie.promise, record_sequence, now.mono);
