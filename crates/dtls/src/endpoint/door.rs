@@ -47,9 +47,11 @@ pub(super) struct Door {
     turned_away: Option<Instant>,
     /// When a hello that had waited last came from prefixes that had little beside others: networks compete for what is begun.
     contested: Option<Instant>,
+    /// When a hello that had not waited was turned away last.
+    fresh_turned_away: Option<Instant>,
     /// When the server caught up last.
     caught_up: Option<Instant>,
-    /// Handshakes that were in progress when it fell behind after it had kept up, as far as they may still be.
+    /// Handshakes that were in progress when it fell behind without a storm, as far as they may still be.
     left_over: usize,
 }
 
@@ -60,6 +62,10 @@ const WAITING: Duration = Duration::from_secs(10);
 /// For how long slots are held back after the server was behind. A server that is offered more than it can serve catches up and falls behind many times
 /// a second; when that is over, new devices are served at once again.
 const AFTERMATH: Duration = Duration::from_secs(2);
+
+/// A storm turns fresh hellos away many times a second. Without one for this long it is over, also where the server is late again within [`AFTERMATH`]:
+/// the flights for the strangers of a storm are due again together, seconds later, and take it some time to send.
+const CALM: Duration = Duration::from_secs(1);
 
 /// The price of one handshake, in datagrams.
 const PRICE: i32 = DATAGRAMS_PER_BEGIN_BEHIND.cast_signed();
@@ -77,7 +83,7 @@ impl Door {
         match (self.admission, admission) {
             (Admission::Behind, Admission::Behind) => {}
             (Admission::Behind, _) => self.caught_up = Some(now),
-            (_, Admission::Behind) if self.has_kept_up(now) >= AFTERMATH => self.left_over = half_open,
+            (_, Admission::Behind) if self.is_calm(now) => self.left_over = half_open,
             _ => {}
         }
         (self.admission, self.credit) = (admission, 0);
@@ -99,7 +105,10 @@ impl Door {
         match (self.admission, patience) {
             (Admission::Open, _) => return Ok(()),
             (Admission::Draining, _) => return Err(DropReason::Draining),
-            (Admission::Behind, Patience::Fresh) if self.turns_fresh_away(now) => return Err(DropReason::Behind),
+            (Admission::Behind, Patience::Fresh) if self.turns_fresh_away(now) => {
+                self.note_fresh_turned_away(now);
+                return Err(DropReason::Behind);
+            }
             (Admission::Behind, Patience::Fresh) => return Ok(()),
             (Admission::Behind, Patience::Waited | Patience::WaitedLong) => {}
         }
@@ -130,6 +139,11 @@ impl Door {
         self.admission == Admission::Behind && (self.credit < PRICE || self.somebody_waits(now))
     }
 
+    /// A hello that had not waited was turned away, for whatever reason.
+    pub(super) fn note_fresh_turned_away(&mut self, now: Instant) {
+        self.fresh_turned_away = Some(now);
+    }
+
     /// So many handshakes are in progress now. Of those that were left over, the ones that have ended do not come back.
     pub(super) fn note_in_progress(&mut self, half_open: usize) {
         self.left_over = self.left_over.min(half_open);
@@ -142,20 +156,17 @@ impl Door {
     /// What was in progress before the server fell behind does not count: strangers of a storm stay for minutes, and a server that is late again would
     /// turn every new device away because of them. The last quarter is in any case for those that have waited.
     pub(super) fn open_to_fresh(&self, now: Instant, all: usize) -> usize {
-        if self.has_kept_up(now) >= AFTERMATH {
+        if self.admission != Admission::Behind && self.is_calm(now) {
             return usize::MAX;
         }
         let part = all.div_ceil(FRESH_PARTS);
         (self.left_over + part).min(part * FRESH_PARTS * 3 / 4)
     }
 
-    /// For how long the server has not been behind: for ever, if it never was.
-    fn has_kept_up(&self, now: Instant) -> Duration {
-        match (self.admission, self.caught_up) {
-            (Admission::Behind, _) => Duration::ZERO,
-            (_, Some(at)) => now.saturating_duration_since(at),
-            (_, None) => Duration::MAX,
-        }
+    /// Whether there is no storm, by what the server has done so far. It may be late all the same.
+    fn is_calm(&self, now: Instant) -> bool {
+        let since = |at: Option<Instant>| at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+        since(self.caught_up) >= AFTERMATH || since(self.fresh_turned_away) >= CALM
     }
 
     fn somebody_waits(&self, now: Instant) -> bool {

@@ -68,6 +68,7 @@ impl<V: VerifyPeer> Endpoint<V> {
                 return self.outside.port(now, Some(path)).drop(DropReason::SessionsFull);
             }
             None if hello.cookie.patience == Patience::Fresh && self.is_full_for_fresh(now) => {
+                self.door.note_fresh_turned_away(now.mono);
                 return self.outside.port(now, Some(path)).drop(DropReason::HalfOpenFull);
             }
             None if self.table.counts().half_open >= self.config.limits.half_open_max
@@ -104,7 +105,11 @@ impl<V: VerifyPeer> Endpoint<V> {
         } else {
             return None;
         };
-        self.cookies.claims_fresh(now, hello).then_some(reason)
+        let is_fresh = self.cookies.claims_fresh(now, hello);
+        if is_fresh {
+            self.door.note_fresh_turned_away(now.mono);
+        }
+        is_fresh.then_some(reason)
     }
 
     /// Whether the slots that are open to fresh hellos are taken.
