@@ -59,18 +59,27 @@ impl<J: Send + 'static, S> JobBatch<J, S> {
     /// Splits the batch by the result of `step` for each state. A job whose step panicked ends here.
     pub fn divide<A, B>(mut self, mut step: impl FnMut(S) -> NextStep<A, B>) -> (JobBatch<J, A>, JobBatch<J, B>) {
         let entries = std::mem::take(&mut self.entries);
-        let mut on = self.beside(Vec::with_capacity(entries.len()));
-        let mut aside = self.beside(Vec::new());
-        let mut panicked = self.beside(Vec::new());
+        let (mut on, mut aside, mut panicked) =
+            (self.beside(Vec::new()), self.beside(Vec::new()), self.beside(Vec::new()));
+        let mut left = entries.len();
         for (job, state) in entries {
             match isolated(self.isolate, || step(state)) {
-                Some(NextStep::On(next)) => on.entries.push((job, next)),
-                Some(NextStep::Aside(other)) => aside.entries.push((job, other)),
-                None => panicked.entries.push((job, Outcome::later(Busy::Dropped))),
+                Some(NextStep::On(next)) => on.take_over(job, next, left),
+                Some(NextStep::Aside(other)) => aside.take_over(job, other, left),
+                None => panicked.take_over(job, Outcome::later(Busy::Dropped), left),
             }
+            left -= 1;
         }
         panicked.finish();
         (on, aside)
+    }
+
+    /// Adds a job of a batch of which so many are left. Most steps have one exit for all jobs: a list that stays empty takes no memory.
+    fn take_over(&mut self, job: J, state: S, left: usize) {
+        if self.entries.is_empty() {
+            self.entries.reserve_exact(left);
+        }
+        self.entries.push((job, state));
     }
 
     /// Takes every state one step further; the jobs that end here are delivered at once, in one call.

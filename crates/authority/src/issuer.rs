@@ -360,34 +360,38 @@ impl Submission {
                 return self.give_up(batch, |prepared| (prepared.serial, prepared.claimed.claim), Busy::Ledger(fault));
             }
         };
-        let mut refused = Vec::new();
-        let answered = batch.advance_with(answers, |prepared, answer| {
+        let (mut answers, mut refused) = (answers.into_iter(), Vec::new());
+        let (reserved, others) = batch.divide(|prepared| {
+            let answer = answers.next();
             let mut refuse = |why: Refusal| {
                 refused.push(prepared.claimed.permit.refused(&why, self.utc));
                 Outcome::Refused(why)
             };
             let certificates_max = prepared.claimed.permit.rules().spec().certificates_per_device_max;
             let outcome = match answer {
-                Intended::Reserved if prepared.claimed.permit.waits().is_none() => {
-                    return Ok(NextStep::On(Reserved(prepared)));
+                Some(Intended::Reserved) if prepared.claimed.permit.waits().is_none() => {
+                    return NextStep::On(Reserved(prepared));
                 }
                 // A defect in the ledger: what waits must have no row. It is never signed, and is given up when its time is over.
-                Intended::Reserved => Busy::Ledger(LedgerFault::Answer).into(),
-                Intended::Held => prepared.claimed.permit.waits().unwrap_or(Busy::Ledger(LedgerFault::Answer)).into(),
-                Intended::SerialTaken => return Ok(NextStep::Aside(prepared.claimed)),
-                Intended::Repeat(issued) => Outcome::issued(issued),
-                Intended::InProgress => Busy::InFlight.into(),
-                Intended::ClientRevoked => refuse(Refusal::ClientRevoked),
-                Intended::KeyCompromised => refuse(Refusal::KeyCompromised),
-                Intended::KeyOfAnother => refuse(Refusal::KeyOfAnotherDevice),
-                Intended::FactoryKey => refuse(Refusal::IdentityKey),
-                Intended::DeviceFull => refuse(Refusal::DeviceFull(certificates_max)),
-                Intended::Full => Busy::Ledger(LedgerFault::Full).into(),
+                None | Some(Intended::Reserved) => Busy::Ledger(LedgerFault::Answer).into(),
+                Some(Intended::Held) => {
+                    prepared.claimed.permit.waits().unwrap_or(Busy::Ledger(LedgerFault::Answer)).into()
+                }
+                Some(Intended::SerialTaken) => return NextStep::Aside(Ok(prepared.claimed)),
+                Some(Intended::Repeat(issued)) => Outcome::issued(issued),
+                Some(Intended::InProgress) => Busy::InFlight.into(),
+                Some(Intended::ClientRevoked) => refuse(Refusal::ClientRevoked),
+                Some(Intended::KeyCompromised) => refuse(Refusal::KeyCompromised),
+                Some(Intended::KeyOfAnother) => refuse(Refusal::KeyOfAnotherDevice),
+                Some(Intended::FactoryKey) => refuse(Refusal::IdentityKey),
+                Some(Intended::DeviceFull) => refuse(Refusal::DeviceFull(certificates_max)),
+                Some(Intended::Full) => Busy::Ledger(LedgerFault::Full).into(),
             };
-            Err(prepared.claimed.claim.end(outcome))
+            NextStep::Aside(Err(prepared.claimed.claim.end(outcome)))
         });
+        // Before the answers, as in `decide`.
         self.audit(refused);
-        let (reserved, again) = answered.divide(|next| next);
+        let again = others.advance(|other| other);
         self.clone().sign(reserved);
         if !again.is_empty() {
             self.prepare(again);
