@@ -65,6 +65,7 @@ const AFTERMATH: Duration = Duration::from_secs(2);
 
 /// A storm turns fresh hellos away many times a second. Without one for this long it is over, also where the server is late again within [`AFTERMATH`]:
 /// the flights for the strangers of a storm are due again together, seconds later, and take it some time to send.
+/// Anybody may send a hello that is turned away, with a forged address too: the storm is then over [`AFTERMATH`] after the server has caught up.
 const CALM: Duration = Duration::from_secs(1);
 
 /// The price of one handshake, in datagrams.
