@@ -112,6 +112,14 @@ impl Pki {
         self.scratch.path().join(name)
     }
 
+    /// From now on its profile takes only requests that are linked to their session.
+    pub(crate) fn require_linking(&self) {
+        let file = self.path("muster.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains("require_linking = false"), "{text}");
+        std::fs::write(&file, text.replace("require_linking = false", "require_linking = true")).unwrap();
+    }
+
     /// A server of this PKI on free ports of loopback in both address families, unless the arguments give
     /// other addresses.
     pub(crate) fn serve(&self, arguments: &[&str]) -> Serving {

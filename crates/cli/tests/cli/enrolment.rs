@@ -512,9 +512,7 @@ pub(crate) fn same_key(certificate: &Path, key: &Path) {
 #[test]
 fn e04_a_device_asks_what_a_request_has_to_contain_and_links_it() {
     let pki = Pki::new();
-    let file = pki.path("muster.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace("require_linking = false", "require_linking = true")).unwrap();
+    pki.require_linking();
     let server = pki.serve(&[]);
     let (uri, _) = server.families()[0];
     let att = device_of(&mut pki.device("att", uri));

@@ -260,9 +260,7 @@ fn a_dry_run_says_what_it_assumes_about_a_link() {
         expect_status(&decided, status);
         assert!(stdout(&decided).contains(line), "{}{}", stdout(&decided), stderr(&decided));
     }
-    let configuration = std::fs::read_to_string(pki.path("muster.toml")).unwrap();
-    std::fs::write(pki.path("muster.toml"), configuration.replace("require_linking = false", "require_linking = true"))
-        .unwrap();
+    pki.require_linking();
     let unlinked = decide(&pki, subject, &device, &[]);
     expect_status(&unlinked, 3);
     assert!(stderr(&unlinked).contains("est.csr.challenge_absent"), "{}", stderr(&unlinked));

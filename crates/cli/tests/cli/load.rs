@@ -85,10 +85,7 @@ fn a_path_leads_to_a_server_with_another_root() {
 #[test]
 fn linked_requests_pass_where_they_are_required() {
     let pki = Pki::new();
-    let file = pki.path("muster.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    assert!(text.contains("require_linking = false"));
-    std::fs::write(&file, text.replace("require_linking = false", "require_linking = true")).unwrap();
+    pki.require_linking();
     let server = one_address(&pki);
     let linked = ["--devices", "4", "--link", "--function", "sen=50%,sren=50%", "--json", "-"];
     expect_done(&load(&pki, &server, &linked), 4);

@@ -37,9 +37,7 @@ fn a_search_ends_with_a_rate_and_its_curve() {
 #[test]
 fn a_search_bisects_to_an_interval() {
     let pki = Pki::new();
-    let file = pki.path("muster.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace("require_linking = false", "require_linking = true")).unwrap();
+    pki.require_linking();
     let server = one_address(&pki);
     let mut command = muster();
     command.args(["load", "capacity", "--server", server.uri(), "--pki"]).arg(pki.dir());

@@ -31,9 +31,7 @@ fn criteria_make_a_run_a_test() {
 #[test]
 fn a_device_that_failed_is_above_every_limit() {
     let pki = Pki::new();
-    let file = pki.path("muster.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace("require_linking = false", "require_linking = true")).unwrap();
+    pki.require_linking();
     let server = one_address(&pki);
     let half = ["--function", "crts=50%,sen=50%", "--timeout", "20s"];
     let run = |more: &[&str]| load(&pki, &server, &[&half, more].concat());
