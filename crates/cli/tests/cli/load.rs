@@ -14,8 +14,17 @@ use crate::https::{certified_registrar, serve, with_registrar};
 
 /// Runs `muster load` towards a server of this PKI.
 fn load(pki: &Pki, server: &Serving, arguments: &[&str]) -> Output {
+    play(&["load"], pki, server, arguments)
+}
+
+/// Runs `muster load capacity` towards it.
+fn search(pki: &Pki, server: &Serving, arguments: &[&str]) -> Output {
+    play(&["load", "capacity"], pki, server, arguments)
+}
+
+fn play(verb: &[&str], pki: &Pki, server: &Serving, arguments: &[&str]) -> Output {
     let mut command = muster();
-    command.args(["load", "--server", server.uri(), "--pki"]).arg(pki.dir());
+    command.args(verb).args(["--server", server.uri(), "--pki"]).arg(pki.dir());
     command.args(arguments).output().unwrap()
 }
 

@@ -2,18 +2,16 @@
 
 use serde_json::Value;
 
-use super::{one_address, report};
-use crate::common::{Pki, expect_status, muster, stderr};
+use super::{one_address, report, search};
+use crate::common::{Pki, expect_status, stderr};
 
 #[test]
 fn a_search_ends_with_a_rate_and_its_curve() {
     let pki = Pki::new();
     let server = one_address(&pki);
     let html = pki.beside("capacity.html");
-    let mut command = muster();
-    command.args(["load", "capacity", "--server", server.uri(), "--pki"]).arg(pki.dir());
-    command.args(["--slo", "failed < 1", "--from", "10", "--to", "20", "--trial", "500ms", "--json", "-", "--report"]);
-    let output = command.arg(&html).output().unwrap();
+    let small = ["--slo", "failed < 1", "--from", "10", "--to", "20", "--trial", "500ms", "--json", "-", "--report"];
+    let output = search(&pki, &server, &[&small[..], &[html.to_str().unwrap()]].concat());
     expect_status(&output, 0);
     let report = report(&output);
     assert_eq!(
@@ -25,10 +23,7 @@ fn a_search_ends_with_a_rate_and_its_curve() {
     assert_eq!(judged, 2, "{report}");
     assert!(std::fs::read_to_string(&html).unwrap().contains("Latency by rate"));
     // A promise that no server keeps.
-    let mut command = muster();
-    command.args(["load", "capacity", "--server", server.uri(), "--pki"]).arg(pki.dir());
-    command.args(["--slo", "p50 < 1us", "--from", "10", "--trial", "100ms", "--seed", "2"]);
-    let never = command.output().unwrap();
+    let never = search(&pki, &server, &["--slo", "p50 < 1us", "--from", "10", "--trial", "100ms", "--seed", "2"]);
     expect_status(&never, 1);
     assert!(stderr(&never).contains("missed") && stderr(&never).contains("p50 < 1us (measured"), "{}", stderr(&never));
 }
@@ -39,10 +34,8 @@ fn a_search_bisects_to_an_interval() {
     let pki = Pki::new();
     pki.require_linking();
     let server = one_address(&pki);
-    let mut command = muster();
-    command.args(["load", "capacity", "--server", server.uri(), "--pki"]).arg(pki.dir());
-    command.args(["--slo", "failed < 9", "--from", "10", "--trial", "500ms", "--repeat", "2", "--resolution", "20%"]);
-    let output = command.args(["--json", "-"]).output().unwrap();
+    let twice = ["--slo", "failed < 9", "--from", "10", "--trial", "500ms", "--repeat", "2", "--resolution", "20%"];
+    let output = search(&pki, &server, &[&twice[..], &["--json", "-"]].concat());
     expect_status(&output, 0);
     let report = report(&output);
     assert_eq!(report["schema"], "muster-load-capacity/1");

@@ -8,7 +8,7 @@ use std::thread;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
-use super::{load, one_address, report};
+use super::{load, one_address, report, search};
 use crate::common::{Pki, expect_status, muster, stderr, stdout};
 
 #[test]
@@ -42,10 +42,8 @@ fn a_device_that_failed_is_above_every_limit() {
     let most =
         run(&["--devices", "20", "--seed", "2", "--fail-if", "handshake.p99 > 100s", "--fail-if", "crts.p99 > 100s"]);
     expect_status(&most, 0);
-    let mut command = muster();
-    command.args(["load", "capacity", "--server", server.uri(), "--pki"]).arg(pki.dir()).args(half);
-    command.args(["--slo", "p99 < 100s", "--from", "20", "--trial", "500ms", "--seed", "3"]);
-    let never = command.output().unwrap();
+    let promise = ["--slo", "p99 < 100s", "--from", "20", "--trial", "500ms", "--seed", "3"];
+    let never = search(&pki, &server, &[&half[..], &promise].concat());
     expect_status(&never, 1);
     assert!(stderr(&never).contains("p99 < 100s (measured: a device that failed)"), "{}", stderr(&never));
 }
