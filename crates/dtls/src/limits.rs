@@ -94,7 +94,7 @@ pub(crate) const FLIGHTS_PER_COOKIE_MAX: u8 = 20;
 /// datagrams that lead to nothing do.
 pub(crate) const DATAGRAMS_PER_BEGIN_BEHIND: u32 = 64;
 
-/// Hellos that have not waited may take one of so many parts of the slots while the server is behind, and for two seconds after that. Strangers who send one
+/// Hellos that have not waited may take one of so many parts of the slots while the server is behind, and until the storm is over. Strangers who send one
 /// hello each fill what is open to them within seconds, whatever it is: of half of 16,384 slots they took a twentieth of the server's time in an overload
 /// of twelve seconds.
 pub(crate) const FRESH_PARTS: usize = 8;

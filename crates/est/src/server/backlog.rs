@@ -6,7 +6,7 @@
 //! lost. So a server that has been behind for [`BEHIND_MAX`] begins few new handshakes until it has caught up
 //! ([`dtls::Admission::Behind`]). A refused hello costs little, so that the server catches up soon, and handshakes that
 //! have begun are served within about that time. The client of a refused hello repeats it a second later (RFC 6347
-//! §4.2.4.1), with the same chance as any other.
+//! §4.2.4.1), and goes before those that have not waited, or not as long.
 //!
 //! The only state is one instant. A peer can make the server fall behind by sending more than it can read; it cannot do
 //! so for others alone, and sessions and handshakes in progress are served meanwhile. New handshakes begin even if the
