@@ -266,12 +266,16 @@ impl Pair {
 
     /// A pair whose server has sent its flight, which is in transit.
     pub fn half_open(world: &World) -> Self {
-        let mut pair = Self::new(world);
+        Self::new(world).until_half_open()
+    }
+
+    /// The same, from the beginning of this pair on.
+    pub fn until_half_open(mut self) -> Self {
         for _ in 0..3 {
-            pair.step();
+            self.step();
         }
-        assert_eq!(pair.endpoint.counts().half_open, 1);
-        pair
+        assert_eq!(self.endpoint.counts().half_open, 1);
+        self
     }
 
     pub fn is_established(&self) -> bool {
