@@ -1,41 +1,30 @@
 //! The transport to the upstream CAs: HTTPS with hyper and rustls, on the daemon's tokio runtime.
 //!
-//! Requests come over a bounded channel; each is a task. Connections are kept and used again, and a request waits for one while all are in use. A redirect is an answer like any other: it is not
-//! followed.
+//! Requests come over a bounded channel; each is a task. Connections are kept and used again, and a request waits for one while all are in use
+//! ([`super::connections`]). A redirect is an answer like any other: it is not followed.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use authority::Completion;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use hyper::http::Extensions;
-use hyper::{Method, Request, Response};
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER};
+use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::{Method, Request, Response, Uri};
 use rustls::{AlertDescription, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connections::{ConnectionPlaces, UPSTREAM_CONNECTIONS_MAX};
-use super::connector::{ConnectionFacts, TrackedConnector};
+use super::connections::{IDLE_TIMEOUT, Place, UpstreamConnections};
+use super::connector::{Connection, Connector, TrackedBody};
 use super::upstream::{HttpAnswer, Upstream, UpstreamFailure, UpstreamOperation, UpstreamReply, UpstreamRequest};
 use crate::body::{BODY_BYTES_MAX, encode_body};
-
-/// Our own front closes an idle connection after 15 s; a server that closes one just before a request costs that request a repeat.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The heads of an answer.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// What an upstream client is made of.
 pub struct HttpUpstreamSpec {
@@ -56,7 +45,7 @@ const QUEUE_MAX: usize = 65_536;
 pub struct HttpUpstream {
     sender: mpsc::Sender<Queued>,
     client: Arc<Mutex<Arc<HttpClient>>>,
-    places: Arc<ConnectionPlaces>,
+    connections: Arc<UpstreamConnections>,
 }
 
 /// A request on its way to the runtime, and when it was handed over.
@@ -66,11 +55,12 @@ type Queued = (Instant, UpstreamRequest, Completion<UpstreamReply>);
 pub struct HttpUpstreamService {
     receiver: mpsc::Receiver<Queued>,
     client: Arc<Mutex<Arc<HttpClient>>>,
+    connections: Arc<UpstreamConnections>,
 }
 
 struct HttpClient {
-    client: Client<TrackedConnector, TrackedBody>,
-    places: Arc<ConnectionPlaces>,
+    connector: Connector,
+    connections: Arc<UpstreamConnections>,
     timeout: Duration,
 }
 
@@ -80,11 +70,12 @@ impl HttpUpstream {
     /// # Errors
     /// The keys and certificates cannot be used.
     pub fn new(spec: HttpUpstreamSpec) -> Result<(Self, HttpUpstreamService), HttpUpstreamFault> {
-        let places = Arc::<ConnectionPlaces>::default();
-        let client = Arc::new(Mutex::new(Arc::new(HttpClient::new(spec, Arc::clone(&places))?)));
+        let connections = Arc::<UpstreamConnections>::default();
+        let client = Arc::new(Mutex::new(Arc::new(HttpClient::new(spec, Arc::clone(&connections))?)));
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        let service = HttpUpstreamService { receiver, client: Arc::clone(&client) };
-        Ok((Self { sender, client, places }, service))
+        let service =
+            HttpUpstreamService { receiver, client: Arc::clone(&client), connections: Arc::clone(&connections) };
+        Ok((Self { sender, client, connections }, service))
     }
 
     /// Uses other keys and certificates for the requests that begin from now on.
@@ -92,8 +83,9 @@ impl HttpUpstream {
     /// # Errors
     /// The keys and certificates cannot be used; then nothing has changed.
     pub fn renew(&self, spec: HttpUpstreamSpec) -> Result<(), HttpUpstreamFault> {
-        let client = Arc::new(HttpClient::new(spec, Arc::clone(&self.places))?);
+        let client = Arc::new(HttpClient::new(spec, Arc::clone(&self.connections))?);
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+        self.connections.close_idle();
         Ok(())
     }
 }
@@ -120,7 +112,19 @@ impl HttpUpstreamService {
     /// Serves the requests until every [`HttpUpstream`] is gone. Each request is a task of the runtime that this runs on: as many as the Registrar
     /// lets wait.
     pub async fn run(mut self) {
-        while let Some((began, request, done)) = self.receiver.recv().await {
+        let mut reaping = tokio::time::interval(IDLE_TIMEOUT / 2);
+        reaping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let (began, request, done) = tokio::select! {
+                queued = self.receiver.recv() => match queued {
+                    Some(queued) => queued,
+                    None => return,
+                },
+                _ = reaping.tick() => {
+                    self.connections.reap();
+                    continue;
+                }
+            };
             let shared = Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner));
             tokio::spawn(async move {
                 let answer = shared.exchange(&request).await;
@@ -137,7 +141,7 @@ impl HttpUpstreamService {
 }
 
 impl HttpClient {
-    fn new(spec: HttpUpstreamSpec, places: Arc<ConnectionPlaces>) -> Result<Self, HttpUpstreamFault> {
+    fn new(spec: HttpUpstreamSpec, connections: Arc<UpstreamConnections>) -> Result<Self, HttpUpstreamFault> {
         let mut roots = RootCertStore::empty();
         for anchor in spec.trust {
             roots.add(anchor).map_err(HttpUpstreamFault::Trust)?;
@@ -150,82 +154,96 @@ impl HttpClient {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)
             .map_err(HttpUpstreamFault::Identity)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(spec.timeout / 2));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(UPSTREAM_CONNECTIONS_MAX)
-            .http1_max_buf_size(HEAD_BYTES_MAX)
-            .build(TrackedConnector(connector));
-        Ok(Self { client, places, timeout: spec.timeout })
+        Ok(Self { connector: Connector::new(tls, spec.timeout / 2), connections, timeout: spec.timeout })
     }
 
     async fn exchange(&self, request: &UpstreamRequest) -> Result<HttpAnswer, UpstreamFailure> {
         let began = Arc::new(AtomicBool::new(false));
-        let Some(http) = Self::request(request, &began) else { return Err(UpstreamFailure::NotSent) };
-        let Some(host) = http.uri().authority() else { return Err(UpstreamFailure::NotSent) };
+        let Some((host, to, http)) = Self::request(request, &began) else { return Err(UpstreamFailure::NotSent) };
         let end = Instant::now() + self.timeout;
         // A request that gets its place late has half of the time for its answer at least.
-        let place = tokio::time::timeout(self.timeout / 2, self.places.at(host).acquire_owned()).await;
-        let Ok(Ok(_place)) = place else { return Err(UpstreamFailure::Crowded) };
-        let exchange = async {
-            let response = self.client.request(http).await.map_err(|error| {
-                tracing::debug!(error = %Chain(&error), "a request to an upstream CA failed");
-                let is_sent = !error.is_connect() && !is_refused_in_handshake(&error);
-                if is_sent { UpstreamFailure::Unknown } else { UpstreamFailure::NotSent }
-            })?;
-            if let Some(facts) = ConnectionFacts::of(response.extensions()) {
-                facts.answered();
-            }
-            read(response).await
-        };
-        let answer = tokio::time::timeout_at(end, exchange).await.unwrap_or(Err(UpstreamFailure::Unknown));
-        // A task of hyper's, which the end of the answer has woken, gives the connection back: whoever has the place next finds it there.
-        tokio::task::yield_now().await;
-        match answer {
+        let place = tokio::time::timeout(self.timeout / 2, self.connections.place(&host)).await;
+        let Ok(Ok(place)) = place else { return Err(UpstreamFailure::Crowded) };
+        let exchange = self.converse(place, &to, http);
+        match tokio::time::timeout_at(end, exchange).await.unwrap_or(Err(UpstreamFailure::Unknown)) {
             // hyper asks for the body when it writes the head: what was not asked for was not sent.
             Err(UpstreamFailure::Unknown) if !began.load(Ordering::Acquire) => Err(UpstreamFailure::NotSent),
             answer => answer,
         }
     }
 
-    fn request(request: &UpstreamRequest, began: &Arc<AtomicBool>) -> Option<Request<TrackedBody>> {
+    /// Sends the request on an idle connection or on a new one, and keeps the connection if its answer came whole.
+    async fn converse(
+        &self,
+        place: Place,
+        to: &Uri,
+        mut http: Request<TrackedBody>,
+    ) -> Result<HttpAnswer, UpstreamFailure> {
+        loop {
+            let idle = place.take_idle(self.connector.identity());
+            let was_idle = idle.is_some();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => self.connector.connect(to).await.map_err(|error| {
+                    tracing::debug!(error = %Chain(&*error), "a connection to an upstream CA could not be made");
+                    UpstreamFailure::NotSent
+                })?,
+            };
+            let mut failed = match connection.send(http).await {
+                Ok(response) => {
+                    let answer = read(response).await?;
+                    place.keep(connection);
+                    return Ok(answer);
+                }
+                Err(failed) => failed,
+            };
+            http = match failed.take_message() {
+                // The upstream has closed it meanwhile.
+                Some(unsent) if was_idle => unsent,
+                unsent => {
+                    let error = failed.into_error();
+                    tracing::debug!(error = %Chain(&error), "a request to an upstream CA failed");
+                    let is_sent = unsent.is_none() && !is_refused_in_handshake(&connection, &error);
+                    return Err(if is_sent { UpstreamFailure::Unknown } else { UpstreamFailure::NotSent });
+                }
+            };
+        }
+    }
+
+    /// The host, where it is, and the request in the form that it has on a connection there (RFC 9112 §3.2.1).
+    fn request(request: &UpstreamRequest, began: &Arc<AtomicBool>) -> Option<(Authority, Uri, Request<TrackedBody>)> {
         let base = &request.upstream;
         let label = request.label.as_deref().map(|label| format!("/{label}")).unwrap_or_default();
         let uri = format!("{}{label}/{}", base.trim_end_matches('/'), request.operation.segment());
-        let body = |text: String| TrackedBody { bytes: Some(Bytes::from(text)), began: Arc::clone(began) };
+        let to: Uri = uri.parse().ok()?;
+        let host = to.authority()?.clone();
+        let path = Uri::from(to.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
+        let body = |text: String| TrackedBody::new(text, Arc::clone(began));
+        let host_field = match to.port_u16() {
+            None | Some(443) => to.host()?.to_owned(),
+            Some(port) => format!("{}:{port}", to.host()?),
+        };
+        let http = Request::builder().uri(path).header(HOST, host_field).header(ACCEPT, "*/*");
         let http = match request.operation {
             UpstreamOperation::CaCertificates | UpstreamOperation::CsrAttributes => {
-                Request::builder().method(Method::GET).uri(uri).header(ACCEPT, "*/*").body(body(String::new()))
+                http.method(Method::GET).body(body(String::new()))
             }
-            UpstreamOperation::Enrol(_) => Request::builder()
+            UpstreamOperation::Enrol(_) => http
                 .method(Method::POST)
-                .uri(uri)
-                .header(ACCEPT, "*/*")
                 .header(CONTENT_TYPE, "application/pkcs10")
                 // RFC 7030 §4.2.1 requires it; RFC 8951 has servers ignore it.
                 .header(HeaderName::from_static("content-transfer-encoding"), "base64")
                 .body(body(encode_body(&request.csr))),
         };
-        http.ok()
+        Some((host, to, http.ok()?))
     }
 }
 
 /// Whether the upstream has ended the handshake over the Registrar's certificate. In TLS 1.3 it says so after the client has begun to send (RFC 8446
 /// §4.4.2.4, appendix C.2), and has looked at nothing of that. The same alert on a connection whose handshake is over comes after it took the request:
 /// a server may look at the certificate again.
-fn is_refused_in_handshake(error: &hyper_util::client::legacy::Error) -> bool {
-    let facts = error.connect_info().and_then(|connection| {
-        let mut extensions = Extensions::new();
-        connection.get_extras(&mut extensions);
-        ConnectionFacts::of(&extensions)
-    });
-    facts.is_some_and(|facts| facts.may_be_in_handshake()) && refuses_our_certificate(error)
+fn is_refused_in_handshake(connection: &Connection, error: &hyper::Error) -> bool {
+    connection.may_be_in_handshake() && refuses_our_certificate(error)
 }
 
 fn refuses_our_certificate(error: &(dyn Error + 'static)) -> bool {
@@ -257,32 +275,6 @@ async fn read(response: Response<Incoming>) -> Result<HttpAnswer, UpstreamFailur
         Ok(body) => Ok(HttpAnswer { status, content_type, retry_after, body: body.to_bytes().into() }),
         Err(error) if error.is::<LengthLimitError>() => Err(UpstreamFailure::TooLong),
         Err(_) => Err(UpstreamFailure::Unknown),
-    }
-}
-
-/// A body that notes when hyper begins to send it.
-struct TrackedBody {
-    bytes: Option<Bytes>,
-    began: Arc<AtomicBool>,
-}
-
-impl Body for TrackedBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.began.store(true, Ordering::Release);
-        let bytes = self.bytes.take().filter(|bytes| !bytes.is_empty());
-        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.as_ref().is_none_or(Bytes::is_empty)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let length = self.bytes.as_ref().map_or(0, Bytes::len);
-        SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
     }
 }
 
@@ -323,7 +315,11 @@ impl Error for HttpUpstreamFault {}
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
     use authority::Function;
+    use hyper::body::Body as _;
 
     use super::*;
 
@@ -337,20 +333,28 @@ mod tests {
             label: Some("meters".into()),
             csr: vec![0x30, 0x03, 0x02, 0x01, 0x05],
         };
-        let http = HttpClient::request(&request, &began).unwrap();
-        assert_eq!(http.uri(), "https://ca.example/.well-known/est/meters/simpleenroll");
+        let (host, to, mut http) = HttpClient::request(&request, &began).unwrap();
+        assert_eq!((host.as_str(), to.scheme_str()), ("ca.example", Some("https")));
+        assert_eq!(http.uri(), "/.well-known/est/meters/simpleenroll", "RFC 9112 §3.2.1: origin-form");
         assert_eq!(
-            (http.method(), &http.headers()[CONTENT_TYPE]),
-            (&Method::POST, &"application/pkcs10".parse().unwrap())
+            (http.method(), &http.headers()[CONTENT_TYPE], &http.headers()[HOST]),
+            (&Method::POST, &"application/pkcs10".parse().unwrap(), &"ca.example".parse().unwrap())
         );
         assert_eq!(http.headers()["content-transfer-encoding"], "base64", "RFC 7030 §4.2.1");
-        assert_eq!(http.body().bytes.as_deref(), Some(&b"MAMCAQU="[..]));
+        assert!(!began.load(Ordering::Acquire));
+        let body = Pin::new(http.body_mut()).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Some(Ok(body))) = body else { panic!("no body") };
+        assert_eq!(body.into_data().unwrap(), "MAMCAQU=");
+        assert!(began.load(Ordering::Acquire), "what was asked for may be sent");
         (request.operation, request.label) = (UpstreamOperation::CaCertificates, None);
-        let http = HttpClient::request(&request, &began).unwrap();
-        assert_eq!(
-            (http.uri().to_string().as_str(), http.method()),
-            ("https://ca.example/.well-known/est/cacerts", &Method::GET)
-        );
-        assert!(http.body().is_end_stream(), "a GET has no body");
+        for (authority, host_field) in
+            [("ca.example:8443", "ca.example:8443"), ("ca.example:443", "ca.example"), ("[::1]:8443", "[::1]:8443")]
+        {
+            request.upstream = format!("https://{authority}/.well-known/est").into();
+            let (host, _, http) = HttpClient::request(&request, &began).unwrap();
+            assert_eq!((host.as_str(), &http.headers()[HOST]), (authority, &host_field.parse().unwrap()));
+            assert_eq!((http.uri().path(), http.method()), ("/.well-known/est/cacerts", &Method::GET));
+            assert!(http.body().is_end_stream(), "a GET has no body");
+        }
     }
 }

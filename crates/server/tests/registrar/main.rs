@@ -5,7 +5,7 @@
     reason = "tests: a failure is a panic, the machine's clock, sockets and threads are real"
 )]
 
-mod burst;
+mod connections;
 mod envelope;
 mod refresh;
 mod rsa;

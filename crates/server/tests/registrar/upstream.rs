@@ -19,6 +19,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::support::{Pki, days, ring, signing};
 
+/// Longer than another connection takes to answer many requests.
+const SLOW_GREETING: Duration = Duration::from_millis(500);
+
 /// What the upstream does with a POST.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
@@ -28,6 +31,8 @@ pub(crate) enum Act {
     IssueOldFashioned,
     /// A head and a body as they are.
     Raw(String, Vec<u8>),
+    /// Issues, and closes a connection that it said nothing about.
+    IssueAndClose,
     /// Reads the request and closes.
     ReadAndClose,
     /// Issues, and closes in the middle of the answer.
@@ -57,6 +62,7 @@ struct Shared {
     connections: AtomicUsize,
     attributes_asked: AtomicUsize,
     is_silent_about_attributes: AtomicBool,
+    greets_one_at_once: AtomicBool,
 }
 
 impl ScriptedUpstream {
@@ -108,6 +114,7 @@ impl ScriptedUpstream {
             connections: AtomicUsize::new(0),
             attributes_asked: AtomicUsize::new(0),
             is_silent_about_attributes: AtomicBool::new(false),
+            greets_one_at_once: AtomicBool::new(false),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -115,9 +122,12 @@ impl ScriptedUpstream {
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 let shared = Arc::clone(&of_thread);
-                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let is_first = shared.connections.fetch_add(1, Ordering::SeqCst) == 0;
                 // A connection that ends early is part of the script. What is left unread would make the kernel reset it, and lose an alert.
                 std::thread::spawn(move || {
+                    if !is_first && shared.greets_one_at_once.load(Ordering::SeqCst) {
+                        std::thread::sleep(SLOW_GREETING);
+                    }
                     let rest = stream.try_clone();
                     drop(shared.serve(stream));
                     if let Ok(mut rest) = rest {
@@ -159,6 +169,11 @@ impl ScriptedUpstream {
     /// Closes the connection of whoever asks for `/csrattrs`, or answers again.
     pub(crate) fn now_is_silent_about_attributes(&self, is_silent: bool) {
         self.shared.is_silent_about_attributes.store(is_silent, Ordering::SeqCst);
+    }
+
+    /// Begins the handshake of every connection but the first one a moment late.
+    pub(crate) fn now_greets_one_at_once(&self) {
+        self.shared.greets_one_at_once.store(true, Ordering::SeqCst);
     }
 
     /// Path and CSR of each POST that came whole.
@@ -208,8 +223,8 @@ impl Shared {
             self.posts.lock().unwrap().push((path.clone(), csr.clone()));
             let act = self.act.lock().unwrap().clone();
             let body = certs_only(&[self.issue(&csr).der()]);
-            match act {
-                Act::Issue => {
+            match &act {
+                Act::Issue | Act::IssueAndClose => {
                     write!(stream, "HTTP/1.1 200 OK\r\n{pkcs7}Content-Length: {}\r\n\r\n{body}", body.len())?;
                 }
                 Act::IssueOldFashioned => {
@@ -225,7 +240,7 @@ impl Shared {
                 }
                 Act::Raw(head, body) => {
                     write!(stream, "{head}Content-Length: {}\r\n\r\n", body.len())?;
-                    stream.write_all(&body)?;
+                    stream.write_all(body)?;
                 }
                 Act::ReadAndClose => return Ok(()),
                 Act::IssueAndRefuse => return stream.sock.write_all(&refusal(stream.conn)),
@@ -236,6 +251,9 @@ impl Shared {
                 }
             }
             stream.flush()?;
+            if matches!(act, Act::IssueAndClose) {
+                return Ok(());
+            }
         }
     }
 
