@@ -1,8 +1,9 @@
-//! Rules of this repository that no compiler checks: the length of files, forbidden words, a reason for each dependency, the commands in the
-//! README.
+//! Rules of this repository that no compiler checks: the length of files, forbidden words, a reason for each dependency, the lock of the
+//! fuzzer, the commands in the README.
 
 mod circles;
 mod imports;
+mod locks;
 mod names;
 mod pages;
 
@@ -68,6 +69,7 @@ pub(super) fn check() -> Result<()> {
     findings.extend(names::check(&sources));
     println!("   {}", names::summary(&sources));
     findings.extend(top_level()?);
+    findings.extend(locks::check()?);
     findings.extend(dependencies_without_reason(&tree::read("Cargo.toml")?));
     findings.extend(readme_commands(&tree::read("README.md")?, &tree::read("crates/cli/src/main.rs")?));
     findings.extend(bench::readme::findings()?);
