@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use super::e2e_record::{self, CoreUse, SATURATED_MIN};
 use super::run_file::{RunFile, list, number, word};
-use super::{durable_tables, e2e, overload_table, promises};
+use super::{durable_tables, e2e, overload_table, promises, simulated};
 use crate::tree;
 
 const README: &str = "README.md";
 const SCHEMA: &str = "muster-e2e/4";
 /// What is written, by the marks around it.
-const SECTIONS: [(&str, &str, Section); 5] = [
+const SECTIONS: [(&str, &str, Section); 6] = [
     (
         "<!-- written by `cargo xtask bench readme` from the newest runs of `bench e2e` -->\n",
         "<!-- end of what `cargo xtask bench readme` writes of an enrolment -->\n",
@@ -33,6 +33,11 @@ const SECTIONS: [(&str, &str, Section); 5] = [
         "<!-- written by `cargo xtask bench readme` from the newest run of `bench overload` -->\n",
         "<!-- end of what `cargo xtask bench readme` writes of an overload -->\n",
         overload_table::overload,
+    ),
+    (
+        "<!-- written by `cargo xtask bench readme` from the newest result of `simulate --power-restore` -->\n",
+        "<!-- end of what `cargo xtask bench readme` writes of the return of the power -->\n",
+        simulated::power_restored,
     ),
     (
         "<!-- written by `cargo xtask bench readme` from the newest run of `bench crl` -->\n",
