@@ -116,7 +116,7 @@ fn a_connection_is_used_again_until_the_registrar_has_another_certificate() {
     }
 }
 
-/// RFC 9112 §9.6: a server may close an idle connection without a word, and the client has to notice.
+/// RFC 9112 §9.5: a server may close an idle connection at any time, and the client has to notice.
 #[test]
 fn a_connection_that_the_upstream_has_closed_takes_no_request() {
     const ROUNDS: usize = 20;
