@@ -38,6 +38,7 @@ use self::fleet::{Fleet, Received};
 use self::keys::KeyDevice;
 use self::kills::Kills;
 use crate::bench::facts::TimingFacts;
+use crate::bench::simulated;
 use crate::process::{Daemon, Program};
 use crate::{cargo, ports, simulate, tree};
 
@@ -138,8 +139,8 @@ pub(crate) fn check() -> Result<()> {
         (RELAYED_RESULTS, RELAYED_COVERED, "cargo xtask crash --registrar --kills 300"),
         (simulate::RESULTS, simulate::COVERED, "cargo xtask simulate"),
         (simulate::RELAYED_RESULTS, simulate::RELAYED_COVERED, "cargo xtask simulate --registrar"),
-        (simulate::RESTORE_RESULTS, simulate::RESTORE_COVERED, "cargo xtask simulate --power-restore"),
-        (simulate::OVERLOAD_RESULTS, simulate::OVERLOAD_COVERED, "cargo xtask simulate --overload"),
+        (simulated::RESTORE_RESULTS, simulate::RESTORE_COVERED, "cargo xtask simulate --power-restore"),
+        (simulated::SIMULATED_RESULTS, simulate::OVERLOAD_COVERED, "cargo xtask simulate --overload"),
     ];
     for (results, covered, command) in long {
         if let Some(note) = tree::older_than_code(results, covered)? {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::bench::facts::TimingFacts;
-use crate::bench::simulated::SIMULATED_RESULTS;
+use crate::bench::simulated::{RESTORE_RESULTS, SIMULATED_RESULTS};
 use crate::{cargo, tree};
 
 /// The number of enrolments of a run, and the least number of a committed result.
@@ -21,13 +21,11 @@ pub(crate) const COVERED: &[&str] = &["crates/authority/src", "crates/est/src", 
 pub(crate) const RELAYED_RESULTS: &str = "crates/sim/results/registrar.txt";
 pub(crate) const RELAYED_COVERED: &[&str] =
     &["crates/authority/src", "crates/est/src", "crates/registrar/src", "crates/sim/src/registrar"];
-/// The return of the power: the number of devices of a committed result, its file, and the code that it covers.
+/// The return of the power: the number of devices of a committed result, and the code that it covers.
 const RETURNING: u32 = 200_000;
-pub(crate) const RESTORE_RESULTS: &str = "crates/sim/results/power-restore.txt";
 pub(crate) const RESTORE_COVERED: &[&str] =
     &["crates/dtls/src", "crates/est/src", "crates/sim/src/overload.rs", "crates/sim/src/power_restore"];
-/// One to ten times what the modelled core can serve: the file of the result, and the code that it covers.
-pub(crate) const OVERLOAD_RESULTS: &str = SIMULATED_RESULTS;
+/// The code that the result of one to ten times what the modelled core can serve covers.
 pub(crate) const OVERLOAD_COVERED: &[&str] = &["crates/dtls/src", "crates/est/src", "crates/sim/src/overload.rs"];
 /// A million enrolments, both ends of each.
 const TIMEOUT: Duration = Duration::from_secs(12 * 3600);
@@ -96,7 +94,7 @@ fn power_restore(devices: u32, seed: u64) -> Result<()> {
 fn overload() -> Result<()> {
     let played = Played::of("run --quiet --release --locked -p sim --bin overload")?;
     let heading = played.heading("seeds 1 and 47");
-    tree::append(OVERLOAD_RESULTS, &format!("{heading}\n{}\n", played.found))?;
+    tree::append(SIMULATED_RESULTS, &format!("{heading}\n{}\n", played.found))?;
     played.judge()
 }
 

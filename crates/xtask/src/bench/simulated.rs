@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 
-use crate::simulate::RESTORE_RESULTS;
 use crate::tree;
 
 pub(crate) const SIMULATED_RESULTS: &str = "crates/sim/results/overload.txt";
+pub(crate) const RESTORE_RESULTS: &str = "crates/sim/results/power-restore.txt";
 /// Of what refusing leaves of the core, as the test of the model asserts.
 const OF_LEFT_PERCENT_MIN: f64 = 90.0;
 /// The first timer of a client (RFC 6347 §4.2.4.1): a handshake that was begun ends before it.
