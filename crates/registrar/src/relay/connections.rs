@@ -5,7 +5,7 @@
 //! are never more than the places. The pool of hyper-util races a new connection with one that is given back, and keeps both.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::http::uri::Authority;
@@ -40,6 +40,13 @@ struct Idle {
     since: Instant,
 }
 
+impl Idle {
+    /// Whether it can take a request: neither its server nor its age has ended it.
+    fn is_usable(&self) -> bool {
+        self.since.elapsed() < IDLE_TIMEOUT && !self.connection.is_closed()
+    }
+}
+
 /// What a request holds while it has a connection.
 pub(super) struct Place {
     host: Arc<HostConnections>,
@@ -70,7 +77,7 @@ impl UpstreamConnections {
 
     /// Closes what has been idle for too long.
     pub(super) fn reap(&self) {
-        self.retain_idle(|idle| idle.since.elapsed() < IDLE_TIMEOUT && !idle.connection.is_closed());
+        self.retain_idle(Idle::is_usable);
     }
 
     /// Closes all that are idle, whose client shows another certificate now.
@@ -86,7 +93,7 @@ impl UpstreamConnections {
 }
 
 impl HostConnections {
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+    fn lock_idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -95,9 +102,7 @@ impl Place {
     /// An idle connection of this client. On the way to it, those that are closed, too old, or of another client are dropped.
     pub(super) fn take_idle(&self, of: Identity) -> Option<Connection> {
         let mut idle = self.host.lock_idle();
-        std::iter::from_fn(|| idle.pop())
-            .find(|it| it.connection.is_of(of) && !it.connection.is_closed() && it.since.elapsed() < IDLE_TIMEOUT)
-            .map(|it| it.connection)
+        std::iter::from_fn(|| idle.pop()).find(|it| it.connection.is_of(of) && it.is_usable()).map(|it| it.connection)
     }
 
     /// Keeps this connection for another request, and gives up the place then: whoever has it next finds the connection.
